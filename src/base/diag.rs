@@ -1,0 +1,152 @@
+//! Diagnostics: every problem of a load is collected, placed and then printed once.
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+/// Where in a configuration a thing was said.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    pub file: Arc<str>,
+    /// 1-based; 0 when the whole file is meant.
+    pub line: u32,
+}
+
+impl Place {
+    pub fn new(file: &Arc<str>, line: u32) -> Self {
+        Self { file: file.clone(), line }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// How much a finding matters. `NotYet` is fatal like `Error`, but counted apart: the word is right, the program is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Notice,
+    Warning,
+    NotYet,
+    Error,
+}
+
+#[derive(Clone, Debug)]
+pub struct Diag {
+    pub severity: Severity,
+    pub place: Option<Place>,
+    pub message: String,
+}
+
+/// All findings of one load, in the order they were met.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub diags: Vec<Diag>,
+}
+
+impl Report {
+    pub fn push(&mut self, severity: Severity, place: Option<Place>, message: impl Into<String>) {
+        self.diags.push(Diag { severity, place, message: message.into() });
+    }
+    pub fn error(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Severity::Error, Some(place.clone()), message);
+    }
+    pub fn not_yet(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Severity::NotYet, Some(place.clone()), message);
+    }
+    pub fn warning(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Severity::Warning, Some(place.clone()), message);
+    }
+    pub fn notice(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Severity::Notice, Some(place.clone()), message);
+    }
+    pub fn has_fatal(&self) -> bool {
+        self.diags.iter().any(|d| d.severity >= Severity::NotYet)
+    }
+    pub fn count(&self, severity: Severity) -> usize {
+        self.diags.iter().filter(|d| d.severity == severity).count()
+    }
+
+    /// The lines in HAProxy's own form, which tools grep: `[ALERT]    (pid) : config : parsing [file:line] : message`.
+    pub fn render(&self, pid: u32, least: Severity) -> String {
+        let mut out = String::new();
+        for d in self.diags.iter().filter(|d| d.severity >= least) {
+            let tag = match d.severity {
+                Severity::Error | Severity::NotYet => "[ALERT]   ",
+                Severity::Warning => "[WARNING] ",
+                Severity::Notice => "[NOTICE]  ",
+            };
+            // Writing to a String cannot fail.
+            let _ = match &d.place {
+                Some(p) => writeln!(out, "{tag} ({pid}) : config : parsing [{p}] : {}", d.message),
+                None => writeln!(out, "{tag} ({pid}) : config : {}", d.message),
+            };
+        }
+        out
+    }
+}
+
+/// The known word nearest to `word`, when it is near enough to be what was meant.
+pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|k| (distance(word, k), k))
+        .filter(|(d, _)| *d <= limit)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, k)| k)
+}
+
+/// `; did you mean 'x' maybe ?`, or nothing.
+pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    closest(word, known).map_or_else(String::new, |k| format!("; did you mean '{k}' maybe ?"))
+}
+
+/// Levenshtein distance in characters, with transposed neighbours counted once.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut prev: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut cur = vec![i + 1];
+        for j in 0..b.len() {
+            let mut d = (prev[j] + usize::from(a[i] != b[j])).min(prev[j + 1] + 1).min(cur[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                d = d.min(before[j - 1] + 1);
+            }
+            cur.push(d);
+        }
+        before = std::mem::replace(&mut prev, cur);
+    }
+    prev[b.len()]
+}
+
+/// An I/O error in an operator's words, without the number.
+pub fn io_words(e: &std::io::Error) -> String {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => {
+            let text = e.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_the_near_word_and_not_a_far_one() {
+        assert_eq!(closest("tmeout", ["timeout", "retries"]), Some("timeout"));
+        assert_eq!(closest("blaance", ["balance"]), Some("balance"));
+        assert_eq!(closest("foo", ["timeout", "retries"]), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! Level 0: values that every layer speaks in. No sockets, clocks or files here.
+pub mod addr;
+pub mod diag;
+pub mod hash;
+pub mod units;

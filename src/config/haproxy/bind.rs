@@ -1,0 +1,184 @@
+//! `bind` lines (configuration manual 5.1).
+use super::{Cx, global, known};
+use crate::base::addr::{Host, ListenAddr, parse_ports, split_host_port};
+use crate::base::diag::suggestion;
+use crate::config::model::{Bind, BindTls, Proxy};
+
+/// Listeners of one `bind` line; a range may not make more.
+const MAX_RANGE: usize = 4096;
+
+/// The listening addresses of one comma-free word.
+pub fn addresses(cx: &mut Cx<'_>, word: &str) -> Option<Vec<ListenAddr>> {
+    if let Some(n) = word.strip_prefix("fd@") {
+        return match n.parse() {
+            Ok(fd) => Some(vec![ListenAddr::Fd(fd)]),
+            Err(_) => {
+                cx.error(format!("'{word}' is not a descriptor: fd@<number>"));
+                None
+            }
+        };
+    }
+    let (host, port) = match split_host_port(word) {
+        Ok(x) => x,
+        Err(e) => {
+            cx.error(e);
+            return None;
+        }
+    };
+    let addr = match host {
+        Host::Unix(p) => return Some(vec![ListenAddr::Unix(p)]),
+        Host::Abstract(p) => return Some(vec![ListenAddr::Abstract(p)]),
+        Host::Ip(ip) => ip,
+        Host::Name(n) => match cx.resolve(&n) {
+            Some(ip) => ip,
+            None => {
+                cx.error(format!("could not resolve address '{n}'; write an IP address, or mend the resolver"));
+                return None;
+            }
+        },
+    };
+    let Some(port) = port else {
+        cx.error(format!("missing port number: '{word}'"));
+        return None;
+    };
+    match parse_ports(port) {
+        Ok(range) if range.len() <= MAX_RANGE => Some(range.map(|port| ListenAddr::Inet { addr, port, v4v6: false, device: None }).collect()),
+        Ok(range) => {
+            cx.error(format!("port range '{port}' makes {} listeners; at most {MAX_RANGE} are taken", range.len()));
+            None
+        }
+        Err(e) => {
+            cx.error(format!("{e} in '{word}'"));
+            None
+        }
+    }
+}
+
+pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(list) = cx.arg(w, 1, "[<address>]:<port>[,...] or a path") else { return };
+    let Some(list) = cx.expand(list) else { return };
+    let mut all = Vec::new();
+    for word in list.split(',') {
+        all.extend(addresses(cx, word).unwrap_or_default());
+    }
+    let mut b = Bind {
+        place: cx.place.clone(),
+        addr: ListenAddr::Fd(-1),
+        name: None,
+        maxconn: 0,
+        backlog: None,
+        accept_proxy: false,
+        tls: None,
+        mode: None,
+        user: None,
+        group: None,
+    };
+    let (mut tls, mut ssl) = (BindTls::default(), false);
+    let (mut v4v6, mut v6only, mut device) = (false, false, None);
+    let mut i = 2;
+    while let Some(word) = w.get(i) {
+        i += 1;
+        let mut value = |cx: &mut Cx<'_>| {
+            let v = cx.arg(w, i, "a value").map(str::to_owned);
+            i += 1;
+            v
+        };
+        match word.as_str() {
+            "ssl" => ssl = true,
+            "crt" | "default-crt" => tls.crt.extend(value(cx)),
+            "alpn" | "npn" => tls.alpn = value(cx).map_or_else(Vec::new, |v| v.split(',').map(|s| s.trim().to_owned()).collect()),
+            "no-alpn" => tls.alpn.clear(),
+            "ciphers" => {
+                let v = value(cx).unwrap_or_default();
+                global::ciphers(cx, &mut tls.limits, &["ciphers".to_owned(), v]);
+            }
+            "ciphersuites" => {
+                let v = value(cx).unwrap_or_default();
+                global::ciphersuites(cx, &mut tls.limits, &["ciphersuites".to_owned(), v]);
+            }
+            "ssl-min-ver" | "ssl-max-ver" => {
+                let v = value(cx).unwrap_or_default();
+                global::tls_options(cx, &mut tls.limits, &[word.clone(), v], "bind");
+            }
+            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "force-tlsv12" | "force-tlsv13" | "no-tls-tickets" | "prefer-client-ciphers" | "tls-tickets" => {
+                global::tls_options(cx, &mut tls.limits, std::slice::from_ref(word), "bind");
+            }
+            "curves" | "ecdhe" | "sigalgs" => {
+                value(cx);
+                cx.report.notice(&cx.place, format!("'{word}' has no effect: the library's own choice is used"));
+            }
+            "strict-sni" => tls.strict_sni = true,
+            "no-strict-sni" => tls.strict_sni = false,
+            "verify" => match value(cx).as_deref() {
+                Some("none") => {}
+                Some("optional" | "required") => cx.not_yet("'verify' of client certificates on 'bind'"),
+                o => cx.error(format!("'bind' : 'verify' is one of none, optional, required, not '{}'", o.unwrap_or_default())),
+            },
+            "name" => b.name = value(cx),
+            "maxconn" => {
+                let v = value(cx);
+                b.maxconn = number(cx, word, v).unwrap_or(0);
+            }
+            "backlog" => {
+                let v = value(cx);
+                b.backlog = number(cx, word, v);
+            }
+            "accept-proxy" => b.accept_proxy = true,
+            "v4v6" => v4v6 = true,
+            "v6only" => v6only = true,
+            "interface" => device = value(cx),
+            "mode" => b.mode = value(cx).and_then(|v| u32::from_str_radix(&v, 8).ok()),
+            "user" | "uid" => b.user = value(cx),
+            "group" | "gid" => b.group = value(cx),
+            "transparent" => cx.not_yet("'transparent' on 'bind'"),
+            "tfo" => cx.report.notice(&cx.place, "'tfo' has no effect: TCP fast open is left to the kernel's defaults"),
+            "defer-accept" => {}
+            "id" | "nice" | "process" | "thread" | "shards" | "level" | "severity-output" | "guid-prefix" | "nbconn" => drop(value(cx)),
+            "proto" => match value(cx).as_deref() {
+                Some("h1" | "none") | None => {}
+                Some(o) => cx.not_yet(&format!("'proto {o}' on 'bind'")),
+            },
+            o if known::BIND.contains(&o) => {
+                cx.not_yet(&format!("'{o}' on 'bind'"));
+                break;
+            }
+            o => {
+                cx.error(format!("'bind {list}' : unknown keyword '{o}'{}", suggestion(o, known::BIND.iter().copied())));
+                break;
+            }
+        }
+    }
+    if v4v6 && v6only {
+        cx.error("'bind' : 'v4v6' and 'v6only' exclude each other");
+    }
+    if tls.alpn.iter().any(|a| a == "h2") {
+        cx.report.notice(&cx.place, "'alpn h2' : HTTP/2 is not served yet; http/1.1 is negotiated");
+        tls.alpn.retain(|a| a != "h2");
+        if tls.alpn.is_empty() {
+            tls.alpn.push("http/1.1".to_owned());
+        }
+    }
+    if ssl && tls.crt.is_empty() {
+        cx.error("'bind ... ssl' : no certificate given; add 'crt <file or directory>'");
+    }
+    if !ssl && !tls.crt.is_empty() {
+        cx.warn("'bind' : a certificate is given but 'ssl' is missing, so the listener speaks clear text");
+    }
+    b.tls = ssl.then_some(tls);
+    for mut addr in all {
+        if let ListenAddr::Inet { addr: ip, v4v6: both, device: dev, .. } = &mut addr {
+            // HAProxy leaves bindv6only to the system: "::" takes both families unless v6only.
+            *both = ip.is_ipv6() && ip.is_unspecified() && (v4v6 || !v6only);
+            *dev = device.clone();
+        }
+        p.binds.push(Bind { addr, ..b.clone() });
+    }
+}
+
+fn number(cx: &mut Cx<'_>, word: &str, value: Option<String>) -> Option<u32> {
+    let n = value.as_ref().and_then(|v| v.parse().ok());
+    if n.is_none() {
+        cx.error(format!("'bind' : '{word}' expects a number, but got '{}'", value.unwrap_or_default()));
+    }
+    n
+}

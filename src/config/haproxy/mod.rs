@@ -1,0 +1,316 @@
+//! HAProxy's language: sections, and a const table of keywords for each.
+mod bind;
+mod check;
+mod global;
+pub mod known;
+mod log;
+mod proxy;
+mod rules;
+mod server;
+mod vrrp;
+
+use super::lex;
+use super::model::{Kind, Model, Proxy};
+use super::source::Source;
+use crate::base::diag::{Place, Report, suggestion};
+use crate::rules::sample::{ExprError, KnownNames};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The names that exist in the reference, for telling "not yet" from "unknown".
+pub const NAMES: KnownNames = KnownNames { fetches: known::FETCH, converters: known::CONVERTER };
+
+/// What every handler works with.
+pub struct Cx<'a> {
+    pub src: &'a mut dyn Source,
+    pub report: &'a mut Report,
+    pub place: Place,
+    /// The line began with `no`.
+    pub negated: bool,
+    /// `setenv`, `presetenv`, `unsetenv`: over the process environment.
+    pub env: BTreeMap<String, Option<String>>,
+    pub crt_base: Option<String>,
+    pub ca_base: Option<String>,
+    pub no_verify: bool,
+}
+
+impl Cx<'_> {
+    pub fn error(&mut self, message: impl Into<String>) {
+        self.report.error(&self.place, message);
+    }
+    pub fn warn(&mut self, message: impl Into<String>) {
+        self.report.warning(&self.place, message);
+    }
+    pub fn not_yet(&mut self, what: &str) {
+        self.report.not_yet(&self.place, format!("{what} is known but not honoured yet by this version; remove the line, or stay with HAProxy for this configuration"));
+    }
+    /// Reports an expression error; `what` names the directive.
+    pub fn expr_error(&mut self, what: &str, e: ExprError) {
+        match e {
+            ExprError::NotYet(m) => self.report.not_yet(&self.place, format!("'{what}' : {m}; remove the line, or stay with HAProxy for this configuration")),
+            ExprError::Unknown(m) | ExprError::Bad(m) => self.error(format!("'{what}' : {m}")),
+        }
+    }
+    pub fn env_of(&self, name: &str) -> Option<String> {
+        match self.env.get(name) {
+            Some(v) => v.clone(),
+            None => self.src.env(name),
+        }
+    }
+    /// The argument at `i`, or an error that names what is missing.
+    pub fn arg<'w>(&mut self, w: &'w [String], i: usize, what: &str) -> Option<&'w str> {
+        let found = w.get(i).map(String::as_str);
+        if found.is_none() {
+            self.error(format!("'{}' expects {what}", w[..i.min(w.len())].join(" ")));
+        }
+        found
+    }
+    pub fn number<T: std::str::FromStr>(&mut self, w: &[String], i: usize, what: &str) -> Option<T> {
+        let text = self.arg(w, i, what)?;
+        let n = text.parse().ok();
+        if n.is_none() {
+            self.error(format!("'{}' expects {what}, but got '{text}'", w[..i].join(" ")));
+        }
+        n
+    }
+    pub fn time(&mut self, w: &[String], i: usize, unit: crate::base::units::TimeUnit) -> Option<std::time::Duration> {
+        let text = self.arg(w, i, "a time, such as 5s or 500ms")?;
+        match crate::base::units::parse_time(text, unit) {
+            Ok(d) => Some(d),
+            Err(e) => {
+                self.error(format!("'{}' : {e}", w[..i].join(" ")));
+                None
+            }
+        }
+    }
+    pub fn read(&mut self, path: &str) -> Option<Arc<[u8]>> {
+        match self.src.read(path) {
+            Ok(b) => Some(b),
+            Err(e) => {
+                self.error(format!("cannot read '{path}' : {e}"));
+                None
+            }
+        }
+    }
+    pub fn resolve(&mut self, name: &str) -> Option<std::net::IpAddr> {
+        let all = self.src.resolve(name);
+        // HAProxy prefers IPv4 here unless told otherwise (`resolve-prefer` is for run time).
+        all.iter().find(|a| a.is_ipv4()).or(all.first()).copied()
+    }
+    /// Expands `$VAR` in an address written without quotes.
+    pub fn expand(&mut self, word: &str) -> Option<String> {
+        let out = lex::expand(word, &|n| self.env_of(n));
+        out.map_err(|e| self.error(format!("'{word}' : {e}"))).ok()
+    }
+    /// Warns when more words stand on the line than the directive takes.
+    pub fn at_most(&mut self, w: &[String], n: usize) {
+        if w.len() > n {
+            self.error(format!("'{}' cannot handle unexpected argument '{}'", w[0], w[n]));
+        }
+    }
+}
+
+enum Section {
+    None,
+    Global,
+    Proxy(Box<Proxy>),
+    Vrrp(vrrp::Draft),
+    VrrpGroup(crate::config::model::VrrpGroup),
+    /// A section whose lines are passed over because its header was refused.
+    Skipped,
+}
+
+/// Lines longer than this are refused, as a guard against binary files.
+const MAX_LINE: usize = 1 << 20;
+/// After so many errors the rest would only hide them.
+const MAX_ERRORS: usize = 200;
+
+/// Parses the files, in order, into one model. Findings go to `report`.
+pub fn parse(files: &[(Arc<str>, Arc<[u8]>)], src: &mut dyn Source, args: &super::source::LoadArgs, report: &mut Report) -> Model {
+    let mut model = Model::default();
+    model.global.localpeer = args.localpeer.clone();
+    model.global.server_verify_none = args.no_verify;
+    let mut cx = Cx {
+        src,
+        report,
+        place: Place::default(),
+        negated: false,
+        env: BTreeMap::from([
+            ("HAPROXY_LOCALPEER".to_owned(), Some(args.localpeer.clone())),
+            ("HAPROXY_CFGFILES".to_owned(), Some(args.haproxy.join(";"))),
+        ]),
+        crt_base: None,
+        ca_base: None,
+        no_verify: args.no_verify,
+    };
+    let mut defaults: Vec<Proxy> = vec![Proxy::new(Place::default(), "", Kind::Defaults)];
+    let mut section = Section::None;
+    for (file, bytes) in files {
+        let text = String::from_utf8_lossy(bytes);
+        if !text.is_empty() && !text.ends_with('\n') {
+            let place = Place::new(file, u32::try_from(text.lines().count()).unwrap_or(0));
+            cx.report.warning(&place, "missing LF on the last line; the file may have been truncated");
+        }
+        for (n, line) in text.lines().enumerate() {
+            cx.place = Place::new(file, u32::try_from(n + 1).unwrap_or(0));
+            if cx.report.diags.len() > MAX_ERRORS {
+                cx.error("too many errors; the rest of the file was not read");
+                break;
+            }
+            if line.len() > MAX_LINE {
+                cx.error("line too long");
+                continue;
+            }
+            let words = match lex::words(line, &|name| cx.env_of(name)) {
+                Ok(w) if w.is_empty() => continue,
+                Ok(w) => w,
+                Err(e) => {
+                    cx.error(format!("{} at column {}", e.message, e.column));
+                    continue;
+                }
+            };
+            self::line(&mut cx, &mut model, &mut defaults, &mut section, words);
+        }
+        // A section never spans two files in effect, but HAProxy lets `global` go on; closing here keeps places right.
+        close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
+    }
+    model
+}
+
+/// Section keywords of HAProxy that are not honoured yet.
+const OTHER_SECTIONS: &[&str] = &[
+    "peers", "resolvers", "userlist", "mailers", "cache", "program", "http-errors", "ring", "log-forward", "log-profile", "crt-store", "fcgi-app", "acme", "traces", "ruleset",
+];
+const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group"];
+
+fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: &mut Section, mut w: Vec<String>) {
+    let head = w[0].as_str();
+    if head.starts_with('.') {
+        match head {
+            ".notice" | ".warning" | ".alert" | ".diag" | ".if" | ".elif" | ".else" | ".endif" => cx.not_yet(&format!("'{head}'")),
+            _ => cx.error(format!("unknown directive '{head}'")),
+        }
+        return;
+    }
+    if SECTIONS.contains(&head) {
+        close(cx, model, defaults, std::mem::replace(section, Section::None));
+        *section = open(cx, model, defaults, &w);
+        return;
+    }
+    if OTHER_SECTIONS.contains(&head) && !matches!((head, &*section), ("acme" | "cache", Section::Proxy(_))) {
+        close(cx, model, defaults, std::mem::replace(section, Section::None));
+        cx.not_yet(&format!("section '{head}'"));
+        *section = Section::Skipped;
+        return;
+    }
+    cx.negated = false;
+    if matches!(section, Section::Vrrp(_)) && head == "no" && w.get(1).is_some_and(|x| x == "preempt") {
+        w = vec!["no-preempt".to_owned()];
+    }
+    let head = w[0].as_str();
+    if head == "no" || head == "default" {
+        if w.len() < 2 {
+            cx.error(format!("'{head}' expects the directive it applies to"));
+            return;
+        }
+        if head == "default" {
+            cx.not_yet("the 'default' prefix");
+            return;
+        }
+        if !matches!(w[1].as_str(), "option" | "log" | "quick-exit" | "busy-polling" | "strict-limits" | "insecure-fork-wanted") && !w[1].starts_with("tune.") {
+            cx.error(format!("'no' cannot be applied to '{}': it is for options and log targets", w[1]));
+            return;
+        }
+        cx.negated = true;
+        w.remove(0);
+    }
+    match section {
+        Section::Skipped => {}
+        Section::None => {
+            let names = SECTIONS.iter().chain(OTHER_SECTIONS).copied();
+            cx.error(format!("unknown keyword '{}' out of section{}", w[0], suggestion(&w[0], names)));
+        }
+        Section::Global => global::line(cx, &mut model.global, &w),
+        Section::Proxy(p) => proxy::line(cx, p, &w),
+        Section::Vrrp(d) => vrrp::line(cx, d, &w),
+        Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
+    }
+    (cx.crt_base, cx.ca_base) = (model.global.crt_base.clone(), model.global.ca_base.clone());
+    cx.no_verify = model.global.server_verify_none;
+}
+
+fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Section {
+    let kind = match w[0].as_str() {
+        "global" => {
+            cx.at_most(w, 1);
+            return Section::Global;
+        }
+        "vrrp" | "vrrp-group" => {
+            let Some(name) = cx.arg(w, 1, "a name") else { return Section::Skipped };
+            return if w[0] == "vrrp" { Section::Vrrp(vrrp::Draft::new(name, &cx.place)) } else { Section::VrrpGroup(vrrp::new_group(name)) };
+        }
+        "defaults" => Kind::Defaults,
+        "frontend" => Kind::Frontend,
+        "backend" => Kind::Backend,
+        _ => Kind::Listen,
+    };
+    let from = w.iter().position(|x| x == "from");
+    let base = match from {
+        Some(i) => {
+            let Some(name) = cx.arg(w, i + 1, "the name of a defaults section") else { return Section::Skipped };
+            match defaults.iter().rev().find(|d| d.name == name && !name.is_empty()) {
+                Some(d) => d,
+                None => {
+                    cx.error(format!("there is no defaults section called '{name}' before this line{}", suggestion(name, defaults.iter().map(|d| d.name.as_str()))));
+                    return Section::Skipped;
+                }
+            }
+        }
+        None if kind == Kind::Defaults => &defaults[0],
+        // The last one read applies, named or not; the first entry is the built-in one.
+        None => &defaults[defaults.len() - 1],
+    };
+    let name = match w.get(1) {
+        Some(n) if n != "from" => n.as_str(),
+        _ if kind == Kind::Defaults => "",
+        _ => {
+            cx.error(format!("'{}' expects a name: {} <name>", w[0], w[0]));
+            return Section::Skipped;
+        }
+    };
+    if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+        cx.error(format!("character '{bad}' is not permitted in the name of a section ('{name}'); use letters, digits and -_.:"));
+    }
+    if kind != Kind::Defaults
+        && let Some(other) = model.proxies.iter().find(|p| p.name == name && (kind == Kind::Listen || p.kind == Kind::Listen || p.kind == kind))
+    {
+        cx.error(format!("{} '{name}' has the same name as {} '{name}' declared at {}", kind.name(), other.kind.name(), other.place));
+    }
+    let mut p = base.clone();
+    (p.kind, p.name, p.place) = (kind, name.to_owned(), cx.place.clone());
+    if kind != Kind::Defaults {
+        // Rules and ACLs of an anonymous defaults section are not inherited by HAProxy either: they are refused there.
+        p.binds.clear();
+        p.servers.clear();
+    }
+    let rest = if from == Some(1) { &w[..1] } else { &w[..from.unwrap_or(w.len())] };
+    if let Some(extra) = rest.get(2) {
+        if matches!(kind, Kind::Frontend | Kind::Listen) {
+            cx.warn(format!("'{} {name} {extra}' : an address on the section line is old syntax; write 'bind {extra}'", w[0]));
+            bind::parse(cx, &mut p, &["bind".to_owned(), extra.clone()]);
+        } else {
+            cx.error(format!("'{} {name}' cannot handle unexpected argument '{extra}'", w[0]));
+        }
+    }
+    Section::Proxy(Box::new(p))
+}
+
+fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: Section) {
+    match section {
+        Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
+        Section::Proxy(p) => model.proxies.push(*p),
+        Section::Vrrp(d) => vrrp::finish(cx, d, &mut model.vrrp),
+        Section::VrrpGroup(g) => model.vrrp.groups.push(g),
+        Section::None | Section::Global | Section::Skipped => {}
+    }
+}

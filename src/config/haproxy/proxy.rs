@@ -1,0 +1,392 @@
+//! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
+use super::{Cx, NAMES, bind, check, known, log, rules, server};
+use crate::balance::Algorithm;
+use crate::base::addr::IpNet;
+use crate::base::diag::suggestion;
+use crate::base::units::TimeUnit;
+use crate::config::model::{CheckKind, ConnMode, CookiePersist, ForwardFor, Kind, LogChoice, Mode, Proxy, Reuse};
+use crate::rules::logformat::LogFormat;
+use crate::rules::sample::Scope;
+use std::sync::Arc;
+
+type Parse = fn(&mut Cx<'_>, &mut Proxy, &[String]);
+
+/// Where a keyword may stand.
+const D: u8 = 1;
+const F: u8 = 2;
+const B: u8 = 4;
+const ALL: u8 = D | F | B;
+
+/// Keyword, sections, handler.
+const KEYWORDS: &[(&str, u8, Parse)] = &[
+    ("mode", ALL, mode),
+    ("bind", F, bind::parse),
+    ("server", B, server::server),
+    ("default-server", D | B, server::default_server),
+    ("timeout", ALL, timeout),
+    ("option", ALL, option),
+    ("log", ALL, log_line),
+    ("log-format", D | F, log_format),
+    ("log-tag", ALL, |cx, p, w| p.log_tag = cx.arg(w, 1, "a tag").map(str::to_owned)),
+    ("maxconn", D | F, |cx, p, w| p.maxconn = cx.number(w, 1, "a number of connections")),
+    ("fullconn", D | B, |cx, p, w| p.fullconn = cx.number(w, 1, "a number of connections")),
+    ("backlog", D | F, |cx, p, w| p.backlog = cx.number(w, 1, "a number of connections")),
+    ("retries", D | B, |cx, p, w| p.retries = cx.number(w, 1, "a number of retries").unwrap_or(3)),
+    ("balance", D | B, balance),
+    ("acl", F | B, rules::acl),
+    ("use_backend", F, rules::use_backend),
+    ("default_backend", D | F, |cx, p, w| {
+        if let Some(n) = cx.arg(w, 1, "a backend name") {
+            p.default_backend = Some((n.to_owned(), cx.place.clone()));
+        }
+    }),
+    ("http-request", ALL, rules::http_request),
+    ("http-response", ALL, rules::http_response),
+    ("redirect", F | B, rules::redirect),
+    ("tcp-request", ALL, rules::tcp_request),
+    ("errorfile", ALL, errorfile),
+    ("cookie", D | B, cookie),
+    ("http-check", D | B, check::http_check),
+    ("tcp-check", D | B, check::tcp_check),
+    ("http-reuse", D | B, http_reuse),
+    ("stats", ALL, stats),
+    ("monitor-uri", D | F, |cx, p, w| p.monitor_uri = cx.arg(w, 1, "a URI").map(str::to_owned)),
+    ("monitor", F, monitor),
+    ("id", F | B, |cx, p, w| p.id = cx.number(w, 1, "a number")),
+    ("description", F | B, |cx, p, w| p.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" "))),
+    ("disabled", ALL, |_, p, _| p.disabled = true),
+    ("enabled", ALL, |_, p, _| p.disabled = false),
+    ("hash-type", D | B, |cx, _, w| match w.get(1).map(String::as_str) {
+        Some("map-based") if w.len() == 2 => {}
+        _ => cx.not_yet("'hash-type' other than 'map-based'"),
+    }),
+    ("guid", ALL, |_, _, _| {}),
+    ("contimeout", D | B, old_timeout),
+    ("clitimeout", D | F, old_timeout),
+    ("srvtimeout", D | B, old_timeout),
+];
+
+pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some((_, places, parse)) = KEYWORDS.iter().find(|k| k.0 == w[0]) else {
+        if known::PROXY.contains(&w[0].as_str()) {
+            return cx.not_yet(&format!("'{}'", w[0]));
+        }
+        let names = KEYWORDS.iter().map(|k| k.0).chain(known::PROXY.iter().copied());
+        return cx.error(format!("unknown keyword '{}' in '{}' section{}", w[0], p.kind.name(), suggestion(&w[0], names)));
+    };
+    let here = match p.kind {
+        Kind::Defaults => D,
+        Kind::Frontend => F,
+        Kind::Backend => B,
+        Kind::Listen => F | B,
+    };
+    if places & here == 0 {
+        let may: Vec<&str> = [(D, "defaults"), (F, "frontend"), (B, "backend"), (F | B, "listen")].iter().filter(|(b, _)| places & b != 0).map(|(_, n)| *n).collect();
+        // HAProxy warns and ignores here; so do we.
+        return cx.warn(format!("'{}' ignored because {} '{}' cannot have it: it belongs to {}", w[0], p.kind.name(), p.name, may.join(", ")));
+    }
+    parse(cx, p, w);
+}
+
+fn mode(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    match cx.arg(w, 1, "'tcp' or 'http'") {
+        Some("tcp") => p.mode = Mode::Tcp,
+        Some("http") => p.mode = Mode::Http,
+        Some(o @ ("log" | "spop")) => cx.not_yet(&format!("'mode {o}'")),
+        Some("health") => cx.error("'mode health' is no longer supported; use 'http-request return status 200' in 'mode http'"),
+        Some(o) => cx.error(format!("unknown proxy mode '{o}'{}", suggestion(o, ["tcp", "http"]))),
+        None => {}
+    }
+}
+
+const TIMEOUTS: &[&str] =
+    &["client", "server", "connect", "queue", "check", "http-request", "http-keep-alive", "tunnel", "tarpit", "client-fin", "server-fin"];
+
+fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(name) = cx.arg(w, 1, "the name of a timer") else { return };
+    if !TIMEOUTS.contains(&name) {
+        if matches!(name, "client-hs") {
+            return cx.not_yet("'timeout client-hs'");
+        }
+        return cx.error(format!("'timeout' does not know '{name}'{}; it takes {}", suggestion(name, TIMEOUTS.iter().copied()), TIMEOUTS.join(", ")));
+    }
+    let Some(d) = cx.time(w, 2, TimeUnit::Millis) else { return };
+    cx.at_most(w, 3);
+    // Zero is HAProxy's "no timeout".
+    let d = (!d.is_zero()).then_some(d);
+    let t = &mut p.timeouts;
+    *match name {
+        "client" => &mut t.client,
+        "server" => &mut t.server,
+        "connect" => &mut t.connect,
+        "queue" => &mut t.queue,
+        "check" => &mut t.check,
+        "http-request" => &mut t.http_request,
+        "http-keep-alive" => &mut t.http_keep_alive,
+        "tunnel" => &mut t.tunnel,
+        "tarpit" => &mut t.tarpit,
+        "client-fin" => &mut t.client_fin,
+        _ => &mut t.server_fin,
+    } = d;
+}
+
+fn old_timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let name = match w[0].as_str() {
+        "contimeout" => "connect",
+        "clitimeout" => "client",
+        _ => "server",
+    };
+    cx.warn(format!("'{}' is old syntax; write 'timeout {name}'", w[0]));
+    let mut line = vec!["timeout".to_owned(), name.to_owned()];
+    line.extend_from_slice(&w[1..]);
+    timeout(cx, p, &line);
+}
+
+/// Options that are honoured.
+const OPTIONS: &[(&str, Parse)] = &[
+    ("httplog", |_, p, w| p.log_format = if w.get(2).map(String::as_str) == Some("clf") { LogChoice::Clf } else { LogChoice::Http }),
+    ("tcplog", |_, p, _| p.log_format = LogChoice::Tcp),
+    ("dontlognull", |cx, p, _| p.options.dontlognull = !cx.negated),
+    ("dontlog-normal", |cx, p, _| p.options.dontlog_normal = !cx.negated),
+    ("log-health-checks", |cx, p, _| p.options.log_health_checks = !cx.negated),
+    ("log-separate-errors", |cx, p, _| p.options.log_separate_errors = !cx.negated),
+    ("logasap", |cx, p, _| p.options.logasap = !cx.negated),
+    ("socket-stats", |cx, p, _| p.options.socket_stats = !cx.negated),
+    ("http-ignore-probes", |cx, p, _| p.options.ignore_probes = !cx.negated),
+    ("abortonclose", |cx, p, _| p.options.abortonclose = !cx.negated),
+    ("http-keep-alive", |_, p, _| p.options.conn_mode = ConnMode::KeepAlive),
+    ("http-server-close", |cx, p, _| p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::ServerClose }),
+    ("httpclose", |cx, p, _| p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::Close }),
+    ("forceclose", |cx, p, _| p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::Close }),
+    ("redispatch", |cx, p, w| {
+        p.options.redispatch = (!cx.negated).then(|| w.get(2).and_then(|n| n.parse().ok()).unwrap_or(-1));
+    }),
+    ("forwardfor", forwardfor),
+    ("httpchk", check::httpchk),
+    ("tcp-check", |_, p, _| {
+        if !matches!(p.check, CheckKind::TcpScript(_)) {
+            p.check = CheckKind::TcpScript(Vec::new());
+        }
+    }),
+    ("ssl-hello-chk", |_, p, _| p.check = CheckKind::SslHello),
+    ("allbackups", |cx, p, _| p.options.allbackups = !cx.negated),
+    ("persist", |cx, p, _| p.options.persist = !cx.negated),
+    ("prefer-last-server", |cx, p, _| p.options.prefer_last_server = !cx.negated),
+    ("tcpka", |cx, p, _| (p.options.tcpka_client, p.options.tcpka_server) = (!cx.negated, !cx.negated)),
+    ("clitcpka", |cx, p, _| p.options.tcpka_client = !cx.negated),
+    ("srvtcpka", |cx, p, _| p.options.tcpka_server = !cx.negated),
+];
+
+/// Options that change nothing here, with the reason.
+const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
+    ("splice-auto", "data is not spliced"),
+    ("splice-request", "data is not spliced"),
+    ("splice-response", "data is not spliced"),
+    ("tcp-smart-accept", "the kernel's defaults are used"),
+    ("tcp-smart-connect", "the kernel's defaults are used"),
+    ("contstats", "counters are always current"),
+    ("http-no-delay", "nothing is delayed"),
+    ("http-use-htx", "it has been the only way since HAProxy 2.0"),
+    ("nolinger", "closed sockets do not linger"),
+];
+
+fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(name) = cx.arg(w, 1, "the name of an option") else { return };
+    if let Some((_, f)) = OPTIONS.iter().find(|o| o.0 == name) {
+        return f(cx, p, w);
+    }
+    if let Some((_, why)) = ACCEPTED_OPTIONS.iter().find(|o| o.0 == name) {
+        return cx.report.notice(&cx.place, format!("'option {name}' has no effect: {why}"));
+    }
+    if known::OPTION.contains(&name) {
+        if !cx.negated {
+            cx.not_yet(&format!("'option {name}'"));
+        }
+        return;
+    }
+    let names = OPTIONS.iter().map(|o| o.0).chain(known::OPTION.iter().copied());
+    cx.error(format!("unknown option '{name}'{}", suggestion(name, names)));
+}
+
+fn forwardfor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if cx.negated {
+        p.options.forwardfor = None;
+        return;
+    }
+    let mut f = ForwardFor { header: "x-forwarded-for".to_owned(), except: None, if_none: false };
+    let mut i = 2;
+    while let Some(word) = w.get(i) {
+        match word.as_str() {
+            "except" => {
+                let Some(net) = cx.arg(w, i + 1, "a network") else { return };
+                f.except = IpNet::parse(net);
+                if f.except.is_none() {
+                    cx.error(format!("'option forwardfor' : '{net}' is not a network"));
+                }
+                i += 2;
+            }
+            "header" => {
+                let Some(h) = cx.arg(w, i + 1, "a header name") else { return };
+                f.header = h.to_ascii_lowercase();
+                i += 2;
+            }
+            "if-none" => {
+                f.if_none = true;
+                i += 1;
+            }
+            o => return cx.error(format!("'option forwardfor' only takes 'except', 'header' and 'if-none', not '{o}'")),
+        }
+    }
+    p.options.forwardfor = Some(f);
+}
+
+fn log_line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if cx.negated {
+        p.logs.clear();
+        p.log_global = false;
+    } else if w.get(1).map(String::as_str) == Some("global") {
+        cx.at_most(w, 2);
+        p.log_global = true;
+    } else if let Some(t) = log::parse(cx, w) {
+        p.logs.push(t);
+    }
+}
+
+fn log_format(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(text) = cx.arg(w, 1, "a format string") else { return };
+    cx.at_most(w, 2);
+    match LogFormat::parse(text, Scope::Log, &NAMES) {
+        Ok(f) => p.log_format = LogChoice::Custom(Arc::new(f), text.to_owned()),
+        Err(e) => cx.expr_error("log-format", e),
+    }
+}
+
+fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(name) = cx.arg(w, 1, "an algorithm") else { return };
+    match Algorithm::NAMES.iter().find(|a| a.0 == name) {
+        Some((_, a)) => p.balance = Some(*a),
+        None if ["uri", "url_param", "hash", "random", "rdp-cookie", "sticky", "log-hash", "log-sticky"].contains(&name)
+            || name.starts_with("hdr(")
+            || name.starts_with("random(")
+            || name.starts_with("rdp-cookie(") =>
+        {
+            cx.not_yet(&format!("'balance {name}'"));
+        }
+        None => cx.error(format!("unknown balance algorithm '{name}'{}", suggestion(name, Algorithm::NAMES.iter().map(|a| a.0)))),
+    }
+}
+
+fn errorfile(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(code) = cx.number::<u16>(w, 1, "a status code and a file") else { return };
+    let Some(path) = cx.arg(w, 2, "a file") else { return };
+    if !crate::http::status::is_page(code) {
+        return cx.error(format!("'errorfile' : status code {code} is not one that the proxy makes itself"));
+    }
+    let Some(bytes) = cx.read(path) else { return };
+    if bytes.is_empty() {
+        // `errorfile 503 /dev/null`: nothing is sent.
+        p.error_files.insert(code, bytes);
+    } else if let Some(b) = rules::checked_errorfile(cx, path, &bytes) {
+        p.error_files.insert(code, b);
+    }
+}
+
+fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(name) = cx.arg(w, 1, "a name and 'insert'") else { return };
+    let mut c = CookiePersist {
+        name: name.to_owned(),
+        indirect: false,
+        nocache: false,
+        postonly: false,
+        preserve: false,
+        httponly: false,
+        secure: false,
+        domains: Vec::new(),
+        attrs: Vec::new(),
+    };
+    let mut insert = false;
+    let mut i = 2;
+    while let Some(word) = w.get(i) {
+        i += 1;
+        match word.as_str() {
+            "insert" => insert = true,
+            "indirect" => c.indirect = true,
+            "nocache" => c.nocache = true,
+            "postonly" => c.postonly = true,
+            "preserve" => c.preserve = true,
+            "httponly" => c.httponly = true,
+            "secure" => c.secure = true,
+            "domain" => {
+                c.domains.extend(cx.arg(w, i, "a domain").map(str::to_owned));
+                i += 1;
+            }
+            "attr" => {
+                c.attrs.extend(cx.arg(w, i, "an attribute").map(str::to_owned));
+                i += 1;
+            }
+            o @ ("rewrite" | "prefix" | "maxidle" | "maxlife" | "dynamic") => return cx.not_yet(&format!("'{o}' in 'cookie'")),
+            o => return cx.error(format!("'cookie' : unknown keyword '{o}'{}", suggestion(o, ["insert", "indirect", "nocache", "preserve", "httponly", "secure", "domain"]))),
+        }
+    }
+    if !insert {
+        // A name alone only makes requests with the cookie stick; HAProxy allows it with 'indirect' absent.
+        return cx.not_yet("'cookie' without 'insert'");
+    }
+    p.cookie = Some(c);
+}
+
+fn http_reuse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    p.reuse = match cx.arg(w, 1, "'never', 'safe', 'aggressive' or 'always'") {
+        Some("never") => Reuse::Never,
+        Some("safe") => Reuse::Safe,
+        Some("aggressive") => Reuse::Aggressive,
+        Some("always") => Reuse::Always,
+        Some(o) => return cx.error(format!("'http-reuse' expects 'never', 'safe', 'aggressive' or 'always', but got '{o}'")),
+        None => return,
+    };
+}
+
+fn monitor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if w.get(1).map(String::as_str) != Some("fail") || w.len() < 4 {
+        return cx.error("'monitor' expects 'fail if|unless <condition>'");
+    }
+    if let Ok(Some(c)) = rules::cond(cx, p, w, 2, Scope::Request) {
+        p.monitor_fail.push(c);
+    }
+}
+
+fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(word) = cx.arg(w, 1, "a keyword of the statistics page") else { return };
+    let s = &mut p.stats;
+    s.enabled = true;
+    match word {
+        "enable" => {}
+        "uri" => s.uri = cx.arg(w, 2, "a URI").map(str::to_owned),
+        "realm" => s.realm = cx.arg(w, 2, "a realm").map(str::to_owned),
+        "auth" => {
+            let Some(pair) = cx.arg(w, 2, "<user>:<password>") else { return };
+            match pair.split_once(':') {
+                Some((u, pw)) => s.auth.push((u.to_owned(), pw.to_owned())),
+                None => cx.error("'stats auth' expects <user>:<password>"),
+            }
+        }
+        "refresh" => s.refresh = cx.time(w, 2, TimeUnit::Secs),
+        "hide-version" => s.hide_version = true,
+        "show-legends" => s.show_legends = true,
+        "show-node" => s.show_node = Some(w.get(2).cloned().unwrap_or_default()),
+        "show-desc" => s.show_desc = Some(w.get(2..).map(|r| r.join(" ")).unwrap_or_default()),
+        "show-modules" => {}
+        "scope" => s.scope.extend(cx.arg(w, 2, "a proxy name").map(str::to_owned)),
+        "admin" => {
+            if let Ok(c) = rules::cond(cx, p, w, 2, Scope::Request) {
+                p.stats.admin.push(c);
+            }
+        }
+        "http-request" => cx.not_yet("'stats http-request'"),
+        "socket" | "timeout" => cx.error(format!("'stats {word}' belongs to the 'global' section")),
+        o => {
+            let names = ["enable", "uri", "realm", "auth", "refresh", "hide-version", "show-legends", "show-node", "show-desc", "scope", "admin"];
+            cx.error(format!("unknown stats keyword '{o}'{}", suggestion(o, names)));
+        }
+    }
+}

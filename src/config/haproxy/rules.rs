@@ -1,0 +1,398 @@
+//! `acl`, `use_backend`, `redirect`, `http-request`, `http-response` and `tcp-request` lines (configuration manual 4.3, 4.4, 7).
+use super::{Cx, NAMES, known};
+use crate::base::diag::suggestion;
+use crate::config::model::Proxy;
+use crate::http::status;
+use crate::rules::acl::{Cond, Term};
+use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, TcpAction};
+use crate::rules::logformat::LogFormat;
+use crate::rules::sample::{Expr, Scope};
+use std::sync::Arc;
+
+pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let (Some(name), Some(_)) = (cx.arg(w, 1, "a name and a criterion"), cx.arg(w, 2, "a criterion")) else { return };
+    if matches!(name, "or" | "||" | "if" | "unless") {
+        return cx.error(format!("'acl' : '{name}' cannot name an ACL"));
+    }
+    let src = &mut *cx.src;
+    match Term::parse(&w[2..], &NAMES, &mut |f| pattern_file(src, f)) {
+        Ok(t) => p.acls.add(name, t),
+        Err(e) => cx.expr_error(&format!("acl {name}"), e),
+    }
+}
+
+/// One pattern a line; blank lines and comments are passed over.
+fn pattern_file(src: &mut dyn crate::config::source::Source, path: &str) -> Result<Vec<String>, String> {
+    let bytes = src.read(path).map_err(|e| format!("cannot read pattern file '{path}' : {e}"))?;
+    Ok(String::from_utf8_lossy(&bytes).lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// The condition at the end of a line, which must stand at `at` or nowhere. `Err` was reported.
+pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -> Result<Option<Cond>, ()> {
+    let Some(rest) = w.get(at..).filter(|r| !r.is_empty()) else { return Ok(None) };
+    let src = &mut *cx.src;
+    match Cond::parse(rest, &p.acls, &NAMES, &mut |f| pattern_file(src, f)) {
+        Ok(c) if c.least() > scope => {
+            cx.error(format!("'{}' : the condition asks for something that is not known yet at this point of the exchange, so it could never match", w[0]));
+            Err(())
+        }
+        Ok(c) => Ok(Some(c)),
+        Err(e) => {
+            cx.expr_error(&w[0], e);
+            Err(())
+        }
+    }
+}
+
+pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(name) = cx.arg(w, 1, "a backend name") else { return };
+    if name.contains("%[") {
+        return cx.not_yet("a computed backend name in 'use_backend'");
+    }
+    let name = name.to_owned();
+    let scope = if p.mode == crate::config::model::Mode::Http { Scope::Request } else { Scope::Connection };
+    if let Ok(c) = cond(cx, p, w, 2, scope) {
+        p.use_backend.push((c, name, cx.place.clone()));
+    }
+}
+
+fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
+    LogFormat::parse(text, scope, &NAMES).map_err(|e| cx.expr_error(what, e)).ok()
+}
+
+/// `redirect ...` alone is `http-request redirect ...`.
+pub fn redirect(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if let Some((r, used)) = redirect_action(cx, w, 1) {
+        push(cx, p, w, used, Scope::Request, HttpAction::Redirect(r));
+    }
+}
+
+fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redirect, usize)> {
+    let mut to = None;
+    let mut r = Redirect { to: RedirectTo::Location(LogFormat::parse("", Scope::Connection, &NAMES).ok()?), code: 302, drop_query: false, append_slash: false, set_cookie: None };
+    while let Some(word) = w.get(i) {
+        match word.as_str() {
+            "location" | "prefix" | "scheme" => {
+                let text = cx.arg(w, i + 1, "a value")?;
+                let f = format(cx, "redirect", text, Scope::Request)?;
+                to = Some(match word.as_str() {
+                    "location" => RedirectTo::Location(f),
+                    "prefix" => RedirectTo::Prefix(f),
+                    _ => RedirectTo::Scheme(f),
+                });
+                i += 2;
+            }
+            "code" => {
+                r.code = cx.number(w, i + 1, "one of 301, 302, 303, 307 or 308")?;
+                if !matches!(r.code, 301 | 302 | 303 | 307 | 308) {
+                    cx.error(format!("'redirect' : unsupported HTTP code '{}'; use 301, 302, 303, 307 or 308", r.code));
+                    return None;
+                }
+                i += 2;
+            }
+            "set-cookie" => {
+                let c = cx.arg(w, i + 1, "a cookie")?;
+                // HAProxy's words: a cookie of the session, for the whole site.
+                r.set_cookie = Some(format!("{c}; path=/;"));
+                i += 2;
+            }
+            "clear-cookie" => {
+                let c = cx.arg(w, i + 1, "a cookie")?;
+                r.set_cookie = Some(format!("{}; path=/; Max-Age=0;", if c.contains('=') { c.to_owned() } else { format!("{c}=") }));
+                i += 2;
+            }
+            "drop-query" => {
+                r.drop_query = true;
+                i += 1;
+            }
+            "append-slash" => {
+                r.append_slash = true;
+                i += 1;
+            }
+            "ignore-empty" | "keep-query" => return { cx.not_yet(&format!("'{word}' in 'redirect'")); None },
+            "if" | "unless" => break,
+            o => {
+                cx.error(format!("'redirect' : unexpected '{o}'; expects 'code', 'prefix', 'location', 'scheme', 'set-cookie', 'clear-cookie', 'drop-query' or 'append-slash'"));
+                return None;
+            }
+        }
+    }
+    match to {
+        Some(t) => r.to = t,
+        None => {
+            cx.error("'redirect' : expects a target: 'location', 'prefix' or 'scheme'");
+            return None;
+        }
+    }
+    Some((r, i))
+}
+
+fn push(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], at: usize, scope: Scope, action: HttpAction) {
+    let Ok(cond) = cond(cx, p, w, at, scope) else { return };
+    let list = if scope == Scope::Response { &mut p.http_response } else { &mut p.http_request };
+    if let Some(last) = list.last().filter(|r| r.cond.is_none() && r.action.is_final()) {
+        cx.report.warning(&cx.place, format!("'{}' : this rule can never run: the one at {} always ends the list", w[..w.len().min(2)].join(" "), last.place));
+    }
+    list.push(Rule { place: cx.place.clone(), cond, action });
+}
+
+const REQUEST_ACTIONS: &[&str] = &[
+    "allow", "deny", "return", "redirect", "tarpit", "silent-drop", "set-header", "add-header", "del-header", "replace-header", "set-path", "set-query", "set-method",
+    "set-uri", "use-service",
+];
+const RESPONSE_ACTIONS: &[&str] = &["allow", "deny", "return", "redirect", "silent-drop", "set-header", "add-header", "del-header", "replace-header"];
+
+pub fn http_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    http_rule(cx, p, w, Scope::Request);
+}
+
+pub fn http_response(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    http_rule(cx, p, w, Scope::Response);
+}
+
+fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
+    let Some(name) = cx.arg(w, 1, "an action") else { return };
+    let request = scope == Scope::Request;
+    let (mine, known) = if request { (REQUEST_ACTIONS, known::HTTP_REQUEST) } else { (RESPONSE_ACTIONS, known::HTTP_RESPONSE) };
+    let what = format!("{} {name}", w[0]);
+    let base = name.split('(').next().unwrap_or(name);
+    if base == "set-var" && name.ends_with(')') {
+        return set_var(cx, p, w, scope);
+    }
+    if !mine.contains(&name) {
+        let stem = base.trim_end_matches(|c: char| c.is_ascii_digit());
+        if known.contains(&base) || known.contains(&stem) || name.starts_with("lua.") || base.starts_with("track-sc") || base.starts_with("sc-") {
+            return cx.not_yet(&format!("'{what}'"));
+        }
+        return cx.error(format!("'{}' does not know the action '{name}'{}", w[0], suggestion(name, known.iter().copied())));
+    }
+    let (action, used) = match name {
+        "allow" => (HttpAction::Allow, 2),
+        "silent-drop" => (HttpAction::SilentDrop, 2),
+        "deny" | "tarpit" | "return" => {
+            let default = match (name, request) {
+                ("return", _) => 200,
+                ("tarpit", _) => 500,
+                (_, true) => 403,
+                _ => 502,
+            };
+            let Some((reply, used)) = reply(cx, w, 2, default, scope, name == "return") else { return };
+            (
+                match name {
+                    "deny" => HttpAction::Deny(reply),
+                    "tarpit" => HttpAction::Tarpit(reply),
+                    _ => HttpAction::Return(reply),
+                },
+                used,
+            )
+        }
+        "redirect" => match redirect_action(cx, w, 2) {
+            Some((r, used)) => (HttpAction::Redirect(r), used),
+            None => return,
+        },
+        "set-header" | "add-header" => {
+            let (Some(header), Some(text)) = (cx.arg(w, 2, "a header name and a value"), cx.arg(w, 3, "a value")) else { return };
+            if header.is_empty() || !header.bytes().all(|c| c.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&c)) {
+                return cx.error(format!("'{what}' : '{header}' is not a header name"));
+            }
+            let Some(f) = format(cx, &what, text, scope) else { return };
+            let header = header.to_ascii_lowercase();
+            (if name == "set-header" { HttpAction::SetHeader(header, f) } else { HttpAction::AddHeader(header, f) }, 4)
+        }
+        "del-header" => {
+            let Some(header) = cx.arg(w, 2, "a header name") else { return };
+            let text = header.to_ascii_lowercase();
+            let (m, used) = match (w.get(3).map(String::as_str), w.get(4).map(String::as_str)) {
+                (Some("-m"), Some("str")) => (NameMatch::Exact(text), 5),
+                (Some("-m"), Some("beg")) => (NameMatch::Beg(text), 5),
+                (Some("-m"), Some("end")) => (NameMatch::End(text), 5),
+                (Some("-m"), Some("sub")) => (NameMatch::Sub(text), 5),
+                (Some("-m"), Some("reg")) => match regex::bytes::Regex::new(&format!("(?i){header}")) {
+                    Ok(r) => (NameMatch::Reg(r), 5),
+                    Err(e) => return cx.error(format!("'{what}' : {e}")),
+                },
+                (Some("-m"), o) => return cx.error(format!("'{what}' : unknown match method '{}'", o.unwrap_or_default())),
+                _ => (NameMatch::Exact(text), 3),
+            };
+            (HttpAction::DelHeader(m), used)
+        }
+        "replace-header" => {
+            let (Some(header), Some(re), Some(to)) = (cx.arg(w, 2, "a name, a pattern and a value"), cx.arg(w, 3, "a pattern"), cx.arg(w, 4, "a value")) else { return };
+            match regex::bytes::RegexBuilder::new(re).unicode(false).size_limit(1 << 20).build() {
+                Ok(r) if !to.contains("%[") => (HttpAction::ReplaceHeader(header.to_ascii_lowercase(), r, crate::rules::sample::back_references(to)), 5),
+                Ok(_) => return cx.not_yet(&format!("a sample in the value of '{what}'")),
+                Err(e) => return cx.error(format!("'{what}' : {e}")),
+            }
+        }
+        "set-path" | "set-query" | "set-method" | "set-uri" => {
+            let Some(text) = cx.arg(w, 2, "a value") else { return };
+            let Some(f) = format(cx, &what, text, scope) else { return };
+            match name {
+                "set-path" => (HttpAction::SetPath(f), 3),
+                "set-query" => (HttpAction::SetQuery(f), 3),
+                "set-method" => (HttpAction::SetMethod(f), 3),
+                _ => return cx.not_yet("'http-request set-uri'"),
+            }
+        }
+        _ => match cx.arg(w, 2, "a service name") {
+            Some("prometheus-exporter") => (HttpAction::UseService(Service::PrometheusExporter), 3),
+            Some(o) if o.starts_with("lua.") => return cx.not_yet("Lua services"),
+            Some(o) => return cx.error(format!("'{what}' : unknown service '{o}'; the one there is: prometheus-exporter")),
+            None => return,
+        },
+    };
+    push(cx, p, w, used, scope, action);
+}
+
+fn set_var(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
+    let inner = w[1].trim_end_matches(')').trim_start_matches("set-var(");
+    let name = inner.split(',').next().unwrap_or_default();
+    if inner.contains(',') {
+        return cx.not_yet("a condition in 'set-var'");
+    }
+    if !matches!(name.split_once('.').map(|x| x.0), Some("txn" | "req" | "res" | "sess")) {
+        return cx.error(format!("'{}' : a variable's name begins with its scope: txn., req., res. or sess.", w[1]));
+    }
+    let Some(text) = cx.arg(w, 2, "an expression") else { return };
+    match Expr::parse(text, &NAMES) {
+        Ok((e, "")) if e.least() <= scope => push(cx, p, w, 3, scope, HttpAction::SetVar(name.to_owned(), Box::new(e))),
+        Ok((_, "")) => cx.error(format!("'{}' : '{text}' has no value at this point of the exchange", w[1])),
+        Ok((_, rest)) => cx.error(format!("'{}' : unexpected '{rest}'", w[1])),
+        Err(e) => cx.expr_error(&w[1], e),
+    }
+}
+
+/// The arguments of `return`, `deny` and `tarpit`.
+fn reply(cx: &mut Cx<'_>, w: &[String], mut i: usize, default: u16, scope: Scope, is_return: bool) -> Option<(Reply, usize)> {
+    let mut r = Reply { status: default, content_type: None, headers: Vec::new(), body: if is_return { Body::Empty } else { Body::Default } };
+    while let Some(word) = w.get(i) {
+        match word.as_str() {
+            "status" | "deny_status" => {
+                r.status = cx.number(w, i + 1, "a status code")?;
+                if !(200..=599).contains(&r.status) {
+                    cx.error(format!("'{} {}' : a status from 200 to 599 is wanted, not {}", w[0], w[1], r.status));
+                    return None;
+                }
+                i += 2;
+            }
+            "content-type" => {
+                r.content_type = Some(cx.arg(w, i + 1, "a media type")?.to_owned());
+                i += 2;
+            }
+            "hdr" => {
+                let (n, v) = (cx.arg(w, i + 1, "a name and a value")?, cx.arg(w, i + 2, "a value")?);
+                r.headers.push((n.to_ascii_lowercase(), format(cx, "hdr", v, scope)?));
+                i += 3;
+            }
+            "string" => {
+                r.body = Body::Bytes(Arc::from(cx.arg(w, i + 1, "a text")?.as_bytes()));
+                i += 2;
+            }
+            "lf-string" => {
+                let text = cx.arg(w, i + 1, "a text")?;
+                r.body = Body::Format(format(cx, "lf-string", text, scope)?);
+                i += 2;
+            }
+            "file" | "lf-file" | "errorfile" => {
+                let path = cx.arg(w, i + 1, "a file name")?.to_owned();
+                let bytes = cx.read(&path)?;
+                r.body = match word.as_str() {
+                    "file" => Body::Bytes(bytes),
+                    "errorfile" => Body::Raw(checked_errorfile(cx, &path, &bytes)?),
+                    _ => Body::Format(format(cx, "lf-file", &String::from_utf8_lossy(&bytes), scope)?),
+                };
+                i += 2;
+            }
+            "default-errorfiles" => {
+                r.body = Body::Default;
+                i += 1;
+            }
+            "errorfiles" => {
+                cx.not_yet("'errorfiles' in a reply");
+                return None;
+            }
+            _ => break,
+        }
+    }
+    if matches!(r.body, Body::Default) && !status::is_page(r.status) {
+        if !is_return {
+            cx.warn(format!("'{} {}' : status {} has no error page; 403 is answered", w[0], w[1], r.status));
+            r.status = 403;
+        } else {
+            r.body = Body::Empty;
+        }
+    }
+    if !r.headers.is_empty() && matches!(r.body, Body::Default) {
+        // A header given without content switches the page off.
+        r.body = Body::Empty;
+    }
+    if matches!(r.body, Body::Bytes(_) | Body::Format(_)) && r.content_type.is_none() {
+        cx.error(format!("'{} {}' : a content type is needed with a body: add 'content-type <type>'", w[0], w[1]));
+        return None;
+    }
+    Some((r, i))
+}
+
+/// Makes an errorfile's bytes a message this proxy can send: lines ended by CR LF, names in lower case, no connection headers.
+pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Arc<[u8]>> {
+    let text_end = bytes.windows(4).position(|w| w == b"\r\n\r\n").map(|p| (p, p + 4)).or_else(|| bytes.windows(2).position(|w| w == b"\n\n").map(|p| (p, p + 2)));
+    let Some((end, body_at)) = text_end.or(Some((bytes.len(), bytes.len())).filter(|_| bytes.starts_with(b"HTTP/"))) else {
+        cx.error(format!("'{path}' is not an HTTP message: a status line, headers and a blank line are wanted"));
+        return None;
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut lines = head.lines();
+    let first = lines.next().unwrap_or_default();
+    let mut parts = first.splitn(3, ' ');
+    let (version, code) = (parts.next().unwrap_or_default(), parts.next().and_then(|c| c.parse::<u16>().ok()));
+    let (true, Some(code)) = (version.starts_with("HTTP/1."), code) else {
+        cx.error(format!("'{path}' : '{first}' is not a status line such as 'HTTP/1.1 503 Service Unavailable'"));
+        return None;
+    };
+    let body = &bytes[body_at..];
+    let reason = parts.next().unwrap_or_else(|| status::reason(code));
+    let mut out = format!("{version} {code} {reason}\r\n").into_bytes();
+    for line in lines {
+        if let Some((n, v)) = line.split_once(':') {
+            let n = n.trim().to_ascii_lowercase();
+            if n == "content-length" && v.trim().parse() != Ok(body.len()) {
+                cx.warn(format!("'{path}' : its Content-Length is {}, its body {} bytes; the length is corrected", v.trim(), body.len()));
+                out.extend_from_slice(format!("{n}: {}\r\n", body.len()).as_bytes());
+            } else if !matches!(n.as_str(), "connection" | "transfer-encoding") {
+                out.extend_from_slice(format!("{n}: {}\r\n", v.trim()).as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    Some(out.into())
+}
+
+/// `tcp-request connection|content|session|inspect-delay`.
+pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(kind) = cx.arg(w, 1, "'connection', 'content', 'session' or 'inspect-delay'") else { return };
+    if kind == "inspect-delay" {
+        p.inspect_delay = cx.time(w, 2, crate::base::units::TimeUnit::Millis);
+        return;
+    }
+    if !matches!(kind, "connection" | "content" | "session") {
+        return cx.error(format!("'tcp-request' expects 'connection', 'content', 'session' or 'inspect-delay', but got '{kind}'"));
+    }
+    let Some(name) = cx.arg(w, 2, "an action") else { return };
+    let action = match name {
+        "accept" => TcpAction::Accept,
+        "reject" => TcpAction::Reject,
+        "silent-drop" => TcpAction::SilentDrop,
+        o => {
+            let base = o.split('(').next().unwrap_or(o);
+            if known::TCP_REQUEST.contains(&base) || base.starts_with("track-sc") || base.starts_with("sc-") || o.starts_with("lua.") || base == "expect-proxy" {
+                return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
+            }
+            return cx.error(format!("'tcp-request {kind}' does not know the action '{o}'{}", suggestion(o, ["accept", "reject", "silent-drop"])));
+        }
+    };
+    if let Ok(cond) = cond(cx, p, w, 3, Scope::Connection) {
+        let rule = Rule { place: cx.place.clone(), cond, action };
+        if kind == "content" { p.tcp_content.push(rule) } else { p.tcp_connection.push(rule) }
+    }
+}

@@ -1,0 +1,253 @@
+//! `server` and `default-server` lines (configuration manual 5.2).
+use super::{Cx, NAMES, global, known};
+use crate::base::addr::{Host, split_host_port};
+use crate::base::diag::suggestion;
+use crate::base::units::TimeUnit;
+use crate::config::model::{PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
+use crate::rules::sample::Expr;
+use std::sync::Arc;
+
+pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let (Some(name), Some(addr)) = (cx.arg(w, 1, "<name> and <address>[:<port>]"), cx.arg(w, 2, "<address>[:<port>]")) else { return };
+    if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+        cx.error(format!("character '{bad}' is not permitted in server name '{name}'"));
+    }
+    if let Some(other) = p.servers.iter().find(|s| s.name == name) {
+        cx.error(format!("another server named '{name}' was already defined at {}; please use distinct names", other.place));
+        return;
+    }
+    let Some(addr) = cx.expand(addr) else { return };
+    let mut s = p.default_server.clone();
+    (s.name, s.place) = (name.to_owned(), cx.place.clone());
+    match split_host_port(&addr) {
+        Ok((host, port)) => {
+            s.host = host;
+            s.port = match port {
+                None | Some("") => PortRule::Same,
+                Some(t) if t.starts_with(['+', '-']) => match t.parse() {
+                    Ok(n) => PortRule::Offset(n),
+                    Err(_) => return cx.error(format!("'server {name}' : invalid port offset '{t}'")),
+                },
+                Some(t) => match t.parse::<u16>() {
+                    Ok(0) => PortRule::Same,
+                    Ok(n) => PortRule::Fixed(n),
+                    Err(_) => return cx.error(format!("'server {name}' : invalid character or value in port number '{t}' in '{addr}'")),
+                },
+            };
+        }
+        Err(e) => return cx.error(format!("'server {name}' : {e}")),
+    }
+    if !params(cx, &mut s, &w[3..], "server") {
+        return;
+    }
+    s.ip = match &s.host {
+        Host::Ip(ip) => Some(*ip),
+        Host::Name(n) => {
+            let ip = cx.resolve(n);
+            if ip.is_none() {
+                cx.error(format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or use 'init-addr none' to start without it"));
+            }
+            ip
+        }
+        Host::Unix(_) | Host::Abstract(_) => None,
+    };
+    if s.check && s.check_port.is_none() && !matches!(s.port, PortRule::Fixed(_)) && !matches!(s.host, Host::Unix(_) | Host::Abstract(_)) {
+        cx.error(format!("'server {name}' : a health check needs a port: give the server one, or add 'port <port>'"));
+    }
+    p.servers.push(s);
+}
+
+pub fn default_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let mut s = p.default_server.clone();
+    params(cx, &mut s, &w[1..], "default-server");
+    p.default_server = s;
+}
+
+/// Takes the parameters; false if the line cannot be used.
+fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
+    let mut ssl = s.traffic_tls;
+    let mut tls = s.tls.clone().unwrap_or(ServerTls {
+        verify: !cx.no_verify,
+        ca_file: None,
+        sni: None,
+        verify_host: None,
+        alpn: Vec::new(),
+        limits: TlsLimits::default(),
+    });
+    let mut i = 0;
+    while let Some(word) = w.get(i) {
+        i += 1;
+        let at = i;
+        macro_rules! value {
+            ($what:expr) => {{
+                i += 1;
+                cx.arg(w, at, $what)
+            }};
+        }
+        macro_rules! number {
+            ($t:ty) => {{
+                i += 1;
+                cx.number::<$t>(w, at, "a number")
+            }};
+        }
+        match word.as_str() {
+            "check" => s.check = true,
+            "no-check" => s.check = false,
+            "backup" => s.backup = true,
+            "no-backup" => s.backup = false,
+            "disabled" => s.disabled = true,
+            "enabled" => s.disabled = false,
+            "weight" => {
+                if let Some(n) = number!(u32) {
+                    if n > 256 {
+                        cx.error(format!("'{what}' : weight must be from 0 to 256, not {n}"));
+                    }
+                    s.weight = n.min(256);
+                }
+            }
+            "maxconn" => s.maxconn = number!(u32).unwrap_or(0),
+            "minconn" => {
+                cx.not_yet("'minconn' on 'server'");
+                i += 1;
+            }
+            "maxqueue" => s.maxqueue = number!(u32).unwrap_or(0),
+            "cookie" => s.cookie = value!("a value").map(str::to_owned),
+            "inter" | "fastinter" | "downinter" => {
+                i += 1;
+                let d = cx.time(w, at, TimeUnit::Millis);
+                if d.is_some_and(|d| d.is_zero()) {
+                    cx.error(format!("'{what}' : '{word}' must be larger than 0"));
+                    continue;
+                }
+                match word.as_str() {
+                    "inter" => s.inter = d.unwrap_or(s.inter),
+                    "fastinter" => s.fastinter = d,
+                    _ => s.downinter = d,
+                }
+            }
+            "rise" | "fall" => {
+                let n = number!(u32).unwrap_or(1);
+                if n == 0 {
+                    cx.error(format!("'{what}' : '{word}' must be larger than 0"));
+                }
+                if word == "rise" {
+                    s.health.rise = n.clamp(1, 1_000_000);
+                } else {
+                    s.health.fall = n.clamp(1, 1_000_000);
+                }
+            }
+            "port" => s.check_port = number!(u16),
+            "addr" => {
+                if let Some(v) = value!("an address") {
+                    s.check_addr = v.parse().ok().or_else(|| cx.resolve(v));
+                    if s.check_addr.is_none() {
+                        cx.error(format!("'{what}' : could not resolve 'addr {v}'"));
+                    }
+                }
+            }
+            "id" => s.id = number!(u32),
+            "ssl" => ssl = true,
+            "no-ssl" => ssl = false,
+            "check-ssl" => s.check_tls = true,
+            "no-check-ssl" => s.check_tls = false,
+            "check-send-proxy" => s.check_send_proxy = true,
+            "verify" => match value!("'none' or 'required'") {
+                Some("none") => tls.verify = false,
+                Some("required") => tls.verify = true,
+                Some(o) => cx.error(format!("'{what}' : 'verify' is one of none, required, not '{o}'")),
+                None => {}
+            },
+            "ca-file" => tls.ca_file = value!("a file name").map(|f| in_base(cx.ca_base.as_deref(), f)),
+            "verifyhost" => tls.verify_host = value!("a host name").map(str::to_owned),
+            "sni" => {
+                if let Some(text) = value!("an expression, such as str(www.example.com)") {
+                    match Expr::parse(text, &NAMES) {
+                        Ok((e, "")) => {
+                            tls.sni = Some(match text.strip_prefix("str(").and_then(|t| t.strip_suffix(')')) {
+                                Some(fixed) => SniRule::Fixed(fixed.trim_matches(['"', '\'']).to_owned()),
+                                None => SniRule::Expr(Arc::new(e)),
+                            });
+                        }
+                        Ok((_, rest)) => cx.error(format!("'{what}' : unexpected '{rest}' after 'sni'")),
+                        Err(e) => cx.expr_error("sni", e),
+                    }
+                }
+            }
+            "alpn" => {
+                if let Some(v) = value!("a list of protocols") {
+                    tls.alpn = v.split(',').map(|s| s.trim().to_owned()).filter(|a| a != "h2").collect();
+                    if tls.alpn.is_empty() || v.contains("h2") {
+                        cx.report.notice(&cx.place, "'alpn h2' : HTTP/2 to servers is not spoken yet; http/1.1 is negotiated");
+                        tls.alpn = vec!["http/1.1".to_owned()];
+                    }
+                }
+            }
+            "ciphers" => {
+                let v = value!("a list of suites").unwrap_or_default().to_owned();
+                global::ciphers(cx, &mut tls.limits, &["ciphers".to_owned(), v]);
+            }
+            "ciphersuites" => {
+                let v = value!("a list of suites").unwrap_or_default().to_owned();
+                global::ciphersuites(cx, &mut tls.limits, &["ciphersuites".to_owned(), v]);
+            }
+            "ssl-min-ver" | "ssl-max-ver" => {
+                let v = value!("a version").unwrap_or_default().to_owned();
+                global::tls_options(cx, &mut tls.limits, &[word.clone(), v], what);
+            }
+            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "force-tlsv12" | "force-tlsv13" | "no-tls-tickets" | "tls-tickets" => {
+                global::tls_options(cx, &mut tls.limits, std::slice::from_ref(word), what);
+            }
+            "crt" | "crl-file" | "proto" | "source" | "slowstart" | "track" | "agent-check" | "observe" | "socks4" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn"
+                if !(word == "proto" && matches!(w.get(i).map(String::as_str), Some("h1" | "none"))) =>
+            {
+                cx.not_yet(&format!("'{word}' on '{what}'"));
+                return false;
+            }
+            "proto" => i += 1,
+            "send-proxy" => s.send_proxy = Some(SendProxy::V1),
+            "send-proxy-v2" => s.send_proxy = Some(SendProxy::V2),
+            "no-send-proxy" | "no-send-proxy-v2" => s.send_proxy = None,
+            "on-marked-down" => match value!("'shutdown-sessions'") {
+                Some("shutdown-sessions") => s.shutdown_on_down = true,
+                Some(o) => cx.error(format!("'{what}' : 'on-marked-down' expects 'shutdown-sessions' but got '{o}'")),
+                None => {}
+            },
+            "init-addr" => match value!("a list of methods") {
+                Some(v) if v.split(',').all(|m| matches!(m, "last" | "libc")) => {}
+                Some(v) => cx.not_yet(&format!("'init-addr {v}'")),
+                None => {}
+            },
+            "non-stick" | "stick" | "no-check-send-proxy" | "ssl-reuse" | "no-ssl-reuse" | "tfo" | "no-tfo" | "no-renegotiate" => {}
+            "pool-max-conn" | "pool-low-conn" | "pool-purge-delay" | "max-reuse" | "resolve-prefer" | "guid" | "error-limit" => i += 1,
+            "resolvers" => {
+                cx.not_yet(&format!("'resolvers' on '{what}'"));
+                return false;
+            }
+            o if known::SERVER.contains(&o) => {
+                cx.not_yet(&format!("'{o}' on '{what}'"));
+                return false;
+            }
+            o => {
+                cx.error(format!("'{what}' : unknown keyword '{o}'{}", suggestion(o, known::SERVER.iter().copied())));
+                return false;
+            }
+        }
+    }
+    if (ssl || s.check_tls) && tls.verify && tls.ca_file.is_none() && what == "server" {
+        cx.error(format!(
+            "'server {}' : verify is enabled but no ca-file given; add 'ca-file <file>' (or '@system-ca'), or 'verify none' to accept any certificate",
+            s.name
+        ));
+    }
+    s.tls = (ssl || s.check_tls).then_some(tls);
+    s.traffic_tls = ssl;
+    true
+}
+
+/// `crt-base` and `ca-base` apply to relative names.
+pub fn in_base(base: Option<&str>, file: &str) -> String {
+    match base {
+        Some(b) if !file.starts_with(['/', '@']) => format!("{}/{file}", b.trim_end_matches('/')),
+        _ => file.to_owned(),
+    }
+}

@@ -1,0 +1,605 @@
+//! From the tree to the VRRP model.
+use super::parse::Node;
+use crate::base::addr::IpNet;
+use crate::base::diag::{Place, Report, suggestion};
+use crate::config::model::{Garp, Notify, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion};
+use crate::config::source::Source;
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
+    VrrpInstance {
+        name: name.to_owned(),
+        place: place.to_string(),
+        version: VrrpVersion::V2,
+        interface: String::new(),
+        vrid: 0,
+        priority: 100,
+        initial_master: false,
+        advert_int: Duration::from_secs(1),
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        auth_pass: None,
+        vips: Vec::new(),
+        excluded: Vec::new(),
+        unicast_src: None,
+        unicast_peers: Vec::new(),
+        mcast_src: None,
+        track_interfaces: Vec::new(),
+        track_scripts: Vec::new(),
+        notify: Notify::default(),
+        garp: Garp::default(),
+        checksum_v2: false,
+        skip_addr_check: false,
+        twin_of: None,
+    }
+}
+
+/// `auth_pass` as the packet carries it: the first eight bytes, padded with zeros.
+pub fn auth_bytes(pass: &str) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (o, b) in out.iter_mut().zip(pass.bytes()) {
+        *o = b;
+    }
+    out
+}
+
+struct Cx<'a> {
+    report: &'a mut Report,
+    src: &'a mut dyn Source,
+    globals: Globals,
+}
+
+struct Globals {
+    version: Option<VrrpVersion>,
+    garp: Garp,
+    skip_addr_check: bool,
+}
+
+/// Top-level blocks that belong to keepalived's other halves.
+const OTHER_BLOCKS: &[&str] = &[
+    "virtual_server", "virtual_server_group", "bfd_instance", "garp_group", "static_ipaddress", "static_routes", "static_rules", "track_group", "track_file",
+    "vrrp_track_file", "vrrp_track_process", "track_process", "interface_up_down_delays", "static_track_group", "net_namespace", "process_names", "linkbeat_use_polling",
+];
+const BLOCKS: &[&str] = &["global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group"];
+
+pub fn model(tree: &[Node], src: &mut dyn Source, fault_strict: bool, report: &mut Report) -> VrrpModel {
+    let mut cx = Cx { report, src, globals: Globals { version: None, garp: Garp::default(), skip_addr_check: false } };
+    let mut m = VrrpModel { fault_strict, ..VrrpModel::default() };
+    for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
+        global_defs(&mut cx, n, &mut m);
+    }
+    for n in tree {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "global_defs" => {}
+            "vrrp_instance" => instance(&mut cx, n, &mut m),
+            "vrrp_script" => script(&mut cx, n, &mut m),
+            "vrrp_sync_group" => group(&mut cx, n, &mut m),
+            h if OTHER_BLOCKS.contains(&h) => {
+                cx.report.not_yet(&n.place, format!("'{h}' is known but not honoured yet by this version; remove the block, or stay with keepalived for this configuration"));
+            }
+            h => {
+                // keepalived logs and goes on; so do we, loudly.
+                cx.report.warning(&n.place, format!("unknown keyword '{h}', ignored as keepalived does{}", suggestion(h, BLOCKS.iter().chain(OTHER_BLOCKS).copied())));
+            }
+        }
+    }
+    finish(&mut cx, &mut m);
+    m
+}
+
+impl Cx<'_> {
+    fn value<'n>(&mut self, n: &'n Node) -> Option<&'n str> {
+        let v = n.words.get(1).map(String::as_str);
+        if v.is_none() {
+            self.report.error(&n.place, format!("'{}' is missing its value", n.words[0]));
+        }
+        v
+    }
+    fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(&mut self, n: &Node, lo: T, hi: T) -> Option<T> {
+        let text = self.value(n)?;
+        match text.parse::<T>() {
+            Ok(v) if v >= lo && v <= hi => Some(v),
+            _ => {
+                self.report.error(&n.place, format!("'{}' : '{text}' is not a number from {lo} to {hi}", n.words[0]));
+                None
+            }
+        }
+    }
+    /// Decimal seconds.
+    fn seconds(&mut self, n: &Node, lo: f64, hi: f64) -> Option<Duration> {
+        let secs = self.number::<f64>(n, lo, hi)?;
+        Some(Duration::from_secs_f64(secs))
+    }
+    fn flag(&mut self, n: &Node) -> bool {
+        match n.words.get(1).map(String::as_str) {
+            None | Some("true" | "on" | "yes") => true,
+            Some("false" | "off" | "no") => false,
+            Some(o) => {
+                self.report.error(&n.place, format!("'{}' : '{o}' is not a boolean", n.words[0]));
+                true
+            }
+        }
+    }
+    fn not_yet(&mut self, n: &Node) {
+        self.report.not_yet(
+            &n.place,
+            format!("'{}' is known but not honoured yet by this version; remove the line, or stay with keepalived for this configuration", n.words[0]),
+        );
+    }
+    fn unknown(&mut self, n: &Node, block: &str, known: &[&str]) {
+        let w = &n.words[0];
+        self.report.warning(&n.place, format!("unknown keyword '{w}' in '{block}', ignored as keepalived does{}", suggestion(w, known.iter().copied())));
+    }
+    /// A VRRP-less word: said once, with the reason.
+    fn no_effect(&mut self, n: &Node, why: &str) {
+        self.report.notice(&n.place, format!("'{}' has no effect: {why}", n.words[0]));
+    }
+}
+
+const GLOBAL_WORDS: &[&str] = &[
+    "router_id", "vrrp_version", "script_user", "enable_script_security", "vrrp_garp_master_delay", "vrrp_garp_master_repeat", "vrrp_garp_master_refresh",
+    "vrrp_garp_master_refresh_repeat", "vrrp_garp_lower_prio_repeat", "vrrp_garp_lower_prio_delay", "vrrp_skip_check_adv_addr", "vrrp_startup_delay", "vrrp_strict",
+    "vrrp_garp_interval", "vrrp_gna_interval",
+];
+
+fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "router_id" => m.router_id = cx.value(n).unwrap_or_default().to_owned(),
+            "vrrp_version" => cx.globals.version = version(cx, n),
+            "script_user" => m.script_user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
+            "vrrp_garp_master_delay" | "garp_master_delay" => cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay),
+            "vrrp_garp_master_repeat" => {
+                cx.globals.garp.repeat = cx.number(n, 0u32, 1000).unwrap_or(5).max(1);
+                cx.globals.garp.lower_prio_repeat = cx.globals.garp.repeat;
+            }
+            "vrrp_garp_master_refresh" => cx.globals.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero()),
+            "vrrp_garp_master_refresh_repeat" => cx.globals.garp.refresh_repeat = cx.number(n, 0u32, 1000).unwrap_or(1).max(1),
+            "vrrp_garp_lower_prio_repeat" => cx.globals.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
+            "vrrp_garp_lower_prio_delay" => cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
+            "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
+            "vrrp_startup_delay" => m.startup_delay = cx.seconds(n, 0.0, 86_400.0).unwrap_or_default(),
+            "vrrp_strict" => {
+                if cx.flag(n) {
+                    cx.not_yet(n);
+                }
+            }
+            "enable_script_security" => cx.no_effect(n, "scripts that others may write to are always refused"),
+            "vrrp_garp_interval" | "vrrp_gna_interval" => cx.no_effect(n, "announcements are sent behind the adverts, at the kernel's pace"),
+            "notification_email" | "notification_email_from" | "smtp_server" | "smtp_connect_timeout" | "smtp_alert" | "smtp_helo_name" | "smtp_alert_vrrp" | "smtp_alert_checker" => {
+                cx.no_effect(n, "mail is not sent; use a notify script");
+            }
+            "lvs_id" | "lvs_timeouts" | "lvs_flush" | "lvs_flush_onstop" | "lvs_sync_daemon" | "max_auto_priority" | "vrrp_priority" | "vrrp_no_swap" | "vrrp_rt_priority"
+            | "dynamic_interfaces" | "default_interface" | "enable_dbus" | "vrrp_iptables" | "vrrp_ipsets" | "checker_priority" | "umask" | "shutdown_script" | "startup_script" => {
+                cx.no_effect(n, "nothing here depends on it");
+            }
+            "notify_fifo" | "vrrp_notify_fifo" | "vrrp_mcast_group4" | "vrrp_mcast_group6" | "vrrp_notify_priority_changes" | "vrrp_down_timer_adverts" => cx.not_yet(n),
+            _ => cx.unknown(n, "global_defs", GLOBAL_WORDS),
+        }
+    }
+}
+
+fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {
+    Some(if cx.number(n, 2u8, 3)? == 2 { VrrpVersion::V2 } else { VrrpVersion::V3 })
+}
+
+const INSTANCE_WORDS: &[&str] = &[
+    "state", "interface", "virtual_router_id", "priority", "advert_int", "version", "authentication", "virtual_ipaddress", "virtual_ipaddress_excluded", "unicast_peer",
+    "unicast_src_ip", "mcast_src_ip", "track_interface", "track_script", "nopreempt", "preempt", "preempt_delay", "notify", "notify_master", "notify_backup", "notify_fault",
+    "notify_stop", "garp_master_delay", "garp_master_repeat", "garp_master_refresh", "garp_master_refresh_repeat", "garp_lower_prio_repeat", "garp_lower_prio_delay",
+    "skip_check_adv_addr", "accept", "v3_checksum_as_v2", "use_vmac", "virtual_routes", "virtual_rules", "smtp_alert", "lvs_sync_daemon_interface", "dont_track_primary",
+];
+
+fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let name = block.words.get(1).cloned().unwrap_or_default();
+    if name.is_empty() {
+        cx.report.error(&block.place, "'vrrp_instance' is missing its name");
+    }
+    let mut i = blank_instance(&name, &block.place);
+    (i.garp, i.skip_addr_check) = (cx.globals.garp.clone(), cx.globals.skip_addr_check);
+    let (mut own_version, mut priority, mut state_place) = (None, None, None);
+    let mut advert: Option<(f64, Place)> = None;
+    let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "state" => match cx.value(n) {
+                Some("MASTER") => (i.initial_master, state_place) = (true, Some(n.place.clone())),
+                Some("BACKUP") => {}
+                Some(o) => cx.report.warning(&n.place, format!("unknown state '{o}': BACKUP is taken, as keepalived does{}", suggestion(o, ["MASTER", "BACKUP"]))),
+                None => {}
+            },
+            "interface" => i.interface = cx.value(n).unwrap_or_default().to_owned(),
+            "virtual_router_id" => i.vrid = cx.number(n, 1u8, 255).unwrap_or(0),
+            "priority" => priority = cx.number(n, 1u8, 255),
+            "version" => own_version = version(cx, n),
+            "advert_int" => {
+                if let Some(s) = cx.number::<f64>(n, 0.01, 255.0) {
+                    advert = Some((s, n.place.clone()));
+                }
+            }
+            "authentication" => {
+                for a in n.block.iter().flatten() {
+                    match a.words.first().map(String::as_str) {
+                        Some("auth_type") if a.words.get(1).is_some_and(|t| t == "PASS" || t == "pass" || t == "SIMPLE") => {}
+                        Some("auth_type") => cx.not_yet(a),
+                        Some("auth_pass") => {
+                            if let Some(p) = cx.value(a) {
+                                if p.len() > 8 {
+                                    cx.report.warning(&a.place, "'auth_pass' is longer than 8 characters: only the first 8 are used, as in keepalived");
+                                }
+                                i.auth_pass = Some(auth_bytes(p));
+                            }
+                        }
+                        Some("auth_hmac") => cx.not_yet(a),
+                        Some(_) => cx.unknown(a, "authentication", &["auth_type", "auth_pass"]),
+                        None => {}
+                    }
+                }
+            }
+            "virtual_ipaddress" => i.vips = n.block.iter().flatten().filter_map(|a| vip(cx, a)).collect(),
+            "virtual_ipaddress_excluded" => i.excluded = n.block.iter().flatten().filter_map(|a| vip(cx, a)).collect(),
+            "unicast_peer" => {
+                for a in n.block.iter().flatten() {
+                    match a.words[0].parse() {
+                        Ok(ip) => i.unicast_peers.push(ip),
+                        Err(_) => cx.report.error(&a.place, format!("'unicast_peer' : '{}' is not an IP address", a.words[0])),
+                    }
+                }
+            }
+            "unicast_src_ip" | "mcast_src_ip" => match cx.value(n).map(str::parse::<IpAddr>) {
+                Some(Ok(ip)) if head == "unicast_src_ip" => i.unicast_src = Some(ip),
+                Some(Ok(ip)) => i.mcast_src = Some(ip),
+                Some(Err(_)) => cx.report.error(&n.place, format!("'{head}' : '{}' is not an IP address", n.words[1])),
+                None => {}
+            },
+            "track_interface" => i.track_interfaces = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
+            "track_script" => i.track_scripts = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
+            "nopreempt" => i.preempt = false,
+            "preempt" => i.preempt = true,
+            "preempt_delay" => i.preempt_delay = cx.seconds(n, 0.0, 1000.0).unwrap_or_default(),
+            "garp_master_delay" => i.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(i.garp.delay),
+            "garp_master_repeat" => i.garp.repeat = cx.number(n, 0u32, 1000).unwrap_or(5).max(1),
+            "garp_master_refresh" => i.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero()),
+            "garp_master_refresh_repeat" => i.garp.refresh_repeat = cx.number(n, 0u32, 1000).unwrap_or(1).max(1),
+            "garp_lower_prio_repeat" => i.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
+            "garp_lower_prio_delay" => i.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
+            "skip_check_adv_addr" => i.skip_addr_check = cx.flag(n),
+            "v3_checksum_as_v2" => i.checksum_v2 = cx.flag(n),
+            "accept" => {}
+            h if h.starts_with("notify") => notify(cx, n, &mut i.notify),
+            "smtp_alert" => cx.no_effect(n, "mail is not sent; use a notify script"),
+            "lvs_sync_daemon_interface" | "lvs_sync_daemon" => cx.no_effect(n, "IPVS is not driven from here"),
+            "dont_track_primary" => cx.not_yet(n),
+            h if INSTANCE_WORDS.contains(&h)
+                || ["no_accept", "vmac_xmit_base", "use_ipvlan", "native_ipv6", "track_file", "track_process", "track_bfd", "linkbeat_interfaces", "unicast_ttl", "strict_mode", "vrf"]
+                    .contains(&h) =>
+            {
+                cx.not_yet(n);
+            }
+            _ => cx.unknown(n, "vrrp_instance", INSTANCE_WORDS),
+        }
+    }
+    let six = i.vips.first().map(|v| v.addr.addr).or(i.mcast_src).or(i.unicast_src).or(i.unicast_peers.first().copied()).is_some_and(|a| a.is_ipv6());
+    i.version = if six { VrrpVersion::V3 } else { own_version.or(cx.globals.version).unwrap_or(VrrpVersion::V2) };
+    i.priority = priority.unwrap_or(if i.initial_master { 255 } else { 100 });
+    if let Some((s, place)) = advert {
+        i.advert_int = match i.version {
+            VrrpVersion::V2 => {
+                if s.fract() != 0.0 {
+                    cx.report.warning(&place, format!("'advert_int {s}' : VRRPv2 has whole seconds only; {} is used, as keepalived does. Say 'vrrp_version 3' for shorter intervals", s.round().max(1.0)));
+                }
+                Duration::from_secs_f64(s.round().max(1.0))
+            }
+            VrrpVersion::V3 => {
+                let cs = (s * 100.0).round().clamp(1.0, 4095.0);
+                if s > 40.95 {
+                    cx.report.warning(&place, "'advert_int' : VRRPv3 carries at most 40.95 s; that is used");
+                }
+                Duration::from_secs_f64(cs / 100.0)
+            }
+        };
+    }
+    if i.version == VrrpVersion::V3 && i.auth_pass.take().is_some() {
+        cx.report.warning(&block.place, format!("vrrp_instance '{name}' : VRRPv3 has no authentication; auth_pass is ignored, as keepalived does"));
+    }
+    if let (Some(place), false) = (&state_place, i.preempt) {
+        cx.report.warning(place, "'nopreempt' with 'state MASTER' is ignored, as keepalived does: nopreempt only works with 'state BACKUP' on both nodes");
+        i.preempt = true;
+    }
+    for v in i.vips.iter().filter(|v| v.addr.addr.is_ipv6() != six) {
+        cx.report.error(&block.place, format!("vrrp_instance '{name}' : {} is of the other address family than the first address; put it into virtual_ipaddress_excluded, or into an instance of its own", v.addr.addr));
+    }
+    i.vips.retain(|v| v.addr.addr.is_ipv6() == six);
+    if i.interface.is_empty() {
+        cx.report.error(&block.place, format!("vrrp_instance '{name}' has no 'interface'"));
+    }
+    if i.vrid == 0 {
+        cx.report.error(&block.place, format!("vrrp_instance '{name}' has no valid 'virtual_router_id'; both nodes need the same number from 1 to 255"));
+    }
+    if i.vips.is_empty() {
+        cx.report.error(&block.place, format!("vrrp_instance '{name}' has no 'virtual_ipaddress'"));
+    }
+    m.instances.push(i);
+}
+
+fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
+    let word = n.words.first()?;
+    let Some(addr) = IpNet::parse(word) else {
+        cx.report.error(&n.place, format!("'{word}' is not an IP address with an optional prefix length"));
+        return None;
+    };
+    let mut v = Vip { addr, dev: None, label: None, broadcast: None, scope: 0, no_prefix_route: false };
+    let mut i = 1;
+    while let Some(w) = n.words.get(i) {
+        let value = n.words.get(i + 1);
+        match (w.as_str(), value) {
+            ("dev", Some(d)) => v.dev = Some(d.clone()),
+            ("label", Some(l)) if l.len() < 16 => v.label = Some(l.clone()),
+            ("label", Some(l)) => cx.report.error(&n.place, format!("'label {l}' : at most 15 characters fit")),
+            ("brd" | "broadcast", Some(b)) => match (b.as_str(), addr.addr) {
+                ("-", _) => {}
+                ("+", IpAddr::V4(a)) => v.broadcast = Some((u32::from(a) | u32::MAX.checked_shr(addr.prefix.into()).unwrap_or(0)).into()),
+                (b, _) => match b.parse() {
+                    Ok(a) => v.broadcast = Some(a),
+                    Err(_) => cx.report.error(&n.place, format!("'brd {b}' is not an IPv4 address")),
+                },
+            },
+            ("scope", Some(s)) => {
+                v.scope = match s.as_str() {
+                    "global" => 0,
+                    "site" => 200,
+                    "link" => 253,
+                    "host" => 254,
+                    o => o.parse().unwrap_or_else(|_| {
+                        cx.report.error(&n.place, format!("'scope {o}' is not known; use global, site, link or host"));
+                        0
+                    }),
+                }
+            }
+            ("noprefixroute", _) => {
+                v.no_prefix_route = true;
+                i += 1;
+                continue;
+            }
+            ("no_track" | "-nodad" | "home" | "mngtmpaddr" | "autojoin", _) => {
+                i += 1;
+                continue;
+            }
+            ("preferred_lft" | "track_group" | "peer" | "use_vmac", _) => {
+                cx.report.not_yet(&n.place, format!("'{w}' of an address is known but not honoured yet"));
+            }
+            (o, _) => {
+                cx.report.warning(&n.place, format!("unknown word '{o}' behind address {word}, ignored as keepalived does{}", suggestion(o, ["dev", "label", "brd", "scope"])));
+                i += 1;
+                continue;
+            }
+        }
+        i += 2;
+    }
+    Some(v)
+}
+
+fn track(cx: &mut Cx<'_>, n: &Node) -> TrackEntry {
+    let mut t = TrackEntry { name: n.words[0].clone(), weight: None, reverse: false };
+    let mut i = 1;
+    while let Some(w) = n.words.get(i) {
+        match w.as_str() {
+            "weight" => {
+                match n.words.get(i + 1).and_then(|v| v.parse::<i32>().ok()) {
+                    Some(v) => t.weight = Some(v.clamp(-253, 253)),
+                    None => cx.report.error(&n.place, "'weight' expects a number from -253 to 253"),
+                }
+                i += 1;
+            }
+            "reverse" => t.reverse = true,
+            "noreverse" => t.reverse = false,
+            o => cx.report.warning(&n.place, format!("unknown word '{o}' behind tracked '{}'", t.name)),
+        }
+        i += 1;
+    }
+    t
+}
+
+/// `notify_master "cmd args" [user [group]]`: a quoted command is one word; without quotes the first word is the command.
+fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
+    let Some(cmd) = cx.value(n).map(str::to_owned) else { return };
+    let slot = match n.words[0].as_str() {
+        "notify" => &mut to.any,
+        "notify_master" => &mut to.master,
+        "notify_backup" => &mut to.backup,
+        "notify_fault" => &mut to.fault,
+        "notify_stop" => &mut to.stop,
+        _ => return cx.not_yet(n),
+    };
+    if slot.is_some() {
+        cx.report.warning(&n.place, format!("'{}' was already given; the first one is kept, as keepalived does", n.words[0]));
+    } else {
+        *slot = Some(cmd);
+    }
+}
+
+const SCRIPT_WORDS: &[&str] = &["script", "interval", "timeout", "weight", "rise", "fall", "user", "init_fail"];
+
+fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let name = block.words.get(1).cloned().unwrap_or_default();
+    let mut s = VrrpScript {
+        name,
+        place: block.place.to_string(),
+        command: String::new(),
+        interval: Duration::from_secs(1),
+        timeout: Duration::ZERO,
+        weight: 0,
+        reverse: false,
+        rise: 1,
+        fall: 1,
+        init_fail: false,
+        user: None,
+        liveness: false,
+    };
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "script" => s.command = if n.words.len() > 2 { n.raw.trim_matches('"').to_owned() } else { cx.value(n).unwrap_or_default().to_owned() },
+            "interval" => s.interval = cx.seconds(n, 0.001, 1_000_000.0).unwrap_or(s.interval),
+            "timeout" => s.timeout = cx.seconds(n, 0.0, 1_000_000.0).unwrap_or_default(),
+            "weight" => {
+                s.weight = cx.number(n, -253, 253).unwrap_or(0);
+                s.reverse = n.words.get(2).is_some_and(|w| w == "reverse");
+            }
+            "rise" => s.rise = cx.number(n, 1u32, 1_000_000).unwrap_or(1),
+            "fall" => s.fall = cx.number(n, 1u32, 1_000_000).unwrap_or(1),
+            "user" => s.user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
+            "init_fail" => s.init_fail = true,
+            _ => cx.unknown(n, "vrrp_script", SCRIPT_WORDS),
+        }
+    }
+    if s.timeout.is_zero() {
+        s.timeout = s.interval;
+    }
+    if s.command.is_empty() {
+        cx.report.error(&block.place, format!("vrrp_script '{}' has no 'script'", s.name));
+    }
+    s.liveness = asks_for_haproxy(&s.command);
+    if s.liveness {
+        let what = if s.weight == 0 { "a node whose proxy cannot serve yields".to_owned() } else { format!("weight {} is applied", s.weight) };
+        cx.report.notice(&block.place, format!("vrrp_script '{}' only asks whether HAProxy is alive: it is answered from inside, within milliseconds, and never run; {what}", s.name));
+    } else {
+        script_safety(cx, &s, &block.place);
+    }
+    m.scripts.push(s);
+}
+
+/// A script must exist and be executable; the check is the loader's (the worker and tests replay what it saw).
+fn script_safety(cx: &mut Cx<'_>, s: &VrrpScript, place: &Place) {
+    let Some(path) = s.command.split_whitespace().next().filter(|p| p.starts_with('/')) else { return };
+    if let Err(e) = cx.src.read(path)
+        && e.contains("no such file")
+    {
+        cx.report.error(place, format!("vrrp_script '{}' : script '{path}' : {e}; the instance would run untracked", s.name));
+    }
+}
+
+/// True for a command that only asks whether a process called haproxy lives.
+pub fn asks_for_haproxy(command: &str) -> bool {
+    // "cmd && exit 0 || exit 1" and the like change nothing.
+    let mut text = command.trim();
+    for shell in ["/bin/sh -c", "/bin/bash -c", "sh -c", "bash -c"] {
+        text = text.strip_prefix(shell).map_or(text, |t| t.trim().trim_matches(['\'', '"']));
+    }
+    let text = text.split(['|', '&', ';', '>']).next().unwrap_or_default();
+    if command.contains(';') || command.contains("| ") && !command.contains("|| ") {
+        return false;
+    }
+    let mut words = text.split_whitespace();
+    let Some(program) = words.next().map(|p| p.rsplit('/').next().unwrap_or(p)) else { return false };
+    let rest: Vec<&str> = words.collect();
+    let target = rest.iter().rev().find(|w| !w.starts_with('-')).copied().unwrap_or_default();
+    let target = target.trim_matches(['\'', '"', '^', '$']);
+    let named = target == "haproxy" || target.ends_with("/haproxy") || target == "haproxy.service";
+    match program {
+        "killall" | "pkill" => named && rest.iter().any(|w| matches!(*w, "-0" | "-s0" | "--signal=0") || *w == "0"),
+        "pidof" | "pgrep" => named,
+        "systemctl" => named && rest.contains(&"is-active"),
+        "service" => rest.first() == Some(&"haproxy") && rest.get(1) == Some(&"status"),
+        _ => false,
+    }
+}
+
+fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let mut g = VrrpGroup {
+        name: block.words.get(1).cloned().unwrap_or_default(),
+        members: Vec::new(),
+        notify: Notify::default(),
+        track_interfaces: Vec::new(),
+        track_scripts: Vec::new(),
+    };
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "group" => g.members = n.block.iter().flatten().flat_map(|w| w.words.clone()).collect(),
+            "track_interface" => g.track_interfaces = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
+            "track_script" => g.track_scripts = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
+            "smtp_alert" => cx.no_effect(n, "mail is not sent; use a notify script"),
+            "global_tracking" | "sync_group_tracking_weight" | "track_file" | "track_process" | "track_bfd" => cx.not_yet(n),
+            h if h.starts_with("notify") => notify(cx, n, &mut g.notify),
+            _ => cx.unknown(n, "vrrp_sync_group", &["group", "notify", "notify_master", "notify_backup", "notify_fault", "notify_stop", "track_interface", "track_script"]),
+        }
+    }
+    m.groups.push(g);
+}
+
+fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
+    for i in &mut m.instances {
+        let place = &place_of(&i.place);
+        let scripts = &m.scripts;
+        i.track_scripts.retain(|t| {
+            let known = scripts.iter().any(|s| s.name == t.name);
+            if !known {
+                cx.report.error(place, format!("vrrp_instance '{}' tracks script '{}', which no vrrp_script defines{}", i.name, t.name, suggestion(&t.name, scripts.iter().map(|s| s.name.as_str()))));
+            }
+            known
+        });
+        let own = i.interface.clone();
+        i.track_interfaces.retain(|t| t.name != own);
+    }
+    for g in &m.groups {
+        for name in g.members.iter().filter(|n| !m.instances.iter().any(|i| i.name == **n)) {
+            cx.report.push(crate::base::diag::Severity::Error, None, format!("vrrp_sync_group '{}' names '{name}', which no vrrp_instance defines", g.name));
+        }
+    }
+}
+
+/// A place back from its text form `file:line`.
+pub fn place_of(text: &str) -> Place {
+    let (file, line) = text.rsplit_once(':').unwrap_or((text, "0"));
+    Place { file: file.into(), line: line.parse().unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn liveness_questions_are_recognised() {
+        for yes in [
+            "killall -0 haproxy", "/usr/bin/killall -0 haproxy", "pidof haproxy", "/bin/pidof -s haproxy", "pgrep -x haproxy", "pkill -0 haproxy", "systemctl is-active --quiet haproxy",
+            "systemctl is-active haproxy.service", "/bin/sh -c 'killall -0 haproxy'", "killall -0 haproxy || exit 1", "/usr/bin/pgrep haproxy > /dev/null",
+        ] {
+            assert!(asks_for_haproxy(yes), "{yes}");
+        }
+        for no in ["killall haproxy", "pidof nginx", "/etc/keepalived/check.sh", "curl http://localhost/", "pgrep haproxy; curl x", "killall -9 haproxy", ""] {
+            assert!(!asks_for_haproxy(no), "{no}");
+        }
+    }
+
+    fn load(text: &str) -> (VrrpModel, Report) {
+        let mut src = crate::config::source::Recorded::default();
+        src.files.insert("/k".into(), Ok(text.as_bytes().to_vec()));
+        let mut report = Report::default();
+        let m = super::super::load("/k", &mut src, false, &mut report);
+        (m, report)
+    }
+
+    #[test]
+    fn a_usual_instance() {
+        let (m, r) = load(
+            "vrrp_script chk { script \"killall -0 haproxy\"\n interval 2\n weight 2 }\nvrrp_instance VI_1 {\n state MASTER\n interface eth0\n virtual_router_id 51\n priority 101\n advert_int 1\n authentication {\n auth_type PASS\n auth_pass 1111\n }\n virtual_ipaddress {\n 192.168.1.10/24 dev eth0 label eth0:1\n }\n track_script { chk }\n}\n",
+        );
+        assert!(!r.has_fatal(), "{:?}", r.diags);
+        let i = &m.instances[0];
+        assert_eq!((i.vrid, i.priority, i.version, i.vips[0].addr.prefix), (51, 101, VrrpVersion::V2, 24));
+        assert_eq!(i.auth_pass, Some(*b"1111\0\0\0\0"));
+        assert!(m.scripts[0].liveness && m.scripts[0].weight == 2);
+    }
+
+    #[test]
+    fn mistakes_are_errors_with_places() {
+        let (_, r) = load("vrrp_instance A {\n interface eth0\n virtual_router_id 300\n virtual_ipaddress { 10.0.0.300 }\n track_script { nope }\n}\n");
+        assert!(r.diags.iter().filter(|d| d.severity == crate::base::diag::Severity::Error).count() >= 4, "{:?}", r.diags);
+    }
+}

@@ -1,0 +1,668 @@
+//! What a configuration means: typed, names still names, nothing bound or opened.
+use crate::balance::Algorithm;
+use crate::base::addr::{Host, IpNet, ListenAddr};
+use crate::base::diag::Place;
+use crate::health::fsm;
+use crate::rules::acl::{AclSet, Cond};
+use crate::rules::action::{HttpAction, Rule, TcpAction};
+use crate::rules::logformat::LogFormat;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub global: Global,
+    pub proxies: Vec<Proxy>,
+    pub vrrp: VrrpModel,
+}
+
+#[derive(Clone, Debug)]
+pub struct Global {
+    pub daemon: bool,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub chroot: Option<String>,
+    pub pidfile: Option<String>,
+    pub nbthread: Option<u32>,
+    pub maxconn: Option<u32>,
+    pub logs: Vec<LogTarget>,
+    pub log_tag: String,
+    /// `log-send-hostname`: the name to send, or none.
+    pub log_hostname: Option<String>,
+    pub stats_sockets: Vec<StatsSocket>,
+    pub stats_timeout: Duration,
+    pub hard_stop_after: Option<Duration>,
+    pub crt_base: Option<String>,
+    pub ca_base: Option<String>,
+    pub bind_tls: TlsLimits,
+    pub server_tls: TlsLimits,
+    pub server_verify_none: bool,
+    pub node: Option<String>,
+    pub description: Option<String>,
+    pub bufsize: usize,
+    pub maxrewrite: usize,
+    pub spread_checks: u32,
+    pub localpeer: String,
+    pub fault_strict: bool,
+    pub setenv: BTreeMap<String, String>,
+}
+
+/// `tune.bufsize` when not set.
+pub const DEFAULT_BUFSIZE: usize = 16384;
+/// `global maxconn` when neither the file nor `-n` says one and descriptors allow it.
+pub const DEFAULT_MAXCONN: u32 = 10_000;
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            daemon: false,
+            user: None,
+            group: None,
+            uid: None,
+            gid: None,
+            chroot: None,
+            pidfile: None,
+            nbthread: None,
+            maxconn: None,
+            logs: Vec::new(),
+            log_tag: "haproxy".to_owned(),
+            log_hostname: None,
+            stats_sockets: Vec::new(),
+            stats_timeout: Duration::from_secs(10),
+            hard_stop_after: None,
+            crt_base: None,
+            ca_base: None,
+            bind_tls: TlsLimits::default(),
+            server_tls: TlsLimits::default(),
+            server_verify_none: false,
+            node: None,
+            description: None,
+            bufsize: DEFAULT_BUFSIZE,
+            maxrewrite: 1024,
+            spread_checks: 0,
+            localpeer: String::new(),
+            fault_strict: false,
+            setenv: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDest {
+    /// A UDP syslog server.
+    Udp(Host, u16),
+    Unix(String),
+    /// 1 and 2, or another inherited descriptor.
+    Fd(i32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogForm {
+    /// RFC 3164 without a host name unless one is set: HAProxy's default over the network.
+    Local,
+    Rfc3164,
+    Rfc5424,
+    Raw,
+    Short,
+    Timed,
+    Priority,
+    Iso,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTarget {
+    pub dest: LogDest,
+    pub form: LogForm,
+    pub facility: u8,
+    /// Least severe level sent (7 is debug).
+    pub level: u8,
+    /// Most severe level as which messages are sent.
+    pub min_level: u8,
+    pub max_len: usize,
+    /// `sample 1,3:4`: none or (ranges, size).
+    pub sample: Option<(Vec<(u32, u32)>, u32)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatsSocket {
+    pub addr: ListenAddr,
+    pub level: CliLevel,
+    pub mode: Option<u32>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CliLevel {
+    User,
+    Operator,
+    Admin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    V12,
+    #[default]
+    V13,
+}
+
+/// Bounds on TLS parameters, as far as rustls has them. `None`: what the library allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsLimits {
+    pub min: Option<TlsVersion>,
+    pub max: Option<TlsVersion>,
+    /// OpenSSL names of TLS 1.2 suites that rustls has.
+    pub ciphers: Option<Vec<String>>,
+    pub ciphersuites: Option<Vec<String>>,
+    pub no_tickets: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Tcp,
+    Http,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Defaults,
+    Frontend,
+    Backend,
+    Listen,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Defaults => "defaults",
+            Self::Frontend => "frontend",
+            Self::Backend => "backend",
+            Self::Listen => "listen",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timeouts {
+    pub client: Option<Duration>,
+    pub server: Option<Duration>,
+    pub connect: Option<Duration>,
+    pub queue: Option<Duration>,
+    pub check: Option<Duration>,
+    pub http_request: Option<Duration>,
+    pub http_keep_alive: Option<Duration>,
+    pub tunnel: Option<Duration>,
+    pub tarpit: Option<Duration>,
+    pub client_fin: Option<Duration>,
+    pub server_fin: Option<Duration>,
+}
+
+/// How connections are kept (manual 4, "HTTP connection modes").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ConnMode {
+    #[default]
+    KeepAlive,
+    ServerClose,
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reuse {
+    Never,
+    #[default]
+    Safe,
+    Aggressive,
+    Always,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub dontlognull: bool,
+    pub dontlog_normal: bool,
+    pub log_health_checks: bool,
+    pub log_separate_errors: bool,
+    pub logasap: bool,
+    pub socket_stats: bool,
+    pub abortonclose: bool,
+    pub conn_mode: ConnMode,
+    /// `option redispatch [interval]`; `None` is off.
+    pub redispatch: Option<i32>,
+    pub forwardfor: Option<ForwardFor>,
+    pub allbackups: bool,
+    pub persist: bool,
+    pub prefer_last_server: bool,
+    pub tcpka_client: bool,
+    pub tcpka_server: bool,
+    pub ignore_probes: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ForwardFor {
+    pub header: String,
+    pub except: Option<IpNet>,
+    pub if_none: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Bind {
+    pub place: Place,
+    pub addr: ListenAddr,
+    /// Given by `name`; else `sock-N` counted from 1.
+    pub name: Option<String>,
+    pub maxconn: u32,
+    pub backlog: Option<u32>,
+    pub accept_proxy: bool,
+    pub tls: Option<BindTls>,
+    pub mode: Option<u32>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct BindTls {
+    pub crt: Vec<String>,
+    pub alpn: Vec<String>,
+    pub limits: TlsLimits,
+    pub strict_sni: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum PortRule {
+    Fixed(u16),
+    /// No port in the file: the client's destination port.
+    Same,
+    /// `+N` or `-N` relative to the client's destination port.
+    Offset(i32),
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    pub verify: bool,
+    pub ca_file: Option<String>,
+    pub sni: Option<SniRule>,
+    pub verify_host: Option<String>,
+    pub alpn: Vec<String>,
+    pub limits: TlsLimits,
+}
+
+#[derive(Clone, Debug)]
+pub enum SniRule {
+    Fixed(String),
+    Expr(Arc<crate::rules::sample::Expr>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    V1,
+    V2,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub place: Place,
+    pub name: String,
+    pub id: Option<u32>,
+    pub host: Host,
+    /// Filled in from the bundle for a name; the first is used.
+    pub ip: Option<IpAddr>,
+    pub port: PortRule,
+    pub weight: u32,
+    pub backup: bool,
+    pub disabled: bool,
+    pub maxconn: u32,
+    pub maxqueue: u32,
+    pub cookie: Option<String>,
+    pub check: bool,
+    pub inter: Duration,
+    pub fastinter: Option<Duration>,
+    pub downinter: Option<Duration>,
+    pub health: fsm::Params,
+    pub check_port: Option<u16>,
+    pub check_addr: Option<IpAddr>,
+    pub check_tls: bool,
+    /// Parameters for traffic, checks or both.
+    pub tls: Option<ServerTls>,
+    /// `ssl`: traffic is encrypted (`check-ssl` alone is for checks only).
+    pub traffic_tls: bool,
+    pub send_proxy: Option<SendProxy>,
+    pub check_send_proxy: bool,
+    pub shutdown_on_down: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            place: Place::default(),
+            name: String::new(),
+            id: None,
+            host: Host::ANY4,
+            ip: None,
+            port: PortRule::Same,
+            weight: 1,
+            backup: false,
+            disabled: false,
+            maxconn: 0,
+            maxqueue: 0,
+            cookie: None,
+            check: false,
+            inter: Duration::from_secs(2),
+            fastinter: None,
+            downinter: None,
+            health: fsm::Params { rise: 2, fall: 3 },
+            check_port: None,
+            check_addr: None,
+            check_tls: false,
+            tls: None,
+            traffic_tls: false,
+            send_proxy: None,
+            check_send_proxy: false,
+            shutdown_on_down: false,
+        }
+    }
+}
+
+/// `cookie NAME insert|rewrite|prefix ...`
+#[derive(Clone, Debug)]
+pub struct CookiePersist {
+    pub name: String,
+    pub indirect: bool,
+    pub nocache: bool,
+    pub postonly: bool,
+    pub preserve: bool,
+    pub httponly: bool,
+    pub secure: bool,
+    pub domains: Vec<String>,
+    pub attrs: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum CheckStep {
+    Connect { port: Option<u16>, tls: bool, send_proxy: bool },
+    /// Raw bytes of `tcp-check send` and `send-binary`.
+    Send(Vec<u8>),
+    ExpectBytes { pattern: ExpectBytes, negate: bool },
+    HttpSend { method: String, uri: String, version: u8, headers: Vec<(String, LogFormat)>, body: Vec<u8> },
+    ExpectHttp { what: ExpectHttp, negate: bool },
+}
+
+#[derive(Clone, Debug)]
+pub enum ExpectBytes {
+    String(Vec<u8>),
+    Regex(regex::bytes::Regex),
+}
+
+#[derive(Clone, Debug)]
+pub enum ExpectHttp {
+    /// Accepted ranges of status codes.
+    Status(Vec<(u16, u16)>),
+    StatusRegex(regex::bytes::Regex),
+    Body(Vec<u8>),
+    BodyRegex(regex::bytes::Regex),
+}
+
+/// What a check does on the wire.
+#[derive(Clone, Debug, Default)]
+pub enum CheckKind {
+    #[default]
+    Tcp,
+    TcpScript(Vec<CheckStep>),
+    Http(Vec<CheckStep>),
+    SslHello,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct StatsUri {
+    pub uri: Option<String>,
+    pub realm: Option<String>,
+    /// user, password
+    pub auth: Vec<(String, String)>,
+    pub refresh: Option<Duration>,
+    pub hide_version: bool,
+    pub show_legends: bool,
+    pub show_node: Option<String>,
+    pub show_desc: Option<String>,
+    pub admin: Vec<Option<Cond>>,
+    pub scope: Vec<String>,
+    pub enabled: bool,
+}
+
+impl StatsUri {
+    pub const DEFAULT_URI: &'static str = "/haproxy?stats";
+    pub fn uri(&self) -> &str {
+        self.uri.as_deref().unwrap_or(Self::DEFAULT_URI)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub place: Place,
+    pub name: String,
+    pub kind: Kind,
+    pub id: Option<u32>,
+    pub mode: Mode,
+    pub disabled: bool,
+    pub description: Option<String>,
+    pub timeouts: Timeouts,
+    pub options: Options,
+    pub maxconn: Option<u32>,
+    pub fullconn: Option<u32>,
+    pub backlog: Option<u32>,
+    pub retries: u32,
+    pub logs: Vec<LogTarget>,
+    /// `log global` stands in this section.
+    pub log_global: bool,
+    pub log_tag: Option<String>,
+    pub log_format: LogChoice,
+    pub error_files: BTreeMap<u16, Arc<[u8]>>,
+    pub acls: AclSet,
+    pub http_request: Vec<Rule<HttpAction>>,
+    pub http_response: Vec<Rule<HttpAction>>,
+    pub tcp_connection: Vec<Rule<TcpAction>>,
+    pub tcp_content: Vec<Rule<TcpAction>>,
+    pub inspect_delay: Option<Duration>,
+    pub monitor_uri: Option<String>,
+    pub monitor_fail: Vec<Cond>,
+    pub stats: StatsUri,
+    // frontend side
+    pub binds: Vec<Bind>,
+    pub use_backend: Vec<(Option<Cond>, String, Place)>,
+    pub default_backend: Option<(String, Place)>,
+    // backend side
+    pub balance: Option<Algorithm>,
+    pub servers: Vec<Server>,
+    pub default_server: Server,
+    pub cookie: Option<CookiePersist>,
+    pub check: CheckKind,
+    pub reuse: Reuse,
+}
+
+#[derive(Clone, Debug, Default)]
+pub enum LogChoice {
+    #[default]
+    Default,
+    Http,
+    Tcp,
+    Clf,
+    Custom(Arc<LogFormat>, String),
+}
+
+impl Proxy {
+    pub fn new(place: Place, name: &str, kind: Kind) -> Self {
+        Self {
+            place,
+            name: name.to_owned(),
+            kind,
+            id: None,
+            mode: Mode::Tcp,
+            disabled: false,
+            description: None,
+            timeouts: Timeouts::default(),
+            options: Options::default(),
+            maxconn: None,
+            fullconn: None,
+            backlog: None,
+            retries: 3,
+            logs: Vec::new(),
+            log_global: false,
+            log_tag: None,
+            log_format: LogChoice::Default,
+            error_files: BTreeMap::new(),
+            acls: AclSet::default(),
+            http_request: Vec::new(),
+            http_response: Vec::new(),
+            tcp_connection: Vec::new(),
+            tcp_content: Vec::new(),
+            inspect_delay: None,
+            monitor_uri: None,
+            monitor_fail: Vec::new(),
+            stats: StatsUri::default(),
+            binds: Vec::new(),
+            use_backend: Vec::new(),
+            default_backend: None,
+            balance: None,
+            servers: Vec::new(),
+            default_server: Server::default(),
+            cookie: None,
+            check: CheckKind::Tcp,
+            reuse: Reuse::Safe,
+        }
+    }
+    pub fn is_frontend(&self) -> bool {
+        matches!(self.kind, Kind::Frontend | Kind::Listen)
+    }
+    pub fn is_backend(&self) -> bool {
+        matches!(self.kind, Kind::Backend | Kind::Listen)
+    }
+}
+
+/// The VRRP half of a node, from `keepalived.conf` or from `vrrp` sections. It crosses to the guardian as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VrrpModel {
+    pub router_id: String,
+    pub instances: Vec<VrrpInstance>,
+    pub groups: Vec<VrrpGroup>,
+    pub scripts: Vec<VrrpScript>,
+    pub startup_delay: Duration,
+    /// `fault strict`: other lost interfaces and failed weightless scripts are FAULT, as in keepalived.
+    pub fault_strict: bool,
+    /// user, group of scripts
+    pub script_user: Option<(String, Option<String>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VrrpVersion {
+    V2,
+    V3,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    pub addr: IpNet,
+    /// Interface other than the instance's.
+    pub dev: Option<String>,
+    pub label: Option<String>,
+    pub broadcast: Option<std::net::Ipv4Addr>,
+    /// Scope as the kernel numbers it (0 global, 253 link, 254 host).
+    pub scope: u8,
+    pub no_prefix_route: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackEntry {
+    pub name: String,
+    /// `None`: the object's own default.
+    pub weight: Option<i32>,
+    pub reverse: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notify {
+    pub master: Option<String>,
+    pub backup: Option<String>,
+    pub fault: Option<String>,
+    pub stop: Option<String>,
+    pub any: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpInstance {
+    pub name: String,
+    pub place: String,
+    pub version: VrrpVersion,
+    pub interface: String,
+    pub vrid: u8,
+    pub priority: u8,
+    pub initial_master: bool,
+    pub advert_int: Duration,
+    pub preempt: bool,
+    pub preempt_delay: Duration,
+    pub auth_pass: Option<[u8; 8]>,
+    pub vips: Vec<Vip>,
+    pub excluded: Vec<Vip>,
+    pub unicast_src: Option<IpAddr>,
+    pub unicast_peers: Vec<IpAddr>,
+    pub mcast_src: Option<IpAddr>,
+    pub track_interfaces: Vec<TrackEntry>,
+    pub track_scripts: Vec<TrackEntry>,
+    pub notify: Notify,
+    pub garp: Garp,
+    /// keepalived's `v3_checksum_as_v2`: no pseudo header in a VRRPv3 checksum over IPv4.
+    pub checksum_v2: bool,
+    pub skip_addr_check: bool,
+    /// Two instances made of one section, IPv4 and IPv6, move together.
+    pub twin_of: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Garp {
+    pub repeat: u32,
+    pub delay: Duration,
+    pub refresh: Option<Duration>,
+    pub refresh_repeat: u32,
+    pub lower_prio_repeat: u32,
+    pub lower_prio_delay: Duration,
+}
+
+impl Default for Garp {
+    fn default() -> Self {
+        Self {
+            repeat: 5,
+            delay: Duration::from_secs(5),
+            refresh: None,
+            refresh_repeat: 1,
+            lower_prio_repeat: 5,
+            lower_prio_delay: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpGroup {
+    pub name: String,
+    pub members: Vec<String>,
+    pub notify: Notify,
+    pub track_interfaces: Vec<TrackEntry>,
+    pub track_scripts: Vec<TrackEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpScript {
+    pub name: String,
+    pub place: String,
+    pub command: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub weight: i32,
+    pub reverse: bool,
+    pub rise: u32,
+    pub fall: u32,
+    pub init_fail: bool,
+    pub user: Option<(String, Option<String>)>,
+    /// Only asks whether HAProxy is alive: answered from inside.
+    pub liveness: bool,
+}

@@ -1,0 +1,156 @@
+//! Message bodies (RFC 9112, 6 and 7): bytes are passed on as they are; only their end is looked for.
+
+/// How a body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Framing {
+    #[default]
+    None,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    /// Reading the size line; the number so far and whether a digit was seen, and whether an extension is being skipped.
+    Size { n: u64, digits: u8, ext: bool },
+    SizeLf { n: u64 },
+    Data { left: u64 },
+    DataCr,
+    DataLf,
+    /// In trailers; bytes seen on the current line.
+    Trailer { line: u32, total: u32 },
+    Done,
+}
+
+/// Follows a body through any splitting of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follower(State);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Length(u64),
+    Chunk(Chunk),
+    UntilClose,
+}
+
+/// The peer's chunking breaks the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadChunk;
+
+/// Extensions and trailers may not be used to feed bytes for ever.
+const MAX_TRAILER: u32 = 16 * 1024;
+
+impl Follower {
+    pub fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::None => State::Length(0),
+            Framing::Length(n) => State::Length(n),
+            Framing::Chunked => State::Chunk(Chunk::Size { n: 0, digits: 0, ext: false }),
+            Framing::UntilClose => State::UntilClose,
+        })
+    }
+
+    pub fn done(&self) -> bool {
+        matches!(self.0, State::Length(0) | State::Chunk(Chunk::Done))
+    }
+
+    /// True if the end of the connection is the end of this body.
+    pub fn ends_with_close(&self) -> bool {
+        self.0 == State::UntilClose
+    }
+
+    /// How many of `bytes` belong to this body.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
+        match &mut self.0 {
+            State::UntilClose => Ok(bytes.len()),
+            State::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= n as u64;
+                Ok(n)
+            }
+            State::Chunk(c) => {
+                let mut i = 0;
+                while i < bytes.len() && *c != Chunk::Done {
+                    if let Chunk::Data { left } = c {
+                        let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - i);
+                        *left -= n as u64;
+                        i += n;
+                        if *left == 0 {
+                            *c = Chunk::DataCr;
+                        }
+                        continue;
+                    }
+                    *c = c.step(bytes[i])?;
+                    i += 1;
+                }
+                Ok(i)
+            }
+        }
+    }
+}
+
+impl Chunk {
+    fn step(self, b: u8) -> Result<Self, BadChunk> {
+        Ok(match (self, b) {
+            (Self::Size { digits: 1.., n, .. }, b'\r') => Self::SizeLf { n },
+            (Self::Size { digits: 1.., n, .. }, b'\n') | (Self::SizeLf { n }, b'\n') => match n {
+                0 => Self::Trailer { line: 0, total: 0 },
+                left => Self::Data { left },
+            },
+            (Self::Size { n, digits, ext: false }, b) if b.is_ascii_hexdigit() => {
+                if digits == 15 {
+                    return Err(BadChunk);
+                }
+                let d = u64::from((b as char).to_digit(16).unwrap_or(0));
+                Self::Size { n: n * 16 + d, digits: digits + 1, ext: false }
+            }
+            (Self::Size { n, digits: digits @ 1.., ext }, b) if ext || matches!(b, b';' | b' ' | b'\t') => Self::Size { n, digits, ext: true },
+            (Self::DataCr, b'\r') => Self::DataLf,
+            (Self::DataCr | Self::DataLf, b'\n') => Self::Size { n: 0, digits: 0, ext: false },
+            (Self::Trailer { line: 0, .. }, b'\n') => Self::Done,
+            (Self::Trailer { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1 },
+            (Self::Trailer { line, total }, b'\r') => Self::Trailer { line, total },
+            (Self::Trailer { line, total }, _) if total < MAX_TRAILER => Self::Trailer { line: line + 1, total: total + 1 },
+            _ => return Err(BadChunk),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunked_bodies_at_every_split_point() {
+        let body = b"5\r\nhello\r\n1A;x=y\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nT: v\r\n\r\nNEXT";
+        for split in 0..body.len() {
+            let mut f = Follower::new(Framing::Chunked);
+            let mut used = 0;
+            for part in [&body[..split], &body[split..]] {
+                used += f.feed(part).unwrap();
+                if f.done() {
+                    break;
+                }
+            }
+            assert!(f.done(), "{split}");
+            assert_eq!(used, body.len() - 4, "{split}");
+        }
+    }
+
+    #[test]
+    fn broken_chunking_is_refused() {
+        for bad in ["x\r\n", "5\r\nhelloX", "\r\n", "FFFFFFFFFFFFFFFFF\r\n", "-1\r\n", " 5\r\n", "5\rX"] {
+            assert_eq!(Follower::new(Framing::Chunked).feed(bad.as_bytes()), Err(BadChunk), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let mut f = Follower::new(Framing::Length(3));
+        assert_eq!(f.feed(b"ab"), Ok(2));
+        assert!(!f.done());
+        assert_eq!(f.feed(b"cd"), Ok(1));
+        assert!(f.done() && Follower::new(Framing::None).done());
+    }
+}

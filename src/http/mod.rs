@@ -1,0 +1,4 @@
+//! HTTP without sockets: heads, framing, cookies, built-in answers.
+pub mod cookie;
+pub mod h1;
+pub mod status;

@@ -1,0 +1,116 @@
+//! Actions of `http-request` and `http-response` rules (configuration manual 4.3), compiled.
+use super::acl::Cond;
+use super::logformat::LogFormat;
+use crate::base::diag::Place;
+use std::sync::Arc;
+
+/// A rule: an action under a condition.
+#[derive(Clone, Debug)]
+pub struct Rule<A> {
+    pub place: Place,
+    pub cond: Option<Cond>,
+    pub action: A,
+}
+
+/// How header names are chosen by `del-header`.
+#[derive(Clone, Debug)]
+pub enum NameMatch {
+    Exact(String),
+    Beg(String),
+    End(String),
+    Sub(String),
+    Reg(regex::bytes::Regex),
+}
+
+impl NameMatch {
+    /// `name` is lower case.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Exact(n) => name == n.as_bytes(),
+            Self::Beg(n) => name.starts_with(n.as_bytes()),
+            Self::End(n) => name.ends_with(n.as_bytes()),
+            Self::Sub(n) => n.is_empty() || name.windows(n.len()).any(|w| w == n.as_bytes()),
+            Self::Reg(r) => r.is_match(name),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// The answer built in or configured by `errorfile` for the status.
+    Default,
+    /// A whole message, head included.
+    Raw(Arc<[u8]>),
+    Bytes(Arc<[u8]>),
+    Format(LogFormat),
+    Empty,
+}
+
+/// What `return` and `deny` answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub content_type: Option<String>,
+    pub headers: Vec<(String, LogFormat)>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug)]
+pub enum RedirectTo {
+    Location(LogFormat),
+    Prefix(LogFormat),
+    Scheme(LogFormat),
+}
+
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    pub to: RedirectTo,
+    /// 301, 302, 303, 307 or 308.
+    pub code: u16,
+    pub drop_query: bool,
+    pub append_slash: bool,
+    /// The whole value of a `Set-Cookie` header.
+    pub set_cookie: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    PrometheusExporter,
+}
+
+#[derive(Clone, Debug)]
+pub enum HttpAction {
+    Allow,
+    Deny(Reply),
+    Return(Reply),
+    Tarpit(Reply),
+    Redirect(Redirect),
+    SilentDrop,
+    SetHeader(String, LogFormat),
+    AddHeader(String, LogFormat),
+    DelHeader(NameMatch),
+    ReplaceHeader(String, regex::bytes::Regex, String),
+    SetPath(LogFormat),
+    SetQuery(LogFormat),
+    SetMethod(LogFormat),
+    SetVar(String, Box<super::sample::Expr>),
+    UseService(Service),
+}
+
+impl HttpAction {
+    /// True if no later rule of the list can run after this one.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Allow | Self::Deny(_) | Self::Return(_) | Self::Tarpit(_) | Self::Redirect(_) | Self::SilentDrop | Self::UseService(_)
+        )
+    }
+}
+
+/// Actions of `tcp-request connection` and `tcp-request content` that need no look into the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpAction {
+    Accept,
+    Reject,
+    SilentDrop,
+}

@@ -1,0 +1,624 @@
+//! Sample fetches and converters (configuration manual 7.3). One const table each; what is not in the table is refused when the file is read.
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+/// Where a rule is evaluated: decides which fetches are allowed there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Scope {
+    /// Only the connection is known.
+    Connection,
+    Request,
+    Response,
+    Log,
+}
+
+/// A value taken from traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample<'a> {
+    Bool(bool),
+    Int(i64),
+    Ip(IpAddr),
+    Str(Cow<'a, [u8]>),
+}
+
+impl<'a> Sample<'a> {
+    pub fn str(s: &'a [u8]) -> Self {
+        Self::Str(Cow::Borrowed(s))
+    }
+
+    /// The text form, as in a log line or header.
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Bool(b) => Cow::Borrowed(if *b { b"1" } else { b"0" }),
+            Self::Int(i) => Cow::Owned(i.to_string().into_bytes()),
+            Self::Ip(ip) => Cow::Owned(ip.to_string().into_bytes()),
+            Self::Str(s) => Cow::Borrowed(s),
+        }
+    }
+
+    /// The integer form; text is read as a decimal number, else there is none.
+    pub fn int(&self) -> Option<i64> {
+        match self {
+            Self::Bool(b) => Some(i64::from(*b)),
+            Self::Int(i) => Some(*i),
+            Self::Ip(_) => None,
+            Self::Str(s) => std::str::from_utf8(s).ok()?.trim().parse().ok(),
+        }
+    }
+
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(*ip),
+            Self::Str(s) => std::str::from_utf8(s).ok()?.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub fn truth(&self) -> bool {
+        match self {
+            Self::Bool(b) => *b,
+            Self::Int(i) => *i != 0,
+            Self::Ip(_) => true,
+            Self::Str(s) => !s.is_empty(),
+        }
+    }
+}
+
+/// What the engine asks of the traffic it stands in. Every method has an answer at any time; "not known here" is `None` or empty.
+pub trait Traffic {
+    fn src(&self) -> Option<SocketAddr>;
+    fn dst(&self) -> Option<SocketAddr>;
+    fn ssl_fc(&self) -> bool;
+    fn ssl_sni(&self) -> Option<&str>;
+    fn method(&self) -> &[u8];
+    /// The request target as received.
+    fn url(&self) -> &[u8];
+    /// HTTP version as `1.0` or `1.1`.
+    fn version(&self) -> &str;
+    fn header<'a>(&'a self, name: &str, from: HeadSide, visit: &mut dyn FnMut(&'a [u8]) -> bool);
+    fn status(&self) -> u16;
+    fn frontend(&self) -> &str;
+    fn backend(&self) -> &str;
+    fn server(&self) -> &str;
+    /// Usable servers of a backend (`nbsrv`), connections of a frontend (`fe_conn`) and of a backend (`be_conn`).
+    fn nbsrv(&self, backend: Option<&str>) -> i64;
+    fn fe_conn(&self) -> i64;
+    fn be_conn(&self) -> i64;
+    fn unique_id(&self) -> u64;
+    /// A `txn`, `req`, `sess`... variable by its full name.
+    fn var(&self, name: &str) -> Option<&[u8]>;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadSide {
+    Request,
+    Response,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    AlwaysTrue,
+    AlwaysFalse,
+    Bool,
+    Int,
+    Str,
+    Env,
+    Src,
+    SrcPort,
+    Dst,
+    DstPort,
+    SslFc,
+    SslSni,
+    Method,
+    Path,
+    Pathq,
+    Query,
+    Url,
+    UrlParam,
+    Base,
+    ReqVer,
+    ReqHdr,
+    ReqFhdr,
+    ReqHdrCnt,
+    ReqHdrVal,
+    ReqCook,
+    ResHdr,
+    ResFhdr,
+    ResHdrCnt,
+    ResHdrVal,
+    Status,
+    Nbsrv,
+    FeName,
+    BeName,
+    SvName,
+    FeConn,
+    BeConn,
+    Var,
+}
+
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    /// 0 none, 1 optional, 2 required.
+    arg: u8,
+    least: Scope,
+    /// The type it yields, for the implicit match method: 'b', 'i', 's', 'a'.
+    out: u8,
+}
+
+const fn row(name: &'static str, kind: Kind, arg: u8, least: Scope, out: u8) -> Row {
+    Row { name, kind, arg, least, out }
+}
+
+use Scope::{Connection as C, Request as Q, Response as P};
+
+/// The fetches that are honoured, under every name HAProxy gives them.
+const FETCHES: &[Row] = &[
+    row("always_true", Kind::AlwaysTrue, 0, C, b'b'),
+    row("always_false", Kind::AlwaysFalse, 0, C, b'b'),
+    row("bool", Kind::Bool, 2, C, b'b'),
+    row("int", Kind::Int, 2, C, b'i'),
+    row("str", Kind::Str, 2, C, b's'),
+    row("env", Kind::Env, 2, C, b's'),
+    row("src", Kind::Src, 0, C, b'a'),
+    row("src_port", Kind::SrcPort, 0, C, b'i'),
+    row("dst", Kind::Dst, 0, C, b'a'),
+    row("dst_port", Kind::DstPort, 0, C, b'i'),
+    row("ssl_fc", Kind::SslFc, 0, C, b'b'),
+    row("ssl_fc_sni", Kind::SslSni, 0, C, b's'),
+    row("fe_name", Kind::FeName, 0, C, b's'),
+    row("be_name", Kind::BeName, 0, C, b's'),
+    row("srv_name", Kind::SvName, 0, P, b's'),
+    row("fe_conn", Kind::FeConn, 0, C, b'i'),
+    row("be_conn", Kind::BeConn, 0, C, b'i'),
+    row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
+    row("var", Kind::Var, 2, C, b's'),
+    row("method", Kind::Method, 0, Q, b's'),
+    row("path", Kind::Path, 0, Q, b's'),
+    row("pathq", Kind::Pathq, 0, Q, b's'),
+    row("query", Kind::Query, 0, Q, b's'),
+    row("url", Kind::Url, 0, Q, b's'),
+    row("url_param", Kind::UrlParam, 2, Q, b's'),
+    row("urlp", Kind::UrlParam, 2, Q, b's'),
+    row("base", Kind::Base, 0, Q, b's'),
+    row("req.ver", Kind::ReqVer, 0, Q, b's'),
+    row("req_ver", Kind::ReqVer, 0, Q, b's'),
+    row("hdr", Kind::ReqHdr, 1, Q, b's'),
+    row("req.hdr", Kind::ReqHdr, 1, Q, b's'),
+    row("req.fhdr", Kind::ReqFhdr, 1, Q, b's'),
+    row("hdr_cnt", Kind::ReqHdrCnt, 1, Q, b'i'),
+    row("req.hdr_cnt", Kind::ReqHdrCnt, 1, Q, b'i'),
+    row("hdr_val", Kind::ReqHdrVal, 1, Q, b'i'),
+    row("req.hdr_val", Kind::ReqHdrVal, 1, Q, b'i'),
+    row("cook", Kind::ReqCook, 2, Q, b's'),
+    row("req.cook", Kind::ReqCook, 2, Q, b's'),
+    row("shdr", Kind::ResHdr, 1, P, b's'),
+    row("res.hdr", Kind::ResHdr, 1, P, b's'),
+    row("res.fhdr", Kind::ResFhdr, 1, P, b's'),
+    row("res.hdr_cnt", Kind::ResHdrCnt, 1, P, b'i'),
+    row("res.hdr_val", Kind::ResHdrVal, 1, P, b'i'),
+    row("status", Kind::Status, 0, P, b'i'),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Conv {
+    Lower,
+    Upper,
+    Length,
+    Bool,
+    Not,
+    Add,
+    Field,
+    Word,
+    HostOnly,
+    RegSub,
+    Concat,
+}
+
+/// The converters that are honoured: name, operation, least number of arguments.
+const CONVERTERS: &[(&str, Conv, usize)] = &[
+    ("lower", Conv::Lower, 0),
+    ("upper", Conv::Upper, 0),
+    ("length", Conv::Length, 0),
+    ("bool", Conv::Bool, 0),
+    ("not", Conv::Not, 0),
+    ("add", Conv::Add, 1),
+    ("field", Conv::Field, 2),
+    ("word", Conv::Word, 2),
+    ("host_only", Conv::HostOnly, 0),
+    ("regsub", Conv::RegSub, 2),
+    ("concat", Conv::Concat, 1),
+];
+
+#[derive(Clone, Debug)]
+struct Step {
+    conv: Conv,
+    args: Vec<String>,
+    regex: Option<regex::bytes::Regex>,
+}
+
+/// A compiled sample expression: a fetch and the converters behind it.
+#[derive(Clone, Debug)]
+pub struct Expr {
+    kind: Kind,
+    arg: String,
+    index: Option<i32>,
+    steps: Vec<Step>,
+    out: u8,
+    least: Scope,
+    text: String,
+}
+
+/// Why an expression was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ExprError {
+    Unknown(String),
+    NotYet(String),
+    Bad(String),
+}
+
+/// Names that exist in the reference but not here; passed in so that the message can tell the two apart.
+pub struct KnownNames {
+    pub fetches: &'static [&'static str],
+    pub converters: &'static [&'static str],
+}
+
+impl Expr {
+    /// Parses `fetch[(args)][,conv[(args)]...]`. Returns the expression and what was not used of `text`.
+    pub fn parse<'t>(text: &'t str, known: &KnownNames) -> Result<(Self, &'t str), ExprError> {
+        let (name, args, mut rest) = call(text)?;
+        let Some(row) = FETCHES.iter().find(|r| r.name == name) else {
+            return Err(if known.fetches.contains(&name) {
+                ExprError::NotYet(format!("sample fetch '{name}' is not honoured yet"))
+            } else {
+                ExprError::Unknown(format!("unknown fetch method '{name}'{}", crate::base::diag::suggestion(name, FETCHES.iter().map(|r| r.name))))
+            });
+        };
+        if row.arg == 0 && !args.is_empty() {
+            return Err(ExprError::Bad(format!("fetch method '{name}' takes no argument")));
+        }
+        if row.arg == 2 && args.first().is_none_or(String::is_empty) {
+            return Err(ExprError::Bad(format!("fetch method '{name}' wants an argument")));
+        }
+        let index = match args.get(1) {
+            Some(i) if matches!(row.kind, Kind::ReqHdr | Kind::ReqFhdr | Kind::ResHdr | Kind::ResFhdr | Kind::ReqHdrVal | Kind::ResHdrVal) => {
+                Some(i.parse().map_err(|_| ExprError::Bad(format!("'{i}' is not an occurrence number in '{text}'")))?)
+            }
+            Some(_) if row.kind != Kind::UrlParam => return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'"))),
+            _ => None,
+        };
+        let mut arg = args.into_iter().next().unwrap_or_default();
+        if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
+            return Err(ExprError::Bad(format!("'{arg}' is not an integer")));
+        }
+        if matches!(row.kind, Kind::ReqHdr | Kind::ReqFhdr | Kind::ReqHdrCnt | Kind::ReqHdrVal | Kind::ResHdr | Kind::ResFhdr | Kind::ResHdrCnt | Kind::ResHdrVal) {
+            arg.make_ascii_lowercase();
+        }
+        let mut expr = Self { kind: row.kind, arg, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
+        while let Some(tail) = rest.strip_prefix(',') {
+            let (name, args, after) = call(tail)?;
+            let Some(&(_, conv, least)) = CONVERTERS.iter().find(|c| c.0 == name) else {
+                return Err(if known.converters.contains(&name) {
+                    ExprError::NotYet(format!("converter '{name}' is not honoured yet"))
+                } else {
+                    ExprError::Unknown(format!("unknown converter '{name}'{}", crate::base::diag::suggestion(name, CONVERTERS.iter().map(|r| r.0))))
+                });
+            };
+            if args.len() < least {
+                return Err(ExprError::Bad(format!("converter '{name}' wants {least} argument(s)")));
+            }
+            let bad_int = |a: &String| ExprError::Bad(format!("'{a}' is not an integer, in converter '{name}'"));
+            let mut regex = None;
+            match conv {
+                Conv::Add | Conv::Field | Conv::Word if args[0].parse::<i64>().is_err() => return Err(bad_int(&args[0])),
+                Conv::RegSub => {
+                    let flags = args.get(2).map_or("", String::as_str);
+                    let pattern = if flags.contains('i') { format!("(?i){}", args[0]) } else { args[0].clone() };
+                    regex = Some(regex::bytes::Regex::new(&pattern).map_err(|e| ExprError::Bad(format!("regular expression '{}': {e}", args[0])))?);
+                }
+                _ => {}
+            }
+            expr.out = match conv {
+                Conv::Length | Conv::Add => b'i',
+                Conv::Bool | Conv::Not => b'b',
+                _ => b's',
+            };
+            expr.steps.push(Step { conv, args, regex });
+            rest = after;
+        }
+        expr.text = text[..text.len() - rest.len()].to_owned();
+        Ok((expr, rest))
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+    /// The earliest moment at which the expression has a value.
+    pub fn least(&self) -> Scope {
+        self.least
+    }
+    pub fn is_ip(&self) -> bool {
+        self.out == b'a'
+    }
+    pub fn is_int(&self) -> bool {
+        self.out == b'i'
+    }
+    pub fn is_bool(&self) -> bool {
+        self.out == b'b'
+    }
+    pub fn is_method(&self) -> bool {
+        self.kind == Kind::Method && self.steps.is_empty()
+    }
+
+    /// Visits every value (a header may have several) until `visit` says true; returns whether it did.
+    pub fn any<'a>(&'a self, t: &'a dyn Traffic, visit: &mut dyn FnMut(Sample<'a>) -> bool) -> bool {
+        let mut hit = false;
+        let mut convert = |s: Sample<'a>| {
+            hit = match self.steps.is_empty() {
+                true => visit(s),
+                false => self.steps.iter().try_fold(s, |s, step| step.apply(s)).is_some_and(&mut *visit),
+            };
+            hit
+        };
+        match self.kind {
+            Kind::ReqHdr | Kind::ResHdr | Kind::ReqHdrVal | Kind::ResHdrVal if self.index.is_none() => {
+                t.header(&self.arg, self.side(), &mut |line| {
+                    split_list(line).any(|v| match self.kind {
+                        Kind::ReqHdr | Kind::ResHdr => convert(Sample::str(v)),
+                        _ => Sample::str(v).int().is_some_and(|i| convert(Sample::Int(i))),
+                    })
+                });
+            }
+            _ => {
+                if let Some(s) = self.one(t) {
+                    convert(s);
+                }
+            }
+        }
+        hit
+    }
+
+    /// The one value of the expression in a log line or a header: for a list, the last one, as HAProxy has it.
+    pub fn eval<'a>(&'a self, t: &'a dyn Traffic) -> Option<Sample<'a>> {
+        let first = self.one(t)?;
+        self.steps.iter().try_fold(first, |s, step| step.apply(s))
+    }
+
+    fn side(&self) -> HeadSide {
+        match self.kind {
+            Kind::ResHdr | Kind::ResFhdr | Kind::ResHdrCnt | Kind::ResHdrVal => HeadSide::Response,
+            _ => HeadSide::Request,
+        }
+    }
+
+    fn one<'a>(&'a self, t: &'a dyn Traffic) -> Option<Sample<'a>> {
+        let int = |i: usize| Some(Sample::Int(i64::try_from(i).unwrap_or(i64::MAX)));
+        match self.kind {
+            Kind::AlwaysTrue => Some(Sample::Bool(true)),
+            Kind::AlwaysFalse => Some(Sample::Bool(false)),
+            Kind::Bool => Some(Sample::Bool(self.arg == "true" || self.arg == "1" || self.arg == "on" || self.arg == "yes")),
+            Kind::Int => self.arg.parse().ok().map(Sample::Int),
+            // `env` was replaced by its value when the file was read.
+            Kind::Str | Kind::Env => Some(Sample::str(self.arg.as_bytes())),
+            Kind::Src => t.src().map(|a| Sample::Ip(crate::base::addr::canonical(a.ip()))),
+            Kind::SrcPort => t.src().map(|a| Sample::Int(i64::from(a.port()))),
+            Kind::Dst => t.dst().map(|a| Sample::Ip(crate::base::addr::canonical(a.ip()))),
+            Kind::DstPort => t.dst().map(|a| Sample::Int(i64::from(a.port()))),
+            Kind::SslFc => Some(Sample::Bool(t.ssl_fc())),
+            Kind::SslSni => t.ssl_sni().map(|s| Sample::str(s.as_bytes())),
+            Kind::Method => Some(Sample::str(t.method())),
+            Kind::Path => path_of(t.url()).map(Sample::str),
+            Kind::Pathq => pathq_of(t.url()).map(Sample::str),
+            Kind::Query => Some(Sample::str(query_of(t.url()))),
+            Kind::Url => Some(Sample::str(t.url())),
+            Kind::UrlParam => param(query_of(t.url()), self.arg.as_bytes()).map(Sample::str),
+            Kind::Base => {
+                let mut base = Vec::new();
+                t.header("host", HeadSide::Request, &mut |h| {
+                    base.extend_from_slice(h);
+                    true
+                });
+                base.extend_from_slice(path_of(t.url()).unwrap_or_default());
+                Some(Sample::Str(Cow::Owned(base)))
+            }
+            Kind::ReqVer => Some(Sample::str(t.version().as_bytes())),
+            Kind::ReqHdrCnt | Kind::ResHdrCnt => {
+                let mut n = 0;
+                t.header(&self.arg, self.side(), &mut |line| {
+                    n += split_list(line).count();
+                    false
+                });
+                int(n)
+            }
+            Kind::ReqHdr | Kind::ResHdr | Kind::ReqHdrVal | Kind::ResHdrVal => {
+                let found = nth(self.index.unwrap_or(-1), |visit| {
+                    t.header(&self.arg, self.side(), &mut |line| {
+                        split_list(line).for_each(&mut *visit);
+                        false
+                    });
+                });
+                match self.kind {
+                    Kind::ReqHdrVal | Kind::ResHdrVal => found.and_then(|v| Sample::str(v).int()).map(Sample::Int),
+                    _ => found.map(Sample::str),
+                }
+            }
+            Kind::ReqFhdr | Kind::ResFhdr => nth(self.index.unwrap_or(-1), |visit| {
+                t.header(&self.arg, self.side(), &mut |line| {
+                    visit(line);
+                    false
+                });
+            })
+            .map(Sample::str),
+            Kind::ReqCook => {
+                let mut found = None;
+                t.header("cookie", HeadSide::Request, &mut |line| {
+                    found = crate::http::cookie::pairs(line).find(|(n, _)| *n == self.arg.as_bytes()).map(|(_, v)| v);
+                    found.is_some()
+                });
+                found.map(Sample::str)
+            }
+            Kind::Status => Some(Sample::Int(i64::from(t.status()))),
+            Kind::Nbsrv => Some(Sample::Int(t.nbsrv((!self.arg.is_empty()).then_some(self.arg.as_str())))),
+            Kind::FeName => Some(Sample::str(t.frontend().as_bytes())),
+            Kind::BeName => Some(Sample::str(t.backend().as_bytes())),
+            Kind::SvName => Some(Sample::str(t.server().as_bytes())),
+            Kind::FeConn => Some(Sample::Int(t.fe_conn())),
+            Kind::BeConn => Some(Sample::Int(t.be_conn())),
+            Kind::Var => t.var(&self.arg).map(Sample::str),
+        }
+    }
+}
+
+impl Step {
+    fn apply<'a>(&self, s: Sample<'a>) -> Option<Sample<'a>> {
+        let owned = |v: Vec<u8>| Some(Sample::Str(Cow::Owned(v)));
+        match self.conv {
+            Conv::Lower => owned(s.text().to_ascii_lowercase()),
+            Conv::Upper => owned(s.text().to_ascii_uppercase()),
+            Conv::Length => Some(Sample::Int(i64::try_from(s.text().len()).unwrap_or(i64::MAX))),
+            Conv::Bool => Some(Sample::Bool(s.int()? != 0)),
+            Conv::Not => Some(Sample::Bool(s.int()? == 0)),
+            Conv::Add => Some(Sample::Int(s.int()?.wrapping_add(self.args[0].parse().ok()?))),
+            Conv::Concat => {
+                let mut v = s.text().into_owned();
+                v.extend_from_slice(self.args[0].as_bytes());
+                owned(v)
+            }
+            Conv::HostOnly => {
+                let t = s.text();
+                let end = match t.first() {
+                    Some(b'[') => t.iter().position(|c| *c == b']').map_or(t.len(), |p| p + 1),
+                    _ => t.iter().position(|c| *c == b':').unwrap_or(t.len()),
+                };
+                owned(t[..end].to_vec())
+            }
+            Conv::Field | Conv::Word => {
+                let text = s.text();
+                let n: i64 = self.args[0].parse().ok()?;
+                let is_delim = |c: &u8| self.args[1].as_bytes().contains(c);
+                let parts: Vec<&[u8]> = text.split(is_delim).filter(|p| self.conv == Conv::Field || !p.is_empty()).collect();
+                let i = if n > 0 { usize::try_from(n - 1).ok()? } else { parts.len().checked_sub(usize::try_from(n.checked_neg()?).ok()?)? };
+                owned(parts.get(i).copied().unwrap_or_default().to_vec())
+            }
+            Conv::RegSub => {
+                let re = self.regex.as_ref()?;
+                let flags = self.args.get(2).map_or("", String::as_str);
+                // HAProxy writes back references as \1; the regex crate as ${1}.
+                let to = back_references(&self.args[1]);
+                let text = s.text();
+                owned(re.replacen(&text, usize::from(!flags.contains('g')), to.as_bytes()).into_owned())
+            }
+        }
+    }
+}
+
+/// `\1` as `${1}`, and a plain `$` doubled.
+pub fn back_references(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.peek() {
+                Some(d) if d.is_ascii_digit() => {
+                    out.push_str(&format!("${{{d}}}"));
+                    chars.next();
+                }
+                Some(_) => out.extend(chars.next()),
+                None => out.push('\\'),
+            },
+            '$' => out.push_str("$$"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `name(args)` at the start of `text`: name, arguments, the rest.
+fn call(text: &str) -> Result<(&str, Vec<String>, &str), ExprError> {
+    let n = text.bytes().take_while(|c| c.is_ascii_alphanumeric() || b"_.-".contains(c)).count();
+    let (name, rest) = text.split_at(n);
+    if name.is_empty() {
+        return Err(ExprError::Bad(format!("missing fetch or converter name at '{text}'")));
+    }
+    let Some(inner) = rest.strip_prefix('(') else { return Ok((name, Vec::new(), rest)) };
+    let (mut args, mut cur) = (Vec::new(), String::new());
+    let mut quote: Option<char> = None;
+    let mut chars = inner.char_indices();
+    while let Some((i, c)) = chars.next() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (Some('"') | None, '\\') => {
+                if let Some((_, n)) = chars.next() {
+                    if !matches!(n, ',' | '(' | ')' | '"' | '\'' | '\\' | ' ') {
+                        cur.push('\\');
+                    }
+                    cur.push(n);
+                }
+            }
+            (Some(_), c) => cur.push(c),
+            (None, '"' | '\'') => quote = Some(c),
+            (None, ',') => args.push(std::mem::take(&mut cur)),
+            (None, ')') => {
+                if !(args.is_empty() && cur.is_empty()) {
+                    args.push(cur);
+                }
+                return Ok((name, args, &inner[i + 1..]));
+            }
+            (None, c) => cur.push(c),
+        }
+    }
+    Err(ExprError::Bad(format!("missing ')' in '{text}'")))
+}
+
+/// Comma-separated values of a header line, outside double quotes, trimmed.
+pub fn split_list(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    line.split(move |c| {
+        quoted ^= *c == b'"';
+        *c == b',' && !quoted
+    })
+    .map(<[u8]>::trim_ascii)
+}
+
+/// Value number `n` (1-based; negative counts from the end) of what `walk` visits, in one pass.
+fn nth<'a>(n: i32, walk: impl FnOnce(&mut dyn FnMut(&'a [u8]))) -> Option<&'a [u8]> {
+    let mut seen: Vec<&'a [u8]> = Vec::new();
+    let (mut count, mut found) = (0i32, None);
+    walk(&mut |v| {
+        count += 1;
+        match n {
+            -1 => found = Some(v),
+            n if n < 0 => seen.push(v),
+            n if n == count => found = Some(v),
+            _ => {}
+        }
+    });
+    if n < -1 {
+        let back = usize::try_from(n.unsigned_abs()).ok()?;
+        found = seen.len().checked_sub(back).map(|i| seen[i]);
+    }
+    found
+}
+
+/// The path with its query: what follows the authority of an absolute URI. `None` for `*` and `CONNECT` targets.
+pub fn pathq_of(url: &[u8]) -> Option<&[u8]> {
+    if url.first() == Some(&b'/') {
+        return Some(url);
+    }
+    let at = url.windows(3).position(|w| w == b"://")?;
+    let rest = &url[at + 3..];
+    Some(rest.iter().position(|c| *c == b'/').map_or(&b"/"[..], |p| &rest[p..]))
+}
+
+pub fn path_of(url: &[u8]) -> Option<&[u8]> {
+    let pq = pathq_of(url)?;
+    Some(pq.iter().position(|c| matches!(*c, b'?' | b'#')).map_or(pq, |p| &pq[..p]))
+}
+
+pub fn query_of(url: &[u8]) -> &[u8] {
+    url.iter().position(|c| *c == b'?').map_or(&[], |p| &url[p + 1..])
+}
+
+fn param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    query.split(|c| matches!(*c, b'&' | b';')).find_map(|p| p.strip_prefix(name)?.strip_prefix(b"="))
+}
