@@ -25,7 +25,11 @@ enum Chunk {
 
 /// Follows a body through any splitting of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Follower(State);
+pub struct Follower {
+    state: State,
+    /// Bytes of the content itself, without chunk framing.
+    payload: u64,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -43,30 +47,40 @@ const MAX_TRAILER: u32 = 16 * 1024;
 
 impl Follower {
     pub fn new(framing: Framing) -> Self {
-        Self(match framing {
+        let state = match framing {
             Framing::None => State::Length(0),
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::Chunk(Chunk::Size { n: 0, digits: 0, ext: false }),
             Framing::UntilClose => State::UntilClose,
-        })
+        };
+        Self { state, payload: 0 }
     }
 
     pub fn done(&self) -> bool {
-        matches!(self.0, State::Length(0) | State::Chunk(Chunk::Done))
+        matches!(self.state, State::Length(0) | State::Chunk(Chunk::Done))
+    }
+
+    /// Bytes of content seen so far.
+    pub fn payload(&self) -> u64 {
+        self.payload
     }
 
     /// True if the end of the connection is the end of this body.
     pub fn ends_with_close(&self) -> bool {
-        self.0 == State::UntilClose
+        self.state == State::UntilClose
     }
 
     /// How many of `bytes` belong to this body.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
-        match &mut self.0 {
-            State::UntilClose => Ok(bytes.len()),
+        match &mut self.state {
+            State::UntilClose => {
+                self.payload += bytes.len() as u64;
+                Ok(bytes.len())
+            }
             State::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= n as u64;
+                self.payload += n as u64;
                 Ok(n)
             }
             State::Chunk(c) => {
@@ -75,6 +89,7 @@ impl Follower {
                     if let Chunk::Data { left } = c {
                         let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - i);
                         *left -= n as u64;
+                        self.payload += n as u64;
                         i += n;
                         if *left == 0 {
                             *c = Chunk::DataCr;

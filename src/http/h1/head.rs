@@ -362,6 +362,13 @@ impl Head {
         self.method = Span::new(at, self.buf.len() - at);
     }
 
+    /// The size HAProxy's logs and counters give a head: its tokens without separators, and a constant for the start line.
+    pub fn accounted(&self) -> u64 {
+        let start = if self.status == 0 { self.method.len + self.target.len } else { 3 + self.reason.len };
+        let fields: u64 = self.fields.iter().filter(|f| f.live).map(|f| u64::from(f.name.len + f.value.len)).sum();
+        20 + 8 + u64::from(start) + fields + 1
+    }
+
     pub fn write_request_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.method());
         out.push(b' ');

@@ -1,0 +1,5 @@
+//! Level 3: sockets with options, netlink, raw sockets.
+pub mod listen;
+pub mod netlink;
+pub mod raw;
+pub mod sockdiag;

@@ -1,0 +1,204 @@
+//! Addresses and links through rtnetlink, behind our own types: the crates' interfaces change with each release.
+use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::MulticastGroup;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// `IFA_PROTO` of addresses set here, by which stale ones are known after a crash.
+pub const MARK: u8 = 0x7a;
+/// The kernel answers within the request; a longer wait means that its answer was lost.
+const ANSWER: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Debug)]
+pub struct Address {
+    pub ifindex: u32,
+    pub addr: IpAddr,
+    pub prefix: u8,
+    pub mark: u8,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewAddress<'a> {
+    pub ifindex: u32,
+    pub addr: IpAddr,
+    pub prefix: u8,
+    /// Seconds after which the kernel takes the address off by itself; `u32::MAX` is for ever.
+    pub lifetime: u32,
+    pub scope: u8,
+    pub label: Option<&'a str>,
+    pub broadcast: Option<Ipv4Addr>,
+    pub no_prefix_route: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mac: [u8; 6],
+    /// Administratively up and with carrier.
+    pub usable: bool,
+    pub ethernet: bool,
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Link(Link),
+    LinkGone(Link),
+    AddressGone(Address),
+    /// Messages were lost: everything is to be read again.
+    Overrun,
+}
+
+/// Requests go over one connection and notifications over another: on a shared one the notice of an own change is swallowed.
+pub struct Netlink {
+    handle: rtnetlink::Handle,
+}
+
+impl Netlink {
+    /// Must be called inside a runtime that goes on running.
+    pub fn new() -> std::io::Result<Self> {
+        let (conn, handle, _) = rtnetlink::new_connection()?;
+        tokio::task::spawn_local(conn);
+        Ok(Self { handle })
+    }
+
+    /// Adds an address, or refreshes its lifetime.
+    pub async fn put(&self, a: &NewAddress<'_>) -> Result<(), String> {
+        let mut m = AddressMessage::default();
+        m.header.family = family(a.addr);
+        m.header.prefix_len = a.prefix;
+        m.header.index = a.ifindex;
+        m.header.scope = AddressScope::from(a.scope);
+        let mut flags = AddressFlags::empty();
+        if a.addr.is_ipv6() {
+            // Duplicate address detection would keep the address dead for a second.
+            flags |= AddressFlags::Nodad;
+        }
+        if a.no_prefix_route {
+            flags |= AddressFlags::Noprefixroute;
+        }
+        m.header.flags = AddressHeaderFlags::from_bits_retain(u8::try_from(flags.bits() & 0xff).unwrap_or(0));
+        m.attributes.push(AddressAttribute::Local(a.addr));
+        m.attributes.push(AddressAttribute::Address(a.addr));
+        m.attributes.push(AddressAttribute::Flags(flags));
+        if let Some(b) = a.broadcast {
+            m.attributes.push(AddressAttribute::Broadcast(b));
+        }
+        if let (Some(l), true) = (a.label, a.addr.is_ipv4()) {
+            m.attributes.push(AddressAttribute::Label(l.to_owned()));
+        }
+        let mut life = CacheInfo::default();
+        life.ifa_valid = a.lifetime;
+        // A /128 is not to be chosen as source by chance, as in keepalived.
+        life.ifa_preferred = if a.addr.is_ipv6() && a.prefix == 128 { 0 } else { a.lifetime };
+        m.attributes.push(AddressAttribute::CacheInfo(life));
+        m.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(MARK)));
+        let mut req = NetlinkMessage::from(RouteNetlinkMessage::NewAddress(m));
+        req.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let mut answers = self.handle.clone().request(req).map_err(|e| e.to_string())?;
+        let wait = async {
+            while let Some(msg) = answers.next().await {
+                if let NetlinkPayload::Error(e) = msg.payload {
+                    return Err(crate::base::diag::io_words(&e.to_io()));
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(ANSWER, wait).await.unwrap_or_else(|_| Err("no answer from the kernel".into()))
+    }
+
+    pub async fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) -> Result<(), String> {
+        let mut m = AddressMessage::default();
+        m.header.family = family(addr);
+        m.header.prefix_len = prefix;
+        m.header.index = ifindex;
+        m.attributes.push(AddressAttribute::Local(addr));
+        m.attributes.push(AddressAttribute::Address(addr));
+        let wait = self.handle.address().del(m).execute();
+        match tokio::time::timeout(ANSWER, wait).await {
+            Ok(Ok(())) => Ok(()),
+            // Not there (any more) is what was wanted.
+            Ok(Err(rtnetlink::Error::NetlinkError(e))) if e.to_io().raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(_) => Err("no answer from the kernel".into()),
+        }
+    }
+
+    pub async fn addresses(&self) -> Result<Vec<Address>, String> {
+        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await.map_err(|e| e.to_string())?;
+        Ok(all.iter().filter_map(address).collect())
+    }
+
+    pub async fn links(&self) -> Result<Vec<Link>, String> {
+        let all: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await.map_err(|e| e.to_string())?;
+        Ok(all.iter().map(link).collect())
+    }
+}
+
+/// Watches links and addresses. Must be called inside the runtime.
+pub fn monitor() -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Event>> {
+    let (conn, handle, mut messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])?;
+    tokio::task::spawn_local(conn);
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+    tokio::task::spawn_local(async move {
+        let _keep = handle;
+        while let Some((m, _)) = messages.next().await {
+            let event = match m.payload {
+                // Bridges report ports that leave them in the same group: the link itself is still there.
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l)) if l.header.interface_family != AddressFamily::Unspec => continue,
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l)) => Event::Link(link(&l)),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(l)) => Event::LinkGone(link(&l)),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(a)) => match address(&a) {
+                    Some(a) => Event::AddressGone(a),
+                    None => continue,
+                },
+                NetlinkPayload::Overrun(_) => Event::Overrun,
+                _ => continue,
+            };
+            if tx.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(rx)
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn address(m: &AddressMessage) -> Option<Address> {
+    let (mut local, mut other, mut mark) = (None, None, 0);
+    for a in &m.attributes {
+        match a {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => other = Some(*ip),
+            AddressAttribute::Protocol(p) => mark = u8::from(*p),
+            _ => {}
+        }
+    }
+    Some(Address { ifindex: m.header.index, addr: local.or(other)?, prefix: m.header.prefix_len, mark })
+}
+
+fn link(m: &LinkMessage) -> Link {
+    let f = m.header.flags;
+    let mut l = Link {
+        index: m.header.index,
+        name: String::new(),
+        mac: [0; 6],
+        usable: f.contains(LinkFlags::Up) && f.contains(LinkFlags::Running),
+        ethernet: m.header.link_layer_type == LinkLayerType::Ether,
+    };
+    for a in &m.attributes {
+        match a {
+            LinkAttribute::IfName(n) => l.name.clone_from(n),
+            LinkAttribute::Address(b) => l.mac = b.as_slice().try_into().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    l
+}

@@ -1,0 +1,322 @@
+//! Listening sockets of one thread: accept, hand the connection to the least loaded thread, admit it, serve it.
+use super::outcome::{ClientInfo, Exchange};
+use super::stream::Stream;
+use super::{Thread, session, tcp};
+use crate::config::model::Mode;
+use crate::rules::action::TcpAction;
+use crate::state::counters::{Counter, Gauge, Held};
+use crate::state::live::{ListenerLive, ProxyLive};
+use crate::state::snapshot::ProxyNode;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection on its way from the thread that accepted it to the one that serves it.
+pub struct Accepted {
+    fd: OwnedFd,
+    unix: bool,
+    src: Option<SocketAddr>,
+    frontend: Arc<str>,
+    listener: usize,
+}
+
+/// Which listener a socket belongs to; names are looked up in the snapshot of the moment.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub frontend: Arc<str>,
+    /// Index in the frontend's list.
+    pub listener: usize,
+    pub unix: bool,
+}
+
+/// Connections taken from one socket before the other tasks of the thread get their turn.
+const BATCH: usize = 32;
+
+/// Accepts until told to stop; then takes what is queued already, so that closing the socket resets nobody.
+pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: tokio::sync::watch::Receiver<bool>) {
+    // SAFETY: the descriptor is owned by the AsyncFd from here on.
+    let Ok(fd) = (unsafe { AsyncFd::register(socket) }) else { return };
+    let pause = t.wheel.timer();
+    loop {
+        if t.shared.live.conns.get() >= u64::from(t.snapshot().maxconn) && !*stop.borrow() {
+            // At the limit connections wait in the kernel, as in HAProxy.
+            t.shared.live.maxconn_reached.fetch_add(1, Relaxed);
+            pause.set(Some(Duration::from_millis(super::wheel::TICK)));
+            pause.wait().await;
+            continue;
+        }
+        let full = t.snapshot().frontend(&place.frontend).is_some_and(|fe| {
+            let l = fe.listeners.get(place.listener);
+            fe.live.front_conns.get() >= u64::from(fe.maxconn) || l.is_some_and(|l| l.conf.maxconn > 0 && l.live.conns.get() >= u64::from(l.conf.maxconn))
+        });
+        if full && !*stop.borrow() {
+            pause.set(Some(Duration::from_millis(super::wheel::TICK)));
+            pause.wait().await;
+            continue;
+        }
+        let stopping = *stop.borrow();
+        let mut guard = if stopping {
+            match tokio::time::timeout(Duration::ZERO, fd.readable()).await {
+                Ok(Ok(g)) => g,
+                _ => return,
+            }
+        } else {
+            tokio::select! {
+                g = fd.readable() => match g { Ok(g) => g, Err(_) => return },
+                _ = stop.changed() => continue,
+            }
+        };
+        for _ in 0..BATCH {
+            match accept(fd.get_ref().as_raw_fd()) {
+                Ok((conn, src)) => hand_over(&t, Accepted { fd: conn, unix: place.unix, src, frontend: place.frontend.clone(), listener: place.listener }),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    break;
+                }
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                    pause.set(Some(Duration::from_millis(100)));
+                    pause.wait().await;
+                    break;
+                }
+                // The client gave up meanwhile: the next one.
+                Err(_) => {}
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn accept(fd: RawFd) -> std::io::Result<(OwnedFd, Option<SocketAddr>)> {
+    // SAFETY: a zeroed sockaddr_storage is valid, and its size is handed along.
+    let mut addr: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `len` bytes into `addr`.
+    let n = unsafe { libc::accept4(fd, (&raw mut addr).cast(), &raw mut len, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
+    if n < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: accept4 returned a descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(n) };
+    // SAFETY: the kernel filled `addr` for the family it names.
+    let src = unsafe { socket2::SockAddr::new(std::mem::transmute::<libc::sockaddr_storage, socket2::SockAddrStorage>(addr), len) }.as_socket();
+    Ok((fd, src))
+}
+
+/// To the least loaded thread. SO_REUSEPORT alone is uneven with long connections and keeps feeding a thread that is stuck.
+fn hand_over(t: &Rc<Thread>, a: Accepted) {
+    let loads = &t.shared.live.thread_load;
+    let mine = loads[t.id].load(Relaxed);
+    let (best, load) = loads.iter().map(|l| l.load(Relaxed)).enumerate().min_by_key(|(_, l)| *l).unwrap_or((t.id, mine));
+    // Moving costs a wake-up: only for a difference that matters.
+    if best != t.id && mine > load + 1 + load / 8 {
+        loads[best].fetch_add(1, Relaxed);
+        if let Err(back) = t.shared.inboxes[best].send(a) {
+            loads[best].fetch_sub(1, Relaxed);
+            loads[t.id].fetch_add(1, Relaxed);
+            start(t, back.0);
+        }
+        return;
+    }
+    loads[t.id].fetch_add(1, Relaxed);
+    start(t, a);
+}
+
+/// Serves an accepted connection on this thread.
+pub fn start(t: &Rc<Thread>, a: Accepted) {
+    let t = t.clone();
+    tokio::task::spawn_local(async move {
+        serve(&t, a).await;
+        t.shared.live.thread_load[t.id].fetch_sub(1, Relaxed);
+        t.sessions.set(t.sessions.get() + 1);
+    });
+}
+
+struct FrontConn(Arc<ProxyLive>);
+impl AsRef<Gauge> for FrontConn {
+    fn as_ref(&self) -> &Gauge {
+        &self.0.front_conns
+    }
+}
+struct ListenerConn(Arc<ListenerLive>);
+impl AsRef<Gauge> for ListenerConn {
+    fn as_ref(&self) -> &Gauge {
+        &self.0.conns
+    }
+}
+
+async fn serve(t: &Rc<Thread>, a: Accepted) {
+    let (accepted, accepted_at) = (Instant::now(), SystemTime::now());
+    let snapshot = t.snapshot();
+    let live = &t.shared.live;
+    let Some(fe) = snapshot.frontend(&a.frontend).cloned() else { return };
+    let generation = snapshot.generation;
+    drop(snapshot);
+    let Some(listener) = fe.listeners.get(a.listener) else { return };
+    let _process = Held::new(live.conns.clone());
+    let _front = Held::new(FrontConn(fe.live.clone()));
+    let _listener = Held::new(ListenerConn(listener.live.clone()));
+    live.total_conns.fetch_add(1, Relaxed);
+    fe.live.front.inc(Counter::Sessions);
+    listener.live.counters.inc(Counter::Sessions);
+    let mut client = ClientInfo {
+        src: a.src,
+        dst: None,
+        tls: None,
+        sni: None,
+        accepted,
+        accepted_at,
+        handshake_ms: 0,
+        id: t.shared.unique.fetch_add(1, Relaxed),
+    };
+    let mut stream = if a.unix {
+        match UnixStream::from_std(std::os::unix::net::UnixStream::from(a.fd)) {
+            Ok(s) => Stream::Unix(s),
+            Err(_) => return,
+        }
+    } else {
+        match TcpStream::from_std(std::net::TcpStream::from(a.fd)) {
+            Ok(s) => Stream::Tcp(s),
+            Err(_) => return,
+        }
+    };
+    if let Stream::Tcp(s) = &stream {
+        let _ = s.set_nodelay(true);
+        client.dst = s.local_addr().ok();
+        if fe.conf.options.tcpka_client {
+            let _ = socket2::SockRef::from(s).set_keepalive(true);
+        }
+    }
+    if listener.conf.accept_proxy && read_proxy_header(t, &mut stream, &mut client, fe.conf.timeouts.http_request.or(fe.conf.timeouts.client)).await.is_none() {
+        return;
+    }
+    if !fe.conf.tcp_connection.is_empty() {
+        let x = Exchange::new(&client, fe.clone(), t, true);
+        let verdict = tcp::allowed(&x, &fe.conf.tcp_connection);
+        x.recycle(t);
+        if let Err(action) = verdict {
+            fe.live.front.inc(Counter::DeniedConnections);
+            if action == TcpAction::SilentDrop {
+                stream.reset_on_close();
+            }
+            return;
+        }
+    }
+    if let Some(config) = &listener.tls {
+        let Stream::Tcp(tcp) = stream else { return };
+        live.ssl_conns.up();
+        live.total_ssl.fetch_add(1, Relaxed);
+        let limit = fe.conf.timeouts.http_request.or(fe.conf.timeouts.client).unwrap_or(Duration::from_secs(30));
+        let shake = tokio_rustls::TlsAcceptor::from(config.clone()).accept(tcp);
+        let result = tokio::time::timeout(limit, shake).await;
+        live.ssl_conns.down();
+        match result {
+            Ok(Ok(s)) => {
+                let c = s.get_ref().1;
+                let suite = c.negotiated_cipher_suite().map_or("unknown", |s| crate::tls::cipher_name(s.suite()));
+                client.tls = Some((c.protocol_version().map_or("unknown", crate::tls::version_name), suite));
+                client.sni = c.server_name().map(str::to_owned);
+                client.handshake_ms = i64::try_from(accepted.elapsed().as_millis()).unwrap_or(0);
+                listener.live.counters.inc(Counter::SslSessions);
+                stream = Stream::Server(Box::new(s));
+            }
+            _ => {
+                fe.live.front.inc(Counter::FailedHandshakes);
+                listener.live.counters.inc(Counter::FailedHandshakes);
+                handshake_failed(t, &fe, listener, &client);
+                return;
+            }
+        }
+    }
+    match fe.conf.mode {
+        Mode::Http => session::run(t, fe.clone(), generation, stream, &client).await,
+        Mode::Tcp => tcp::run(t, fe.clone(), stream, &client).await,
+    }
+}
+
+/// HAProxy's line for a connection that ended before it was a session.
+fn handshake_failed(t: &Rc<Thread>, fe: &ProxyNode, l: &crate::state::snapshot::ListenerNode, client: &ClientInfo) {
+    if fe.logs.is_empty() || fe.conf.options.dontlognull {
+        return;
+    }
+    let sinks = t.snapshot().sinks.clone();
+    let mut line = Vec::new();
+    if let Some(a) = client.src {
+        line.extend_from_slice(format!("{}:{} [", crate::base::addr::canonical(a.ip()), a.port()).as_bytes());
+        crate::rules::logformat::date(client.accepted_at, sinks.utc_offset, crate::rules::logformat::DateForm::Log, &mut line);
+        line.extend_from_slice(format!("] {}/{}: SSL handshake failure", fe.conf.name, l.name).as_bytes());
+    }
+    let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
+    sinks.send(&fe.logs, crate::log::INFO, &tag, &line, &mut Vec::new(), &t.shared.live.dropped_logs);
+}
+
+/// Reads a PROXY protocol header, version 1 or 2, byte for byte, so that nothing behind it is consumed.
+async fn read_proxy_header(t: &Rc<Thread>, s: &mut Stream, client: &mut ClientInfo, limit: Option<Duration>) -> Option<()> {
+    let timer = t.wheel.timer();
+    timer.set(limit.or(Some(Duration::from_secs(30))));
+    let mut head = Vec::with_capacity(108);
+    let mut byte = [0u8; 1];
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n";
+    loop {
+        let n = std::future::poll_fn(|cx| match s.poll_read(cx, &mut byte) {
+            std::task::Poll::Pending if timer.expired(cx) => std::task::Poll::Ready(Ok(0)),
+            r => r,
+        })
+        .await
+        .ok()?;
+        if n == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+        let is_v2 = head.len() <= 12 && v2.starts_with(&head) || head.starts_with(v2);
+        if is_v2 {
+            if head.len() < 16 {
+                continue;
+            }
+            let len = usize::from(u16::from_be_bytes([head[14], head[15]]));
+            if len > 2048 || head[12] >> 4 != 2 {
+                return None;
+            }
+            if head.len() < 16 + len {
+                continue;
+            }
+            let b = &head[16..];
+            match (head[12] & 0xf, head[13]) {
+                (0, _) => {}
+                (1, 0x11) if len >= 12 => {
+                    let ip = |i: usize| std::net::Ipv4Addr::new(b[i], b[i + 1], b[i + 2], b[i + 3]);
+                    client.src = Some((ip(0), u16::from_be_bytes([b[8], b[9]])).into());
+                    client.dst = Some((ip(4), u16::from_be_bytes([b[10], b[11]])).into());
+                }
+                (1, 0x21) if len >= 36 => {
+                    let ip = |i: usize| <[u8; 16]>::try_from(&b[i..i + 16]).map(std::net::Ipv6Addr::from).ok();
+                    client.src = Some((ip(0)?, u16::from_be_bytes([b[32], b[33]])).into());
+                    client.dst = Some((ip(16)?, u16::from_be_bytes([b[34], b[35]])).into());
+                }
+                _ => {}
+            }
+            return Some(());
+        }
+        if head.ends_with(b"\r\n") {
+            let text = std::str::from_utf8(&head).ok()?;
+            let mut w = text.trim_end().split(' ');
+            if w.next() != Some("PROXY") {
+                return None;
+            }
+            if w.next()? == "UNKNOWN" {
+                return Some(());
+            }
+            let (s, d, sp, dp) = (w.next()?.parse::<std::net::IpAddr>().ok()?, w.next()?.parse::<std::net::IpAddr>().ok()?, w.next()?.parse().ok()?, w.next()?.parse().ok()?);
+            client.src = Some(SocketAddr::new(s, sp));
+            client.dst = Some(SocketAddr::new(d, dp));
+            return Some(());
+        }
+        if head.len() > 107 || head.len() <= 6 && !b"PROXY ".starts_with(&head[..]) {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Level 5: the forwarding path. Each worker thread has one current-thread runtime, its own sockets, timers, pools and buffers.
+pub mod listener;
+mod outcome;
+mod reply;
+mod session;
+mod stream;
+mod tcp;
+mod upstream;
+pub mod wheel;
+
+use crate::state::live::Live;
+use crate::state::snapshot::Snapshot;
+use arc_swap::ArcSwap;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use wheel::Wheel;
+
+/// What other layers do for the forwarding path: pages and metrics.
+pub trait Services: Send + Sync {
+    /// The statistics page. The body and its headers are made by the control layer.
+    fn stats(&self, request: &StatsRequest<'_>) -> ServiceReply;
+    fn prometheus(&self, query: &str) -> ServiceReply;
+}
+
+pub struct StatsRequest<'a> {
+    pub snapshot: &'a Snapshot,
+    pub proxy: &'a str,
+    pub method: &'a [u8],
+    pub target: &'a [u8],
+    pub authorization: Option<&'a [u8]>,
+    /// `stats admin` and its condition hold.
+    pub admin: bool,
+    pub body: &'a [u8],
+}
+
+pub struct ServiceReply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What all threads of a worker share.
+pub struct Shared {
+    pub live: Arc<Live>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub services: Box<dyn Services>,
+    /// One inbox a thread, for connections accepted elsewhere.
+    pub inboxes: Vec<tokio::sync::mpsc::UnboundedSender<listener::Accepted>>,
+    /// Wakes sessions that idle between requests when the worker drains.
+    pub draining: tokio::sync::watch::Receiver<bool>,
+    pub unique: AtomicU64,
+}
+
+/// One worker thread.
+pub struct Thread {
+    pub id: usize,
+    pub shared: Arc<Shared>,
+    pub wheel: Rc<Wheel>,
+    scratch: RefCell<Vec<u8>>,
+    spare: RefCell<Vec<Vec<u8>>>,
+    heads: RefCell<Vec<crate::http::h1::head::Head>>,
+    pools: RefCell<HashMap<u64, Vec<upstream::Idle>>>,
+    snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    log_line: RefCell<Vec<u8>>,
+    log_frame: RefCell<Vec<u8>>,
+    pub sessions: Cell<u64>,
+}
+
+/// Room for one read; larger than `tune.bufsize` so that a read seldom fills it.
+const SCRATCH: usize = 64 * 1024;
+/// Buffers kept for reuse by one thread.
+const SPARE: usize = 256;
+
+impl Thread {
+    pub fn new(id: usize, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            wheel: Rc::new(Wheel::default()),
+            scratch: RefCell::new(vec![0; SCRATCH]),
+            spare: RefCell::default(),
+            heads: RefCell::default(),
+            pools: RefCell::default(),
+            snapshot: RefCell::new(arc_swap::Cache::new(shared.snapshot.clone())),
+            log_line: RefCell::default(),
+            log_frame: RefCell::default(),
+            sessions: Cell::new(0),
+            shared,
+        })
+    }
+
+    /// The configuration in force now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow_mut().load().clone()
+    }
+
+    fn take_buf(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_buf(&self, mut b: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if b.capacity() > 0 && b.capacity() <= SCRATCH && spare.len() < SPARE {
+            b.clear();
+            spare.push(b);
+        }
+    }
+
+    fn take_head(&self) -> crate::http::h1::head::Head {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_head(&self, mut h: crate::http::h1::head::Head) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < SPARE {
+            h.clear();
+            h.release();
+            heads.push(h);
+        }
+    }
+
+    /// One step of the thread's clock: timers, and once a second idle server connections.
+    pub fn tick(&self) {
+        self.wheel.advance();
+        if self.wheel.second_passed() {
+            self.sweep_pools();
+        }
+    }
+}

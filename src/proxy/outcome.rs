@@ -1,0 +1,364 @@
+//! How a session ended: the closed mapping from what happened to status, termination code, counters and log line (manual 8.5).
+use crate::http::h1::head::Head;
+use crate::rules::logformat::{Record, Times};
+use crate::rules::sample::{HeadSide, Traffic};
+use crate::state::counters::Counter;
+use crate::state::snapshot::{LogLine, ProxyNode};
+use super::Thread;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Instant, SystemTime};
+
+/// First letter: who ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Normal,
+    ClientAbort,
+    ServerAbort,
+    Denied,
+    Local,
+    ClientTimeout,
+    ServerTimeout,
+    Killed,
+    Internal,
+}
+
+/// Second letter: where it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Done,
+    Request,
+    Queue,
+    Connect,
+    Headers,
+    Data,
+    Tarpit,
+}
+
+impl Cause {
+    pub fn letter(self) -> u8 {
+        match self {
+            Self::Normal => b'-',
+            Self::ClientAbort => b'C',
+            Self::ServerAbort => b'S',
+            Self::Denied => b'P',
+            Self::Local => b'L',
+            Self::ClientTimeout => b'c',
+            Self::ServerTimeout => b's',
+            Self::Killed => b'K',
+            Self::Internal => b'I',
+        }
+    }
+}
+
+impl Phase {
+    pub fn letter(self) -> u8 {
+        match self {
+            Self::Done => b'-',
+            Self::Request => b'R',
+            Self::Queue => b'Q',
+            Self::Connect => b'C',
+            Self::Headers => b'H',
+            Self::Data => b'D',
+            Self::Tarpit => b'T',
+        }
+    }
+}
+
+/// What the client side of a connection is, for all its requests.
+pub struct ClientInfo {
+    pub src: Option<SocketAddr>,
+    pub dst: Option<SocketAddr>,
+    pub tls: Option<(&'static str, &'static str)>,
+    pub sni: Option<String>,
+    pub accepted: Instant,
+    pub accepted_at: SystemTime,
+    pub handshake_ms: i64,
+    pub id: u64,
+}
+
+/// One exchange: everything rules and logs may ask for.
+pub struct Exchange<'a> {
+    pub client: &'a ClientInfo,
+    pub fe: Arc<ProxyNode>,
+    pub be: Option<Arc<ProxyNode>>,
+    pub server: Option<usize>,
+    pub req: Head,
+    pub res: Head,
+    pub vars: Vec<(String, Vec<u8>)>,
+    pub started: Instant,
+    pub started_at: SystemTime,
+    pub got_request: Option<Instant>,
+    pub queued_at: Option<Instant>,
+    pub assigned: Option<Instant>,
+    pub connected: Option<Instant>,
+    pub responded: Option<Instant>,
+    pub status: i32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub cause: Cause,
+    pub phase: Phase,
+    pub cookie: [u8; 2],
+    pub retries: u64,
+    pub redispatched: bool,
+    pub queues: [u64; 2],
+    pub first: bool,
+    pub request_line: Vec<u8>,
+    pub backend_src: Option<SocketAddr>,
+    pub server_addr: Option<SocketAddr>,
+    pub conns: [u64; 5],
+    pub tarpit: bool,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn new(client: &'a ClientInfo, fe: Arc<ProxyNode>, t: &Thread, first: bool) -> Self {
+        Self {
+            client,
+            fe,
+            be: None,
+            server: None,
+            req: t.take_head(),
+            res: t.take_head(),
+            vars: Vec::new(),
+            started: client.accepted,
+            started_at: client.accepted_at,
+            got_request: None,
+            queued_at: None,
+            assigned: None,
+            connected: None,
+            responded: None,
+            status: -1,
+            bytes_in: 0,
+            bytes_out: 0,
+            cause: Cause::Normal,
+            phase: Phase::Done,
+            cookie: *b"--",
+            retries: 0,
+            redispatched: false,
+            queues: [0; 2],
+            first,
+            request_line: Vec::new(),
+            backend_src: None,
+            server_addr: None,
+            conns: [0; 5],
+            tarpit: false,
+        }
+    }
+
+    /// Gives the buffers back to the thread.
+    pub fn recycle(self, t: &Thread) {
+        t.give_head(self.req);
+        t.give_head(self.res);
+        t.give_buf(self.request_line);
+    }
+
+    pub fn end(&mut self, cause: Cause, phase: Phase) {
+        (self.cause, self.phase) = (cause, phase);
+    }
+
+    pub fn backend(&self) -> &Arc<ProxyNode> {
+        self.be.as_ref().unwrap_or(&self.fe)
+    }
+
+    fn times(&self, end: Instant) -> Times {
+        let ms = |a: Instant, b: Instant| i64::try_from(b.saturating_duration_since(a).as_millis()).unwrap_or(i64::MAX);
+        let request = self.got_request.filter(|_| !self.tarpit).map_or(-1, |g| ms(self.started, g));
+        let queue = match (self.got_request, self.assigned, self.queued_at) {
+            (Some(g), Some(a), _) => ms(g, a),
+            (Some(g), None, Some(_)) => ms(g, end),
+            _ if self.tarpit => self.got_request.map_or(-1, |g| ms(g, end)),
+            _ => -1,
+        };
+        let connect = self.connected.zip(self.assigned).map_or(-1, |(c, a)| ms(a, c));
+        let response = self.responded.zip(self.connected).map_or(-1, |(r, c)| ms(c, r));
+        Times {
+            handshake: self.client.handshake_ms,
+            idle: if self.first { 0 } else { -1 },
+            request,
+            queue,
+            connect,
+            response,
+            data: self.responded.map_or(-1, |r| ms(r, end)),
+            active: ms(self.started, end),
+            total: ms(self.client.accepted, end),
+        }
+    }
+
+    /// Counts the end of the exchange and writes its log line.
+    pub fn finish(&mut self, t: &Thread, tcp: bool) {
+        let end = Instant::now();
+        let times = self.times(end);
+        let be = self.backend().clone();
+        self.fe.live.front.add(Counter::BytesIn, self.bytes_in);
+        self.fe.live.front.add(Counter::BytesOut, self.bytes_out);
+        t.shared.live.bytes_out.fetch_add(self.bytes_out, Relaxed);
+        let status = u16::try_from(self.status).unwrap_or(0);
+        if !tcp && status > 0 {
+            self.fe.live.front.http(status);
+        }
+        if self.be.is_some() {
+            be.live.back.add(Counter::BytesIn, self.bytes_in);
+            be.live.back.add(Counter::BytesOut, self.bytes_out);
+            if !tcp && status > 0 {
+                be.live.back.http(status);
+            }
+            match self.cause {
+                Cause::ClientAbort | Cause::ClientTimeout if self.server.is_some() => be.live.back.inc(Counter::ClientAborts),
+                Cause::ServerAbort | Cause::ServerTimeout if self.phase == Phase::Data => be.live.back.inc(Counter::ServerAborts),
+                _ => {}
+            }
+            if let Some(s) = self.server.map(|i| &be.servers[i]) {
+                s.live.counters.add(Counter::BytesIn, self.bytes_in);
+                s.live.counters.add(Counter::BytesOut, self.bytes_out);
+                if !tcp && status > 0 {
+                    s.live.counters.http(status);
+                }
+                let u = |v: i64| u64::try_from(v).unwrap_or(0);
+                let all = [u(times.queue), u(times.connect), u(times.response), u(times.total.min(times.active))];
+                s.live.times.record(all);
+                be.live.times.record(all);
+                match self.cause {
+                    Cause::ClientAbort | Cause::ClientTimeout => s.live.counters.inc(Counter::ClientAborts),
+                    Cause::ServerAbort | Cause::ServerTimeout if self.phase == Phase::Data => s.live.counters.inc(Counter::ServerAborts),
+                    _ => {}
+                }
+            }
+        }
+        self.log(t, tcp, times);
+    }
+
+    fn log(&mut self, t: &Thread, tcp: bool, times: Times) {
+        let fe = self.fe.clone();
+        if fe.logs.is_empty() {
+            return;
+        }
+        let o = &fe.conf.options;
+        let empty = if tcp { self.bytes_in == 0 && self.bytes_out == 0 } else { self.request_line.is_empty() && self.bytes_in == 0 };
+        if o.dontlognull && empty && matches!(self.phase, Phase::Request | Phase::Done) && (tcp || self.cause != Cause::Normal) {
+            return;
+        }
+        let abnormal = !matches!(self.cause, Cause::Normal | Cause::Local) || self.retries > 0 || self.redispatched || self.status >= 500;
+        if o.dontlog_normal && !abnormal {
+            return;
+        }
+        let severity = if o.log_separate_errors && abnormal { crate::log::ERR } else { crate::log::INFO };
+        let snapshot_sinks = t.snapshot().sinks.clone();
+        let mut line = t.log_line.borrow_mut();
+        line.clear();
+        let be = self.backend().clone();
+        match &fe.format {
+            LogLine::Default => {
+                use std::io::Write as _;
+                let show = |a: Option<SocketAddr>| a.map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()));
+                let mode = if tcp { "TCP" } else { "HTTP" };
+                // Writing to a Vec cannot fail.
+                let _ = write!(line, "Connect from {} to {} ({}/{mode})", show(self.client.src), show(self.client.dst), fe.conf.name);
+            }
+            LogLine::Format(f) => {
+                let live = &t.shared.live;
+                // The counters are those after this session: its own share is taken off once it is closed.
+                let srv = self.server.map(|i| &be.servers[i]);
+                let record = Record {
+                    traffic: self,
+                    accepted: self.client.accepted_at,
+                    requested: self.started_at,
+                    utc_offset: snapshot_sinks.utc_offset,
+                    times,
+                    status: self.status,
+                    bytes_out: self.bytes_out,
+                    bytes_in: self.bytes_in,
+                    flags: [self.cause.letter(), self.phase.letter(), self.cookie[0], self.cookie[1]],
+                    conns: [
+                        live.conns.get(),
+                        fe.live.front_conns.get(),
+                        self.be.as_ref().map_or(0, |b| b.live.back_sessions.get()),
+                        srv.map_or(0, |s| s.live.sessions.get()),
+                        self.retries,
+                    ],
+                    redispatched: self.redispatched,
+                    queues: self.queues,
+                    asap: o.logasap,
+                    backend_src: self.backend_src,
+                    server_addr: self.server_addr,
+                    request_line: &self.request_line,
+                    captured_cookies: [b"", b""],
+                    pid: snapshot_sinks.pid,
+                    hostname: fe.log_hostname.as_deref().unwrap_or_default(),
+                    tls: self.client.tls,
+                    tls_frontend: self.client.tls.is_some(),
+                    request_counter: self.client.id,
+                };
+                f.log(&record, &mut line);
+            }
+        }
+        let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
+        snapshot_sinks.send(&fe.logs, severity, &tag, &line, &mut t.log_frame.borrow_mut(), &t.shared.live.dropped_logs);
+    }
+}
+
+impl Traffic for Exchange<'_> {
+    fn src(&self) -> Option<SocketAddr> {
+        self.client.src
+    }
+    fn dst(&self) -> Option<SocketAddr> {
+        self.client.dst
+    }
+    fn ssl_fc(&self) -> bool {
+        self.client.tls.is_some()
+    }
+    fn ssl_sni(&self) -> Option<&str> {
+        self.client.sni.as_deref()
+    }
+    fn method(&self) -> &[u8] {
+        self.req.method()
+    }
+    fn url(&self) -> &[u8] {
+        self.req.target()
+    }
+    fn version(&self) -> &str {
+        if self.req.minor == 0 { "1.0" } else { "1.1" }
+    }
+    fn header<'a>(&'a self, name: &str, from: HeadSide, visit: &mut dyn FnMut(&'a [u8]) -> bool) {
+        let head = if from == HeadSide::Request { &self.req } else { &self.res };
+        for (n, v) in head.headers() {
+            if (name.is_empty() || n == name.as_bytes()) && visit(v) {
+                return;
+            }
+        }
+    }
+    fn status(&self) -> u16 {
+        u16::try_from(self.status).unwrap_or(0)
+    }
+    fn frontend(&self) -> &str {
+        &self.fe.conf.name
+    }
+    fn backend(&self) -> &str {
+        &self.backend().conf.name
+    }
+    fn server(&self) -> &str {
+        match self.server {
+            Some(i) => &self.backend().servers[i].conf.name,
+            None => "<NOSRV>",
+        }
+    }
+    fn nbsrv(&self, backend: Option<&str>) -> i64 {
+        let count = |p: &ProxyNode| i64::try_from(p.usable_servers()).unwrap_or(0);
+        match backend {
+            None => count(self.backend()),
+            Some(name) => self.fe.routes().named.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p)),
+        }
+    }
+    fn fe_conn(&self) -> i64 {
+        i64::try_from(self.fe.live.front_conns.get()).unwrap_or(0)
+    }
+    fn be_conn(&self) -> i64 {
+        i64::try_from(self.backend().live.back_sessions.get()).unwrap_or(0)
+    }
+    fn unique_id(&self) -> u64 {
+        self.client.id
+    }
+    fn var(&self, name: &str) -> Option<&[u8]> {
+        self.vars.iter().rev().find(|(n, _)| n == name).map(|(_, v)| &v[..])
+    }
+}

@@ -1,0 +1,155 @@
+//! Answers the proxy makes itself: error pages, `return`, `redirect`, services.
+use super::ServiceReply;
+use super::outcome::Exchange;
+use crate::http::status;
+use crate::rules::action::{Body, Redirect, RedirectTo, Reply};
+use crate::rules::sample::{path_of, pathq_of};
+
+/// A message ready to be written, with what logs and connection handling need to know of it.
+pub struct Message {
+    pub status: u16,
+    /// Head without the connection header and the blank line.
+    head: Vec<u8>,
+    body: Vec<u8>,
+    /// The size as HAProxy's logs and counters have it: names and values without separators.
+    pub accounted: u64,
+    /// The end of the message can only be the end of the connection.
+    pub must_close: bool,
+}
+
+impl Message {
+    pub fn new(status: u16, reason: &str, headers: &[(&str, &[u8])], body: Vec<u8>) -> Self {
+        let mut head = format!("HTTP/1.1 {status} {reason}\r\n").into_bytes();
+        let mut accounted = 20 + 8 + 3 + reason.len() + 1 + body.len();
+        for (n, v) in headers {
+            head.extend_from_slice(n.as_bytes());
+            head.extend_from_slice(b": ");
+            let at = head.len();
+            head.extend_from_slice(v);
+            crate::rules::logformat::header_safe(&mut head[at..]);
+            head.extend_from_slice(b"\r\n");
+            accounted += n.len() + v.len();
+        }
+        Self { status, head, body, accounted: accounted as u64, must_close: false }
+    }
+
+    /// A whole message as an `errorfile` or the built-in pages hold it.
+    pub fn raw(status: u16, bytes: &[u8]) -> Self {
+        let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
+            return Self { status, head: Vec::new(), body: Vec::new(), accounted: 0, must_close: true };
+        };
+        let (head, body) = (bytes[..end + 2].to_vec(), bytes[end + 4..].to_vec());
+        let text = String::from_utf8_lossy(&head).into_owned();
+        let first: usize = text.lines().next().map_or(0, |l| l.len().saturating_sub(2));
+        let fields: usize = text.lines().skip(1).filter_map(|l| l.split_once(": ")).map(|(n, v)| n.len() + v.len()).sum();
+        let must_close = text.starts_with("HTTP/1.0") || !text.contains("\r\ncontent-length: ");
+        let status = text.get(9..12).and_then(|c| c.parse().ok()).unwrap_or(status);
+        Self { status, head, accounted: (20 + first + fields + 1 + body.len()) as u64, body, must_close }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    /// Bytes for the wire. `early`: a parse error or time-out, answered before a request was understood; HAProxy puts the header elsewhere then.
+    pub fn write(&self, connection: Option<&str>, head_only: bool, early: bool, out: &mut Vec<u8>) {
+        if self.head.is_empty() {
+            return;
+        }
+        let line = connection.map(|c| format!("connection: {c}\r\n"));
+        match (&line, early) {
+            (Some(l), true) => {
+                let at = self.head.windows(13).position(|w| w.eq_ignore_ascii_case(b"content-type:")).unwrap_or(self.head.len());
+                out.extend_from_slice(&self.head[..at]);
+                out.extend_from_slice(l.as_bytes());
+                out.extend_from_slice(&self.head[at..]);
+            }
+            _ => {
+                out.extend_from_slice(&self.head);
+                out.extend_from_slice(line.as_deref().unwrap_or_default().as_bytes());
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        if !head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    pub fn service(r: ServiceReply) -> Self {
+        let length = r.body.len().to_string();
+        let mut headers: Vec<(&str, &[u8])> = r.headers.iter().map(|(n, v)| (*n, v.as_bytes())).collect();
+        headers.push(("content-length", length.as_bytes()));
+        Self::new(r.status, status::reason(r.status), &headers, r.body)
+    }
+}
+
+/// The answer of `deny`, `return` and `tarpit`.
+pub fn from_rule(r: &Reply, x: &Exchange<'_>) -> Message {
+    let body = match &r.body {
+        Body::Default => return Message::raw(r.status, &x.backend().page(r.status)),
+        Body::Raw(bytes) => return Message::raw(r.status, bytes),
+        Body::Bytes(b) => b.to_vec(),
+        Body::Format(f) => {
+            let mut out = Vec::new();
+            f.render(x, &mut out);
+            out
+        }
+        Body::Empty => Vec::new(),
+    };
+    let rendered: Vec<(&str, Vec<u8>)> = r
+        .headers
+        .iter()
+        .map(|(n, f)| {
+            let mut v = Vec::new();
+            f.render(x, &mut v);
+            (n.as_str(), v)
+        })
+        .collect();
+    let length = body.len().to_string();
+    let mut headers: Vec<(&str, &[u8])> = rendered.iter().map(|(n, v)| (*n, &v[..])).collect();
+    if r.status != 204 {
+        headers.push(("content-length", length.as_bytes()));
+    }
+    if let Some(t) = r.content_type.as_ref().filter(|_| !body.is_empty()) {
+        headers.push(("content-type", t.as_bytes()));
+    }
+    Message::new(r.status, status::reason(r.status), &headers, body)
+}
+
+pub fn redirect(r: &Redirect, x: &Exchange<'_>) -> Message {
+    let url = x.req.target();
+    let mut location = Vec::new();
+    match &r.to {
+        RedirectTo::Location(f) => f.render(x, &mut location),
+        RedirectTo::Scheme(f) => {
+            f.render(x, &mut location);
+            location.extend_from_slice(b"://");
+            location.extend_from_slice(x.req.get("host").unwrap_or_default());
+            push_path(url, r, &mut location);
+        }
+        RedirectTo::Prefix(f) => {
+            f.render(x, &mut location);
+            if location == b"/" {
+                location.clear();
+            }
+            push_path(url, r, &mut location);
+        }
+    }
+    let mut headers: Vec<(&str, &[u8])> = vec![("content-length", b"0"), ("location", &location)];
+    if matches!(r.code, 302 | 303 | 307) {
+        headers.push(("cache-control", b"no-cache"));
+    }
+    if let Some(c) = &r.set_cookie {
+        headers.push(("set-cookie", c.as_bytes()));
+    }
+    Message::new(r.code, status::reason(r.code), &headers, Vec::new())
+}
+
+fn push_path(url: &[u8], r: &Redirect, out: &mut Vec<u8>) {
+    let (path, pathq) = (path_of(url).unwrap_or(b"/"), pathq_of(url).unwrap_or(b"/"));
+    let base = if r.drop_query { path } else { pathq };
+    out.extend_from_slice(base);
+    if r.append_slash && path.last() != Some(&b'/') {
+        out.push(b'/');
+    }
+}

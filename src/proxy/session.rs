@@ -1,0 +1,953 @@
+//! An HTTP/1 client connection: request after request until either side has enough.
+use super::Thread;
+use super::outcome::{Cause, ClientInfo, Exchange, Phase};
+use super::reply::{self, Message};
+use super::stream::{Half, HalfError, ReadError, Stream, write_all};
+use super::upstream::{self, BackendSession, ConnectError, NoServer, Slot};
+use super::wheel::Timer;
+use super::{ServiceReply, StatsRequest};
+use crate::config::model::{ConnMode, CookiePersist, Mode};
+use crate::http::cookie;
+use crate::http::h1::body::{Follower, Framing};
+use crate::http::h1::head::{HeadError, Scan};
+use crate::rules::acl;
+use crate::rules::action::{HttpAction, Rule, Service};
+use crate::rules::sample::{HeadSide, Traffic, path_of};
+use crate::state::counters::Counter;
+use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What is to be done with the connection after an exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Again,
+    Close,
+    /// Leave the client hanging: close without a word reaching it.
+    Drop,
+}
+
+struct Session<'a> {
+    t: &'a Rc<Thread>,
+    client: &'a ClientInfo,
+    stream: Stream,
+    /// What was read and not used yet.
+    inbuf: Vec<u8>,
+    /// Client-side and server-side time-outs.
+    ct: Timer,
+    st: Timer,
+}
+
+/// Serves one client connection of an HTTP frontend until it ends.
+pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, stream: Stream, client: &ClientInfo) {
+    let mut s = Session { t, client, stream, inbuf: Vec::new(), ct: t.wheel.timer(), st: t.wheel.timer() };
+    let mut first = true;
+    loop {
+        let snapshot = t.snapshot();
+        if snapshot.generation != generation {
+            // A kept connection is on the new configuration with its next request; if its frontend is gone, so is it.
+            let Some(new) = snapshot.frontend(&fe.conf.name) else { break };
+            (fe, generation) = (new.clone(), snapshot.generation);
+        }
+        let next = s.exchange(&fe, &snapshot, first).await;
+        drop(snapshot);
+        first = false;
+        match next {
+            Next::Again => {}
+            Next::Close => break,
+            Next::Drop => {
+                s.stream.reset_on_close();
+                return;
+            }
+        }
+    }
+    // What the client still sends would turn the close into a reset that may overtake the answer: half-close first.
+    let _ = poll_fn(|cx| s.stream.poll_shutdown(cx)).await;
+    t.give_buf(s.inbuf);
+}
+
+/// The verdict of a list of request rules.
+enum Verdict {
+    Go,
+    Answer(Message, Cause),
+    Tarpit(Message),
+    Drop,
+}
+
+impl Session<'_> {
+    async fn exchange(&mut self, fe: &Arc<ProxyNode>, snapshot: &Snapshot, first: bool) -> Next {
+        let mut x = Exchange::new(self.client, fe.clone(), self.t, first);
+        let next = match self.receive(&mut x).await {
+            Ok(used) => {
+                fe.live.front.inc(Counter::Requests);
+                self.t.shared.live.total_requests.fetch_add(1, Relaxed);
+                let r = self.serve(&mut x, snapshot, used).await;
+                x.finish(self.t, false);
+                r
+            }
+            Err(Some(log)) => {
+                if log {
+                    x.finish(self.t, false);
+                }
+                Next::Close
+            }
+            Err(None) => Next::Close,
+        };
+        x.recycle(self.t);
+        if self.inbuf.is_empty() && self.inbuf.capacity() > 0 {
+            self.t.give_buf(std::mem::take(&mut self.inbuf));
+        }
+        next
+    }
+
+    /// Reads one request head. `Err(Some(true))`: the connection ends and the session is logged.
+    async fn receive(&mut self, x: &mut Exchange<'_>) -> Result<usize, Option<bool>> {
+        let to = x.fe.conf.timeouts;
+        let request_timeout = to.http_request.or(to.client);
+        let idle = !x.first && self.inbuf.is_empty();
+        self.ct.set(if idle { to.http_keep_alive.or(request_timeout) } else { request_timeout });
+        self.ct.idle(idle);
+        let mut scan = Scan::default();
+        let mut begun = false;
+        let limit = x.fe.bufsize - x.fe.maxrewrite;
+        loop {
+            while self.inbuf.first().is_some_and(|c| matches!(c, b'\r' | b'\n')) {
+                self.inbuf.remove(0);
+            }
+            if !self.inbuf.is_empty() && !begun {
+                begun = true;
+                (x.started, x.started_at) = (Instant::now(), SystemTime::now());
+            }
+            if begun && scan.complete(&self.inbuf) {
+                break;
+            }
+            if self.inbuf.len() >= limit {
+                return self.refuse(x, HeadError::TooLarge.status(), Cause::Denied).await;
+            }
+            match self.t.read_more(&mut self.stream, &mut self.inbuf, &self.ct).await {
+                Ok(0) | Err(ReadError::Io(_)) if !begun && !x.first => return Err(None),
+                Ok(0) | Err(ReadError::Io(_)) => {
+                    x.status = 400;
+                    x.end(Cause::ClientAbort, Phase::Request);
+                    if begun || !x.fe.conf.options.dontlognull {
+                        x.fe.live.front.inc(Counter::RequestErrors);
+                    }
+                    return if begun { self.refuse(x, 400, Cause::ClientAbort).await } else { Err(Some(true)) };
+                }
+                Ok(_) => {
+                    if idle && !begun {
+                        self.ct.set(request_timeout);
+                        self.ct.idle(false);
+                    }
+                }
+                Err(ReadError::Timeout) if !begun && (!x.first || x.fe.conf.options.ignore_probes) => return Err(None),
+                Err(ReadError::Timeout) => return self.refuse(x, 408, Cause::ClientTimeout).await,
+            }
+        }
+        self.ct.idle(false);
+        self.ct.set(to.client);
+        let used = match x.req.parse_request(&self.inbuf) {
+            Ok(n) => n,
+            Err(e) => return self.refuse(x, if e == HeadError::TransferEncoding { 400 } else { e.status() }, Cause::Denied).await,
+        };
+        x.got_request = Some(Instant::now());
+        x.bytes_in = x.req.accounted();
+        if !x.fe.logs.is_empty() {
+            let mut line = self.t.take_buf();
+            x.req.write_request_line(&mut line);
+            x.request_line = line;
+        }
+        Ok(used)
+    }
+
+    /// Answers something that is no request, and ends.
+    async fn refuse<T>(&mut self, x: &mut Exchange<'_>, status: u16, cause: Cause) -> Result<T, Option<bool>> {
+        x.status = status.into();
+        x.end(cause, Phase::Request);
+        x.fe.live.front.inc(Counter::RequestErrors);
+        let m = Message::raw(status, &x.fe.page(status));
+        let mut out = self.t.take_buf();
+        m.write(Some("close"), false, true, &mut out);
+        self.ct.set(x.fe.conf.timeouts.client);
+        let _ = write_all(&mut self.stream, &out, &self.ct).await;
+        self.t.give_buf(out);
+        Err(Some(true))
+    }
+
+    async fn serve(&mut self, x: &mut Exchange<'_>, snapshot: &Snapshot, used: usize) -> Next {
+        let fe = x.fe.clone();
+        let mut body = Follower::new(x.req.framing);
+        if fe.conf.monitor_uri.as_ref().is_some_and(|u| u.as_bytes() == x.req.target()) {
+            let fail = fe.conf.monitor_fail.iter().any(|c| c.holds(&*x));
+            let status = if fail { 503 } else { 200 };
+            let m = Message::raw(status, &fe.page(status));
+            return self.answer(x, m, Cause::Local, used, &mut body).await;
+        }
+        // The frontend's rules, then those of the backend they lead to.
+        for back in [false, true] {
+            let mut node = fe.clone();
+            if back {
+                x.be = route(x, &fe);
+                match &x.be {
+                    Some(be) if !Arc::ptr_eq(be, &fe) => node = be.clone(),
+                    _ => break,
+                }
+            }
+            match self.request_rules(x, &node) {
+                Verdict::Go => {}
+                Verdict::Answer(m, cause) => {
+                    let counter = if cause == Cause::Denied { Counter::DeniedRequests } else { Counter::Intercepted };
+                    fe.live.front.inc(counter);
+                    return self.answer(x, m, cause, used, &mut body).await;
+                }
+                Verdict::Tarpit(m) => return self.tarpit(x, m, used, &mut body).await,
+                Verdict::Drop => {
+                    x.end(Cause::Denied, Phase::Request);
+                    return Next::Drop;
+                }
+            }
+            if node.conf.stats.enabled && stats_hit(&node, x) {
+                fe.live.front.inc(Counter::Intercepted);
+                return self.stats(x, snapshot, &node, used, &mut body).await;
+            }
+        }
+        let Some(be) = x.be.clone() else {
+            x.end(Cause::ServerAbort, Phase::Connect);
+            return self.fail(x, 503, used, &mut body).await;
+        };
+        self.forward(x, be, used, body).await
+    }
+
+    fn request_rules(&mut self, x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
+        for rule in &node.conf.http_request {
+            if !acl::holds(rule.cond.as_ref(), &*x) {
+                continue;
+            }
+            match &rule.action {
+                HttpAction::Allow => return Verdict::Go,
+                HttpAction::Deny(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Denied),
+                HttpAction::Return(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Local),
+                HttpAction::Tarpit(r) => return Verdict::Tarpit(reply::from_rule(r, x)),
+                HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Local),
+                HttpAction::SilentDrop => return Verdict::Drop,
+                HttpAction::UseService(Service::PrometheusExporter) => {
+                    let query = String::from_utf8_lossy(crate::rules::sample::query_of(x.req.target())).into_owned();
+                    return Verdict::Answer(Message::service(self.t.shared.services.prometheus(&query)), Cause::Local);
+                }
+                HttpAction::SetPath(f) => {
+                    let mut path = Vec::new();
+                    f.render(&*x, &mut path);
+                    let query = crate::rules::sample::query_of(x.req.target());
+                    if !query.is_empty() {
+                        path.push(b'?');
+                        path.extend_from_slice(query);
+                    }
+                    x.req.set_target(&path);
+                }
+                HttpAction::SetQuery(f) => {
+                    let mut target = path_of(x.req.target()).unwrap_or(b"/").to_vec();
+                    let mut query = Vec::new();
+                    f.render(&*x, &mut query);
+                    if !query.is_empty() {
+                        target.push(b'?');
+                        target.extend_from_slice(query.strip_prefix(b"?").unwrap_or(&query));
+                    }
+                    x.req.set_target(&target);
+                }
+                HttpAction::SetMethod(f) => {
+                    let mut m = Vec::new();
+                    f.render(&*x, &mut m);
+                    x.req.set_method(&m);
+                }
+                _ => edit(x, rule, HeadSide::Request),
+            }
+        }
+        Verdict::Go
+    }
+
+    /// Writes an answer of our own. A request body that is on its way is read off, so that the connection can go on.
+    async fn answer(&mut self, x: &mut Exchange<'_>, m: Message, cause: Cause, used: usize, body: &mut Follower) -> Next {
+        x.end(cause, if cause == Cause::Normal { Phase::Done } else { Phase::Request });
+        self.respond(x, m, used, body).await
+    }
+
+    async fn respond(&mut self, x: &mut Exchange<'_>, m: Message, used: usize, body: &mut Follower) -> Next {
+        x.status = m.status.into();
+        x.bytes_out = m.accounted;
+        let drained = self.take_body(used, body);
+        let keep = x.req.keep_alive && !m.must_close && drained && !self.closing(x) && x.cause != Cause::ClientAbort;
+        let connection = match (keep, x.req.minor) {
+            (false, _) => Some("close"),
+            (true, 0) => Some("keep-alive"),
+            _ => None,
+        };
+        if m.is_empty() {
+            return Next::Close;
+        }
+        let mut out = self.t.take_buf();
+        m.write(connection, x.req.method() == b"HEAD", false, &mut out);
+        self.ct.set(x.fe.conf.timeouts.client);
+        let r = write_all(&mut self.stream, &out, &self.ct).await;
+        self.t.give_buf(out);
+        if keep && r.is_ok() { Next::Again } else { Next::Close }
+    }
+
+    /// True if the frontend's mode or the worker's end closes connections after each answer.
+    fn closing(&self, x: &Exchange<'_>) -> bool {
+        x.fe.conf.options.conn_mode == ConnMode::Close || *self.t.shared.draining.borrow()
+    }
+
+    /// Takes the head and what is there of the body off the input. True if the body is whole.
+    fn take_body(&mut self, used: usize, body: &mut Follower) -> bool {
+        let n = body.feed(&self.inbuf[used..]).unwrap_or(0);
+        self.inbuf.drain(..used + n);
+        body.done()
+    }
+
+    /// An error of the exchange: the page of its status, with the termination already set.
+    async fn fail(&mut self, x: &mut Exchange<'_>, status: u16, used: usize, body: &mut Follower) -> Next {
+        let m = Message::raw(status, &x.backend().page(status));
+        self.respond(x, m, used, body).await
+    }
+
+    async fn tarpit(&mut self, x: &mut Exchange<'_>, m: Message, used: usize, body: &mut Follower) -> Next {
+        x.fe.live.front.inc(Counter::DeniedRequests);
+        let wait = x.backend().conf.timeouts.tarpit.or(x.fe.conf.timeouts.tarpit).or(x.fe.conf.timeouts.connect).unwrap_or(Duration::ZERO);
+        self.st.set(Some(wait));
+        x.tarpit = true;
+        self.st.wait().await;
+        x.end(Cause::Denied, Phase::Tarpit);
+        x.req.keep_alive = false;
+        self.respond(x, m, used, body).await
+    }
+
+    async fn stats(&mut self, x: &mut Exchange<'_>, snapshot: &Snapshot, node: &Arc<ProxyNode>, used: usize, body: &mut Follower) -> Next {
+        // A POST of the administration form is small; it is read whole.
+        const MAX_FORM: usize = 16 * 1024;
+        self.ct.set(x.fe.conf.timeouts.client);
+        let mut form = Vec::new();
+        if x.req.method() == b"POST" {
+            let mut whole = Follower::new(x.req.framing);
+            let mut at = used;
+            loop {
+                let Ok(n) = whole.feed(&self.inbuf[at..]) else { break };
+                form.extend_from_slice(&self.inbuf[at..at + n]);
+                at += n;
+                if whole.done() || form.len() > MAX_FORM || !matches!(self.t.read_more(&mut self.stream, &mut self.inbuf, &self.ct).await, Ok(1..)) {
+                    break;
+                }
+            }
+        }
+        let admin = node.conf.stats.admin.iter().any(|c| acl::holds(c.as_ref(), &*x));
+        let reply: ServiceReply = self.t.shared.services.stats(&StatsRequest {
+            snapshot,
+            proxy: &node.conf.name,
+            method: x.req.method(),
+            target: x.req.target(),
+            authorization: x.req.get("authorization"),
+            admin,
+            body: &form,
+        });
+        let cause = if reply.status == 401 { Cause::Denied } else { Cause::Local };
+        self.answer(x, Message::service(reply), cause, used, body).await
+    }
+
+    /// The whole way to a server and back.
+    async fn forward(&mut self, x: &mut Exchange<'_>, be: Arc<ProxyNode>, used: usize, mut body: Follower) -> Next {
+        let session = BackendSession::new(&be);
+        be.live.back.inc(Counter::Requests);
+        let mut bound = persistence(x, &be);
+        forwardfor(x, &be);
+        let mut avoid = None;
+        let mut fresh = false;
+        loop {
+            let slot = match self.assign(x, &be, bound, avoid).await {
+                Ok(s) => s,
+                Err(e) => {
+                    drop(session);
+                    return self.no_server(x, e, used, &mut body).await;
+                }
+            };
+            x.assigned.get_or_insert_with(Instant::now);
+            let server = slot.server();
+            x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
+            match self.attempt(x, &be, &slot, used, body, fresh).await {
+                Attempt::Done(next) => {
+                    drop(slot);
+                    drop(session);
+                    return next;
+                }
+                // A pooled connection had died: once more on one of its own; this is no retry that counts.
+                Attempt::Stale => fresh = true,
+                Attempt::Failed(status) => {
+                    drop(slot);
+                    drop(session);
+                    // The request is off the input already.
+                    return self.fail(x, status, 0, &mut Follower::new(Framing::None)).await;
+                }
+                Attempt::NoConnection(e) => {
+                    let failed = x.server;
+                    if x.retries >= u64::from(be.conf.retries) {
+                        server.live.counters.inc(Counter::ConnectErrors);
+                        be.live.back.inc(Counter::ConnectErrors);
+                        x.end(if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort }, Phase::Connect);
+                        drop(slot);
+                        drop(session);
+                        return self.fail(x, 503, used, &mut body).await;
+                    }
+                    x.retries += 1;
+                    server.live.counters.inc(Counter::Retries);
+                    be.live.back.inc(Counter::Retries);
+                    let due = match be.conf.options.redispatch {
+                        None => false,
+                        Some(n) if n < 0 => x.retries == u64::from(be.conf.retries),
+                        Some(n) => x.retries % u64::try_from(n.max(1)).unwrap_or(1) == 0,
+                    };
+                    if due && be.usable_servers() > 1 {
+                        server.live.counters.inc(Counter::Redispatches);
+                        be.live.back.inc(Counter::Redispatches);
+                        (bound, avoid, x.redispatched) = (None, failed, true);
+                        x.assigned = None;
+                        if x.cookie[0] == b'V' {
+                            x.cookie[0] = b'D';
+                        }
+                    } else {
+                        let pause = be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
+                        if matches!(e, ConnectError::Refused) {
+                            self.st.set(Some(pause));
+                            self.st.wait().await;
+                        }
+                        bound = bound.or(failed).filter(|i| be.servers[*i].live.reachable());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn assign(&mut self, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, bound: Option<usize>, avoid: Option<usize>) -> Result<Slot, NoServer> {
+        let stream = &mut self.stream;
+        // A client that has gone need not wait for a server; with `abortonclose` only, since it may have half-closed on purpose.
+        let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
+        upstream::assign(x, be, bound, avoid, &self.st, |cx| abort && client_left(stream, cx)).await
+    }
+
+    async fn no_server(&mut self, x: &mut Exchange<'_>, e: NoServer, used: usize, body: &mut Follower) -> Next {
+        match e {
+            NoServer::Down => x.end(Cause::ServerAbort, Phase::Connect),
+            NoServer::QueueTimeout => {
+                x.backend().live.back.inc(Counter::ConnectErrors);
+                x.end(Cause::ServerTimeout, Phase::Queue);
+            }
+            NoServer::QueueFull => x.end(Cause::ServerAbort, Phase::Queue),
+            NoServer::ClientGone => {
+                x.end(Cause::ClientAbort, Phase::Queue);
+                return Next::Close;
+            }
+        }
+        self.fail(x, 503, used, body).await
+    }
+
+    /// One try on one server.
+    async fn attempt(&mut self, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, slot: &Slot, used: usize, mut body: Follower, fresh: bool) -> Attempt {
+        let server = slot.server();
+        let mode = mode_of(x, be);
+        let pooled = if mode == ConnMode::KeepAlive && !fresh && be.conf.reuse != crate::config::model::Reuse::Never && server.conf.send_proxy.is_none() {
+            self.t.pool_take(server)
+        } else {
+            None
+        };
+        let reused = pooled.is_some();
+        let mut up = match pooled {
+            Some(s) => {
+                server.live.counters.inc(Counter::Reuses);
+                be.live.back.inc(Counter::Reuses);
+                s
+            }
+            None => match upstream::connect(x, be, server, be.conf.timeouts.connect, &self.st).await {
+                Ok(s) => s,
+                Err(e) => return Attempt::NoConnection(e),
+            },
+        };
+        x.connected = Some(Instant::now());
+        if !x.fe.logs.is_empty() {
+            (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+        }
+        // Head and what is there of the body leave together.
+        let mut out = self.t.take_buf();
+        let connection = match (x.req.minor, mode) {
+            (1, ConnMode::KeepAlive) => None,
+            (1, _) => Some("close"),
+            (_, ConnMode::KeepAlive) => Some("keep-alive"),
+            _ => None,
+        };
+        x.req.write_request(connection, &mut out);
+        let Ok(n) = body.feed(&self.inbuf[used..]) else {
+            x.end(Cause::Denied, Phase::Request);
+            x.req.keep_alive = false;
+            self.inbuf.clear();
+            return Attempt::Failed(400);
+        };
+        out.extend_from_slice(&self.inbuf[used..used + n]);
+        self.st.set(be.conf.timeouts.server);
+        let sent = write_all(&mut up, &out, &self.st).await;
+        self.t.give_buf(out);
+        let replayable = body.done();
+        if sent.is_err() && reused && replayable {
+            return Attempt::Stale;
+        }
+        let mut upload = Half::new(body);
+        let mut resbuf = Vec::new();
+        let head = self.await_response(x, be, &mut up, &mut upload, &mut resbuf).await;
+        let res_used = match head {
+            Ok(n) => n,
+            Err(e) => {
+                let idempotent = matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
+                if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
+                    return Attempt::Stale;
+                }
+                self.consume(used, n, &mut upload);
+                return no_response(x, be, server, &e);
+            }
+        };
+        self.consume(used, n, &mut upload);
+        x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
+        x.responded = Some(Instant::now());
+        let next = self.relay_response(x, be, server, mode, up, upload, resbuf, res_used).await;
+        Attempt::Done(next)
+    }
+
+    /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.
+    fn consume(&mut self, used: usize, n: usize, upload: &mut Half) {
+        self.inbuf.drain(..used + n);
+        self.inbuf.append(&mut upload.rest);
+    }
+
+    /// Sends the rest of the request while waiting for the head of the final response; passes 1xx on.
+    async fn await_response(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        up: &mut Stream,
+        upload: &mut Half,
+        resbuf: &mut Vec<u8>,
+    ) -> Result<usize, NoResponse> {
+        let mut scan = Scan::default();
+        let mut sending = !upload.follower.done();
+        self.ct.set(if sending { x.fe.conf.timeouts.client } else { None });
+        loop {
+            if !resbuf.is_empty() && scan.complete(resbuf) {
+                let n = x.res.parse_response(resbuf, x.req.method()).map_err(|_| NoResponse::Garbage)?;
+                if x.res.status / 100 == 1 && x.res.status != 101 {
+                    let mut out = self.t.take_buf();
+                    x.res.write_response(None, &mut out);
+                    self.ct.set(x.fe.conf.timeouts.client);
+                    write_all(&mut self.stream, &out, &self.ct).await.map_err(|_| NoResponse::ClientGone)?;
+                    self.t.give_buf(out);
+                    resbuf.drain(..n);
+                    scan = Scan::default();
+                    continue;
+                }
+                return Ok(n);
+            }
+            if resbuf.len() >= x.fe.bufsize {
+                return Err(NoResponse::Garbage);
+            }
+            let (t, stream, ct, st) = (self.t, &mut self.stream, &self.ct, &self.st);
+            let (server_timeout, client_timeout) = (be.conf.timeouts.server, x.fe.conf.timeouts.client);
+            let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
+            let read = poll_fn(|cx| {
+                if sending {
+                    let mut moved = [false; 2];
+                    match upload.poll(cx, stream, up, t, &mut moved) {
+                        Poll::Ready(Ok(())) | Poll::Ready(Err(HalfError::Sink(_))) => {
+                            // A server may answer before it has read everything, and may then not take the rest.
+                            sending = false;
+                            ct.set(None);
+                            st.set(server_timeout);
+                        }
+                        Poll::Ready(Err(HalfError::Source(_))) => return Poll::Ready(Err(NoResponse::ClientGone)),
+                        Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err(NoResponse::BadRequest)),
+                        Poll::Pending => {
+                            if moved[0] {
+                                ct.set(client_timeout);
+                            }
+                            if moved[1] {
+                                st.set(server_timeout);
+                            }
+                        }
+                    }
+                }
+                match t.poll_read_more(cx, up, resbuf, st) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Err(NoResponse::Closed)),
+                    Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                    Poll::Ready(Err(ReadError::Timeout)) if sending => Poll::Ready(Err(NoResponse::ClientTimeout)),
+                    Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending if sending && ct.expired(cx) => Poll::Ready(Err(NoResponse::ClientTimeout)),
+                    Poll::Pending if abort && !sending && client_left(stream, cx) => Poll::Ready(Err(NoResponse::ClientGone)),
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await;
+            read?;
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // One call, and every argument is a different owner of part of the exchange.
+    async fn relay_response(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        server: &ServerNode,
+        mode: ConnMode,
+        mut up: Stream,
+        mut upload: Half,
+        mut resbuf: Vec<u8>,
+        res_used: usize,
+    ) -> Next {
+        x.status = x.res.status.into();
+        x.bytes_out = x.res.accounted();
+        let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
+        for node in [be, &x.fe.clone()] {
+            if let Some(m) = response_rules(x, node) {
+                be.live.back.inc(Counter::DeniedResponses);
+                x.end(Cause::Denied, Phase::Headers);
+                x.req.keep_alive = false;
+                let mut none = Follower::new(Framing::None);
+                return self.respond(x, m, 0, &mut none).await;
+            }
+            if x.fe.conf.name == be.conf.name && Arc::ptr_eq(node, be) {
+                break;
+            }
+        }
+        if let Some(c) = &be.conf.cookie {
+            insert_cookie(x, c, server);
+        }
+        let until_close = x.res.framing == Framing::UntilClose;
+        let whole = upload.follower.done();
+        let server_keep = x.res.keep_alive && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
+        let client_keep = x.req.keep_alive && whole && !until_close && !tunnel && !self.closing(x);
+        let connection = match (client_keep, tunnel) {
+            (_, true) => None,
+            (false, _) => Some("close"),
+            (true, _) if x.req.minor == 0 || x.res.minor == 0 => Some("keep-alive"),
+            _ => None,
+        };
+        let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
+        let mut out = self.t.take_buf();
+        x.res.write_response(connection, &mut out);
+        let Ok(n) = follower.feed(&resbuf[res_used..]) else {
+            x.end(Cause::Denied, Phase::Headers);
+            x.status = 502;
+            return Next::Close;
+        };
+        out.extend_from_slice(&resbuf[res_used..res_used + n]);
+        let extra = resbuf.len() > res_used + n;
+        resbuf.clear();
+        self.t.give_buf(resbuf);
+        self.ct.set(x.fe.conf.timeouts.client);
+        let asap = x.fe.conf.options.logasap;
+        if asap {
+            x.finish(self.t, false);
+        }
+        let base = x.bytes_out;
+        let written = write_all(&mut self.stream, &out, &self.ct).await;
+        self.t.give_buf(out);
+        x.bytes_out = base + follower.payload();
+        if let Err(e) = written {
+            x.end(if matches!(e, ReadError::Timeout) { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Data);
+            return Next::Close;
+        }
+        if tunnel {
+            upload = Half::new(Follower::new(Framing::UntilClose));
+            let rest = std::mem::take(&mut self.inbuf);
+            upload.preload(&rest);
+        }
+        let mut quiet = !extra;
+        if !follower.done() || !upload.follower.done() {
+            let mut down = Half::new(follower);
+            let ended = self.relay(x, be, &mut up, &mut upload, &mut down, tunnel).await;
+            x.bytes_out = base + down.follower.payload();
+            quiet &= down.rest.is_empty();
+            self.inbuf.append(&mut upload.rest);
+            if let Err((cause, phase)) = ended {
+                x.end(cause, phase);
+                return Next::Close;
+            }
+        }
+        if server_keep && quiet && upload.follower.done() {
+            self.t.pool_give(server, up);
+        }
+        if client_keep && upload.follower.done() { Next::Again } else { Next::Close }
+    }
+
+    /// Both directions at once, in one task.
+    async fn relay(&mut self, x: &Exchange<'_>, be: &Arc<ProxyNode>, up: &mut Stream, upload: &mut Half, down: &mut Half, tunnel: bool) -> Result<(), (Cause, Phase)> {
+        let (fe, t) = (&x.fe, self.t);
+        let tunnel_timeout = be.conf.timeouts.tunnel.filter(|_| tunnel);
+        let client_timeout = tunnel_timeout.or(fe.conf.timeouts.client);
+        let server_timeout = tunnel_timeout.or(be.conf.timeouts.server);
+        self.ct.set(client_timeout);
+        self.st.set(server_timeout);
+        let mut up_done = upload.follower.done();
+        let mut down_done = down.follower.done();
+        let (stream, ct, st) = (&mut self.stream, &self.ct, &self.st);
+        poll_fn(|cx| {
+            let mut moved_up = [false; 2];
+            if !up_done {
+                match upload.poll(cx, stream, up, t, &mut moved_up) {
+                    Poll::Ready(Ok(())) => {
+                        up_done = true;
+                        if tunnel {
+                            let _ = up.poll_shutdown(cx);
+                        }
+                    }
+                    // What the server no longer takes it need not have; its answer is what counts.
+                    Poll::Ready(Err(HalfError::Sink(_))) => up_done = true,
+                    Poll::Ready(Err(HalfError::Source(_))) if !down_done => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Source(_))) => up_done = true,
+                    Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
+                    Poll::Pending => {}
+                }
+            }
+            let mut moved = [false; 2];
+            if !down_done {
+                match down.poll(cx, up, stream, t, &mut moved) {
+                    Poll::Ready(Ok(())) => {
+                        down_done = true;
+                        if tunnel {
+                            let _ = stream.poll_shutdown(cx);
+                        }
+                    }
+                    Poll::Ready(Err(HalfError::Source(_))) => return Poll::Ready(Err((Cause::ServerAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Sink(_))) => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
+                    Poll::Pending => {}
+                }
+            }
+            if down_done && (up_done || !tunnel) {
+                return Poll::Ready(Ok(()));
+            }
+            if moved[0] || moved_up[1] {
+                st.set(server_timeout);
+            }
+            if moved[1] || moved_up[0] {
+                ct.set(client_timeout);
+            }
+            // The server is only late if it is its turn.
+            if down.waits_for_sink() {
+                if ct.expired(cx) {
+                    return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
+                }
+            } else if st.expired(cx) {
+                return Poll::Ready(Err((Cause::ServerTimeout, Phase::Data)));
+            }
+            if tunnel && ct.expired(cx) {
+                return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+enum Attempt {
+    Done(Next),
+    Stale,
+    NoConnection(ConnectError),
+    Failed(u16),
+}
+
+/// Why there is no response head.
+#[derive(Debug)]
+enum NoResponse {
+    Closed,
+    Garbage,
+    Timeout,
+    ClientGone,
+    ClientTimeout,
+    BadRequest,
+}
+
+fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse) -> Attempt {
+    let (cause, status) = match e {
+        NoResponse::Closed => (Cause::ServerAbort, 502),
+        NoResponse::Garbage => (Cause::Denied, 502),
+        NoResponse::Timeout => (Cause::ServerTimeout, 504),
+        NoResponse::ClientGone => (Cause::ClientAbort, 400),
+        NoResponse::ClientTimeout => (Cause::ClientTimeout, 408),
+        NoResponse::BadRequest => (Cause::Denied, 400),
+    };
+    if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
+        server.live.counters.inc(Counter::ResponseErrors);
+        be.live.back.inc(Counter::ResponseErrors);
+    }
+    x.end(cause, Phase::Headers);
+    // The input was consumed; what `fail` would take off is gone already.
+    x.req.keep_alive = false;
+    Attempt::Failed(status)
+}
+
+/// Asks whether the client has closed; bytes it sent stay where they are.
+fn client_left(s: &mut Stream, cx: &mut std::task::Context<'_>) -> bool {
+    let Stream::Tcp(tcp) = s else { return false };
+    let mut byte = [std::mem::MaybeUninit::uninit(); 1];
+    let mut b = tokio::io::ReadBuf::uninit(&mut byte);
+    matches!(tcp.poll_peek(cx, &mut b), Poll::Ready(Ok(0) | Err(_)))
+}
+
+fn mode_of(x: &Exchange<'_>, be: &ProxyNode) -> ConnMode {
+    let (a, b) = (x.fe.conf.options.conn_mode, be.conf.options.conn_mode);
+    match (a, b) {
+        (ConnMode::Close, _) | (_, ConnMode::Close) => ConnMode::Close,
+        (ConnMode::ServerClose, _) | (_, ConnMode::ServerClose) => ConnMode::ServerClose,
+        _ => ConnMode::KeepAlive,
+    }
+}
+
+/// The backend a request goes to; `None` if there is none.
+fn route(x: &Exchange<'_>, fe: &Arc<ProxyNode>) -> Option<Arc<ProxyNode>> {
+    let routes = fe.routes();
+    let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), x)).map(|(_, b)| b);
+    by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| b.conf.mode == Mode::Http && !b.conf.disabled)
+}
+
+fn stats_hit(node: &ProxyNode, x: &Exchange<'_>) -> bool {
+    x.req.target().starts_with(node.conf.stats.uri().as_bytes())
+}
+
+/// Header edits and variables, the same for requests and responses.
+fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
+    let render = |f: &crate::rules::logformat::LogFormat, x: &Exchange<'_>| {
+        let mut v = Vec::new();
+        f.render(x, &mut v);
+        v
+    };
+    match &rule.action {
+        HttpAction::SetHeader(n, f) => {
+            let v = render(f, x);
+            head(x, side).set(n, &v);
+        }
+        HttpAction::AddHeader(n, f) => {
+            let v = render(f, x);
+            head(x, side).add(n, &v);
+        }
+        HttpAction::DelHeader(m) => drop(head(x, side).kill_if(|n| m.matches(n))),
+        HttpAction::ReplaceHeader(n, re, to) => {
+            head(x, side).edit(n, |v| Some(re.replace(v, to.as_bytes()).into_owned()));
+        }
+        HttpAction::SetVar(name, e) => {
+            if let Some(v) = e.eval(&*x).map(|s| s.text().into_owned()) {
+                x.vars.push((name.clone(), v));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn head<'x>(x: &'x mut Exchange<'_>, side: HeadSide) -> &'x mut crate::http::h1::head::Head {
+    if side == HeadSide::Request { &mut x.req } else { &mut x.res }
+}
+
+/// Runs response rules; an answer in place of the server's ends the exchange.
+fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Option<Message> {
+    for rule in &node.conf.http_response {
+        if !acl::holds(rule.cond.as_ref(), &*x) {
+            continue;
+        }
+        match &rule.action {
+            HttpAction::Allow => return None,
+            HttpAction::Deny(r) | HttpAction::Return(r) => return Some(reply::from_rule(r, x)),
+            HttpAction::Redirect(r) => return Some(reply::redirect(r, x)),
+            _ => edit(x, rule, HeadSide::Response),
+        }
+    }
+    None
+}
+
+fn forwardfor(x: &mut Exchange<'_>, be: &ProxyNode) {
+    let Some(f) = be.conf.options.forwardfor.as_ref().or(x.fe.conf.options.forwardfor.as_ref()).cloned() else { return };
+    let Some(ip) = x.client.src.map(|a| crate::base::addr::canonical(a.ip())) else { return };
+    if f.except.is_some_and(|n| n.contains(ip)) || f.if_none && x.req.get(&f.header).is_some() {
+        return;
+    }
+    x.req.add(&f.header, ip.to_string().as_bytes());
+}
+
+/// The server the request's cookie asks for; sets the log's third letter and takes an indirect cookie off.
+fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
+    let c = be.conf.cookie.as_ref()?;
+    let mut value = None;
+    x.header("cookie", HeadSide::Request, &mut |line| {
+        value = cookie::pairs(line).find(|(n, _)| *n == c.name.as_bytes()).map(|(_, v)| v.to_vec());
+        value.is_some()
+    });
+    let Some(value) = value else {
+        x.cookie[0] = b'N';
+        return None;
+    };
+    if c.indirect {
+        let name = c.name.as_bytes();
+        x.req.edit("cookie", |line| cookie::without(line, name));
+    }
+    let found = be.servers.iter().position(|s| s.conf.cookie.as_ref().is_some_and(|v| v.as_bytes() == value));
+    match found {
+        None => {
+            x.cookie[0] = b'I';
+            None
+        }
+        Some(i) if be.servers[i].live.reachable() || be.conf.options.persist => {
+            x.cookie[0] = b'V';
+            Some(i)
+        }
+        Some(_) => {
+            x.cookie[0] = b'D';
+            None
+        }
+    }
+}
+
+/// `cookie ... insert`: tells the client which server it got, unless it knows.
+fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
+    x.cookie[1] = b'N';
+    let prefix = format!("{}=", c.name);
+    let sets = x.res.headers().any(|(n, v)| n == b"set-cookie" && v.starts_with(prefix.as_bytes()));
+    if sets && c.preserve {
+        x.cookie[1] = b'P';
+        return;
+    }
+    if sets {
+        x.res.edit("set-cookie", |v| (!v.starts_with(prefix.as_bytes())).then(|| v.to_vec()));
+    }
+    if x.cookie[0] == b'V' || c.postonly && x.req.method() != b"POST" {
+        return;
+    }
+    let mut text = match &server.conf.cookie {
+        Some(v) => format!("{}={v}; path=/", c.name),
+        None if x.cookie[0] == b'N' => return,
+        None => format!("{}=; Expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/", c.name),
+    };
+    for d in &c.domains {
+        text.push_str("; domain=");
+        text.push_str(d);
+    }
+    for (on, word) in [(c.httponly, "HttpOnly"), (c.secure, "Secure")] {
+        if on {
+            text.push_str("; ");
+            text.push_str(word);
+        }
+    }
+    for a in &c.attrs {
+        text.push_str("; ");
+        text.push_str(a);
+    }
+    x.res.add("set-cookie", text.as_bytes());
+    x.cookie[1] = b'I';
+    let cacheable = x.res.get("expires").is_some() || x.res.get("cache-control").is_some_and(|v| v.windows(7).any(|w| w == b"max-age" || w == b"-maxage"));
+    if c.nocache && cacheable {
+        x.res.add("cache-control", b"private");
+    }
+}

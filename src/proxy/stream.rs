@@ -1,0 +1,276 @@
+//! Streams of all kinds behind one face, and the relay of bytes between two of them.
+use super::Thread;
+use super::wheel::Timer;
+use crate::http::h1::body::{BadChunk, Follower};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+macro_rules! each {
+    ($self:expr, $s:ident => $e:expr) => {
+        match $self {
+            Stream::Tcp($s) => $e,
+            Stream::Unix($s) => $e,
+            Stream::Server($s) => $e,
+            Stream::Client($s) => $e,
+        }
+    };
+}
+
+impl Stream {
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut b = ReadBuf::new(buf);
+        ready!(each!(self, s => Pin::new(s).poll_read(cx, &mut b)))?;
+        Poll::Ready(Ok(b.filled().len()))
+    }
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match each!(self, s => Pin::new(s).poll_write(cx, buf)) {
+            Poll::Ready(Ok(0)) if !buf.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            r => r,
+        }
+    }
+    /// TLS keeps written bytes until it is flushed; plain sockets have nothing to flush.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Server(s) => Pin::new(s).poll_flush(cx),
+            Self::Client(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(s) => Some(s),
+            Self::Unix(_) => None,
+            Self::Server(s) => Some(s.get_ref().0),
+            Self::Client(s) => Some(s.get_ref().0),
+        }
+    }
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp().and_then(|s| s.local_addr().ok())
+    }
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.tcp().and_then(|s| s.peer_addr().ok())
+    }
+
+    /// False if the peer closed or spoke out of turn: such a connection is not used again. Asks the kernel, so that it is true at this moment.
+    pub fn is_quiet(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        let fd = match self {
+            Self::Unix(s) => s.as_raw_fd(),
+            other => match other.tcp() {
+                Some(s) => s.as_raw_fd(),
+                None => return false,
+            },
+        };
+        let mut byte = 0u8;
+        // SAFETY: the descriptor is open as long as `self`; one byte may be written to `byte`.
+        let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+        n < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+    }
+
+    /// Makes the close that follows a reset instead of an orderly end.
+    pub fn reset_on_close(&self) {
+        if let Some(s) = self.tcp() {
+            let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum ReadError {
+    Timeout,
+    Io(io::Error),
+}
+
+impl Thread {
+    /// Reads once and appends to `buf`. The bytes pass through the thread's scratch buffer, so that nobody owns memory while waiting.
+    pub async fn read_more(&self, s: &mut Stream, buf: &mut Vec<u8>, timer: &Timer) -> Result<usize, ReadError> {
+        poll_fn(|cx| self.poll_read_more(cx, s, buf, timer)).await
+    }
+
+    pub fn poll_read_more(&self, cx: &mut Context<'_>, s: &mut Stream, buf: &mut Vec<u8>, timer: &Timer) -> Poll<Result<usize, ReadError>> {
+        let mut scratch = self.scratch.borrow_mut();
+        match s.poll_read(cx, &mut scratch) {
+            Poll::Ready(Ok(n)) => {
+                if buf.capacity() == 0 {
+                    *buf = self.take_buf();
+                }
+                buf.extend_from_slice(&scratch[..n]);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(e)) => Poll::Ready(Err(ReadError::Io(e))),
+            Poll::Pending if timer.expired(cx) => Poll::Ready(Err(ReadError::Timeout)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Writes all of `bytes`, under a timer.
+pub async fn write_all(s: &mut Stream, bytes: &[u8], timer: &Timer) -> Result<(), ReadError> {
+    let mut at = 0;
+    poll_fn(|cx| {
+        loop {
+            let step = if at < bytes.len() { s.poll_write(cx, &bytes[at..]) } else { s.poll_flush(cx).map_ok(|()| usize::MAX) };
+            match step {
+                Poll::Ready(Ok(usize::MAX)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(n)) => at += n,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(ReadError::Io(e))),
+                Poll::Pending if timer.expired(cx) => return Poll::Ready(Err(ReadError::Timeout)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Why one direction ended before its body did.
+#[derive(Debug)]
+pub enum HalfError {
+    /// The source closed or failed.
+    Source(Option<io::Error>),
+    /// The destination failed.
+    Sink(io::Error),
+    BadChunk,
+}
+
+/// One direction: follows a body from a source to a sink.
+pub struct Half {
+    pub follower: Follower,
+    pending: Vec<u8>,
+    sent: usize,
+    pub bytes: u64,
+    /// The source's end was seen; what is pending still has to go out.
+    eof: bool,
+    flushed: bool,
+    /// Bytes behind the end of the body, which belong to the next message.
+    pub rest: Vec<u8>,
+}
+
+/// Reads of one direction before the other gets its turn.
+const BURST: usize = 16;
+
+impl Half {
+    pub fn new(follower: Follower) -> Self {
+        Self { follower, pending: Vec::new(), sent: 0, bytes: 0, eof: false, flushed: true, rest: Vec::new() }
+    }
+
+    /// Bytes that are there already: they go out first.
+    pub fn preload(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        self.flushed = false;
+    }
+
+    pub fn bad(e: BadChunk) -> HalfError {
+        let BadChunk = e;
+        HalfError::BadChunk
+    }
+
+    /// True if bytes wait for the destination to take them.
+    pub fn waits_for_sink(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn finished(&self) -> bool {
+        self.pending.is_empty() && self.flushed && (self.eof || self.follower.done())
+    }
+
+    /// Moves what can be moved. `Ready(Ok)` when the body has ended and is out; `moved` is set when any byte was read or written.
+    pub fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, t: &Thread, moved: &mut [bool; 2]) -> Poll<Result<(), HalfError>> {
+        for _ in 0..BURST {
+            while !self.pending.is_empty() {
+                match to.poll_write(cx, &self.pending[self.sent..]) {
+                    Poll::Ready(Ok(n)) => {
+                        moved[1] = true;
+                        self.sent += n;
+                        self.flushed = false;
+                        if self.sent == self.pending.len() {
+                            t.give_buf(std::mem::take(&mut self.pending));
+                            self.sent = 0;
+                        }
+                    }
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.finished() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.eof || self.follower.done() {
+                match to.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.flushed = true;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            let mut scratch = t.scratch.borrow_mut();
+            match from.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0)) => {
+                    if !self.follower.ends_with_close() {
+                        return Poll::Ready(Err(HalfError::Source(None)));
+                    }
+                    self.eof = true;
+                    self.flushed = false;
+                }
+                Poll::Ready(Ok(n)) => {
+                    moved[0] = true;
+                    let used = self.follower.feed(&scratch[..n]).map_err(Self::bad)?;
+                    self.bytes += used as u64;
+                    if used < n {
+                        self.rest.extend_from_slice(&scratch[used..n]);
+                    }
+                    // Straight on, without a copy, as far as the sink takes it.
+                    let mut at = 0;
+                    while at < used {
+                        match to.poll_write(cx, &scratch[at..used]) {
+                            Poll::Ready(Ok(n)) => {
+                                moved[1] = true;
+                                self.flushed = false;
+                                at += n;
+                            }
+                            Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                            Poll::Pending => {
+                                self.pending = t.take_buf();
+                                self.pending.extend_from_slice(&scratch[at..used]);
+                                break;
+                            }
+                        }
+                    }
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Source(Some(e)))),
+                Poll::Pending => {
+                    drop(scratch);
+                    // Nothing more to come now: what TLS holds back must not wait for it.
+                    if !self.flushed {
+                        match to.poll_flush(cx) {
+                            Poll::Ready(Ok(())) => self.flushed = true,
+                            Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                            Poll::Pending => {}
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        // Others on this thread come first; this goes on at once after them.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,175 @@
+//! A client connection of a TCP frontend: one server, two directions, one task.
+use super::Thread;
+use super::outcome::{Cause, ClientInfo, Exchange, Phase};
+use super::stream::{Half, HalfError, Stream};
+use super::upstream::{self, BackendSession, ConnectError, NoServer};
+use crate::http::h1::body::{Follower, Framing};
+use crate::rules::acl;
+use crate::rules::action::TcpAction;
+use crate::state::counters::Counter;
+use crate::state::snapshot::ProxyNode;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// The verdict of `tcp-request` rules: true to go on.
+pub fn allowed(x: &Exchange<'_>, rules: &[crate::rules::action::Rule<TcpAction>]) -> Result<(), TcpAction> {
+    match rules.iter().find(|r| acl::holds(r.cond.as_ref(), x)).map(|r| r.action) {
+        None | Some(TcpAction::Accept) => Ok(()),
+        Some(a) => Err(a),
+    }
+}
+
+pub async fn run(t: &Rc<Thread>, fe: Arc<ProxyNode>, mut stream: Stream, client: &ClientInfo) {
+    let mut x = Exchange::new(client, fe.clone(), t, true);
+    x.got_request = Some(client.accepted);
+    let routes = fe.routes();
+    let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), &x)).map(|(_, b)| b);
+    let be = by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| !b.conf.disabled);
+    let mut verdict = allowed(&x, &fe.conf.tcp_content);
+    if let (Ok(()), Some(be)) = (&verdict, &be)
+        && !Arc::ptr_eq(be, &fe)
+    {
+        verdict = allowed(&x, &be.conf.tcp_content);
+    }
+    x.be = be;
+    if let Err(action) = verdict {
+        fe.live.front.inc(Counter::DeniedRequests);
+        x.end(Cause::Denied, Phase::Request);
+        if action == TcpAction::SilentDrop {
+            stream.reset_on_close();
+        }
+    } else if let Some(be) = x.be.clone() {
+        let session = BackendSession::new(&be);
+        serve(t, &mut x, &be, &mut stream).await;
+        drop(session);
+    } else {
+        x.end(Cause::ServerAbort, Phase::Connect);
+    }
+    x.finish(t, true);
+    x.recycle(t);
+}
+
+async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream: &mut Stream) {
+    let (ct, st) = (t.wheel.timer(), t.wheel.timer());
+    let mut avoid = None;
+    let mut bound = None;
+    let (slot, mut up) = loop {
+        let slot = match upstream::assign(x, be, bound, avoid, &st, |_| false).await {
+            Ok(s) => s,
+            Err(e) => {
+                match e {
+                    NoServer::QueueTimeout => x.end(Cause::ServerTimeout, Phase::Queue),
+                    NoServer::QueueFull | NoServer::ClientGone => x.end(Cause::ServerAbort, Phase::Queue),
+                    NoServer::Down => x.end(Cause::ServerAbort, Phase::Connect),
+                }
+                return;
+            }
+        };
+        x.assigned.get_or_insert_with(Instant::now);
+        let server = slot.server();
+        x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
+        match upstream::connect(x, be, server, be.conf.timeouts.connect, &st).await {
+            Ok(s) => break (slot, s),
+            Err(e) => {
+                if x.retries >= u64::from(be.conf.retries) {
+                    server.live.counters.inc(Counter::ConnectErrors);
+                    be.live.back.inc(Counter::ConnectErrors);
+                    x.end(if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort }, Phase::Connect);
+                    return;
+                }
+                x.retries += 1;
+                server.live.counters.inc(Counter::Retries);
+                be.live.back.inc(Counter::Retries);
+                let last = be.conf.options.redispatch.is_some() && x.retries == u64::from(be.conf.retries);
+                if last && be.usable_servers() > 1 {
+                    server.live.counters.inc(Counter::Redispatches);
+                    be.live.back.inc(Counter::Redispatches);
+                    (bound, avoid, x.redispatched) = (None, x.server, true);
+                } else {
+                    bound = x.server.filter(|i| be.servers[*i].live.reachable());
+                    if matches!(e, ConnectError::Refused) {
+                        st.set(Some(be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1))));
+                        st.wait().await;
+                    }
+                }
+            }
+        }
+    };
+    x.connected = Some(Instant::now());
+    (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+    let tunnel = be.conf.timeouts.tunnel;
+    let client_timeout = tunnel.or(x.fe.conf.timeouts.client);
+    let server_timeout = tunnel.or(be.conf.timeouts.server);
+    let (client_fin, server_fin) = (x.fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
+    ct.set(client_timeout);
+    st.set(server_timeout);
+    if x.fe.conf.options.logasap {
+        x.finish(t, true);
+    }
+    let mut request = Half::new(Follower::new(Framing::UntilClose));
+    let mut response = Half::new(Follower::new(Framing::UntilClose));
+    let (mut up_done, mut down_done) = (false, false);
+    let (mut up_shut, mut down_shut) = (false, false);
+    let live = slot.server().live.clone();
+    let mut killed = std::pin::pin!(live.kill.notified());
+    let ended = poll_fn(|cx| {
+        let (mut a, mut b) = ([false; 2], [false; 2]);
+        if !up_done {
+            match request.poll(cx, stream, &mut up, t, &mut a) {
+                Poll::Ready(Ok(())) => {
+                    up_done = true;
+                    ct.set(client_fin.or(client_timeout));
+                }
+                Poll::Ready(Err(HalfError::Sink(_))) => return Poll::Ready(Some(Cause::ServerAbort)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Some(Cause::ClientAbort)),
+                Poll::Pending => {}
+            }
+        }
+        if up_done && !up_shut {
+            up_shut = up.poll_shutdown(cx).is_ready();
+        }
+        if !down_done {
+            match response.poll(cx, &mut up, stream, t, &mut b) {
+                Poll::Ready(Ok(())) => {
+                    down_done = true;
+                    st.set(server_fin.or(server_timeout));
+                }
+                Poll::Ready(Err(HalfError::Sink(_))) => return Poll::Ready(Some(Cause::ClientAbort)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Some(Cause::ServerAbort)),
+                Poll::Pending => {}
+            }
+        }
+        if down_done && !down_shut {
+            down_shut = stream.poll_shutdown(cx).is_ready();
+        }
+        if up_done && down_done {
+            return Poll::Ready(None);
+        }
+        if a[0] || b[1] {
+            ct.set(if up_done { client_fin.or(client_timeout) } else { client_timeout });
+        }
+        if b[0] || a[1] {
+            st.set(if down_done { server_fin.or(server_timeout) } else { server_timeout });
+        }
+        if std::future::Future::poll(killed.as_mut(), cx).is_ready() {
+            return Poll::Ready(Some(Cause::Killed));
+        }
+        if ct.expired(cx) {
+            return Poll::Ready(Some(Cause::ClientTimeout));
+        }
+        if st.expired(cx) {
+            return Poll::Ready(Some(Cause::ServerTimeout));
+        }
+        Poll::Pending
+    })
+    .await;
+    x.bytes_in = request.bytes;
+    x.bytes_out = response.bytes;
+    if let Some(cause) = ended {
+        x.end(cause, Phase::Data);
+    }
+    drop(slot);
+}

@@ -1,0 +1,400 @@
+//! The server side: which server, waiting for a slot, a pooled or a new connection.
+use super::Thread;
+use super::outcome::Exchange;
+use super::stream::Stream;
+use super::wheel::Timer;
+use crate::balance::{self, Algorithm, Load};
+use crate::base::addr::Host;
+use crate::config::model::{PortRule, SendProxy, SniRule};
+use crate::state::counters::{Counter, Gauge};
+use crate::state::live::{Waiter, lock};
+use crate::state::snapshot::{ProxyNode, ServerNode};
+use rustls_pki_types::ServerName;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection to a server that waits for its next request.
+pub struct Idle {
+    pub stream: Stream,
+    /// Sweeps survived: after two, it is closed.
+    age: u8,
+}
+
+/// Idle connections kept by one thread for one server.
+const MAX_IDLE: usize = 128;
+
+impl Thread {
+    pub fn pool_take(&self, s: &ServerNode) -> Option<Stream> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&s.pool_key)?;
+        while let Some(i) = pool.pop() {
+            s.live.idle.fetch_sub(1, Relaxed);
+            if i.stream.is_quiet() {
+                return Some(i.stream);
+            }
+        }
+        None
+    }
+
+    pub fn pool_give(&self, s: &ServerNode, stream: Stream) {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.entry(s.pool_key).or_default();
+        if pool.len() < MAX_IDLE && s.live.reachable() {
+            s.live.idle.fetch_add(1, Relaxed);
+            pool.push(Idle { stream, age: 0 });
+        }
+    }
+
+    /// Once a second: what nobody used for five seconds is closed (`pool-purge-delay`), and so is what the server closed.
+    pub(super) fn sweep_pools(&self) {
+        let snapshot = self.snapshot();
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|key, pool| {
+            let live = snapshot.proxies.iter().flat_map(|p| &p.servers).find(|s| s.pool_key == *key).map(|s| s.live.clone());
+            let before = pool.len();
+            pool.retain_mut(|i| {
+                i.age += 1;
+                i.age <= 5 && live.is_some() && i.stream.is_quiet()
+            });
+            if let Some(l) = live {
+                l.idle.fetch_sub((before - pool.len()) as u64, Relaxed);
+            }
+            !pool.is_empty()
+        });
+    }
+}
+
+/// Holds a server's slot and the backend's count; gives both back, and the slot to who waits, when dropped.
+pub struct Slot {
+    be: Arc<ProxyNode>,
+    server: usize,
+}
+
+impl Slot {
+    pub fn server(&self) -> &ServerNode {
+        &self.be.servers[self.server]
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.be.servers[self.server].live.sessions.down();
+        self.be.live.wake(Some(self.server));
+    }
+}
+
+/// Counts a session of a backend.
+pub struct BackendSession(Arc<ProxyNode>);
+
+impl BackendSession {
+    pub fn new(be: &Arc<ProxyNode>) -> Self {
+        be.live.back_sessions.up();
+        be.live.back.inc(Counter::Sessions);
+        Self(be.clone())
+    }
+}
+
+impl Drop for BackendSession {
+    fn drop(&mut self) {
+        self.0.live.back_sessions.down();
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoServer {
+    /// None is up.
+    Down,
+    QueueTimeout,
+    QueueFull,
+    ClientGone,
+}
+
+fn full(s: &ServerNode) -> bool {
+    let max = u64::from(s.live.maxconn.load(Relaxed));
+    max > 0 && s.live.sessions.get() >= max
+}
+
+/// Picks by the algorithm among usable servers, leaving `avoid` out if another will do.
+fn pick(be: &ProxyNode, src: Option<SocketAddr>, avoid: Option<usize>) -> Option<usize> {
+    let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
+    match algo {
+        Algorithm::RoundRobin | Algorithm::Source => {
+            let turns = turns(be);
+            if turns.is_empty() {
+                return None;
+            }
+            let n = turns.len();
+            if algo == Algorithm::Source {
+                let h = src.map_or(0, |a| crate::base::hash::source(a.ip())) as usize;
+                return Some(usize::from(turns[h % n]));
+            }
+            // One that is full is passed over while another is free; all full: the queue decides.
+            let mut chosen = None;
+            for _ in 0..n {
+                let i = usize::from(turns[be.live.turn.fetch_add(1, Relaxed) % n]);
+                if Some(i) == avoid && n > 1 {
+                    continue;
+                }
+                if !full(&be.servers[i]) {
+                    return Some(i);
+                }
+                chosen.get_or_insert(i);
+            }
+            chosen.or_else(|| turns.first().map(|i| usize::from(*i)))
+        }
+        Algorithm::LeastConn | Algorithm::First => {
+            let mut index: Vec<usize> = Vec::new();
+            let mut loads: Vec<Load> = Vec::new();
+            be.candidates(|i, s| {
+                if Some(i) != avoid || be.servers.len() == 1 {
+                    index.push(i);
+                    loads.push(Load {
+                        weight: s.live.effective_weight(),
+                        conns: u32::try_from(s.live.sessions.get() + s.live.queued.get()).unwrap_or(u32::MAX),
+                        maxconn: s.live.maxconn.load(Relaxed),
+                    });
+                }
+            });
+            if index.is_empty() {
+                return avoid.filter(|a| be.servers[*a].live.usable());
+            }
+            if algo == Algorithm::First {
+                return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
+            }
+            let start = be.live.turn.fetch_add(1, Relaxed) % loads.len();
+            balance::least_conn(&loads, start).map(|k| index[k])
+        }
+    }
+}
+
+/// The turn list, made anew when a server's state or weight changed.
+fn turns(be: &ProxyNode) -> Arc<[u16]> {
+    let version = be.live.version.load(Relaxed);
+    let mut held = lock(&be.turns);
+    if held.0 != version {
+        let mut weights = vec![0u32; be.servers.len()];
+        be.candidates(|i, s| weights[i] = s.live.effective_weight());
+        *held = (version, balance::turns(&weights).into());
+    }
+    held.1.clone()
+}
+
+/// Finds a server and takes a slot of it, waiting in the queue if all are full.
+/// `bound`: the server a cookie asks for. `avoid`: the one that just failed.
+pub async fn assign(
+    x: &mut Exchange<'_>,
+    be: &Arc<ProxyNode>,
+    bound: Option<usize>,
+    avoid: Option<usize>,
+    timer: &Timer,
+    mut gone: impl FnMut(&mut std::task::Context<'_>) -> bool,
+) -> Result<Slot, NoServer> {
+    let wait = be.conf.timeouts.queue.or(be.conf.timeouts.connect);
+    let mut queued = false;
+    loop {
+        let i = match bound {
+            Some(i) => i,
+            None => pick(be, x.client.src, avoid).ok_or(NoServer::Down)?,
+        };
+        let s = &be.servers[i];
+        // Nobody overtakes who waits already, unless he was just woken.
+        if !full(s) && (queued || be.live.queued.get() == 0) {
+            s.live.sessions.up();
+            s.live.counters.inc(Counter::Sessions);
+            s.live.counters.inc(Counter::Chosen);
+            be.live.back.inc(Counter::Chosen);
+            s.live.touch();
+            be.live.last_session.store(i64::try_from(crate::state::live::now_ms() / 1000).unwrap_or(0), Relaxed);
+            return Ok(Slot { be: be.clone(), server: i });
+        }
+        if bound.is_some() && !s.live.reachable() {
+            return Err(NoServer::Down);
+        }
+        let limit = u64::from(s.conf.maxqueue);
+        if bound.is_some() && limit > 0 && s.live.queued.get() >= limit {
+            return Err(NoServer::QueueFull);
+        }
+        let (wake, mut woken) = tokio::sync::oneshot::channel();
+        x.queued_at.get_or_insert_with(std::time::Instant::now);
+        let gauge: &Gauge = if bound.is_some() { &s.live.queued } else { &be.live.queued };
+        {
+            let mut q = lock(&be.live.queue);
+            if !queued {
+                x.queues = [if bound.is_some() { s.live.queued.get() } else { 0 }, be.live.queued.get()];
+            }
+            q.push_back(Waiter { wake, server: bound });
+        }
+        if bound.is_some() {
+            be.live.queued.up();
+        }
+        gauge.up();
+        if !queued {
+            timer.set(wait);
+        }
+        // A slot may have been freed between the look and the queueing.
+        if !full(s) {
+            be.live.wake(Some(i));
+        }
+        let result = std::future::poll_fn(|cx| {
+            if std::pin::Pin::new(&mut woken).poll(cx).is_ready() {
+                return std::task::Poll::Ready(Ok(()));
+            }
+            if timer.expired(cx) {
+                return std::task::Poll::Ready(Err(NoServer::QueueTimeout));
+            }
+            if gone(cx) {
+                return std::task::Poll::Ready(Err(NoServer::ClientGone));
+            }
+            std::task::Poll::Pending
+        })
+        .await;
+        gauge.down();
+        if bound.is_some() {
+            be.live.queued.down();
+        }
+        queued = true;
+        if let Err(e) = result {
+            woken.close();
+            // Woken in the very moment of giving up: the next one gets the turn.
+            if woken.try_recv().is_ok() {
+                be.live.wake(None);
+            }
+            return Err(e);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum ConnectError {
+    Refused,
+    Timeout,
+}
+
+/// Where a server is: address and port, with `set server addr` and port rules applied.
+pub fn address(s: &ServerNode, dst: Option<SocketAddr>) -> Option<SocketAddr> {
+    if let Some((ip, port)) = *lock(&s.live.addr) {
+        return Some(SocketAddr::new(ip, port));
+    }
+    let ip: IpAddr = s.conf.ip?;
+    let base = dst.map_or(0, |d| d.port());
+    let port = match s.conf.port {
+        PortRule::Fixed(p) => p,
+        PortRule::Same => base,
+        PortRule::Offset(n) => u16::try_from(i32::from(base) + n).ok()?,
+    };
+    // An unspecified address stands for the one the client asked for.
+    let ip = if ip.is_unspecified() { dst?.ip() } else { ip };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// Opens a connection, TLS and PROXY header included, within `limit`.
+pub async fn connect(x: &Exchange<'_>, be: &ProxyNode, s: &ServerNode, limit: Option<Duration>, timer: &Timer) -> Result<Stream, ConnectError> {
+    timer.set(limit);
+    s.live.counters.inc(Counter::Connects);
+    be.live.back.inc(Counter::Connects);
+    let open = async {
+        let tcp = match &s.conf.host {
+            Host::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
+            Host::Abstract(name) => {
+                use std::os::linux::net::SocketAddrExt;
+                let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+                let stream = std::os::unix::net::UnixStream::connect_addr(&addr)?;
+                stream.set_nonblocking(true)?;
+                return UnixStream::from_std(stream).map(Stream::Unix);
+            }
+            Host::Ip(_) | Host::Name(_) => {
+                let addr = address(s, x.client.dst).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+                TcpStream::connect(addr).await?
+            }
+        };
+        tcp.set_nodelay(true)?;
+        if be.conf.options.tcpka_server {
+            let _ = socket2::SockRef::from(&tcp).set_keepalive(true);
+        }
+        if let Some(version) = s.conf.send_proxy {
+            use tokio::io::AsyncWriteExt;
+            let mut tcp = tcp;
+            tcp.write_all(&proxy_header(version, x.client.src, x.client.dst)).await?;
+            return tls(s, x, tcp).await;
+        }
+        tls(s, x, tcp).await
+    };
+    let mut open = std::pin::pin!(open);
+    std::future::poll_fn(|cx| match open.as_mut().poll(cx) {
+        std::task::Poll::Ready(r) => std::task::Poll::Ready(r.map_err(|_| ConnectError::Refused)),
+        std::task::Poll::Pending if timer.expired(cx) => std::task::Poll::Ready(Err(ConnectError::Timeout)),
+        std::task::Poll::Pending => std::task::Poll::Pending,
+    })
+    .await
+}
+
+async fn tls(s: &ServerNode, x: &Exchange<'_>, tcp: TcpStream) -> std::io::Result<Stream> {
+    let (Some(config), true) = (&s.tls, s.conf.traffic_tls) else { return Ok(Stream::Tcp(tcp)) };
+    let sni = match s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()) {
+        Some(SniRule::Fixed(n)) => Some(n.clone()),
+        Some(SniRule::Expr(e)) => e.eval(x).and_then(|v| String::from_utf8(v.text().into_owned()).ok()),
+        None => None,
+    };
+    let name = match sni.and_then(|n| ServerName::try_from(n).ok()) {
+        Some(n) => n,
+        None => ServerName::IpAddress(tcp.peer_addr()?.ip().into()),
+    };
+    let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await?;
+    Ok(Stream::Client(Box::new(stream)))
+}
+
+/// The PROXY protocol header (proxy-protocol.txt, 2.1 and 2.2).
+pub fn proxy_header(version: SendProxy, src: Option<SocketAddr>, dst: Option<SocketAddr>) -> Vec<u8> {
+    let canon = |a: SocketAddr| SocketAddr::new(crate::base::addr::canonical(a.ip()), a.port());
+    let pair = src.map(canon).zip(dst.map(canon));
+    match version {
+        SendProxy::V1 => match pair {
+            Some((s, d)) if s.is_ipv4() == d.is_ipv4() => {
+                format!("PROXY {} {} {} {} {}\r\n", if s.is_ipv4() { "TCP4" } else { "TCP6" }, s.ip(), d.ip(), s.port(), d.port()).into_bytes()
+            }
+            _ => b"PROXY UNKNOWN\r\n".to_vec(),
+        },
+        SendProxy::V2 => {
+            let mut out = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+            let mut body = Vec::new();
+            match pair {
+                Some((SocketAddr::V4(s), SocketAddr::V4(d))) => {
+                    out.extend_from_slice(&[0x21, 0x11]);
+                    body.extend_from_slice(&s.ip().octets());
+                    body.extend_from_slice(&d.ip().octets());
+                    body.extend_from_slice(&s.port().to_be_bytes());
+                    body.extend_from_slice(&d.port().to_be_bytes());
+                }
+                Some((SocketAddr::V6(s), SocketAddr::V6(d))) => {
+                    out.extend_from_slice(&[0x21, 0x21]);
+                    body.extend_from_slice(&s.ip().octets());
+                    body.extend_from_slice(&d.ip().octets());
+                    body.extend_from_slice(&s.port().to_be_bytes());
+                    body.extend_from_slice(&d.port().to_be_bytes());
+                }
+                _ => out.extend_from_slice(&[0x20, 0x00]),
+            }
+            out.extend_from_slice(&u16::try_from(body.len()).unwrap_or(0).to_be_bytes());
+            out.extend_from_slice(&body);
+            out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_headers() {
+        let (s, d) = ("1.2.3.4:5".parse().ok(), "[::ffff:6.7.8.9]:80".parse().ok());
+        assert_eq!(proxy_header(SendProxy::V1, s, d), b"PROXY TCP4 1.2.3.4 6.7.8.9 5 80\r\n");
+        let v2 = proxy_header(SendProxy::V2, s, d);
+        assert_eq!(&v2[12..16], [0x21, 0x11, 0, 12]);
+        assert_eq!(v2.len(), 28);
+    }
+}

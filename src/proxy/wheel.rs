@@ -1,0 +1,176 @@
+//! One coarse deadline wheel a thread. Pushing a deadline back is a store; only a deadline that comes nearer is queued again.
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// Milliseconds a slot.
+pub const TICK: u64 = 10;
+const SLOTS: usize = 1024;
+const NEVER: u64 = u64::MAX;
+
+#[derive(Default)]
+struct Entry {
+    /// Tick at which the timer is over.
+    at: Cell<u64>,
+    /// Tick of the slot the entry waits in.
+    queued: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
+    /// Its holder has nothing under way and may be told to go.
+    idle: Cell<bool>,
+}
+
+pub struct Wheel {
+    start: Instant,
+    now: Cell<u64>,
+    second: Cell<u64>,
+    slots: RefCell<Vec<Vec<Rc<Entry>>>>,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self { start: Instant::now(), now: Cell::new(0), second: Cell::new(0), slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()) }
+    }
+}
+
+impl Wheel {
+    /// Moves to the present and wakes what is over.
+    pub fn advance(&self) {
+        let target = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0) / TICK;
+        let from = self.now.get();
+        self.now.set(target);
+        // After a long stall every slot is looked at once, not once per missed turn.
+        let steps = (target - from).min(SLOTS as u64);
+        for t in (target - steps + 1)..=target {
+            let slot = usize::try_from(t % SLOTS as u64).unwrap_or(0);
+            let due = std::mem::take(&mut self.slots.borrow_mut()[slot]);
+            for e in due {
+                let at = e.at.get();
+                if at == NEVER || Rc::strong_count(&e) == 1 {
+                    e.queued.set(NEVER);
+                } else if at <= target {
+                    e.queued.set(NEVER);
+                    if let Some(w) = e.waker.borrow_mut().take() {
+                        w.wake();
+                    }
+                } else {
+                    self.queue(&e, at);
+                }
+            }
+        }
+    }
+
+    fn queue(&self, e: &Rc<Entry>, at: u64) {
+        // Beyond one turn it waits in the last slot of the turn and is queued again there.
+        let slot = at.min(self.now.get() + SLOTS as u64 - 1);
+        e.queued.set(slot);
+        self.slots.borrow_mut()[usize::try_from(slot % SLOTS as u64).unwrap_or(0)].push(e.clone());
+    }
+
+    /// Ends every wait that is marked idle: the worker drains.
+    pub fn expire_idle(&self) {
+        for e in self.slots.borrow().iter().flatten().filter(|e| e.idle.get()) {
+            e.at.set(0);
+            if let Some(w) = e.waker.borrow_mut().take() {
+                w.wake();
+            }
+        }
+    }
+
+    /// True once for each second that began.
+    pub fn second_passed(&self) -> bool {
+        let s = self.now.get() * TICK / 1000;
+        self.second.replace(s) != s
+    }
+
+    pub fn timer(self: &Rc<Self>) -> Timer {
+        let e = Entry { at: Cell::new(NEVER), queued: Cell::new(NEVER), waker: RefCell::new(None), idle: Cell::new(false) };
+        Timer { wheel: self.clone(), entry: Rc::new(e) }
+    }
+}
+
+/// One deadline, moved as often as needed.
+pub struct Timer {
+    wheel: Rc<Wheel>,
+    entry: Rc<Entry>,
+}
+
+impl Timer {
+    /// Sets the deadline from now; `None` is never.
+    pub fn set(&self, after: Option<Duration>) {
+        let Some(after) = after else {
+            self.entry.at.set(NEVER);
+            return;
+        };
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 4);
+        // Never early: the present may be just before the next tick.
+        let at = self.wheel.now.get() + ms.div_ceil(TICK) + 1;
+        self.entry.at.set(at);
+        if self.entry.queued.get() > at {
+            self.wheel.queue(&self.entry, at);
+        }
+    }
+
+    /// True when the deadline has passed; else the task is woken when it does.
+    pub fn expired(&self, cx: &Context<'_>) -> bool {
+        let at = self.entry.at.get();
+        if at == NEVER {
+            return false;
+        }
+        if at <= self.wheel.now.get() {
+            return true;
+        }
+        let mut w = self.entry.waker.borrow_mut();
+        if !w.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *w = Some(cx.waker().clone());
+        }
+        drop(w);
+        if self.entry.queued.get() == NEVER {
+            self.wheel.queue(&self.entry, at);
+        }
+        false
+    }
+
+    /// Marks the wait as one between requests.
+    pub fn idle(&self, yes: bool) {
+        self.entry.idle.set(yes);
+    }
+
+    /// Waits for the deadline.
+    pub async fn wait(&self) {
+        std::future::poll_fn(|cx| if self.expired(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_move_both_ways() {
+        let w = Rc::new(Wheel::default());
+        let t = w.timer();
+        let cx = Context::from_waker(Waker::noop());
+        t.set(Some(Duration::from_millis(50)));
+        assert!(!t.expired(&cx));
+        let until = |ms: u64| {
+            while w.start.elapsed() < Duration::from_millis(ms) {
+                std::hint::spin_loop();
+            }
+            w.advance();
+        };
+        until(30);
+        assert!(!t.expired(&cx));
+        t.set(Some(Duration::from_millis(100)));
+        until(90);
+        assert!(!t.expired(&cx));
+        until(160);
+        assert!(t.expired(&cx));
+        t.set(None);
+        assert!(!t.expired(&cx));
+        t.set(Some(Duration::from_secs(100)));
+        t.set(Some(Duration::ZERO));
+        until(190);
+        assert!(t.expired(&cx));
+    }
+}

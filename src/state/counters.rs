@@ -1,0 +1,197 @@
+//! Counters: each worker thread has its own shard with one writer, and readers add the shards up.
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// More threads than this do not run (`nbthread`).
+pub const MAX_THREADS: usize = 64;
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Names the calling worker thread's shard, once, before it serves.
+pub fn set_shard(n: usize) {
+    SHARD.set(n % MAX_THREADS);
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[$doc])* $name),* }
+        pub const COUNTERS: usize = [$(stringify!($name)),*].len();
+    };
+}
+
+counters! {
+    /// Connections accepted (frontend, listener) or opened sessions (backend, server).
+    Sessions,
+    Requests,
+    BytesIn,
+    BytesOut,
+    DeniedRequests,
+    DeniedResponses,
+    RequestErrors,
+    ConnectErrors,
+    ResponseErrors,
+    Retries,
+    Redispatches,
+    ClientAborts,
+    ServerAborts,
+    Http1xx,
+    Http2xx,
+    Http3xx,
+    Http4xx,
+    Http5xx,
+    HttpOther,
+    /// Requests answered by the proxy itself.
+    Intercepted,
+    DeniedConnections,
+    DeniedSessions,
+    Connects,
+    Reuses,
+    Chosen,
+    ChecksFailed,
+    ChecksDown,
+    SslSessions,
+    FailedHandshakes,
+    FailedRewrites,
+    InternalErrors,
+}
+
+#[repr(align(64))]
+#[derive(Debug)]
+struct Shard([AtomicU64; COUNTERS]);
+
+/// The counters of one proxy, listener or server.
+#[derive(Debug)]
+pub struct Counters(Box<[Shard]>);
+
+impl Counters {
+    pub fn new(threads: usize) -> Self {
+        Self((0..threads.clamp(1, MAX_THREADS)).map(|_| Shard(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
+    }
+
+    #[inline]
+    pub fn add(&self, c: Counter, n: u64) {
+        let shard = &self.0[SHARD.get() % self.0.len()].0[c as usize];
+        // One writer a shard: no read-modify-write needed. A janitor thread that shares shard 0 may lose a count of a rare event.
+        shard.store(shard.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    #[inline]
+    pub fn inc(&self, c: Counter) {
+        self.add(c, 1);
+    }
+
+    pub fn get(&self, c: Counter) -> u64 {
+        self.0.iter().map(|s| s.0[c as usize].load(Relaxed)).sum()
+    }
+
+    pub fn clear(&self) {
+        for s in &self.0 {
+            s.0.iter().for_each(|a| a.store(0, Relaxed));
+        }
+    }
+
+    pub fn http(&self, status: u16) {
+        self.inc(match status / 100 {
+            1 => Counter::Http1xx,
+            2 => Counter::Http2xx,
+            3 => Counter::Http3xx,
+            4 => Counter::Http4xx,
+            5 => Counter::Http5xx,
+            _ => Counter::HttpOther,
+        });
+    }
+}
+
+/// A current value with its highest.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    now: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Gauge {
+    pub fn up(&self) -> u64 {
+        let n = self.now.fetch_add(1, Relaxed) + 1;
+        if n > self.max.load(Relaxed) {
+            self.max.fetch_max(n, Relaxed);
+        }
+        n
+    }
+    pub fn down(&self) {
+        self.now.fetch_sub(1, Relaxed);
+    }
+    pub fn get(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+    pub fn max(&self) -> u64 {
+        self.max.load(Relaxed)
+    }
+    pub fn clear_max(&self) {
+        self.max.store(self.get(), Relaxed);
+    }
+}
+
+/// Counts its holder in a gauge until it is dropped.
+#[derive(Debug)]
+pub struct Held<T: AsRef<Gauge>>(T);
+
+impl<T: AsRef<Gauge>> Held<T> {
+    pub fn new(t: T) -> Self {
+        t.as_ref().up();
+        Self(t)
+    }
+}
+
+impl<T: AsRef<Gauge>> Drop for Held<T> {
+    fn drop(&mut self) {
+        self.0.as_ref().down();
+    }
+}
+
+/// Events of the current and the last second, for the `rate` columns. Sampled once a second by the janitor.
+#[derive(Debug, Default)]
+pub struct Rate {
+    last_total: AtomicU64,
+    rate: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Rate {
+    pub fn sample(&self, total: u64) {
+        let before = self.last_total.swap(total, Relaxed);
+        let r = total.saturating_sub(before);
+        self.rate.store(r, Relaxed);
+        self.max.fetch_max(r, Relaxed);
+    }
+    pub fn get(&self) -> u64 {
+        self.rate.load(Relaxed)
+    }
+    pub fn max(&self) -> u64 {
+        self.max.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_add_up() {
+        let c = std::sync::Arc::new(Counters::new(4));
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let c = c.clone();
+                std::thread::spawn(move || {
+                    set_shard(n);
+                    (0..1000).for_each(|_| c.inc(Counter::Requests));
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(c.get(Counter::Requests), 4000);
+    }
+}

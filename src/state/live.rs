@@ -1,0 +1,411 @@
+//! What outlives a reload, keyed by name: states of servers, counters, connections, queues, overrides made at run time.
+use super::counters::{Counters, Gauge, Rate};
+use crate::config::model::{Proxy, Server};
+use crate::health::fsm::{Health, Params};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Admin state bits as `show servers state` prints them.
+pub const FORCED_MAINT: u32 = 0x01;
+pub const CONFIG_MAINT: u32 = 0x04;
+pub const FORCED_DRAIN: u32 = 0x08;
+
+/// The result of the last check, as the statistics have it.
+#[derive(Clone, Debug)]
+pub struct CheckResult {
+    /// `L4OK`, `L7STS`, ...
+    pub status: &'static str,
+    pub code: Option<u16>,
+    pub duration: Duration,
+    pub desc: String,
+}
+
+/// One server at run time.
+#[derive(Debug)]
+pub struct ServerLive {
+    pub counters: Counters,
+    pub sessions: Gauge,
+    pub queued: Gauge,
+    pub rate: Rate,
+    admin: AtomicU32,
+    up: AtomicBool,
+    /// Weight as set at run time or in the file.
+    weight: AtomicU32,
+    pub maxconn: AtomicU32,
+    health: Mutex<Health>,
+    pub params: Mutex<Params>,
+    pub check: Mutex<Option<CheckResult>>,
+    /// Milliseconds since the process started.
+    changed: AtomicU64,
+    last_session: AtomicI64,
+    downtime: AtomicU64,
+    /// `set server addr`: address and port in place of the file's.
+    pub addr: Mutex<Option<(IpAddr, u16)>>,
+    pub idle: AtomicU64,
+    pub times: Times,
+    /// What the file said when the run-time values were taken from it.
+    said: Mutex<(u32, bool, u32)>,
+    /// Bumped to make sessions on this server close (`shutdown sessions`, `on-marked-down`).
+    pub kill: tokio::sync::Notify,
+}
+
+/// Averages over the last 1024 requests, in milliseconds, kept as sliding sums.
+#[derive(Debug, Default)]
+pub struct Times {
+    sums: [AtomicU64; 4],
+    max: [AtomicU64; 4],
+    count: AtomicU64,
+}
+
+impl Times {
+    const WINDOW: u64 = 1024;
+    /// Queue, connect, response and total time in milliseconds.
+    pub fn record(&self, ms: [u64; 4]) {
+        let n = self.count.fetch_add(1, Relaxed).min(Self::WINDOW);
+        for (i, v) in ms.into_iter().enumerate() {
+            let s = self.sums[i].load(Relaxed);
+            let s = if n < Self::WINDOW { s + v } else { s - s.div_ceil(Self::WINDOW).min(s) + v };
+            self.sums[i].store(s, Relaxed);
+            if v > self.max[i].load(Relaxed) {
+                self.max[i].store(v, Relaxed);
+            }
+        }
+    }
+    pub fn averages(&self) -> [u64; 4] {
+        let n = self.count.load(Relaxed).clamp(1, Self::WINDOW);
+        std::array::from_fn(|i| self.sums[i].load(Relaxed) / n)
+    }
+    pub fn maxima(&self) -> [u64; 4] {
+        std::array::from_fn(|i| self.max[i].load(Relaxed))
+    }
+}
+
+impl ServerLive {
+    fn new(s: &Server, threads: usize) -> Self {
+        Self {
+            counters: Counters::new(threads),
+            sessions: Gauge::default(),
+            queued: Gauge::default(),
+            rate: Rate::default(),
+            admin: AtomicU32::new(if s.disabled { CONFIG_MAINT } else { 0 }),
+            up: AtomicBool::new(true),
+            weight: AtomicU32::new(s.weight),
+            maxconn: AtomicU32::new(s.maxconn),
+            health: Mutex::new(Health::start(s.health)),
+            params: Mutex::new(s.health),
+            check: Mutex::new(None),
+            changed: AtomicU64::new(now_ms()),
+            last_session: AtomicI64::new(-1),
+            downtime: AtomicU64::new(0),
+            addr: Mutex::new(None),
+            idle: AtomicU64::new(0),
+            times: Times::default(),
+            said: Mutex::new((s.weight, s.disabled, s.maxconn)),
+            kill: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// A reload: what the file says now counts only where the file changed; what was set at run time stays otherwise.
+    fn reconcile(&self, s: &Server) {
+        let now = (s.weight, s.disabled, s.maxconn);
+        let mut said = lock(&self.said);
+        if said.0 != now.0 {
+            self.weight.store(now.0, Relaxed);
+        }
+        if said.1 != now.1 {
+            self.set_admin(CONFIG_MAINT, now.1);
+        }
+        if said.2 != now.2 {
+            self.maxconn.store(now.2, Relaxed);
+        }
+        *said = now;
+        let mut params = lock(&self.params);
+        if *params != s.health {
+            *lock(&self.health) = Health::set(s.health, self.is_up());
+            *params = s.health;
+        }
+        if !s.check {
+            self.up.store(true, Relaxed);
+            *lock(&self.check) = None;
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+    pub fn admin(&self) -> u32 {
+        self.admin.load(Relaxed)
+    }
+    pub fn in_maintenance(&self) -> bool {
+        self.admin() & (FORCED_MAINT | CONFIG_MAINT) != 0
+    }
+    pub fn draining(&self) -> bool {
+        self.admin() & FORCED_DRAIN != 0
+    }
+    /// May get new traffic that nothing binds to it.
+    pub fn usable(&self) -> bool {
+        self.is_up() && self.admin() == 0
+    }
+    /// May get traffic that a cookie binds to it.
+    pub fn reachable(&self) -> bool {
+        self.is_up() && !self.in_maintenance()
+    }
+    pub fn set_admin(&self, bit: u32, on: bool) -> bool {
+        let before = if on { self.admin.fetch_or(bit, Relaxed) } else { self.admin.fetch_and(!bit, Relaxed) };
+        let changed = (before & bit != 0) != on;
+        if changed {
+            self.changed.store(now_ms(), Relaxed);
+        }
+        changed
+    }
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+    pub fn set_weight(&self, w: u32) {
+        self.weight.store(w, Relaxed);
+    }
+    /// The weight balancing goes by: none unless usable.
+    pub fn effective_weight(&self) -> u32 {
+        if self.usable() { self.weight() } else { 0 }
+    }
+    pub fn health(&self) -> Health {
+        *lock(&self.health)
+    }
+    pub fn update_health(&self, f: impl FnOnce(&mut Health) -> crate::health::fsm::Change) -> crate::health::fsm::Change {
+        f(&mut lock(&self.health))
+    }
+    pub fn force_health(&self, up: bool) {
+        *lock(&self.health) = Health::set(*lock(&self.params), up);
+        self.set_up(up);
+    }
+    pub fn set_up(&self, up: bool) {
+        if self.up.swap(up, Relaxed) != up {
+            let now = now_ms();
+            let before = self.changed.swap(now, Relaxed);
+            if up {
+                self.downtime.fetch_add(now.saturating_sub(before), Relaxed);
+            }
+        }
+    }
+    /// Seconds since the last change of state.
+    pub fn since_change(&self) -> u64 {
+        now_ms().saturating_sub(self.changed.load(Relaxed)) / 1000
+    }
+    pub fn downtime(&self) -> u64 {
+        let extra = if self.is_up() { 0 } else { now_ms().saturating_sub(self.changed.load(Relaxed)) };
+        (self.downtime.load(Relaxed) + extra) / 1000
+    }
+    pub fn touch(&self) {
+        self.last_session.store(i64::try_from(now_ms() / 1000).unwrap_or(0), Relaxed);
+    }
+    /// Seconds since the last session, -1 for never.
+    pub fn last_session(&self) -> i64 {
+        match self.last_session.load(Relaxed) {
+            -1 => -1,
+            t => i64::try_from(now_ms() / 1000).unwrap_or(0) - t,
+        }
+    }
+}
+
+/// A request waiting for a server slot.
+#[derive(Debug)]
+pub struct Waiter {
+    pub wake: tokio::sync::oneshot::Sender<()>,
+    /// Only this server will do (persistence); else any.
+    pub server: Option<usize>,
+}
+
+/// One proxy at run time; a `listen` section has both halves in one.
+#[derive(Debug)]
+pub struct ProxyLive {
+    pub front: Counters,
+    pub back: Counters,
+    pub front_conns: Gauge,
+    pub back_sessions: Gauge,
+    pub queued: Gauge,
+    pub front_rate: Rate,
+    pub req_rate: Rate,
+    pub back_rate: Rate,
+    pub turn: AtomicUsize,
+    pub queue: Mutex<VecDeque<Waiter>>,
+    pub servers: Mutex<HashMap<String, Arc<ServerLive>>>,
+    pub listeners: Mutex<HashMap<String, Arc<ListenerLive>>>,
+    /// Bumped whenever a server's weight or state changes, so that turn lists are made anew.
+    pub version: AtomicU64,
+    pub stopped: AtomicBool,
+    pub times: Times,
+    pub last_session: AtomicI64,
+}
+
+#[derive(Debug)]
+pub struct ListenerLive {
+    pub counters: Counters,
+    pub conns: Gauge,
+}
+
+impl ProxyLive {
+    fn new(threads: usize) -> Self {
+        Self {
+            front: Counters::new(threads),
+            back: Counters::new(threads),
+            front_conns: Gauge::default(),
+            back_sessions: Gauge::default(),
+            queued: Gauge::default(),
+            front_rate: Rate::default(),
+            req_rate: Rate::default(),
+            back_rate: Rate::default(),
+            turn: AtomicUsize::new(0),
+            queue: Mutex::default(),
+            servers: Mutex::default(),
+            listeners: Mutex::default(),
+            version: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            times: Times::default(),
+            last_session: AtomicI64::new(-1),
+        }
+    }
+
+    pub fn bump(&self) {
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    /// Wakes who waits: the first waiter that the freed server will do for.
+    pub fn wake(&self, freed: Option<usize>) {
+        if self.queued.get() == 0 {
+            return;
+        }
+        let mut q = lock(&self.queue);
+        while let Some(at) = q.iter().position(|w| w.server.is_none() || freed.is_none() || w.server == freed) {
+            // One that gave up meanwhile is passed over.
+            if let Some(w) = q.remove(at)
+                && w.wake.send(()).is_ok()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Everything that lives on, and the process-wide totals.
+#[derive(Debug)]
+pub struct Live {
+    pub threads: usize,
+    pub proxies: Mutex<HashMap<String, Arc<ProxyLive>>>,
+    pub conns: Arc<Gauge>,
+    pub total_conns: AtomicU64,
+    pub total_requests: AtomicU64,
+    pub ssl_conns: Gauge,
+    pub total_ssl: AtomicU64,
+    pub conn_rate: Rate,
+    pub sess_rate: Rate,
+    pub ssl_rate: Rate,
+    pub started: Instant,
+    pub started_at: std::time::SystemTime,
+    pub dropped_logs: AtomicU64,
+    pub bytes_out: AtomicU64,
+    pub maxconn_reached: AtomicU64,
+    pub reloads: AtomicU64,
+    pub failed_reloads: AtomicU64,
+    pub stopping: AtomicBool,
+    /// Open connections of each thread: where the next one goes.
+    pub thread_load: Box<[AtomicUsize]>,
+    /// The guardian's last word on VRRP: name, state, priority.
+    pub vrrp: Mutex<Vec<VrrpView>>,
+}
+
+/// One virtual router as the statistics show it.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, PartialEq)]
+pub struct VrrpView {
+    pub name: String,
+    pub interface: String,
+    pub vrid: u8,
+    pub state: String,
+    pub priority: u8,
+    pub effective: u8,
+    pub able: bool,
+    pub vips: Vec<String>,
+    pub cause: String,
+    pub master_priority: Option<u8>,
+    pub sent: u64,
+    pub received: u64,
+    pub became_master: u64,
+    pub released_master: u64,
+    pub rejected: Vec<(String, u64)>,
+}
+
+impl Live {
+    pub fn new(threads: usize) -> Arc<Self> {
+        start_clock();
+        Arc::new(Self {
+            threads,
+            proxies: Mutex::default(),
+            conns: Arc::default(),
+            total_conns: AtomicU64::new(0),
+            total_requests: AtomicU64::new(0),
+            ssl_conns: Gauge::default(),
+            total_ssl: AtomicU64::new(0),
+            conn_rate: Rate::default(),
+            sess_rate: Rate::default(),
+            ssl_rate: Rate::default(),
+            started: Instant::now(),
+            started_at: std::time::SystemTime::now(),
+            dropped_logs: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            maxconn_reached: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            thread_load: (0..threads.max(1)).map(|_| AtomicUsize::new(0)).collect(),
+            vrrp: Mutex::default(),
+        })
+    }
+
+    /// The live half of a proxy: the one it had before the reload, or a new one.
+    pub fn proxy(&self, p: &Proxy) -> Arc<ProxyLive> {
+        let key = format!("{}/{}", p.kind.name(), p.name);
+        let live = lock(&self.proxies).entry(key).or_insert_with(|| Arc::new(ProxyLive::new(self.threads))).clone();
+        live.stopped.store(false, Relaxed);
+        live
+    }
+
+    pub fn server(&self, proxy: &ProxyLive, s: &Server) -> Arc<ServerLive> {
+        let mut servers = lock(&proxy.servers);
+        match servers.get(&s.name) {
+            Some(l) => {
+                l.reconcile(s);
+                l.clone()
+            }
+            None => {
+                let l = Arc::new(ServerLive::new(s, self.threads));
+                servers.insert(s.name.clone(), l.clone());
+                l
+            }
+        }
+    }
+
+    pub fn listener(&self, proxy: &ProxyLive, name: &str) -> Arc<ListenerLive> {
+        lock(&proxy.listeners)
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(ListenerLive { counters: Counters::new(self.threads), conns: Gauge::default() }))
+            .clone()
+    }
+}
+
+/// A poisoned lock only means that another thread panicked while counting; the data is still whole.
+pub fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+static CLOCK: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+
+fn start_clock() {
+    CLOCK.get_or_init(Instant::now);
+}
+
+/// Milliseconds since the process began to serve.
+pub fn now_ms() -> u64 {
+    u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(0)
+}

@@ -1,0 +1,4 @@
+//! Level 4: what is compiled and swapped (`snapshot`), and what outlives a reload (`live`, `counters`).
+pub mod counters;
+pub mod live;
+pub mod snapshot;

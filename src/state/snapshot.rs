@@ -1,0 +1,214 @@
+//! The compiled configuration: a table of per-proxy `Arc`s, swapped whole. A long connection pins its own proxy, not the world.
+use super::live::{ListenerLive, Live, ProxyLive, ServerLive};
+use crate::base::diag::Report;
+use crate::config::model::{Bind, Global, Kind, LogChoice, LogTarget, Mode, Model, Proxy, Server};
+use crate::config::source::Source;
+use crate::http::status;
+use crate::rules::acl::Cond;
+use crate::rules::logformat::{CLF, HTTPLOG, LogFormat, TCPLOG};
+use crate::rules::sample::Scope;
+use crate::tls;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counted from 1 at the start of the worker.
+    pub generation: u64,
+    pub global: Arc<Global>,
+    pub proxies: Vec<Arc<ProxyNode>>,
+    /// Processes and statistics number proxies from here.
+    by_name: HashMap<String, usize>,
+    pub sinks: Arc<crate::log::Sinks>,
+    pub maxconn: u32,
+}
+
+/// One proxy with everything its sessions need.
+#[derive(Debug)]
+pub struct ProxyNode {
+    pub conf: Proxy,
+    /// As the statistics number it.
+    pub iid: u32,
+    pub live: Arc<ProxyLive>,
+    pub servers: Vec<ServerNode>,
+    pub listeners: Vec<ListenerNode>,
+    pub logs: Vec<LogTarget>,
+    pub log_tag: String,
+    pub log_hostname: Option<String>,
+    pub format: LogLine,
+    /// Indexes of backends, in the order of `use_backend` lines; set once all proxies are made.
+    routes: OnceLock<Routes>,
+    pub fullconn: u32,
+    pub maxconn: u32,
+    pub bufsize: usize,
+    pub maxrewrite: usize,
+    /// Answers by status, ready to send.
+    pub pages: HashMap<u16, Arc<[u8]>>,
+    pub turns: std::sync::Mutex<(u64, Arc<[u16]>)>,
+}
+
+#[derive(Debug)]
+pub struct Routes {
+    pub rules: Vec<(Option<Cond>, std::sync::Weak<ProxyNode>)>,
+    pub default: Option<std::sync::Weak<ProxyNode>>,
+    /// Backends that rules of this proxy ask about (`nbsrv`).
+    pub named: HashMap<String, std::sync::Weak<ProxyNode>>,
+}
+
+#[derive(Debug)]
+pub enum LogLine {
+    /// The line without a format: who connected to what.
+    Default,
+    Format(Arc<LogFormat>),
+}
+
+#[derive(Debug)]
+pub struct ServerNode {
+    pub conf: Server,
+    pub sid: u32,
+    pub live: Arc<ServerLive>,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Changes whenever the address or its TLS parameters change, so that pooled connections are not mixed up.
+    pub pool_key: u64,
+}
+
+#[derive(Debug)]
+pub struct ListenerNode {
+    pub conf: Bind,
+    pub name: String,
+    pub id: u32,
+    pub live: Arc<ListenerLive>,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Snapshot {
+    /// The backend or `listen` section of this name.
+    pub fn backend(&self, name: &str) -> Option<&Arc<ProxyNode>> {
+        self.proxies.iter().find(|p| p.conf.is_backend() && p.conf.name == name)
+    }
+    pub fn frontend(&self, name: &str) -> Option<&Arc<ProxyNode>> {
+        self.proxies.iter().find(|p| p.conf.is_frontend() && p.conf.name == name)
+    }
+    pub fn proxy(&self, name: &str) -> Option<&Arc<ProxyNode>> {
+        self.by_name.get(name).map(|i| &self.proxies[*i])
+    }
+
+    /// Compiles a model. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.
+    pub fn compile(model: Model, src: &mut dyn Source, live: &Live, sinks: Arc<crate::log::Sinks>, generation: u64, report: &mut Report) -> Self {
+        let global = Arc::new(model.global);
+        let maxconn = global.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN);
+        let fronts: Vec<(String, Vec<String>, u32)> = model
+            .proxies
+            .iter()
+            .filter(|p| p.is_frontend())
+            .map(|p| {
+                let targets = p.use_backend.iter().map(|x| x.1.clone()).chain(p.default_backend.iter().map(|d| d.0.clone())).chain((p.kind == Kind::Listen).then(|| p.name.clone())).collect();
+                (p.name.clone(), targets, p.maxconn.unwrap_or(maxconn))
+            })
+            .collect();
+        // The statistics number proxies from 2 when a statistics socket takes the first number.
+        let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
+        let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
+        for (iid, conf) in (first..).zip(model.proxies) {
+            let plive = live.proxy(&conf);
+            let mut servers = Vec::new();
+            for (sid, s) in (1..).zip(&conf.servers) {
+                let tls = s.tls.as_ref().and_then(|t| {
+                    tls::client_config(t, &global.server_tls, src).map_err(|e| report.error(&s.place, format!("server '{}' : {e}", s.name))).ok()
+                });
+                use std::hash::{Hash, Hasher};
+                let mut h = std::hash::DefaultHasher::new();
+                (&conf.name, &s.name, s.ip, format!("{:?}{:?}{:?}", s.port, s.tls, s.send_proxy)).hash(&mut h);
+                servers.push(ServerNode { sid: s.id.unwrap_or(sid), live: live.server(&plive, s), tls, pool_key: h.finish(), conf: s.clone() });
+            }
+            let mut listeners = Vec::new();
+            for (id, b) in (1..).zip(&conf.binds) {
+                let tls = b.tls.as_ref().and_then(|t| {
+                    tls::server_config(t, &global.bind_tls, global.crt_base.as_deref(), src)
+                        .map_err(|e| report.error(&b.place, format!("'bind {}' : {e}", b.addr)))
+                        .ok()
+                });
+                let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));
+                listeners.push(ListenerNode { live: live.listener(&plive, &name), name, id, tls, conf: b.clone() });
+            }
+            let names = &crate::config::haproxy::NAMES;
+            let builtin = |text: &str| LogFormat::parse(text, Scope::Log, names).map(Arc::new).map_or(LogLine::Default, LogLine::Format);
+            let format = match &conf.log_format {
+                LogChoice::Default => LogLine::Default,
+                LogChoice::Http if conf.mode == Mode::Tcp => builtin(TCPLOG),
+                LogChoice::Http => builtin(HTTPLOG),
+                LogChoice::Tcp => builtin(TCPLOG),
+                LogChoice::Clf => builtin(CLF),
+                LogChoice::Custom(f, _) => LogLine::Format(f.clone()),
+            };
+            let pages = conf.error_files.iter().map(|(s, b)| (*s, b.clone())).collect();
+            let sum: u32 = fronts.iter().filter(|f| f.1.contains(&conf.name)).map(|f| f.2).sum();
+            proxies.push(Arc::new(ProxyNode {
+                iid: conf.id.unwrap_or(iid),
+                live: plive,
+                servers,
+                listeners,
+                logs: crate::log::targets(&conf.logs, conf.log_global, &global.logs),
+                log_tag: conf.log_tag.clone().unwrap_or_else(|| global.log_tag.clone()),
+                log_hostname: global.log_hostname.clone(),
+                format,
+                routes: OnceLock::new(),
+                fullconn: conf.fullconn.unwrap_or_else(|| sum.div_ceil(10)),
+                maxconn: conf.maxconn.unwrap_or(maxconn),
+                bufsize: global.bufsize,
+                maxrewrite: global.maxrewrite.min(global.bufsize / 2),
+                pages,
+                turns: std::sync::Mutex::new((u64::MAX, Arc::from([]))),
+                conf,
+            }));
+        }
+        let find = |name: &str| proxies.iter().find(|p| p.conf.is_backend() && p.conf.name == name).map(Arc::downgrade);
+        for p in &proxies {
+            let rules = p.conf.use_backend.iter().filter_map(|(c, n, _)| Some((c.clone(), find(n)?))).collect();
+            let own = (p.conf.kind == Kind::Listen).then(|| Arc::downgrade(p));
+            let default = p.conf.default_backend.as_ref().and_then(|(n, _)| find(n)).or(own);
+            let named = proxies.iter().filter(|b| b.conf.is_backend()).map(|b| (b.conf.name.clone(), Arc::downgrade(b))).collect();
+            // Set once, just here.
+            let _ = p.routes.set(Routes { rules, default, named });
+        }
+        let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
+        Self { generation, global, proxies, by_name, sinks, maxconn }
+    }
+}
+
+impl ProxyNode {
+    pub fn routes(&self) -> &Routes {
+        static NONE: OnceLock<Routes> = OnceLock::new();
+        self.routes.get().unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: HashMap::new() }))
+    }
+
+    /// The answer for a status: the `errorfile`, or the built-in one.
+    pub fn page(&self, status: u16) -> Arc<[u8]> {
+        self.pages.get(&status).cloned().unwrap_or_else(|| status::page(status).into())
+    }
+
+    /// Servers that balancing may use now: active ones, else the first backup (or all with `allbackups`).
+    pub fn candidates(&self, mut keep: impl FnMut(usize, &ServerNode)) {
+        let usable = |s: &ServerNode| s.live.effective_weight() > 0;
+        let active = self.servers.iter().any(|s| !s.conf.backup && usable(s));
+        for (i, s) in self.servers.iter().enumerate() {
+            if usable(s) && s.conf.backup != active {
+                keep(i, s);
+                if !active && !self.conf.options.allbackups {
+                    return;
+                }
+            }
+        }
+    }
+
+    pub fn usable_servers(&self) -> usize {
+        let mut n = 0;
+        self.candidates(|_, _| n += 1);
+        n
+    }
+
+    /// `UP` or `DOWN`, as the statistics say of a backend.
+    pub fn is_up(&self) -> bool {
+        self.servers.is_empty() || self.usable_servers() > 0
+    }
+}

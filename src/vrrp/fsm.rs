@@ -1,0 +1,485 @@
+//! The state machine of one virtual router (RFC 5798, 6.4), with what a node that carries its own proxy can do better: it yields when it
+//! cannot serve, keeps the address until somebody else has it, and comes back by itself.
+//!
+//! ```text
+//!            start                master-down            higher advert
+//!   Init ----------> Backup --------------------> Master ------------> Backup
+//!                      ^                            | cannot serve: advert 0
+//!                      |     another's advert       v
+//!                      +------------------------ Holding --(nobody came, or able again)--> Master
+//!   any state -- own interface lost --> Fault -- back --> Backup
+//! ```
+//! No clock, socket or priority source: `handle`, `tick` and `next_deadline` take and give times.
+use super::timing::{self, Version};
+use std::time::{Duration, Instant};
+
+/// A node that failed to serve contends again after this much health, if a master is there.
+pub const PROBATION: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct Params {
+    pub version: Version,
+    pub interval: Duration,
+    pub preempt: bool,
+    pub preempt_delay: Duration,
+    /// Member of a sync group: becoming master waits for the group's word.
+    pub grouped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Init,
+    /// `down_at`: when silence has lasted long enough. `wants`: it has, and the group has not agreed yet.
+    Backup { down_at: Instant, wants: bool },
+    Master { advert_at: Instant },
+    /// Silent, but still with the address: until another master is heard or nobody came.
+    Holding { until: Instant },
+    /// On the way out: as `Holding`, but for good.
+    Leaving { until: Instant },
+    Fault,
+    Stopped,
+}
+
+/// The names that keepalived's notify scripts and tools know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Init,
+    Backup,
+    Master,
+    Fault,
+    Stop,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Init => "INIT",
+            Self::Backup => "BACKUP",
+            Self::Master => "MASTER",
+            Self::Fault => "FAULT",
+            Self::Stop => "STOP",
+        }
+    }
+}
+
+impl State {
+    pub fn role(self) -> Role {
+        match self {
+            Self::Init => Role::Init,
+            Self::Backup { .. } => Role::Backup,
+            // Holding the address silently is still being responsible for it.
+            Self::Master { .. } | Self::Holding { .. } | Self::Leaving { .. } => Role::Master,
+            Self::Fault => Role::Fault,
+            Self::Stopped => Role::Stop,
+        }
+    }
+    pub fn has_address(self) -> bool {
+        matches!(self, Self::Master { .. } | Self::Holding { .. } | Self::Leaving { .. })
+    }
+}
+
+/// Why a state changed: every change has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Started,
+    MasterSilent,
+    MasterReleased,
+    HigherAdvert { priority: u8 },
+    CannotServe,
+    ServesAgain,
+    NobodyCame,
+    PeerTookOver { priority: u8 },
+    InterfaceDown,
+    InterfaceUp,
+    Group,
+    Frozen,
+    Shutdown,
+}
+
+impl Cause {
+    /// For the log: why it happened.
+    pub fn text(self) -> String {
+        match self {
+            Self::Started => "started".into(),
+            Self::MasterSilent => "no master was heard for the master-down time".into(),
+            Self::MasterReleased => "the master released the address (priority 0)".into(),
+            Self::HigherAdvert { priority } => format!("an advert with priority {priority} was heard, which wins"),
+            Self::CannotServe => "the local proxy cannot serve".into(),
+            Self::ServesAgain => "the local proxy serves again and no other master was heard".into(),
+            Self::NobodyCame => "the address was offered and nobody took it".into(),
+            Self::PeerTookOver { priority } => format!("the peer took over with priority {priority}"),
+            Self::InterfaceDown => "its interface is down".into(),
+            Self::InterfaceUp => "its interface is up again".into(),
+            Self::Group => "its sync group moved".into(),
+            Self::Frozen => "this process was frozen for longer than the master-down time".into(),
+            Self::Shutdown => "stopping".into(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    Start,
+    /// An advert that passed all checks. `wins_tie`: the sender's address is greater than ours.
+    Advert { priority: u8, interval: Duration, wins_tie: bool },
+    /// Whether this node can serve.
+    Serving(bool),
+    Priority(u8),
+    Interface(bool),
+    /// The group agreed on mastership, or a member lost it.
+    GroupMaster,
+    GroupBackup,
+    /// The process was not running for longer than the master-down time.
+    Frozen,
+    Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    SendAdvert { priority: u8 },
+    /// Add the addresses.
+    Acquire,
+    /// Tell the network where they are. `repeat`: again after the configured delay.
+    Announce { repeat: bool },
+    /// Reset connections on the addresses, then remove them.
+    Release,
+    Changed { from: Role, to: Role, cause: Cause },
+    /// Something worth a log line that is no change of role.
+    Noted { cause: Cause },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ability {
+    Able,
+    Unable,
+    /// Healthy again; contends when the time is over, or at once when no master is heard.
+    Probation { until: Instant },
+}
+
+#[derive(Clone, Debug)]
+pub struct Machine {
+    params: Params,
+    state: State,
+    priority: u8,
+    ability: Ability,
+    /// Interval of the current master: VRRPv3 learns it.
+    master_interval: Duration,
+    /// Until when the last master heard counts as alive.
+    master_until: Option<Instant>,
+    master_priority: u8,
+    /// With a preempt delay: since when a lower master has been heard.
+    lower_since: Option<Instant>,
+}
+
+impl Machine {
+    pub fn new(params: Params, priority: u8) -> Self {
+        let master_interval = params.interval;
+        Self { params, state: State::Init, priority, ability: Ability::Unable, master_interval, master_until: None, master_priority: 0, lower_since: None }
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+    pub fn able(&self) -> bool {
+        self.ability == Ability::Able
+    }
+    pub fn master_interval(&self) -> Duration {
+        self.master_interval
+    }
+    /// Priority of the last master heard that counts as alive.
+    pub fn heard_master(&self, now: Instant) -> Option<u8> {
+        self.master_until.filter(|t| *t > now).map(|_| self.master_priority)
+    }
+    pub fn master_down(&self) -> Duration {
+        timing::master_down(self.params.version, self.contending(), self.master_interval)
+    }
+
+    /// New parameters after a reload; the state goes on.
+    pub fn reconfigure(&mut self, params: Params) {
+        if !matches!(self.state, State::Backup { .. }) || params.version == Version::V2 {
+            self.master_interval = params.interval;
+        }
+        self.params = params;
+    }
+
+    /// The earliest moment at which `tick` has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let state = match self.state {
+            State::Backup { down_at, wants: false } => Some(down_at),
+            State::Master { advert_at } => Some(advert_at),
+            State::Holding { until } | State::Leaving { until } => Some(until),
+            State::Init | State::Backup { wants: true, .. } | State::Fault | State::Stopped => None,
+        };
+        let probation = match self.ability {
+            Ability::Probation { until } => Some(until),
+            _ => None,
+        };
+        [state, probation].into_iter().flatten().min()
+    }
+
+    /// What we advertise and compare with: a node that cannot serve is the last resort.
+    fn contending(&self) -> u8 {
+        if self.able() { self.priority } else { 1 }
+    }
+
+    fn down_from(&self, now: Instant) -> Instant {
+        now + self.master_down()
+    }
+
+    fn go(&mut self, to: State, cause: Cause, out: &mut Vec<Action>) {
+        let (from, role) = (self.state.role(), to.role());
+        self.state = to;
+        if from == role {
+            out.push(Action::Noted { cause });
+        } else {
+            out.push(Action::Changed { from, to: role, cause });
+        }
+    }
+
+    fn to_master(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
+        // The address is there and announced before the old master hears of it: it may then drop what it has without a gap.
+        if !self.state.has_address() {
+            out.push(Action::Acquire);
+        }
+        out.push(Action::Announce { repeat: true });
+        out.push(Action::SendAdvert { priority: self.contending() });
+        self.master_interval = self.params.interval;
+        self.lower_since = None;
+        self.go(State::Master { advert_at: now + self.params.interval }, cause, out);
+    }
+
+    fn to_backup(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
+        if self.state.has_address() {
+            out.push(Action::Release);
+        }
+        let down_at = self.down_from(now);
+        self.go(State::Backup { down_at, wants: false }, cause, out);
+    }
+
+    fn heard(&mut self, now: Instant, priority: u8, interval: Duration) {
+        if self.params.version == Version::V3 {
+            self.master_interval = interval;
+        }
+        self.master_priority = priority;
+        self.master_until = Some(now + timing::master_down(self.params.version, self.priority, interval));
+    }
+
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Action>) {
+        match (input, self.state) {
+            (Input::Start, State::Init) => {
+                if self.priority == 255 && self.able() {
+                    self.to_master(now, Cause::Started, out);
+                } else {
+                    self.to_backup(now, Cause::Started, out);
+                }
+            }
+            (Input::Start, _) => {}
+            (Input::Advert { priority, interval, wins_tie }, state) => self.advert(now, state, priority, interval, wins_tie, out),
+            (Input::Serving(true), _) => self.serves(now, out),
+            (Input::Serving(false), _) => self.cannot_serve(now, out),
+            (Input::Priority(p), _) => self.priority = p,
+            (Input::Interface(false), State::Fault | State::Stopped | State::Init) => {
+                if self.state == State::Init {
+                    self.go(State::Fault, Cause::InterfaceDown, out);
+                }
+            }
+            (Input::Interface(false), State::Backup { .. } | State::Master { .. } | State::Holding { .. }) => {
+                if matches!(self.state, State::Master { .. }) {
+                    out.push(Action::SendAdvert { priority: 0 });
+                }
+                if self.state.has_address() {
+                    out.push(Action::Release);
+                }
+                self.master_until = None;
+                self.go(State::Fault, Cause::InterfaceDown, out);
+            }
+            (Input::Interface(false), State::Leaving { .. }) => self.stop(out),
+            (Input::Interface(true), State::Fault) => {
+                self.master_interval = self.params.interval;
+                self.to_backup(now, Cause::InterfaceUp, out);
+            }
+            (Input::Interface(true), _) => {}
+            (Input::GroupMaster, State::Backup { .. }) => self.to_master(now, Cause::Group, out),
+            (Input::GroupMaster, _) => {}
+            (Input::GroupBackup, State::Master { .. }) => {
+                // The peer takes the whole group; without this word it would wait for each member's silence.
+                out.push(Action::SendAdvert { priority: 0 });
+                self.to_backup(now, Cause::Group, out);
+            }
+            (Input::GroupBackup, State::Holding { .. }) => self.to_backup(now, Cause::Group, out),
+            (Input::GroupBackup, State::Backup { wants: true, .. }) => {
+                let down_at = self.down_from(now);
+                self.state = State::Backup { down_at, wants: false };
+            }
+            (Input::GroupBackup, _) => {}
+            // Who took over meanwhile keeps the address; if nobody did, we go on.
+            (Input::Frozen, State::Master { .. }) => {
+                let until = self.down_from(now);
+                self.go(State::Holding { until }, Cause::Frozen, out);
+            }
+            (Input::Frozen, State::Backup { .. }) => {
+                let down_at = self.down_from(now);
+                self.state = State::Backup { down_at, wants: false };
+            }
+            (Input::Frozen, _) => {}
+            (Input::Shutdown, State::Master { .. }) => {
+                out.push(Action::SendAdvert { priority: 0 });
+                self.leave(now, out);
+            }
+            // Priority 0 was sent already, once per loss of service.
+            (Input::Shutdown, State::Holding { .. }) => self.leave(now, out),
+            (Input::Shutdown, State::Leaving { .. } | State::Stopped) => {}
+            (Input::Shutdown, State::Init | State::Backup { .. } | State::Fault) => self.stop(out),
+        }
+    }
+
+    /// The slowest peer, at priority 1, needs its whole skew; the margin is for its scheduling.
+    fn leave(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let until = now + timing::skew(self.params.version, 1, self.params.interval) + Duration::from_millis(50);
+        self.go(State::Leaving { until }, Cause::Shutdown, out);
+    }
+
+    fn stop(&mut self, out: &mut Vec<Action>) {
+        if self.state.has_address() {
+            out.push(Action::Release);
+        }
+        self.go(State::Stopped, Cause::Shutdown, out);
+    }
+
+    fn advert(&mut self, now: Instant, state: State, priority: u8, interval: Duration, wins_tie: bool, out: &mut Vec<Action>) {
+        match state {
+            State::Init | State::Fault | State::Stopped => {}
+            State::Backup { .. } if priority == 0 => {
+                self.master_until = None;
+                if matches!(self.ability, Ability::Probation { .. }) {
+                    self.ability = Ability::Able;
+                }
+                let wait = if self.able() { timing::prompt(self.priority) } else { timing::skew(self.params.version, 1, self.master_interval) };
+                self.master_priority = 0;
+                self.state = State::Backup { down_at: now + wait, wants: false };
+            }
+            State::Backup { down_at, wants } => {
+                self.heard(now, priority, interval);
+                let mine = self.contending();
+                // A master of priority 1 cannot serve: it is never left in place out of politeness.
+                let last_resort = priority == 1 && mine > 1;
+                let lower = priority < mine;
+                let polite = !self.params.preempt && !last_resort;
+                if !lower {
+                    self.lower_since = None;
+                }
+                let delayed = lower && !last_resort && !self.params.preempt_delay.is_zero() && {
+                    let since = *self.lower_since.get_or_insert(now);
+                    now < since + self.params.preempt_delay
+                };
+                if !lower || polite || delayed {
+                    let down_at = self.down_from(now);
+                    self.state = State::Backup { down_at, wants: false };
+                } else {
+                    self.state = State::Backup { down_at, wants };
+                }
+            }
+            State::Master { .. } if priority == 0 => {
+                out.push(Action::SendAdvert { priority: self.contending() });
+                self.state = State::Master { advert_at: now + self.params.interval };
+            }
+            State::Master { .. } => {
+                let mine = self.contending();
+                if priority > mine || priority == mine && wins_tie {
+                    self.heard(now, priority, interval);
+                    self.to_backup(now, Cause::HigherAdvert { priority }, out);
+                } else {
+                    // Two masters after a split, or a peer that did not hear us: say at once who wins, and where the address is.
+                    out.push(Action::SendAdvert { priority: mine });
+                    out.push(Action::Announce { repeat: false });
+                    self.state = State::Master { advert_at: now + self.params.interval };
+                }
+            }
+            State::Holding { .. } | State::Leaving { .. } if priority == 0 => {}
+            State::Holding { .. } => {
+                self.heard(now, priority, interval);
+                self.to_backup(now, Cause::PeerTookOver { priority }, out);
+            }
+            State::Leaving { .. } => {
+                out.push(Action::Noted { cause: Cause::PeerTookOver { priority } });
+                self.stop(out);
+            }
+        }
+    }
+
+    fn serves(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.ability != Ability::Unable {
+            return;
+        }
+        if self.master_until.is_some_and(|t| t > now) && matches!(self.state, State::Backup { .. }) {
+            self.ability = Ability::Probation { until: now + PROBATION };
+            return;
+        }
+        self.ability = Ability::Able;
+        match self.state {
+            State::Holding { .. } => self.to_master(now, Cause::ServesAgain, out),
+            State::Master { .. } => {
+                out.push(Action::SendAdvert { priority: self.contending() });
+                self.state = State::Master { advert_at: now + self.params.interval };
+                out.push(Action::Noted { cause: Cause::ServesAgain });
+            }
+            State::Init | State::Backup { .. } | State::Leaving { .. } | State::Fault | State::Stopped => {}
+        }
+    }
+
+    fn cannot_serve(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let was_able = self.able();
+        self.ability = Ability::Unable;
+        match self.state {
+            State::Master { .. } if was_able => {
+                out.push(Action::SendAdvert { priority: 0 });
+                let until = self.down_from(now);
+                self.go(State::Holding { until }, Cause::CannotServe, out);
+            }
+            // Waiting promptly after a priority 0 is for those who can serve.
+            State::Backup { down_at, wants } => {
+                let full = now + timing::skew(self.params.version, 1, self.master_interval);
+                self.state = State::Backup { down_at: down_at.max(full), wants };
+            }
+            State::Init | State::Master { .. } | State::Holding { .. } | State::Leaving { .. } | State::Fault | State::Stopped => {}
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if let Ability::Probation { until } = self.ability
+            && now >= until
+        {
+            self.ability = Ability::Able;
+        }
+        match self.state {
+            State::Backup { down_at, wants: false } if now >= down_at => {
+                // Nobody is there: health, however short, is better than nothing.
+                if matches!(self.ability, Ability::Probation { .. }) {
+                    self.ability = Ability::Able;
+                }
+                let cause = if self.master_priority == 0 && self.master_until.is_none() { Cause::MasterReleased } else { Cause::MasterSilent };
+                self.master_until = None;
+                if self.params.grouped {
+                    self.state = State::Backup { down_at, wants: true };
+                } else {
+                    self.to_master(now, cause, out);
+                }
+            }
+            State::Master { advert_at } if now >= advert_at => {
+                out.push(Action::SendAdvert { priority: self.contending() });
+                self.state = State::Master { advert_at: now + self.params.interval };
+            }
+            State::Holding { until } if now >= until => self.to_master(now, Cause::NobodyCame, out),
+            State::Leaving { until } if now >= until => self.stop(out),
+            State::Init | State::Backup { .. } | State::Master { .. } | State::Holding { .. } | State::Leaving { .. } | State::Fault | State::Stopped => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "fsm_tests.rs"]
+mod tests;

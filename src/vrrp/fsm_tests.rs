@@ -1,0 +1,175 @@
+//! Timelines.
+use super::*;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn machine(priority: u8, preempt: bool) -> (Machine, Instant) {
+    let p = Params { version: Version::V3, interval: ms(100), preempt, preempt_delay: Duration::ZERO, grouped: false };
+    let now = Instant::now();
+    let mut m = Machine::new(p, priority);
+    let mut out = Vec::new();
+    m.handle(now, Input::Serving(true), &mut out);
+    m.handle(now, Input::Start, &mut out);
+    (m, now)
+}
+
+fn step(m: &mut Machine, now: Instant, input: Input) -> Vec<Action> {
+    let mut out = Vec::new();
+    m.handle(now, input, &mut out);
+    out
+}
+
+fn expire(m: &mut Machine) -> Vec<Action> {
+    let at = m.next_deadline().unwrap();
+    tick(m, at)
+}
+
+fn tick(m: &mut Machine, now: Instant) -> Vec<Action> {
+    let mut out = Vec::new();
+    m.tick(now, &mut out);
+    out
+}
+
+fn advert(priority: u8) -> Input {
+    Input::Advert { priority, interval: ms(100), wins_tie: true }
+}
+
+fn master(priority: u8) -> (Machine, Instant) {
+    let (mut m, now) = machine(priority, true);
+    let at = m.next_deadline().unwrap();
+    assert_eq!(at - now, ms(300) + timing::skew(Version::V3, priority, ms(100)));
+    let out = tick(&mut m, at);
+    assert_eq!(out[..3], [Action::Acquire, Action::Announce { repeat: true }, Action::SendAdvert { priority }]);
+    (m, at)
+}
+
+#[test]
+fn yields_once_holds_and_drops_when_the_peer_speaks() {
+    let (mut m, t) = master(100);
+    let out = step(&mut m, t, Input::Serving(false));
+    assert_eq!(out[0], Action::SendAdvert { priority: 0 });
+    assert!(m.state().has_address());
+    assert_eq!(step(&mut m, t, Input::Serving(false)), []);
+    let out = step(&mut m, t + ms(7), advert(90));
+    assert_eq!(out[0], Action::Release);
+    assert_eq!(m.state().role(), Role::Backup);
+}
+
+#[test]
+fn the_last_one_keeps_the_address_at_priority_one() {
+    let (mut m, t) = master(100);
+    step(&mut m, t, Input::Serving(false));
+    let at = m.next_deadline().unwrap();
+    assert_eq!(at - t, timing::master_down(Version::V3, 1, ms(100)));
+    let out = tick(&mut m, at);
+    assert!(out.contains(&Action::SendAdvert { priority: 1 }) && !out.contains(&Action::Acquire));
+    // Able again: at once, since nobody else is there.
+    let out = step(&mut m, at + ms(1), Input::Serving(true));
+    assert_eq!(out[0], Action::SendAdvert { priority: 100 });
+    // And never a second 0 while it cannot serve as last resort.
+    step(&mut m, at, Input::Serving(false));
+    expire(&mut m);
+    assert!(!step(&mut m, at, Input::Serving(false)).contains(&Action::SendAdvert { priority: 0 }));
+}
+
+#[test]
+fn a_restart_within_the_hold_takes_back_at_once() {
+    let (mut m, t) = master(100);
+    step(&mut m, t, Input::Serving(false));
+    let out = step(&mut m, t + ms(30), Input::Serving(true));
+    assert_eq!(out[1], Action::SendAdvert { priority: 100 });
+}
+
+#[test]
+fn a_backup_takes_over_promptly_after_priority_zero_only_if_it_can_serve() {
+    let (mut m, t) = machine(90, true);
+    step(&mut m, t, advert(100));
+    step(&mut m, t, advert(0));
+    assert_eq!(m.next_deadline().unwrap() - t, Duration::from_micros(40 * 166));
+    let (mut m, t) = machine(90, true);
+    step(&mut m, t, advert(100));
+    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, advert(0));
+    assert_eq!(m.next_deadline().unwrap() - t, timing::skew(Version::V3, 1, ms(100)));
+}
+
+#[test]
+fn contends_again_after_probation_or_when_the_master_goes() {
+    let (mut m, t) = machine(200, true);
+    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, advert(100));
+    step(&mut m, t, Input::Serving(true));
+    assert!(!m.able());
+    let mut now = t;
+    while now < t + ms(9_950) {
+        now += ms(100);
+        step(&mut m, now, advert(100));
+        tick(&mut m, now);
+        assert_eq!(m.state().role(), Role::Backup);
+    }
+    tick(&mut m, t + PROBATION);
+    assert!(m.able());
+    let (mut m, t) = machine(200, true);
+    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, advert(100));
+    step(&mut m, t, Input::Serving(true));
+    step(&mut m, t, advert(0));
+    assert!(m.able());
+}
+
+#[test]
+fn nopreempt_is_polite_but_not_to_a_master_that_cannot_serve() {
+    let (mut m, t) = machine(200, false);
+    let before = m.next_deadline();
+    step(&mut m, t + ms(50), advert(100));
+    assert!(m.next_deadline() > before);
+    let held = m.next_deadline();
+    step(&mut m, t + ms(90), advert(1));
+    assert_eq!(m.next_deadline(), held);
+}
+
+#[test]
+fn two_masters_settle_and_the_winner_announces_at_once() {
+    let (mut m, t) = master(100);
+    let out = step(&mut m, t, Input::Advert { priority: 100, interval: ms(100), wins_tie: false });
+    assert_eq!(out, [Action::SendAdvert { priority: 100 }, Action::Announce { repeat: false }]);
+    let out = step(&mut m, t, advert(100));
+    assert_eq!(out[0], Action::Release);
+}
+
+#[test]
+fn shutdown_keeps_serving_until_the_peer_has_it() {
+    let (mut m, t) = master(100);
+    assert_eq!(step(&mut m, t, Input::Shutdown)[0], Action::SendAdvert { priority: 0 });
+    assert!(m.state().has_address());
+    assert_eq!(step(&mut m, t + ms(8), advert(90))[1], Action::Release);
+    assert_eq!(m.state(), State::Stopped);
+    let (mut m, t) = master(100);
+    step(&mut m, t, Input::Shutdown);
+    assert_eq!(expire(&mut m)[0], Action::Release);
+    let _ = t;
+}
+
+#[test]
+fn a_lost_interface_is_a_fault_and_comes_back_as_backup() {
+    let (mut m, t) = master(100);
+    let out = step(&mut m, t, Input::Interface(false));
+    assert_eq!(out[..2], [Action::SendAdvert { priority: 0 }, Action::Release]);
+    assert_eq!(m.next_deadline(), None);
+    step(&mut m, t + ms(500), Input::Interface(true));
+    assert_eq!(m.state().role(), Role::Backup);
+}
+
+#[test]
+fn a_freeze_is_noticed_before_anything_is_said_as_master() {
+    let (mut m, t) = master(200);
+    let woke = t + ms(5000);
+    assert!(!step(&mut m, woke, Input::Frozen).iter().any(|a| matches!(a, Action::SendAdvert { .. })));
+    assert_eq!(step(&mut m, woke, advert(100))[0], Action::Release);
+    let (mut m, t) = master(200);
+    step(&mut m, t + ms(5000), Input::Frozen);
+    let at = m.next_deadline().unwrap();
+    assert!(tick(&mut m, at).contains(&Action::SendAdvert { priority: 200 }));
+}
