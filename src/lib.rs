@@ -14,3 +14,4 @@ pub mod state;
 pub mod tls;
 pub mod proxy;
 pub mod net;
+pub mod control;

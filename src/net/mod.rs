@@ -1,4 +1,5 @@
 //! Level 3: sockets with options, netlink, raw sockets.
+pub mod dns;
 pub mod listen;
 pub mod netlink;
 pub mod raw;

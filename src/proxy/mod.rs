@@ -9,7 +9,7 @@ mod upstream;
 pub mod wheel;
 
 use crate::state::live::Live;
-use crate::state::snapshot::Snapshot;
+pub use upstream::proxy_header;use crate::state::snapshot::Snapshot;
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -128,4 +128,10 @@ impl Thread {
             self.sweep_pools();
         }
     }
+}
+
+
+/// Where a server is, if that does not depend on the client.
+pub fn server_address(s: &crate::state::snapshot::ServerNode) -> Option<std::net::SocketAddr> {
+    upstream::address(s, None)
 }

@@ -1,5 +1,6 @@
 //! VRRP (RFC 3768, RFC 5798, RFC 9568): pure packets, timing and state machine; one engine drives them.
 pub mod announce;
+pub mod engine;
 pub mod fsm;
 pub mod group;
 pub mod packet;

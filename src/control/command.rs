@@ -1,0 +1,157 @@
+//! Lines of the runtime socket, parsed to a typed command (management manual 9.3).
+use crate::base::diag::suggestion;
+use crate::config::model::CliLevel;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Help,
+    Prompt,
+    Quit,
+    ShowInfo,
+    ShowStat { iid: Option<String>, kinds: i64, sid: i64 },
+    ShowServersState(Option<String>),
+    ShowBackend,
+    ShowVersion,
+    ShowVrrp,
+    ShowSess,
+    ClearCounters,
+    Server { backend: String, server: String, act: ServerAct },
+    GetWeight { backend: String, server: String },
+    Reload,
+    Standby(bool),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAct {
+    Ready,
+    Drain,
+    Maint,
+    /// An absolute weight, or a percentage of the configured one.
+    Weight(String),
+    Health(bool),
+    Addr(String, Option<String>),
+    MaxConn(u32),
+    ShutdownSessions,
+}
+
+/// Words, what follows, the level it takes, a line of help.
+const TABLE: &[(&str, &str, CliLevel, &str)] = &[
+    ("clear counters", "[all]", CliLevel::Operator, "reset maxima, or all counters"),
+    ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
+    ("enable server", "<backend>/<server>", CliLevel::Admin, "take a server out of maintenance"),
+    ("get weight", "<backend>/<server>", CliLevel::User, "a server's weight now and as configured"),
+    ("help", "", CliLevel::User, "this list"),
+    ("prompt", "", CliLevel::User, "stay connected and prompt"),
+    ("quit", "", CliLevel::User, "disconnect"),
+    ("reload", "", CliLevel::Admin, "load the configuration again"),
+    ("set maxconn server", "<backend>/<server> <n>", CliLevel::Admin, "change a server's connection limit"),
+    ("set server", "<backend>/<server> state|weight|health|addr ...", CliLevel::Admin, "change a server"),
+    ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
+    ("show backend", "", CliLevel::User, "names of the backends"),
+    ("show info", "", CliLevel::User, "what this process is and does"),
+    ("show servers state", "[<backend>]", CliLevel::User, "states of servers, one a line"),
+    ("show sess", "", CliLevel::User, "current connections, summed up"),
+    ("show stat", "[<iid>|<proxy> <type> <sid>]", CliLevel::User, "statistics as CSV"),
+    ("show version", "", CliLevel::User, "the version"),
+    ("show vrrp", "", CliLevel::User, "virtual routers with the cause of their state"),
+    ("shutdown sessions server", "<backend>/<server>", CliLevel::Admin, "close a server's connections"),
+    ("vrrp resume", "", CliLevel::Admin, "contend for the addresses again"),
+    ("vrrp standby", "", CliLevel::Admin, "give the addresses to the peer and stay away"),
+];
+
+/// Why a line is no command; the text is what the client gets.
+pub type Refusal = String;
+
+pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let found = TABLE.iter().filter(|t| t.0.split(' ').enumerate().all(|(i, w)| words.get(i) == Some(&w))).max_by_key(|t| t.0.len());
+    let Some((name, _, least, _)) = found else {
+        return Err(format!("Unknown command: '{}'{}\n{}", line.trim(), suggestion(line.trim(), TABLE.iter().map(|t| t.0)), help(level)));
+    };
+    if level < *least {
+        return Err("Permission denied\n".into());
+    }
+    let rest = &words[name.split(' ').count()..];
+    let server = || -> Result<(String, String), Refusal> {
+        let (b, s) = rest.first().and_then(|w| w.split_once('/')).ok_or("Require 'backend/server'.\n")?;
+        Ok((b.to_owned(), s.to_owned()))
+    };
+    let act = |act: ServerAct| -> Result<Command, Refusal> {
+        let (backend, server) = server()?;
+        Ok(Command::Server { backend, server, act })
+    };
+    Ok(match *name {
+        "help" => Command::Help,
+        "prompt" => Command::Prompt,
+        "quit" => Command::Quit,
+        "show info" => match rest.first() {
+            None | Some(&"desc") => Command::ShowInfo,
+            Some(o) => return Err(format!("'show info {o}' is not honoured yet; 'show info' is\n")),
+        },
+        "show stat" => {
+            if let Some(o) = rest.first().filter(|o| ["typed", "json"].contains(o)) {
+                return Err(format!("'show stat {o}' is not honoured yet; 'show stat' is\n"));
+            }
+            let num = |i: usize| rest.get(i).and_then(|w| w.parse().ok()).unwrap_or(-1);
+            Command::ShowStat { iid: rest.first().filter(|w| **w != "-1").map(|w| (*w).to_owned()), kinds: num(1), sid: num(2) }
+        }
+        "show servers state" => Command::ShowServersState(rest.first().map(|w| (*w).to_owned())),
+        "show backend" => Command::ShowBackend,
+        "show version" => Command::ShowVersion,
+        "show vrrp" => Command::ShowVrrp,
+        "show sess" => Command::ShowSess,
+        "clear counters" if rest == ["all"] && level < CliLevel::Admin => return Err("Permission denied\n".into()),
+        "clear counters" => Command::ClearCounters,
+        "disable server" => act(ServerAct::Maint)?,
+        "enable server" => act(ServerAct::Ready)?,
+        "shutdown sessions server" => act(ServerAct::ShutdownSessions)?,
+        "get weight" => {
+            let (backend, server) = server()?;
+            Command::GetWeight { backend, server }
+        }
+        "set weight" => act(ServerAct::Weight(rest.get(1).copied().unwrap_or_default().to_owned()))?,
+        "set maxconn server" => act(ServerAct::MaxConn(rest.get(1).and_then(|n| n.parse().ok()).ok_or("Integer expected.\n")?))?,
+        "set server" => match rest[1.min(rest.len())..] {
+            ["state", "ready"] => act(ServerAct::Ready)?,
+            ["state", "drain"] => act(ServerAct::Drain)?,
+            ["state", "maint"] => act(ServerAct::Maint)?,
+            ["state", ..] => return Err("'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n".into()),
+            ["weight", w] => act(ServerAct::Weight(w.to_owned()))?,
+            ["health", "up"] => act(ServerAct::Health(true))?,
+            ["health", "down"] => act(ServerAct::Health(false))?,
+            ["health", ..] => return Err("'set server <srv> health' expects 'up' or 'down' ('stopping' is not honoured yet).\n".into()),
+            ["addr", a] => act(ServerAct::Addr(a.to_owned(), None))?,
+            ["addr", a, "port", p] => act(ServerAct::Addr(a.to_owned(), Some(p.to_owned())))?,
+            _ => return Err("usage: set server <backend>/<server> state|weight|health|addr <value>\n".into()),
+        },
+        "reload" => Command::Reload,
+        "vrrp standby" => Command::Standby(true),
+        _ => Command::Standby(false),
+    })
+}
+
+pub fn help(level: CliLevel) -> String {
+    let mut out = "The following commands are valid at this level:\n".to_owned();
+    for (name, args, least, text) in TABLE.iter().filter(|t| t.2 <= level) {
+        let _ = least;
+        out.push_str(&format!("  {:<40}: {text}\n", format!("{name} {args}").trim()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_commands_and_levels_hold() {
+        let p = |l| parse(l, CliLevel::Admin);
+        assert_eq!(p("show info"), Ok(Command::ShowInfo));
+        assert_eq!(p("show stat -1 4 -1"), Ok(Command::ShowStat { iid: None, kinds: 4, sid: -1 }));
+        assert!(matches!(p("set server b/s state drain"), Ok(Command::Server { act: ServerAct::Drain, .. })));
+        assert!(matches!(p("disable server b/s"), Ok(Command::Server { act: ServerAct::Maint, .. })));
+        assert!(p("set server b").unwrap_err().contains("usage") || p("set server b").is_err());
+        assert!(p("shwo info").unwrap_err().starts_with("Unknown command"));
+        assert_eq!(parse("disable server b/s", CliLevel::Operator), Err("Permission denied\n".into()));
+    }
+}

@@ -1,0 +1,192 @@
+//! Carries commands out.
+use super::command::{Command, ServerAct, help};
+use super::stats;
+use crate::config::model::CliLevel;
+use crate::health::prober;
+use crate::state::live::{CONFIG_MAINT, FORCED_DRAIN, FORCED_MAINT, Live, lock};
+use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What only the guardian can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Reload,
+    Standby(bool),
+}
+
+/// The answer's text, and what is to be asked of the guardian.
+pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (String, Option<Asked>) {
+    let text = match c {
+        Command::Help => help(level),
+        Command::Prompt | Command::Quit => String::new(),
+        Command::ShowInfo => stats::info(s, live).iter().fold(String::new(), |mut t, (n, v)| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(t, "{n}: {v}");
+            t
+        }),
+        Command::ShowStat { iid, kinds, sid } => show_stat(s, iid.as_deref(), *kinds, *sid),
+        Command::ShowServersState(be) => servers_state(s, be.as_deref()),
+        Command::ShowBackend => s.proxies.iter().filter(|p| p.conf.is_backend()).fold("# name\n".to_owned(), |t, p| t + &p.conf.name + "\n"),
+        Command::ShowVersion => format!("{}\n", super::VERSION),
+        Command::ShowVrrp => show_vrrp(live),
+        Command::ShowSess => format!("connections: {}, requests so far: {}\n", live.conns.get(), live.total_requests.load(Relaxed)),
+        Command::ClearCounters => {
+            for p in &s.proxies {
+                for c in [&p.live.front, &p.live.back].into_iter().chain(p.servers.iter().map(|s| &s.live.counters)) {
+                    c.clear();
+                }
+                p.live.front_conns.clear_max();
+                p.live.back_sessions.clear_max();
+                p.servers.iter().for_each(|s| s.live.sessions.clear_max());
+            }
+            String::new()
+        }
+        Command::GetWeight { backend, server } => match find(s, backend, server) {
+            Ok((_, n)) => format!("{} (initial {})\n", n.live.weight(), n.conf.weight),
+            Err(e) => e,
+        },
+        Command::Server { backend, server, act } => match find(s, backend, server) {
+            Ok((p, n)) => act_on(&p, n, act),
+            Err(e) => e,
+        },
+        Command::Reload => return ("Reloading\n".into(), Some(Asked::Reload)),
+        Command::Standby(yes) => return (String::new(), Some(Asked::Standby(*yes))),
+    };
+    (text, None)
+}
+
+fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNode>, &'s ServerNode), String> {
+    let p = s.backend(backend).ok_or("No such backend.\n")?;
+    let n = p.servers.iter().find(|n| n.conf.name == server).ok_or("No such server.\n")?;
+    Ok((p.clone(), n))
+}
+
+/// Changes a server; an empty answer means that it was done.
+pub fn act_on(p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
+    let l = &n.live;
+    let mut said = String::new();
+    match act {
+        ServerAct::Ready => {
+            l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
+            l.set_admin(FORCED_DRAIN, false);
+        }
+        ServerAct::Drain => {
+            l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
+            l.set_admin(FORCED_DRAIN, true);
+        }
+        ServerAct::Maint => drop(l.set_admin(FORCED_MAINT, true)),
+        ServerAct::Weight(text) => {
+            let weight = match text.strip_suffix('%') {
+                Some(p) => p.parse::<u32>().ok().filter(|p| *p <= 25_600).map(|p| n.conf.weight * p / 100),
+                None => text.parse::<u32>().ok(),
+            };
+            match weight {
+                Some(w) if w <= 256 => l.set_weight(w),
+                _ if text.is_empty() => return "Require <weight> or <weight%>.\n".into(),
+                _ => return "Absolute weight can only be between 0 and 256 inclusive.\n".into(),
+            }
+        }
+        ServerAct::Health(up) => l.force_health(*up),
+        ServerAct::Addr(a, port) => {
+            let (Ok(ip), current) = (a.parse(), crate::proxy::server_address(n).map_or(0, |x| x.port())) else {
+                return format!("Invalid addr family or address: '{a}'\n");
+            };
+            let Ok(port) = port.as_ref().map_or(Ok(current), |p| p.parse()) else { return "Invalid port.\n".into() };
+            said = format!("IP changed to '{ip}', port '{port}' by 'stats socket command'\n");
+            *lock(&l.addr) = Some((ip, port));
+        }
+        ServerAct::MaxConn(max) => l.maxconn.store(*max, Relaxed),
+        ServerAct::ShutdownSessions => l.kill.notify_waiters(),
+    }
+    p.live.bump();
+    p.live.wake(None);
+    said
+}
+
+fn show_stat(s: &Snapshot, iid: Option<&str>, kinds: i64, sid: i64) -> String {
+    let mut out = format!("# {},\n", stats::COLUMNS.join(","));
+    for r in stats::rows(s) {
+        let by_name = iid.is_none_or(|i| i == r.proxy || i == r.iid.to_string());
+        let by_kind = kinds < 0 || kinds & (1 << r.kind.number()) != 0;
+        if by_name && by_kind && (sid < 0 || sid == i64::from(r.sid)) {
+            r.csv(&mut out);
+        }
+    }
+    out
+}
+
+fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
+    if let Some(b) = backend
+        && s.backend(b).is_none()
+    {
+        return "Can't find backend.\n".into();
+    }
+    let mut out = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n".to_owned();
+    for p in s.proxies.iter().filter(|p| p.conf.is_backend() && backend.is_none_or(|b| b == p.conf.name)) {
+        for n in &p.servers {
+            let l = &n.live;
+            let op = if l.in_maintenance() || !l.is_up() { 0 } else { 2 };
+            let (status, result) = match &*lock(&l.check) {
+                Some(c) => (prober::status_number(c.status), if l.is_up() { 3 } else { 2 }),
+                None => (u8::from(n.conf.check), 0),
+            };
+            let check_state = if !n.conf.check { 0 } else if l.in_maintenance() { 14 } else { 6 };
+            let addr = crate::proxy::server_address(n);
+            let fqdn = match &n.conf.host {
+                crate::base::addr::Host::Name(name) => name.as_str(),
+                _ => "-",
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "{} {} {} {} {} {op} {} {} {} {} {status} {result} {} {check_state} 0 {} {} {fqdn} {} - {} {} {} - 0",
+                p.iid,
+                p.conf.name,
+                n.sid,
+                n.conf.name,
+                addr.map_or_else(|| "-".to_owned(), |a| a.ip().to_string()),
+                l.admin(),
+                l.weight(),
+                n.conf.weight,
+                l.since_change(),
+                l.health().count(),
+                u8::from(p.conf.id.is_some()),
+                u8::from(n.conf.id.is_some()),
+                addr.map_or(0, |a| a.port()),
+                u8::from(n.conf.traffic_tls),
+                n.conf.check_port.unwrap_or(0),
+                n.conf.check_addr.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+            );
+        }
+    }
+    out
+}
+
+fn show_vrrp(live: &Live) -> String {
+    let views = lock(&live.vrrp);
+    if views.is_empty() {
+        return "no virtual router is configured\n".into();
+    }
+    views.iter().fold(String::new(), |mut t, v| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            t,
+            "{} interface={} vrid={} state={} priority={} effective={} serves={} addresses={} master_heard={} sent={} received={} cause=\"{}\"",
+            v.name,
+            v.interface,
+            v.vrid,
+            v.state,
+            v.priority,
+            v.effective,
+            v.able,
+            v.vips.join(","),
+            v.master_priority.map_or_else(|| "-".to_owned(), |p| p.to_string()),
+            v.sent,
+            v.received,
+            v.cause
+        );
+        t
+    })
+}

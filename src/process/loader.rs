@@ -1,0 +1,143 @@
+//! The loader: reads and checks a configuration in a process of its own, resolves names without privileges, seals the result.
+use super::bundle::{ListenSpec, Spec, Target};
+use super::privilege;
+use crate::base::addr::ListenAddr;
+use crate::base::diag::{Report, Severity};
+use crate::config::load::{load, vips};
+use crate::config::model::Model;
+use crate::config::source::{Disk, LoadArgs, Recorded};
+use crate::log::Sinks;
+use crate::net::{dns, listen};
+use crate::state::live::Live;
+use crate::state::snapshot::Snapshot;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Descriptor on which the loader finds the memfd to fill.
+pub const OUTPUT_FD: i32 = 3;
+
+/// One whole load.
+pub struct Loaded {
+    pub model: Model,
+    pub spec: Spec,
+    pub report: Report,
+    pub recorded: Recorded,
+}
+
+/// Loads in two passes: the first reads files and learns which names there are, the second, with the names resolved, is the one that counts.
+/// `drop_rights` gives up root in between: answers of name servers are nobody's friend.
+pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
+    let names: Rc<RefCell<BTreeSet<String>>> = Rc::default();
+    let seen = names.clone();
+    let mut disk = Disk::new(
+        args.clone(),
+        Box::new(move |n| {
+            seen.borrow_mut().insert(n.to_owned());
+            vec![[127, 0, 0, 1].into()]
+        }),
+    );
+    let (first, _) = load(&mut disk, args);
+    let live = Live::new(1);
+    let sinks = Arc::new(Sinks::open(std::iter::empty(), 0));
+    // Certificates are read by the compiler.
+    Snapshot::compile(first, &mut disk, &live, sinks.clone(), 0, &mut Report::default());
+    let accounts = privilege::Accounts::read();
+    if drop_rights {
+        privilege::become_nobody();
+    }
+    disk.recorded.names = names.borrow().iter().map(|n| (n.clone(), dns::lookup(n))).collect();
+    let mut recorded = std::mem::take(&mut disk.recorded);
+    let (model, mut report) = load(&mut recorded, args);
+    let mut spec = spec(&model, &accounts, &mut report);
+    Snapshot::compile(model.clone(), &mut recorded, &live, sinks, 0, &mut report);
+    if spec.listeners.iter().all(|l| matches!(l.target, Target::Cli { .. })) && spec.vrrp.instances.is_empty() && !report.has_fatal() {
+        spec.frontends = 0;
+    }
+    Loaded { model, spec, report, recorded }
+}
+
+/// The guardian's part of a model; accounts become numbers here, because the guardian reads no file.
+fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec {
+    let g = &m.global;
+    let mut user = |name: &Option<String>, kind: &str, find: &dyn Fn(&str) -> Option<u32>| -> Option<u32> {
+        let n = name.as_deref()?;
+        let id = n.parse().ok().or_else(|| find(n));
+        if id.is_none() {
+            report.push(Severity::Error, None, format!("[global] cannot find {kind} id for '{n}': create it, or correct the name"));
+        }
+        id
+    };
+    let find_user = |n: &str| accounts.user(n);
+    let find_group = |n: &str| accounts.group(n);
+    let uid = g.uid.or_else(|| user(&g.user, "user", &find_user));
+    let gid = g.gid.or_else(|| user(&g.group, "group", &find_group)).or_else(|| accounts.primary_group(g.user.as_deref()?));
+    let virtual_ips = vips(m);
+    let mut listeners = Vec::new();
+    for s in &g.stats_sockets {
+        listeners.push(ListenSpec {
+            target: Target::Cli { level: s.level },
+            addr: s.addr.clone(),
+            backlog: 128,
+            freebind: false,
+            mode: s.mode,
+            uid: user(&s.user, "user", &find_user),
+            gid: user(&s.group, "group", &find_group),
+            place: "stats socket".into(),
+        });
+    }
+    for p in m.proxies.iter().filter(|p| p.is_frontend() && !p.disabled) {
+        for (index, b) in p.binds.iter().enumerate() {
+            let freebind = matches!(&b.addr, ListenAddr::Inet { addr, .. } if virtual_ips.contains(addr));
+            listeners.push(ListenSpec {
+                target: Target::Frontend { name: p.name.clone(), index },
+                addr: b.addr.clone(),
+                backlog: b.backlog.or(p.backlog).map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX)),
+                freebind,
+                mode: b.mode,
+                uid: user(&b.user, "user", &find_user),
+                gid: user(&b.group, "group", &find_group),
+                place: b.place.to_string(),
+            });
+        }
+    }
+    for i in &m.vrrp.instances {
+        let names = std::iter::once(&i.interface).chain(i.track_interfaces.iter().map(|t| &t.name)).chain(i.vips.iter().filter_map(|v| v.dev.as_ref()));
+        for name in names {
+            if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
+                let place = crate::config::keepalived::build::place_of(&i.place);
+                report.error(&place, format!("virtual router '{}' : there is no interface '{name}' on this host; correct the name, or create it first", i.name));
+            }
+        }
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Spec {
+        listeners,
+        threads: g.nbthread.map_or(cpus, |n| n as usize).clamp(1, crate::state::counters::MAX_THREADS),
+        uid,
+        gid,
+        chroot: g.chroot.clone(),
+        vrrp: m.vrrp.clone(),
+        pidfile: g.pidfile.clone(),
+        daemon: g.daemon,
+        hard_stop_ms: g.hard_stop_after.map(crate::base::units::millis),
+        maxconn: g.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN),
+        frontends: m.proxies.iter().filter(|p| p.is_frontend() && !p.binds.is_empty()).count(),
+    }
+}
+
+/// Entry of the loader process: arguments as JSON, the memfd on a fixed descriptor. The exit code says whether the bundle can be used.
+pub fn main(json: &str) -> i32 {
+    // SAFETY: the guardian put the memfd there; nobody else in this process owns it.
+    let out = unsafe { OwnedFd::from_raw_fd(OUTPUT_FD) };
+    let Ok(args) = serde_json::from_str::<LoadArgs>(json) else { return 2 };
+    let l = run(&args, true);
+    let ok = !l.report.has_fatal();
+    let text = l.report.render(std::process::id(), Severity::Warning);
+    if super::bundle::write(out, ok, text, l.spec, &l.recorded).is_err() {
+        return 2;
+    }
+    i32::from(!ok)
+}
