@@ -15,3 +15,5 @@ pub mod tls;
 pub mod proxy;
 pub mod net;
 pub mod control;
+pub mod cli;
+pub mod process;

@@ -1,0 +1,181 @@
+//! HAProxy's own command line (management manual 3), with `-k` for the other half.
+use super::help;
+use crate::base::diag::Severity;
+use crate::config::source::LoadArgs;
+use crate::process::guardian::{self, Options};
+use crate::process::loader;
+
+#[derive(Default)]
+struct Said {
+    options: Options,
+    check: bool,
+    verbose: bool,
+    foreground: bool,
+    daemon: bool,
+}
+
+/// Runs HAProxy's grammar. `strict`: called by that name.
+pub fn run(args: &[String], strict: bool) -> i32 {
+    let said = match parse(args) {
+        Ok(Parsed::Go(s)) => *s,
+        Ok(Parsed::Version(full)) => {
+            print!("{}", help::version(full));
+            return 0;
+        }
+        Err(e) => {
+            eprintln!("[ALERT]    ({}) : {e}", std::process::id());
+            if !strict {
+                eprint!("{}", help::TANDEM);
+            }
+            return 1;
+        }
+    };
+    if said.options.load.haproxy.is_empty() && said.options.load.keepalived.is_none() {
+        eprintln!("[ALERT]    ({}) : no configuration: give one with -f", std::process::id());
+        return 1;
+    }
+    if said.check {
+        return check_only(&said.options.load, said.options.quiet, said.verbose, false);
+    }
+    let mut options = said.options;
+    // `daemon` in the file counts unless the command line keeps the program in the foreground.
+    options.background = said.daemon && !said.foreground;
+    guardian::main(options)
+}
+
+/// `tandem check`: both files, everything that is wrong.
+pub fn check(args: &[String]) -> i32 {
+    match parse(args) {
+        Ok(Parsed::Go(s)) if s.options.load.haproxy.is_empty() && s.options.load.keepalived.is_none() => {
+            eprintln!("tandem check: give the files with -f and -k");
+            1
+        }
+        Ok(Parsed::Go(s)) => check_only(&s.options.load, s.options.quiet, true, true),
+        Ok(Parsed::Version(full)) => {
+            print!("{}", help::version(full));
+            0
+        }
+        Err(e) => {
+            eprintln!("tandem check: {e}");
+            1
+        }
+    }
+}
+
+fn check_only(load: &LoadArgs, quiet: bool, verbose: bool, notices: bool) -> i32 {
+    let l = loader::run(load, false);
+    let (errors, not_yet, warnings) = (l.report.count(Severity::Error), l.report.count(Severity::NotYet), l.report.count(Severity::Warning));
+    if !quiet {
+        eprint!("{}", l.report.render(std::process::id(), if notices { Severity::Notice } else { Severity::Warning }));
+    }
+    if errors + not_yet > 0 {
+        if !quiet {
+            eprintln!("[ALERT]    ({}) : config : Fatal errors found in configuration: {errors} error(s), {not_yet} word(s) not honoured yet.", std::process::id());
+        }
+        return 1;
+    }
+    if !quiet {
+        if warnings > 0 {
+            println!("Warnings were found.");
+        }
+        if verbose {
+            println!("Configuration file is valid");
+        }
+    }
+    0
+}
+
+enum Parsed {
+    Go(Box<Said>),
+    Version(bool),
+}
+
+fn parse(args: &[String]) -> Result<Parsed, String> {
+    let mut s = Said::default();
+    s.options.load.localpeer = hostname();
+    let mut i = 0;
+    let mut files_only = false;
+    while let Some(a) = args.get(i) {
+        i += 1;
+        let mut value = |what: &str| -> Result<String, String> {
+            let v = args.get(i).cloned().ok_or(format!("'{a}' expects {what}"));
+            i += 1;
+            v
+        };
+        if files_only || !a.starts_with('-') {
+            s.options.load.haproxy.push(a.clone());
+            continue;
+        }
+        match a.as_str() {
+            "--" => files_only = true,
+            "-f" => s.options.load.haproxy.push(value("a file or directory")?),
+            "-k" => s.options.load.keepalived = Some(value("a keepalived.conf")?),
+            "-c" => s.check = true,
+            "-V" => s.verbose = true,
+            "-v" | "--version" => return Ok(Parsed::Version(false)),
+            "-vv" => return Ok(Parsed::Version(true)),
+            "-q" => s.options.quiet = true,
+            "-d" => {
+                s.foreground = true;
+                s.verbose = true;
+            }
+            "-db" | "-W" | "-Ws" => s.foreground = true,
+            "-D" => s.daemon = true,
+            "-p" => s.options.pidfile = Some(value("a file")?),
+            "-L" => s.options.load.localpeer = value("a name")?,
+            "-n" => s.options.load.maxconn = Some(number(a, &value("a number")?)?),
+            "-m" => {
+                let mb: u64 = number(a, &value("megabytes")?)?;
+                limit_memory(mb)?;
+            }
+            "-C" => {
+                let dir = value("a directory")?;
+                std::env::set_current_dir(&dir).map_err(|e| format!("-C {dir}: {}", crate::base::diag::io_words(&e)))?;
+            }
+            "-dV" => s.options.load.no_verify = true,
+            "-sf" | "-st" => {
+                s.options.replace_hard = a == "-st";
+                while let Some(pid) = args.get(i).and_then(|p| p.parse::<i32>().ok()).filter(|p| *p > 0) {
+                    s.options.replace.push(pid);
+                    i += 1;
+                }
+            }
+            "-x" => {
+                value("a socket")?;
+                eprintln!("[NOTICE]   ({}) : '-x' has no effect: sockets are kept by the guardian; reload with SIGUSR2 instead of starting a second one", std::process::id());
+            }
+            "-S" => {
+                let addr = value("an address")?;
+                return Err(format!("'-S {addr}' : the master CLI is not there yet; use a 'stats socket' ('reload' and 'show' work there)"));
+            }
+            "-dM" | "-dI" | "-dW" | "-dr" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF" | "-dZ" | "-dT" => {}
+            o if o.starts_with("-dM") || o.starts_with("-dK") || o.starts_with("-dC") || o.starts_with("-dt") => {
+                return Err(format!("'{o}' is known but not honoured yet by this version"));
+            }
+            o => {
+                let known = ["-f", "-k", "-c", "-V", "-v", "-vv", "-q", "-d", "-db", "-D", "-W", "-Ws", "-p", "-C", "-n", "-m", "-sf", "-st", "-x", "-S", "-L"];
+                return Err(format!("unknown option '{o}'{}", crate::base::diag::suggestion(o, known)));
+            }
+        }
+    }
+    Ok(Parsed::Go(Box::new(s)))
+}
+
+fn number<T: std::str::FromStr>(option: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("'{option}' expects a number, but got '{text}'"))
+}
+
+/// `-m`: a bound on the address space, in MiB.
+fn limit_memory(mb: u64) -> Result<(), String> {
+    let bytes = mb.checked_mul(1 << 20).ok_or("-m: too large")?;
+    let l = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: a plain struct that the call reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const l) } != 0 {
+        return Err(format!("-m {mb}: {}", std::io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+pub fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |n| n.to_string_lossy().into_owned())
+}

@@ -1,0 +1,31 @@
+//! Level 8: the command line. The program's name, or the first word, decides whose grammar is spoken.
+mod haproxy;
+mod help;
+mod keepalived;
+
+use crate::process::{loader, worker};
+
+/// Runs the program; the value is its exit code.
+pub fn main(args: &[String]) -> i32 {
+    match args.get(1).map(String::as_str) {
+        Some("--tandem-worker") => return worker::main(),
+        Some("--tandem-loader") => return args.get(2).map_or(2, |json| loader::main(json)),
+        _ => {}
+    }
+    let name = args.first().map_or("tandem", |a| a.rsplit('/').next().unwrap_or(a));
+    let rest = args.get(1..).unwrap_or_default();
+    match (name, rest.first().map(String::as_str)) {
+        ("keepalived", _) => keepalived::run(rest),
+        ("haproxy", _) => haproxy::run(rest, true),
+        (_, Some("check")) => haproxy::check(&rest[1..]),
+        (_, Some("help" | "--help")) => {
+            print!("{}", help::TANDEM);
+            0
+        }
+        (_, None) => {
+            eprint!("{}", help::TANDEM);
+            1
+        }
+        _ => haproxy::run(rest, false),
+    }
+}

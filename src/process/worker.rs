@@ -1,0 +1,410 @@
+//! The worker: everything that touches client bytes. The composition root of the proxy.
+use super::bundle::{self, Target};
+use super::ipc::{Channel, Control, SocketRef, ToGuardian, ToWorker};
+use super::privilege;
+use super::proof::Page;
+use crate::base::diag::Severity;
+use crate::config::load::load;
+use crate::config::model::CliLevel;
+use crate::control::execute::Asked;
+use crate::control::{Pages, socket};
+use crate::health::prober;
+use crate::log::Sinks;
+use crate::proxy::listener::{Accepted, Place, accept_loop, start};
+use crate::proxy::{Shared, Thread};
+use crate::state::counters::{Counter, set_shard};
+use crate::state::live::{Live, lock};
+use crate::state::snapshot::Snapshot;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+
+/// Descriptors on which the worker finds its channel and the page of epochs.
+pub const CHANNEL_FD: i32 = 3;
+pub const PAGE_FD: i32 = 4;
+
+/// What the control thread tells a traffic thread.
+enum ThreadCmd {
+    Listen { socket: OwnedFd, place: Place, stop: watch::Receiver<bool> },
+    Drain,
+}
+
+/// A socket in service.
+struct Served {
+    stop: watch::Sender<bool>,
+}
+
+pub fn main() -> i32 {
+    privilege::set_name("haproxy");
+    // SAFETY: the guardian put these two there; nobody else in this process owns them.
+    let (channel, page) = unsafe { (OwnedFd::from_raw_fd(CHANNEL_FD), OwnedFd::from_raw_fd(PAGE_FD)) };
+    // The guardian decides when to end; a terminal's Ctrl-C goes to it as well.
+    // SAFETY: ignoring signals has no handler to be unsafe.
+    unsafe {
+        for s in [libc::SIGINT, libc::SIGHUP, libc::SIGUSR2, libc::SIGPIPE] {
+            libc::signal(s, libc::SIG_IGN);
+        }
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return 1 };
+    let set = tokio::task::LocalSet::new();
+    match set.block_on(&runtime, Worker::run(channel, page)) {
+        Ok(()) => 0,
+        Err(e) => {
+            eprintln!("[ALERT]    ({}) : {e}", std::process::id());
+            1
+        }
+    }
+}
+
+struct Worker {
+    channel: Channel,
+    live: Arc<Live>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    threads: Vec<mpsc::UnboundedSender<ThreadCmd>>,
+    served: HashMap<u64, Served>,
+    probes: Option<prober::Probes>,
+    ask: mpsc::UnboundedSender<Asked>,
+    drain: watch::Sender<bool>,
+    sinks: Arc<Sinks>,
+}
+
+/// A load that is coming in: the bundle, and sockets until all are here.
+struct Incoming {
+    generation: u64,
+    bundle: OwnedFd,
+    wanted: Vec<SocketRef>,
+    missing: usize,
+    sockets: HashMap<u64, OwnedFd>,
+}
+
+impl Worker {
+    async fn run(channel: OwnedFd, page: OwnedFd) -> Result<(), String> {
+        let channel = Channel::new(channel).map_err(|e| e.to_string())?;
+        let first = receive_load(&channel).await?.ok_or("the guardian is gone")?;
+        let read = bundle::read(&first.bundle, true).map_err(|e| e.to_string())?;
+        let spec = read.spec;
+        let mut recorded = read.recorded;
+        let threads = spec.threads;
+        let live = Live::new(threads);
+        let args = recorded.args.clone();
+        let (model, mut report) = load(&mut recorded, &args);
+        // Logs are opened while their paths can be reached; then everything that is not needed is given up.
+        let targets: Vec<_> = model.global.logs.iter().chain(model.proxies.iter().flat_map(|p| &p.logs)).cloned().collect();
+        let sinks = Arc::new(Sinks::open(targets.iter(), crate::log::utc_offset()));
+        privilege::raise_nofile(u64::from(spec.maxconn) * 2 + 200);
+        let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid)?;
+        for n in notes {
+            eprintln!("[NOTICE]   ({}) : {n}", std::process::id());
+        }
+        let snapshot = Snapshot::compile(model, &mut recorded, &live, sinks.clone(), first.generation, &mut report);
+        if report.has_fatal() {
+            return Err(report.render(std::process::id(), Severity::NotYet));
+        }
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (drain, draining) = watch::channel(false);
+        let mut inboxes = Vec::new();
+        let mut receivers = Vec::new();
+        for _ in 0..threads {
+            let (tx, rx) = mpsc::unbounded_channel();
+            inboxes.push(tx);
+            receivers.push(rx);
+        }
+        let shared = Arc::new(Shared {
+            live: live.clone(),
+            snapshot: snapshot.clone(),
+            services: Box::new(Pages { live: live.clone(), snapshot: snapshot.clone() }),
+            inboxes,
+            draining,
+            unique: AtomicU64::new(0),
+        });
+        let page = Arc::new(Page::map(&page).map_err(|e| e.to_string())?);
+        let (tids, mut got_tids) = mpsc::unbounded_channel();
+        let mut commands = Vec::new();
+        for (id, inbox) in receivers.into_iter().enumerate() {
+            let (tx, rx) = mpsc::unbounded_channel();
+            commands.push(tx);
+            let (shared, page, tids) = (shared.clone(), page.clone(), tids.clone());
+            std::thread::Builder::new().name(format!("haproxy/{id}")).spawn(move || traffic(id, shared, &page, rx, inbox, &tids)).map_err(|e| format!("cannot start a thread: {e}"))?;
+        }
+        drop(tids);
+        let mut kernel_ids = vec![0; threads];
+        for _ in 0..threads {
+            let (id, tid) = got_tids.recv().await.ok_or("a thread did not start")?;
+            kernel_ids[id] = tid;
+        }
+        let (ask, asked) = mpsc::unbounded_channel();
+        let mut w = Self { channel, live, snapshot, threads: commands, served: HashMap::new(), probes: None, ask, drain, sinks };
+        let generation = first.generation;
+        w.put_in_service(first);
+        w.probes = Some(prober::start(&w.snapshot.load_full(), &w.live));
+        w.say(&ToGuardian::Ready { generation, threads: kernel_ids });
+        w.serve(asked).await
+    }
+
+    fn say(&self, m: &ToGuardian) {
+        // A guardian that is gone is noticed where messages are received.
+        let _ = self.channel.send(m, &[]);
+    }
+
+    async fn serve(&mut self, mut asked: mpsc::UnboundedReceiver<Asked>) -> Result<(), String> {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut incoming: Option<Incoming> = None;
+        let mut hard_stop: Option<tokio::time::Instant> = None;
+        let mut orphan = false;
+        loop {
+            let stop_at = hard_stop.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                m = self.channel.receive::<ToWorker>(), if !orphan => {
+                    let Ok(Some((m, fds))) = m else {
+                        // The guardian died. Serve on; a successor takes over with sockets of its own, and then asks us to go.
+                        orphan = true;
+                        continue;
+                    };
+                    match m {
+                        ToWorker::Load { generation, sockets, fresh } => {
+                            let Some(bundle) = fds.into_iter().next() else { continue };
+                            incoming = Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
+                        }
+                        ToWorker::Sockets(ids) => {
+                            if let Some(i) = incoming.as_mut() {
+                                i.missing = i.missing.saturating_sub(ids.len());
+                                i.sockets.extend(ids.into_iter().zip(fds));
+                            }
+                        }
+                        ToWorker::SoftStop { hard_stop_ms } => {
+                            self.soft_stop();
+                            hard_stop = hard_stop_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms));
+                        }
+                        ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
+                        ToWorker::ReloadFailed(_) => { self.live.failed_reloads.fetch_add(1, Relaxed); }
+                    }
+                    if incoming.as_ref().is_some_and(|i| i.missing == 0) && let Some(i) = incoming.take() {
+                        self.reload(i).await;
+                    }
+                }
+                Some(a) = asked.recv() => self.say(&ToGuardian::Control(match a {
+                    Asked::Reload => Control::Reload,
+                    Asked::Standby(yes) => Control::Standby(yes),
+                })),
+                _ = second.tick() => {
+                    self.sample();
+                    if self.live.stopping.load(Relaxed) && self.live.conns.get() == 0 {
+                        self.say(&ToGuardian::Drained);
+                        return Ok(());
+                    }
+                }
+                () = tokio::time::sleep_until(stop_at), if hard_stop.is_some() => {
+                    self.say(&ToGuardian::Drained);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Compiles off the traffic threads, then swaps. A bundle that cannot be compiled changes nothing.
+    async fn reload(&mut self, i: Incoming) {
+        let generation = i.generation;
+        let (live, sinks) = (self.live.clone(), self.sinks.clone());
+        let Ok(fd) = i.bundle.try_clone() else { return };
+        let compiled = tokio::task::spawn_blocking(move || -> Result<Snapshot, String> {
+            let read = bundle::read(&fd, true).map_err(|e| e.to_string())?;
+            let mut recorded = read.recorded;
+            let args = recorded.args.clone();
+            let (model, mut report) = load(&mut recorded, &args);
+            let s = Snapshot::compile(model, &mut recorded, &live, sinks, generation, &mut report);
+            if report.has_fatal() { Err(report.render(std::process::id(), Severity::NotYet)) } else { Ok(s) }
+        })
+        .await;
+        match compiled {
+            Ok(Ok(s)) => {
+                let old = self.snapshot.swap(Arc::new(s));
+                for p in &self.snapshot.load().proxies {
+                    p.live.bump();
+                    p.live.wake(None);
+                }
+                self.live.reloads.fetch_add(1, Relaxed);
+                self.put_in_service(i);
+                self.probes = Some(prober::start(&self.snapshot.load_full(), &self.live));
+                // Dropped here, on the control thread, once sessions have let go of it.
+                drop(old);
+                self.say(&ToGuardian::Ready { generation, threads: Vec::new() });
+            }
+            Ok(Err(why)) => self.failed(generation, why),
+            Err(e) => self.failed(generation, e.to_string()),
+        }
+    }
+
+    fn failed(&self, generation: u64, why: String) {
+        self.live.failed_reloads.fetch_add(1, Relaxed);
+        self.say(&ToGuardian::Failed { generation, why });
+    }
+
+    /// Starts what is new, stops what is not wanted any more.
+    fn put_in_service(&mut self, mut i: Incoming) {
+        let keep: std::collections::HashSet<u64> = i.wanted.iter().map(|w| w.id).collect();
+        self.served.retain(|id, s| {
+            let kept = keep.contains(id);
+            if !kept {
+                let _ = s.stop.send(true);
+            }
+            kept
+        });
+        for w in i.wanted {
+            let Some(fd) = i.sockets.remove(&w.id) else { continue };
+            let (stop, stopped) = watch::channel(false);
+            match w.target {
+                Target::Frontend { name, index } => {
+                    let place = Place { frontend: name.into(), listener: index, unix: w.unix };
+                    let t = &self.threads[w.thread % self.threads.len()];
+                    let _ = t.send(ThreadCmd::Listen { socket: fd, place, stop: stopped });
+                }
+                Target::Cli { level } => {
+                    tokio::task::spawn_local(command_socket(fd, w.unix, level, self.snapshot.clone(), self.live.clone(), self.ask.clone(), stopped));
+                }
+            }
+            self.served.insert(w.id, Served { stop });
+        }
+    }
+
+    fn soft_stop(&mut self) {
+        self.live.stopping.store(true, Relaxed);
+        for s in self.served.values() {
+            let _ = s.stop.send(true);
+        }
+        let _ = self.drain.send(true);
+        for t in &self.threads {
+            let _ = t.send(ThreadCmd::Drain);
+        }
+        let s = self.snapshot.load();
+        for p in s.proxies.iter().filter(|p| p.conf.is_frontend() || p.conf.is_backend()) {
+            p.live.stopped.store(true, Relaxed);
+            let (f, b) = (p.live.front.get(Counter::Sessions), p.live.back.get(Counter::Sessions));
+            let text = format!("Proxy {} stopped (cumulated conns: FE: {f}, BE: {b}).", p.conf.name);
+            let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
+            s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &mut Vec::new(), &self.live.dropped_logs);
+        }
+    }
+
+    /// Rates, once a second.
+    fn sample(&self) {
+        let s = self.snapshot.load();
+        self.live.conn_rate.sample(self.live.total_conns.load(Relaxed));
+        self.live.ssl_rate.sample(self.live.total_ssl.load(Relaxed));
+        for p in &s.proxies {
+            p.live.front_rate.sample(p.live.front.get(Counter::Sessions));
+            p.live.req_rate.sample(p.live.front.get(Counter::Requests));
+            p.live.back_rate.sample(p.live.back.get(Counter::Sessions));
+            for n in &p.servers {
+                n.live.rate.sample(n.live.counters.get(Counter::Sessions));
+            }
+        }
+    }
+}
+
+/// The first load of a worker's life.
+async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
+    let mut incoming: Option<Incoming> = None;
+    loop {
+        let Some((m, fds)) = channel.receive::<ToWorker>().await.map_err(|e| e.to_string())? else { return Ok(None) };
+        match m {
+            ToWorker::Load { generation, sockets, fresh } => {
+                let bundle = fds.into_iter().next().ok_or("no bundle came with the load")?;
+                incoming = Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
+            }
+            ToWorker::Sockets(ids) => {
+                if let Some(i) = incoming.as_mut() {
+                    i.missing = i.missing.saturating_sub(ids.len());
+                    i.sockets.extend(ids.into_iter().zip(fds));
+                }
+            }
+            ToWorker::SoftStop { .. } => return Ok(None),
+            ToWorker::Vrrp(_) | ToWorker::ReloadFailed(_) => {}
+        }
+        if incoming.as_ref().is_some_and(|i| i.missing == 0) {
+            return Ok(incoming);
+        }
+    }
+}
+
+/// A traffic thread: its own runtime, sockets, timers and epoch.
+fn traffic(
+    id: usize,
+    shared: Arc<Shared>,
+    page: &Page,
+    mut commands: mpsc::UnboundedReceiver<ThreadCmd>,
+    mut inbox: mpsc::UnboundedReceiver<Accepted>,
+    tids: &mpsc::UnboundedSender<(usize, i32)>,
+) {
+    set_shard(id);
+    // SAFETY: gettid has no arguments and cannot fail.
+    let tid = unsafe { libc::gettid() };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(31).build() else { return };
+    let set = tokio::task::LocalSet::new();
+    set.block_on(&runtime, async move {
+        let t = Thread::new(id, shared);
+        if tids.send((id, tid)).is_err() {
+            return;
+        }
+        let ticker: Rc<Thread> = t.clone();
+        let mut tick = tokio::time::interval(Duration::from_millis(crate::proxy::wheel::TICK));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    page.advance(id);
+                    ticker.tick();
+                }
+                c = commands.recv() => match c {
+                    Some(ThreadCmd::Listen { socket, place, stop }) => {
+                        tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));
+                    }
+                    Some(ThreadCmd::Drain) => t.wheel.expire_idle(),
+                    None => return,
+                },
+                Some(a) = inbox.recv() => start(&t, a),
+            }
+        }
+    });
+}
+
+/// Accepts on a runtime socket.
+async fn command_socket(
+    fd: OwnedFd,
+    unix: bool,
+    level: CliLevel,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    live: Arc<Live>,
+    ask: mpsc::UnboundedSender<Asked>,
+    mut stop: watch::Receiver<bool>,
+) {
+    // SAFETY: the OwnedFd keeps the same descriptor open for the life of the AsyncFd.
+    let Ok(fd) = (unsafe { AsyncFd::register(fd) }) else { return };
+    loop {
+        let mut guard = tokio::select! {
+            g = fd.readable() => match g { Ok(g) => g, Err(_) => return },
+            _ = stop.changed() => return,
+        };
+        // SAFETY: accept4 without an address takes no pointers.
+        let n = unsafe { libc::accept4(fd.get_ref().as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
+        if n < 0 {
+            guard.clear_ready();
+            continue;
+        }
+        // SAFETY: just accepted, and nobody else's.
+        let conn = unsafe { OwnedFd::from_raw_fd(n) };
+        let (snapshot, live, ask) = (snapshot.clone(), live.clone(), ask.clone());
+        if unix {
+            if let Ok(s) = tokio::net::UnixStream::from_std(conn.into()) {
+                tokio::task::spawn_local(socket::serve(s, level, snapshot, live, ask));
+            }
+        } else if let Ok(s) = tokio::net::TcpStream::from_std(conn.into()) {
+            tokio::task::spawn_local(socket::serve(s, level, snapshot, live, ask));
+        }
+    }
+}
