@@ -1,4 +1,5 @@
 //! Level 8: the command line. The program's name, or the first word, decides whose grammar is spoken.
+pub mod demo;
 mod haproxy;
 mod help;
 mod keepalived;
@@ -18,6 +19,7 @@ pub fn main(args: &[String]) -> i32 {
         ("keepalived", _) => keepalived::run(rest),
         ("haproxy", _) => haproxy::run(rest, true),
         (_, Some("check")) => haproxy::check(&rest[1..]),
+        (_, Some("demo")) => demo::run(&rest[1..]),
         (_, Some("help" | "--help")) => {
             print!("{}", help::TANDEM);
             0

@@ -19,6 +19,9 @@ pub enum Command {
     GetWeight { backend: String, server: String },
     Reload,
     Standby(bool),
+    ShowReloads,
+    /// Keeps one traffic thread in a loop, in milliseconds: for testing what happens then.
+    DebugLoop(u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub enum ServerAct {
 /// Words, what follows, the level it takes, a line of help.
 const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("clear counters", "[all]", CliLevel::Operator, "reset maxima, or all counters"),
+    ("debug dev loop", "<ms>", CliLevel::Admin, "keep one thread in a loop, to test its detection"),
     ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
     ("enable server", "<backend>/<server>", CliLevel::Admin, "take a server out of maintenance"),
     ("get weight", "<backend>/<server>", CliLevel::User, "a server's weight now and as configured"),
@@ -49,6 +53,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
     ("show backend", "", CliLevel::User, "names of the backends"),
     ("show info", "", CliLevel::User, "what this process is and does"),
+    ("show reloads", "", CliLevel::User, "reloads in force and reloads that failed"),
     ("show servers state", "[<backend>]", CliLevel::User, "states of servers, one a line"),
     ("show sess", "", CliLevel::User, "current connections, summed up"),
     ("show stat", "[<iid>|<proxy> <type> <sid>]", CliLevel::User, "statistics as CSV"),
@@ -125,6 +130,8 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             _ => return Err("usage: set server <backend>/<server> state|weight|health|addr <value>\n".into()),
         },
         "reload" => Command::Reload,
+        "show reloads" => Command::ShowReloads,
+        "debug dev loop" => Command::DebugLoop(rest.first().and_then(|n| n.parse().ok()).filter(|n| *n <= 60_000).ok_or("Require milliseconds, at most 60000.\n")?),
         "vrrp standby" => Command::Standby(true),
         _ => Command::Standby(false),
     })

@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub enum Asked {
     Reload,
     Standby(bool),
+    /// For the worker itself: one thread into a loop.
+    Loop(u64),
 }
 
 /// The answer's text, and what is to be asked of the guardian.
@@ -52,6 +54,8 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             Err(e) => e,
         },
         Command::Reload => return ("Reloading\n".into(), Some(Asked::Reload)),
+        Command::ShowReloads => format!("{} in force, {} failed\n", live.reloads.load(Relaxed), live.failed_reloads.load(Relaxed)),
+        Command::DebugLoop(ms) => return (String::new(), Some(Asked::Loop(*ms))),
         Command::Standby(yes) => return (String::new(), Some(Asked::Standby(*yes))),
     };
     (text, None)

@@ -33,6 +33,7 @@ pub const PAGE_FD: i32 = 4;
 enum ThreadCmd {
     Listen { socket: OwnedFd, place: Place, stop: watch::Receiver<bool> },
     Drain,
+    Loop(u64),
 }
 
 /// A socket in service.
@@ -188,10 +189,11 @@ impl Worker {
                         self.reload(i).await;
                     }
                 }
-                Some(a) = asked.recv() => self.say(&ToGuardian::Control(match a {
-                    Asked::Reload => Control::Reload,
-                    Asked::Standby(yes) => Control::Standby(yes),
-                })),
+                Some(a) = asked.recv() => match a {
+                    Asked::Reload => self.say(&ToGuardian::Control(Control::Reload)),
+                    Asked::Standby(yes) => self.say(&ToGuardian::Control(Control::Standby(yes))),
+                    Asked::Loop(ms) => drop(self.threads[0].send(ThreadCmd::Loop(ms))),
+                },
                 _ = second.tick() => {
                     self.sample();
                     if self.live.stopping.load(Relaxed) && self.live.conns.get() == 0 {
@@ -365,6 +367,12 @@ fn traffic(
                         tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));
                     }
                     Some(ThreadCmd::Drain) => t.wheel.expire_idle(),
+                    Some(ThreadCmd::Loop(ms)) => {
+                        let end = std::time::Instant::now() + Duration::from_millis(ms);
+                        while std::time::Instant::now() < end {
+                            std::hint::spin_loop();
+                        }
+                    }
                     None => return,
                 },
                 Some(a) = inbox.recv() => start(&t, a),
