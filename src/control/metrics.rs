@@ -1,7 +1,8 @@
 //! The Prometheus exporter: HAProxy's names from the statistics rows, and our own under `tandem_`.
 use super::names::METRICS;
 use super::stats::{self, Kind, Row};
-use crate::state::live::{Live, VrrpView, lock};
+use crate::state::live::{Live, lock};
+use crate::vrrp::view::VrrpView;
 use crate::state::snapshot::Snapshot;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};

@@ -1,6 +1,6 @@
 //! Messages between guardian and worker: JSON in sequenced packets, descriptors beside them.
 use super::bundle::Target;
-use crate::state::live::VrrpView;
+use crate::vrrp::view::VrrpView;
 use nix::sys::socket::{AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};

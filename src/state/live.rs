@@ -2,6 +2,7 @@
 use super::counters::{Counters, Gauge, Rate};
 use crate::config::model::{Proxy, Server};
 use crate::health::fsm::{Health, Params};
+use crate::vrrp::view::VrrpView;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -314,26 +315,6 @@ pub struct Live {
     pub thread_load: Box<[AtomicUsize]>,
     /// The guardian's last word on VRRP: name, state, priority.
     pub vrrp: Mutex<Vec<VrrpView>>,
-}
-
-/// One virtual router as the statistics show it.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, PartialEq)]
-pub struct VrrpView {
-    pub name: String,
-    pub interface: String,
-    pub vrid: u8,
-    pub state: String,
-    pub priority: u8,
-    pub effective: u8,
-    pub able: bool,
-    pub vips: Vec<String>,
-    pub cause: String,
-    pub master_priority: Option<u8>,
-    pub sent: u64,
-    pub received: u64,
-    pub became_master: u64,
-    pub released_master: u64,
-    pub rejected: Vec<(String, u64)>,
 }
 
 impl Live {

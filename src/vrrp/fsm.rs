@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// A node that failed to serve contends again after this much health, if a master is there.
 pub const PROBATION: Duration = Duration::from_secs(10);
+/// One whose interface came back has been cut off from its servers as well: their checks get this long before it preempts.
+pub const LINK_PROBATION: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
 pub struct Params {
@@ -299,6 +301,9 @@ impl Machine {
             (Input::Interface(false), State::Leaving { .. }) => self.stop(out),
             (Input::Interface(true), State::Fault) => {
                 self.master_interval = self.params.interval;
+                if self.able() {
+                    self.ability = Ability::Probation { until: now + LINK_PROBATION.max(self.master_down()) };
+                }
                 self.to_backup(now, Cause::InterfaceUp, out);
             }
             (Input::Interface(true), _) => {}
@@ -454,6 +459,14 @@ impl Machine {
             && now >= until
         {
             self.ability = Ability::Able;
+            // The time since it came back has been wait enough: a lower master is preempted now.
+            if let State::Backup { wants: false, .. } = self.state
+                && self.params.preempt
+                && self.params.preempt_delay.is_zero()
+                && self.heard_master(now).is_some_and(|p| p < self.priority)
+            {
+                self.state = State::Backup { down_at: now, wants: false };
+            }
         }
         match self.state {
             State::Backup { down_at, wants: false } if now >= down_at => {

@@ -103,7 +103,7 @@ fn contends_again_after_probation_or_when_the_master_goes() {
     step(&mut m, t, Input::Serving(true));
     assert!(!m.able());
     let mut now = t;
-    while now < t + ms(9_950) {
+    while now < t + ms(9_900) {
         now += ms(100);
         step(&mut m, now, advert(100));
         tick(&mut m, now);
@@ -160,6 +160,15 @@ fn a_lost_interface_is_a_fault_and_comes_back_as_backup() {
     assert_eq!(m.next_deadline(), None);
     step(&mut m, t + ms(500), Input::Interface(true));
     assert_eq!(m.state().role(), Role::Backup);
+    // A lower master is left in peace until the checks have had their time, then preempted at once.
+    let mut now = t + ms(500);
+    while now < t + ms(500) + LINK_PROBATION - ms(100) {
+        now += ms(100);
+        step(&mut m, now, advert(50));
+        assert_eq!(tick(&mut m, now), []);
+    }
+    let out = tick(&mut m, t + ms(500) + LINK_PROBATION);
+    assert_eq!(out[0], Action::Acquire);
 }
 
 #[test]

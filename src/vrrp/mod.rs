@@ -6,3 +6,4 @@ pub mod group;
 pub mod packet;
 pub mod priority;
 pub mod timing;
+pub mod view;

@@ -257,7 +257,8 @@ impl Stage {
             Event::StopGuardian => node.signal(node.guardian(), libc::SIGTERM),
             Event::KillGuardian => node.signal(node.guardian(), libc::SIGKILL),
         }
-        let moves = e != Event::Reload;
+        // A killed worker may be back before the peer has to take over.
+        let moves = !matches!(e, Event::Reload | Event::KillProxy);
         let window = self.dialect.silence() + Duration::from_millis(1200);
         if moves {
             wait_for(window, || self.prober.since(at).iter().any(|s| s.begun >= at && s.result.is_ok_and(|r| Some(r.0) != old)));
