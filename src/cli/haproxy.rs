@@ -39,7 +39,8 @@ pub fn run(args: &[String], strict: bool) -> i32 {
     }
     let mut options = said.options;
     // `daemon` in the file counts unless the command line keeps the program in the foreground.
-    options.background = said.daemon && !said.foreground;
+    options.background = said.daemon;
+    options.foreground = said.foreground;
     guardian::main(options)
 }
 

@@ -13,7 +13,7 @@ const NO_EFFECT: &[&str] =
 
 pub fn run(args: &[String]) -> i32 {
     let mut conf = DEFAULT_CONF.to_owned();
-    let mut o = Options { background: true, ..Options::default() };
+    let mut o = Options { background: true, keepalived: true, ..Options::default() };
     let mut test = false;
     let mut i = 0;
     while let Some(a) = args.get(i) {
@@ -31,7 +31,7 @@ pub fn run(args: &[String]) -> i32 {
                 Some(f) => conf = f,
                 None => return usage("'-f' expects a file"),
             },
-            "-n" | "--dont-fork" => o.background = false,
+            "-n" | "--dont-fork" => (o.background, o.foreground) = (false, true),
             "-p" | "--pid" => o.pidfile = value(),
             "-r" | "--vrrp_pid" | "-c" | "--checkers_pid" | "-b" | "--bfd_pid" | "-i" | "--config-id" | "-m" | "-M" => drop(value()),
             "-t" | "--config-test" => test = true,

@@ -32,7 +32,13 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
         Command::ShowBackend => s.proxies.iter().filter(|p| p.conf.is_backend()).fold("# name\n".to_owned(), |t, p| t + &p.conf.name + "\n"),
         Command::ShowVersion => format!("{}\n", super::VERSION),
-        Command::ShowVrrp => show_vrrp(live),
+        Command::ShowVrrp { rejected: false } => show_vrrp(live),
+        Command::ShowVrrp { rejected: true } => lock(&live.vrrp).iter().fold(String::new(), |mut t, v| {
+            let counts: Vec<String> = v.rejected.iter().map(|(why, n)| format!("{}={n}", why.replace(' ', "-"))).collect();
+            // Writing to a String cannot fail.
+            let _ = writeln!(t, "{}: {}", v.name, counts.join(" "));
+            t
+        }),
         Command::ShowSess => format!("connections: {}, requests so far: {}\n", live.conns.get(), live.total_requests.load(Relaxed)),
         Command::ClearCounters => {
             for p in &s.proxies {

@@ -49,6 +49,8 @@ pub enum Event {
     Link(Link),
     LinkGone(Link),
     AddressGone(Address),
+    /// An address that is not ours came or went on a link.
+    AddressChanged(u32),
     /// Messages were lost: everything is to be read again.
     Overrun,
 }
@@ -153,8 +155,14 @@ pub fn monitor() -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Event>>
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l)) => Event::Link(link(&l)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(l)) => Event::LinkGone(link(&l)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(a)) => match address(&a) {
-                    Some(a) => Event::AddressGone(a),
+                    Some(a) if a.mark == MARK => Event::AddressGone(a),
+                    Some(a) => Event::AddressChanged(a.ifindex),
                     None => continue,
+                },
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(a)) => match address(&a) {
+                    // A refresh of our own says nothing new.
+                    Some(a) if a.mark != MARK => Event::AddressChanged(a.ifindex),
+                    _ => continue,
                 },
                 NetlinkPayload::Overrun(_) => Event::Overrun,
                 _ => continue,

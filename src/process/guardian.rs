@@ -25,6 +25,10 @@ pub struct Options {
     pub quiet: bool,
     /// Run in the background: `-D`, or `daemon` in the file, unless `-db` or `-W`.
     pub background: bool,
+    /// Never, whatever the file says.
+    pub foreground: bool,
+    /// Started as `keepalived`: SIGUSR1 and SIGUSR2 ask for dumps there.
+    pub keepalived: bool,
     /// Processes that a started one replaces.
     pub replace: Vec<i32>,
     pub replace_hard: bool,
@@ -33,6 +37,10 @@ pub struct Options {
 
 /// Restart delays of a worker that keeps dying.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// A peer takes over within 10.2 ms of a yield; a worker that starts meanwhile would only be in its way.
+const AFTER_YIELD: Duration = Duration::from_millis(15);
+/// A worker that does not get ready for so long hangs.
+const START_LIMIT: Duration = Duration::from_secs(60);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A worker that lived so long starts with a clean slate.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -65,10 +73,16 @@ struct Guardian {
     /// A load that the worker has not answered yet.
     pending: Option<(u64, Plan, Spec, OwnedFd)>,
     stopping: Option<Stop>,
-    notify: mpsc::UnboundedSender<(String, Vec<String>)>,
+    notify: mpsc::UnboundedSender<Script>,
     scripts: ScriptTasks,
     script_results: mpsc::UnboundedSender<(String, bool)>,
     views_at: Instant,
+    loading: Option<tokio::task::JoinHandle<Result<(OwnedFd, bundle::Bundle), String>>>,
+    /// A worker has served once; until then a start that fails is the end.
+    ever_ready: bool,
+    failures: u32,
+    zombie: Option<i32>,
+    notifier: Option<tokio::task::JoinHandle<()>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +90,8 @@ enum Stop {
     /// The addresses go first, then the worker.
     Soft { told: bool },
     Hard { since: Instant, told: bool },
+    /// No worker could be started.
+    Failed,
 }
 
 #[derive(Default)]
@@ -144,6 +160,7 @@ pub fn main(options: Options) -> i32 {
         complain(&format!("[ALERT]    ({pid}) : no listener and no virtual router in the configuration: nothing to do; add a 'bind' line or a 'vrrp_instance'"));
         return 2;
     }
+    privilege::raise_nofile(65_536.max(u64::from(first.spec.maxconn) * 2 + 200));
     let mut sockets = Sockets::default();
     let plan = match sockets.plan(&first.spec) {
         Ok(p) => p,
@@ -153,7 +170,8 @@ pub fn main(options: Options) -> i32 {
         }
     };
     sockets.commit(plan);
-    if options.background && let Err(e) = detach() {
+    let background = (options.background || first.spec.daemon) && !options.foreground;
+    if background && let Err(e) = detach() {
         complain(&format!("[ALERT]    ({pid}) : cannot go to the background: {e}"));
         return 1;
     }
@@ -165,8 +183,7 @@ pub fn main(options: Options) -> i32 {
         return 1;
     }
     privilege::set_name("tandem");
-    privilege::raise_nofile(65_536.min(u64::from(first.spec.maxconn) * 2 + 200));
-    let log = Logger::start(!options.quiet && !options.background, true);
+    let log = Logger::start(!options.quiet && !background, true);
     if !first.spec.vrrp.instances.is_empty() {
         privilege::realtime().into_iter().for_each(|n| log.notice(n));
     }
@@ -232,7 +249,7 @@ impl Guardian {
         let now = Instant::now();
         let engine = Engine::new(now).await?;
         let (notify, queue) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(notifier(queue, log.clone()));
+        let notifier_task = tokio::task::spawn_local(notifier(queue, log.clone()));
         let (script_results, _) = mpsc::unbounded_channel();
         Ok(Self {
             options,
@@ -251,6 +268,11 @@ impl Guardian {
             scripts: ScriptTasks::default(),
             script_results,
             views_at: now,
+            loading: None,
+            ever_ready: false,
+            failures: 0,
+            zombie: None,
+            notifier: Some(notifier_task),
         })
     }
 
@@ -283,6 +305,7 @@ impl Guardian {
         loop {
             self.flush();
             if let Some(code) = self.finished() {
+                self.last_scripts().await;
                 return code;
             }
             let now = Instant::now();
@@ -307,7 +330,11 @@ impl Guardian {
                     let gap = clock.gap(now);
                     self.engine.tick(now).await;
                     self.look(gap, now).await;
+                    if std::process::id() == 1 {
+                        reap(self.worker.as_ref().map(|w| w.pid), &mut self.zombie);
+                    }
                 }
+                r = loaded(&mut self.loading) => self.loaded(r).await,
                 m = said(self.worker.as_ref()) => match m {
                     Some(m) => self.heard(m).await,
                     // The channel closed before the process ended: its death is a moment away.
@@ -316,10 +343,10 @@ impl Guardian {
                 Some((name, up)) = script_results.recv() => self.engine.script(&name, up, Instant::now()).await,
                 _ = s.term.recv() => self.stop(true).await,
                 _ = s.int.recv() => self.stop(true).await,
-                _ = s.usr1.recv() => self.stop(false).await,
-                _ = s.usr2.recv() => self.reload().await,
-                _ = s.hup.recv() => self.reload().await,
-                _ = s.child.recv() => reap(self.worker.as_ref().map(|w| w.pid)),
+                _ = s.usr1.recv() => if self.options.keepalived { self.no_dump() } else { self.stop(false).await },
+                _ = s.usr2.recv() => if self.options.keepalived { self.no_dump() } else { self.reload() },
+                _ = s.hup.recv() => self.reload(),
+                _ = s.child.recv() => {}
             }
         }
     }
@@ -342,7 +369,7 @@ impl Guardian {
             match t {
                 Told::Log { important, text } if important => self.log.warning(text),
                 Told::Log { text, .. } => self.log.notice(text),
-                Told::Notify { command, args } => drop(self.notify.send((command, args))),
+                Told::Notify { command, args } => drop(self.notify.send((command, args, ids(self.spec.vrrp.script_user.as_ref())))),
                 Told::Changed => changed = true,
             }
         }
@@ -393,8 +420,18 @@ impl Guardian {
                 Ok(())
             });
         }
-        let child = c.spawn()?;
+        let mut child = c.spawn()?;
         let pid = i32::try_from(child.id()).unwrap_or(0);
+        let r = self.equip_worker(pid, ours, page).await;
+        if r.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        r
+    }
+
+    /// Hands a new worker what it needs.
+    async fn equip_worker(&self, pid: i32, ours: OwnedFd, page: Page) -> std::io::Result<Running> {
         // SAFETY: plain system call; the pid is that of an unreaped child.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         let fd = i32::try_from(fd).ok().filter(|f| *f >= 0).ok_or_else(std::io::Error::last_os_error)?;
@@ -424,12 +461,22 @@ impl Guardian {
         }
         self.pending = None;
         let lived = now.duration_since(w.started);
+        if !self.ever_ready {
+            self.failures += 1;
+            if self.failures >= 3 {
+                self.log.alert(format!("worker {} {status}; no worker could be started, giving up: see the messages above", w.pid));
+                self.stopping = Some(Stop::Failed);
+                self.engine.shutdown(now).await;
+                return;
+            }
+        }
         if lived > HEALTHY {
             self.backoff = BACKOFF_MIN;
         }
         self.log.alert(format!("worker {} {status} after {} ms; a new one starts in {} ms", w.pid, lived.as_millis(), if w.ready { 0 } else { self.backoff.as_millis() }));
         if w.ready && lived > Duration::from_secs(1) {
-            self.start_worker().await;
+            // Not before a peer has had its time: two that contend at the same moment cost more than either.
+            self.restart_at = Some(now + AFTER_YIELD);
         } else {
             self.later();
         }
@@ -437,6 +484,9 @@ impl Guardian {
 
     /// Reads the proof of life of every worker thread.
     async fn look(&mut self, gap: Duration, now: Instant) {
+        if self.worker.as_ref().is_some_and(|w| !w.ready && !w.hung && now.duration_since(w.started) > START_LIMIT) {
+            return self.condemn("does not get ready", now).await;
+        }
         let Some(w) = self.worker.as_mut().filter(|w| w.ready && !w.hung) else { return };
         let mut verdict = Verdict::Alive;
         for (i, tid) in w.tids.iter().enumerate() {
@@ -474,6 +524,7 @@ impl Guardian {
                         w.watches = vec![Watch::default(); threads.len()];
                         w.tids = threads;
                         w.ready = true;
+                        self.ever_ready = true;
                         self.engine.serving(true, Instant::now()).await;
                         self.log.notice(format!("worker {} serves", self.worker.as_ref().map_or(0, |w| w.pid)));
                         tell_systemd(true);
@@ -484,10 +535,12 @@ impl Guardian {
                     if g == generation {
                         self.sockets.commit(plan);
                         (self.spec, self.bundle, self.generation) = (spec, fd, g);
-                        if let Err(e) = self.engine.apply(self.spec.vrrp.clone(), Instant::now()).await {
-                            self.log.alert(e);
+                        if self.stopping.is_none() {
+                            if let Err(e) = self.engine.apply(self.spec.vrrp.clone(), Instant::now()).await {
+                                self.log.alert(e);
+                            }
+                            self.start_scripts();
                         }
-                        self.start_scripts();
                         self.log.notice(format!("configuration {g} is in force"));
                         tell_systemd(true);
                     } else {
@@ -501,7 +554,7 @@ impl Guardian {
                 tell_systemd(true);
             }
             ToGuardian::Drained => {}
-            ToGuardian::Control(Control::Reload) => self.reload().await,
+            ToGuardian::Control(Control::Reload) => self.reload(),
             ToGuardian::Control(Control::Standby(yes)) => {
                 self.log.warning(if yes { "standing by: the addresses are given to the peer" } else { "contending again" });
                 self.engine.standby(yes, Instant::now()).await;
@@ -509,32 +562,40 @@ impl Guardian {
         }
     }
 
-    /// Starts a load; the loader's end is waited for in a task, the rest happens when it comes.
-    async fn reload(&mut self) {
+    /// Starts a load in a loader process; everything else goes on meanwhile.
+    fn reload(&mut self) {
         if self.stopping.is_some() {
             return;
         }
-        if self.pending.is_some() {
+        if self.pending.is_some() || self.loading.is_some() {
             self.log.warning("a reload is under way already; this one is ignored");
             return;
         }
         tell_systemd(false);
         let args = self.options.load.clone();
-        let loaded = tokio::task::spawn_blocking(move || load_now(&args));
-        // VRRP goes on while the loader reads.
-        let mut loaded = std::pin::pin!(loaded);
-        let result = loop {
-            let now = Instant::now();
-            let deadline = self.engine.next_deadline().unwrap_or(now + Duration::from_millis(100)).min(now + Duration::from_millis(100));
-            tokio::select! {
-                biased;
-                w = self.engine.wait() => self.engine.work(w, Instant::now()).await,
-                () = tokio::time::sleep_until(deadline.into()) => self.engine.tick(Instant::now()).await,
-                () = died(self.worker.as_ref()) => self.worker_died().await,
-                r = &mut loaded => break r,
-            }
-            self.flush();
-        };
+        self.loading = Some(tokio::task::spawn_blocking(move || load_now(&args)));
+    }
+
+    fn no_dump(&self) {
+        self.log.warning("dumps of data and statistics are not there yet; 'show vrrp' on a stats socket shows them");
+    }
+
+    /// Scripts of the last transitions get their time.
+    async fn last_scripts(&mut self) {
+        self.flush();
+        let (nobody, _) = mpsc::unbounded_channel();
+        drop(std::mem::replace(&mut self.notify, nobody));
+        if let Some(t) = self.notifier.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), t).await;
+        }
+    }
+
+    /// The loader has ended: what it left goes to the worker.
+    async fn loaded(&mut self, result: Result<Result<(OwnedFd, bundle::Bundle), String>, tokio::task::JoinError>) {
+        self.loading = None;
+        if self.stopping.is_some() {
+            return;
+        }
         let refuse = |why: &str, g: &Self| {
             g.log.alert(format!("reload failed, the old configuration stays in force: {}", why.trim_end()));
             if let Some(w) = &g.worker {
@@ -590,6 +651,7 @@ impl Guardian {
         }
         self.stopping = Some(if hard { Stop::Hard { since: now, told: false } } else { Stop::Soft { told: false } });
         self.restart_at = None;
+        self.pending = None;
     }
 
     /// Drives an end that has begun; the exit code once it is over.
@@ -599,7 +661,7 @@ impl Guardian {
             return None;
         }
         let Some(w) = &self.worker else {
-            return Some(0);
+            return Some(i32::from(stop == Stop::Failed));
         };
         match stop {
             Stop::Soft { told: false } => {
@@ -612,7 +674,7 @@ impl Guardian {
                 self.stopping = Some(Stop::Hard { since, told: true });
             }
             Stop::Hard { since, told: true } if since.elapsed() > LAST_CALL + Duration::from_secs(2) => kill(w.pid, libc::SIGKILL),
-            Stop::Soft { .. } | Stop::Hard { .. } => {}
+            Stop::Soft { .. } | Stop::Hard { .. } | Stop::Failed => {}
         }
         None
     }
@@ -628,12 +690,12 @@ impl Guardian {
     fn start_scripts(&mut self) {
         self.scripts = ScriptTasks::default();
         for s in self.engine.scripts().iter().filter(|s| !s.liveness) {
-            let (s, results, log) = (s.clone(), self.script_results.clone(), self.log.clone());
+            let (s, results, log, default) = (s.clone(), self.script_results.clone(), self.log.clone(), self.engine.model().script_user.clone());
             self.scripts.0.push(tokio::task::spawn_local(async move {
                 let (mut good, mut bad, mut first) = (0u32, 0u32, true);
                 loop {
                     let begin = Instant::now();
-                    let ok = run_command(&s.command, &[], s.timeout).await.unwrap_or_else(|e| {
+                    let ok = run_command(&s.command, &[], s.timeout, ids(s.user.as_ref().or(default.as_ref()))).await.unwrap_or_else(|e| {
                         if first {
                             log.alert(format!("script {}: {e}", s.name));
                         }
@@ -649,6 +711,15 @@ impl Guardian {
             }));
         }
     }
+}
+
+/// A notify script with its arguments and whose rights it has.
+type Script = (String, Vec<String>, Option<(u32, u32)>);
+
+/// Accounts as the loader wrote them: numbers.
+fn ids(user: Option<&(String, Option<String>)>) -> Option<(u32, u32)> {
+    let (u, g) = user?;
+    Some((u.parse().ok()?, g.as_ref()?.parse().ok()?))
 }
 
 /// Waits for the worker's death; for ever if there is none.
@@ -681,23 +752,29 @@ fn wait_status(pid: i32) -> String {
     }
 }
 
-/// As PID 1 of a container, strangers are reaped as well; the worker and our own children are waited for by who started them.
-fn reap(worker: Option<i32>) {
+/// As PID 1 of a container, strangers are reaped: one a second, and only if it was a zombie a look ago, so that whoever waits for it comes first.
+fn reap(worker: Option<i32>, seen: &mut Option<i32>) {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    if std::process::id() != 1 {
-        return;
-    }
-    while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
-        let Some(pid) = status.pid() else { return };
-        if Some(pid.as_raw()) == worker {
-            return;
+    let found = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).ok().and_then(|s| s.pid()).filter(|p| Some(p.as_raw()) != worker);
+    match found {
+        Some(p) if *seen == Some(p.as_raw()) => {
+            let _ = waitid(Id::Pid(p), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+            *seen = None;
         }
-        let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+        z => *seen = z.map(nix::unistd::Pid::as_raw),
+    }
+}
+
+/// The end of a load; for ever if there is none.
+async fn loaded(task: &mut Option<tokio::task::JoinHandle<Result<(OwnedFd, bundle::Bundle), String>>>) -> Result<Result<(OwnedFd, bundle::Bundle), String>, tokio::task::JoinError> {
+    match task {
+        Some(t) => t.await,
+        None => std::future::pending().await,
     }
 }
 
 /// Runs one command to its end, or to its time-out.
-async fn run_command(command: &str, args: &[String], limit: Duration) -> Result<bool, String> {
+async fn run_command(command: &str, args: &[String], limit: Duration, user: Option<(u32, u32)>) -> Result<bool, String> {
     let plain = !command.contains(['|', '&', ';', '<', '>', '$', '`', '"', '\'', '(', '*', '?']);
     let mut c = if plain {
         let mut words = command.split_whitespace();
@@ -710,20 +787,29 @@ async fn run_command(command: &str, args: &[String], limit: Duration) -> Result<
         c.arg("-c").arg(if args.is_empty() { command.to_owned() } else { format!("{command} \"$@\"") }).arg("sh");
         c
     };
-    c.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    if let Some((uid, gid)) = user {
+        c.uid(uid).gid(gid);
+    }
+    c.process_group(0).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = c.spawn().map_err(|e| format!("cannot run '{command}': {}", crate::base::diag::io_words(&e)))?;
     match tokio::time::timeout(limit, child.wait()).await {
         Ok(Ok(status)) => Ok(status.success()),
         Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => Ok(false),
+        Err(_) => {
+            // Whatever the script started goes with it.
+            if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
+                kill(-pid, libc::SIGKILL);
+            }
+            Ok(false)
+        }
     }
 }
 
 /// Notify scripts, one after the other, so that they run in the order of the events.
-async fn notifier(mut queue: mpsc::UnboundedReceiver<(String, Vec<String>)>, log: Logger) {
+async fn notifier(mut queue: mpsc::UnboundedReceiver<Script>, log: Logger) {
     const LIMIT: Duration = Duration::from_secs(60);
-    while let Some((command, args)) = queue.recv().await {
-        if let Err(e) = run_command(&command, &args, LIMIT).await {
+    while let Some((command, args, user)) = queue.recv().await {
+        if let Err(e) = run_command(&command, &args, LIMIT, user).await {
             log.alert(format!("notify: {e}"));
         }
     }

@@ -103,6 +103,29 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
             });
         }
     }
+    // Scripts run with the rights the file names, else those of keepalived's own user if there is one; the guardian gets numbers.
+    let mut vrrp = m.vrrp.clone();
+    let named = vrrp.script_user.clone().or_else(|| accounts.user("keepalived_script").map(|_| ("keepalived_script".to_owned(), None)));
+    let mut numbers = |who: &(String, Option<String>)| -> Option<(String, Option<String>)> {
+        let uid = user(&Some(who.0.clone()), "user", &find_user)?;
+        let gid = match &who.1 {
+            Some(g) => user(&Some(g.clone()), "group", &find_group)?,
+            None => accounts.primary_group(&who.0).unwrap_or(uid),
+        };
+        Some((uid.to_string(), Some(gid.to_string())))
+    };
+    vrrp.script_user = named.as_ref().and_then(&mut numbers);
+    for s in &mut vrrp.scripts {
+        s.user = s.user.as_ref().and_then(&mut numbers);
+    }
+    for s in vrrp.scripts.iter().filter(|s| !s.liveness) {
+        use std::os::unix::fs::MetadataExt;
+        let path = s.command.split_whitespace().next().unwrap_or_default();
+        if path.starts_with('/') && std::fs::metadata(path).is_ok_and(|f| f.mode() & 0o022 != 0) {
+            let place = crate::config::keepalived::build::place_of(&s.place);
+            report.error(&place, format!("vrrp_script '{}' : others may write to '{path}'; take that right away (chmod go-w)", s.name));
+        }
+    }
     for i in &m.vrrp.instances {
         let names = std::iter::once(&i.interface).chain(i.track_interfaces.iter().map(|t| &t.name)).chain(i.vips.iter().filter_map(|v| v.dev.as_ref()));
         for name in names {
@@ -119,7 +142,7 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
         uid,
         gid,
         chroot: g.chroot.clone(),
-        vrrp: m.vrrp.clone(),
+        vrrp,
         pidfile: g.pidfile.clone(),
         daemon: g.daemon,
         hard_stop_ms: g.hard_stop_after.map(crate::base::units::millis),

@@ -65,8 +65,9 @@ pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>) -> Resu
             if libc::setgroups(0, std::ptr::null()) != 0 && libc::setgroups(1, &raw const gid) != 0 {
                 notes.push(format!("cannot drop supplementary groups ({})", err()));
             }
-            for (ok, what, n) in [(libc::setresgid(gid, gid, gid) == 0, "group", gid), (libc::setresuid(uid, uid, uid) == 0, "user", uid)] {
-                if !ok {
+            for (what, n) in [("group", gid), ("user", uid)] {
+                let done = if what == "group" { libc::setresgid(n, n, n) } else { libc::setresuid(n, n, n) };
+                if done != 0 {
                     let e = std::io::Error::last_os_error();
                     if e.raw_os_error() == Some(libc::EINVAL) {
                         notes.push(format!("{what} id {n} is not mapped in this user namespace; running as the mapped user"));
@@ -80,7 +81,6 @@ pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>) -> Resu
     // SAFETY: prctl with these arguments takes no pointers.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
     }
     drop_capabilities();
     Ok(notes)

@@ -112,7 +112,10 @@ impl Watch {
         if gap <= ON_TIME {
             self.stalled += gap;
         }
-        let Some(f) = facts else { return Verdict::Alive };
+        let Some(f) = facts else {
+            // A thread that is not there any more has no facts.
+            return if self.stalled >= STARVED { Verdict::Hung("is gone") } else { Verdict::Alive };
+        };
         let since = *self.ran_at_stall.get_or_insert(f.ran);
         let ran = f.ran.saturating_sub(since);
         match f.state {

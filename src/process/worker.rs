@@ -48,7 +48,7 @@ pub fn main() -> i32 {
     // The guardian decides when to end; a terminal's Ctrl-C goes to it as well.
     // SAFETY: ignoring signals has no handler to be unsafe.
     unsafe {
-        for s in [libc::SIGINT, libc::SIGHUP, libc::SIGUSR2, libc::SIGPIPE] {
+        for s in [libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE] {
             libc::signal(s, libc::SIG_IGN);
         }
     }
@@ -73,7 +73,13 @@ struct Worker {
     ask: mpsc::UnboundedSender<Asked>,
     drain: watch::Sender<bool>,
     sinks: Arc<Sinks>,
+    orphan_life: Duration,
 }
+
+/// Without virtual addresses an orphan waits this long for its successor to be there.
+const ORPHAN_LIFE: Duration = Duration::from_secs(300);
+/// And lets its connections end for this long.
+const ORPHAN_DRAIN: Duration = Duration::from_secs(60);
 
 /// A load that is coming in: the bundle, and sockets until all are here.
 struct Incoming {
@@ -92,6 +98,8 @@ impl Worker {
         let spec = read.spec;
         let mut recorded = read.recorded;
         let threads = spec.threads;
+        // As long as addresses last in the kernel: the time a peer needs, and two seconds.
+        let orphan_life = spec.vrrp.instances.iter().map(|i| i.advert_int * 4 + Duration::from_secs(4)).max().unwrap_or(ORPHAN_LIFE);
         let live = Live::new(threads);
         let args = recorded.args.clone();
         let (model, mut report) = load(&mut recorded, &args);
@@ -131,7 +139,13 @@ impl Worker {
             let (tx, rx) = mpsc::unbounded_channel();
             commands.push(tx);
             let (shared, page, tids) = (shared.clone(), page.clone(), tids.clone());
-            std::thread::Builder::new().name(format!("haproxy/{id}")).spawn(move || traffic(id, shared, &page, rx, inbox, &tids)).map_err(|e| format!("cannot start a thread: {e}"))?;
+            std::thread::Builder::new().name(format!("haproxy/{id}")).spawn(move || {
+                let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| traffic(id, shared, &page, rx, inbox, tids)));
+                // A thread less would leave its sockets without anybody: better a new worker.
+                if end.is_err() {
+                    std::process::abort();
+                }
+            }).map_err(|e| format!("cannot start a thread: {e}"))?;
         }
         drop(tids);
         let mut kernel_ids = vec![0; threads];
@@ -140,7 +154,7 @@ impl Worker {
             kernel_ids[id] = tid;
         }
         let (ask, asked) = mpsc::unbounded_channel();
-        let mut w = Self { channel, live, snapshot, threads: commands, served: HashMap::new(), probes: None, ask, drain, sinks };
+        let mut w = Self { channel, live, snapshot, threads: commands, served: HashMap::new(), probes: None, ask, drain, sinks, orphan_life };
         let generation = first.generation;
         w.put_in_service(first);
         w.probes = Some(prober::start(&w.snapshot.load_full(), &w.live));
@@ -158,18 +172,31 @@ impl Worker {
         let mut incoming: Option<Incoming> = None;
         let mut hard_stop: Option<tokio::time::Instant> = None;
         let mut orphan = false;
+        let mut leave_at: Option<tokio::time::Instant> = None;
         loop {
+            let leave = leave_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
             let stop_at = hard_stop.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 m = self.channel.receive::<ToWorker>(), if !orphan => {
-                    let Ok(Some((m, fds))) = m else {
-                        // The guardian died. Serve on; a successor takes over with sockets of its own, and then asks us to go.
-                        orphan = true;
-                        continue;
+                    let (m, fds) = match m {
+                        Ok(Some(x)) => x,
+                        // The guardian died. Serve on while the addresses last; then whoever follows has sockets of its own, and we go softly.
+                        Ok(None) => {
+                            orphan = true;
+                            leave_at = Some(tokio::time::Instant::now() + self.orphan_life);
+                            continue;
+                        }
+                        Err(e) => {
+                            self.failed(incoming.take().map_or(0, |i| i.generation), e.to_string());
+                            continue;
+                        }
                     };
                     match m {
                         ToWorker::Load { generation, sockets, fresh } => {
-                            let Some(bundle) = fds.into_iter().next() else { continue };
+                            let Some(bundle) = fds.into_iter().next() else {
+                                self.failed(generation, "no bundle came with the load".into());
+                                continue;
+                            };
                             incoming = Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
                         }
                         ToWorker::Sockets(ids) => {
@@ -201,6 +228,11 @@ impl Worker {
                         return Ok(());
                     }
                 }
+                () = tokio::time::sleep_until(leave), if leave_at.is_some() => {
+                    leave_at = None;
+                    self.soft_stop();
+                    hard_stop = Some(tokio::time::Instant::now() + ORPHAN_DRAIN);
+                }
                 () = tokio::time::sleep_until(stop_at), if hard_stop.is_some() => {
                     self.say(&ToGuardian::Drained);
                     return Ok(());
@@ -213,7 +245,10 @@ impl Worker {
     async fn reload(&mut self, i: Incoming) {
         let generation = i.generation;
         let (live, sinks) = (self.live.clone(), self.sinks.clone());
-        let Ok(fd) = i.bundle.try_clone() else { return };
+        let fd = match i.bundle.try_clone() {
+            Ok(fd) => fd,
+            Err(e) => return self.failed(generation, e.to_string()),
+        };
         let compiled = tokio::task::spawn_blocking(move || -> Result<Snapshot, String> {
             let read = bundle::read(&fd, true).map_err(|e| e.to_string())?;
             let mut recorded = read.recorded;
@@ -341,7 +376,7 @@ fn traffic(
     page: &Page,
     mut commands: mpsc::UnboundedReceiver<ThreadCmd>,
     mut inbox: mpsc::UnboundedReceiver<Accepted>,
-    tids: &mpsc::UnboundedSender<(usize, i32)>,
+    tids: mpsc::UnboundedSender<(usize, i32)>,
 ) {
     set_shard(id);
     // SAFETY: gettid has no arguments and cannot fail.
@@ -353,6 +388,7 @@ fn traffic(
         if tids.send((id, tid)).is_err() {
             return;
         }
+        drop(tids);
         let ticker: Rc<Thread> = t.clone();
         let mut tick = tokio::time::interval(Duration::from_millis(crate::proxy::wheel::TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

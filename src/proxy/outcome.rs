@@ -21,7 +21,6 @@ pub enum Cause {
     ClientTimeout,
     ServerTimeout,
     Killed,
-    Internal,
 }
 
 /// Second letter: where it was then.
@@ -47,7 +46,6 @@ impl Cause {
             Self::ClientTimeout => b'c',
             Self::ServerTimeout => b's',
             Self::Killed => b'K',
-            Self::Internal => b'I',
         }
     }
 }
@@ -107,8 +105,10 @@ pub struct Exchange<'a> {
     pub request_line: Vec<u8>,
     pub backend_src: Option<SocketAddr>,
     pub server_addr: Option<SocketAddr>,
-    pub conns: [u64; 5],
     pub tarpit: bool,
+    /// At least one byte of the request came.
+    pub begun: bool,
+    logged: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -141,8 +141,9 @@ impl<'a> Exchange<'a> {
             request_line: Vec::new(),
             backend_src: None,
             server_addr: None,
-            conns: [0; 5],
             tarpit: false,
+            begun: false,
+            logged: false,
         }
     }
 
@@ -225,7 +226,16 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
+        if !self.logged {
+            self.log(t, tcp, times);
+        }
+    }
+
+    /// `option logasap`: the line now, with what is known; the counters come at the end.
+    pub fn log_early(&mut self, t: &Thread, tcp: bool) {
+        let times = self.times(Instant::now());
         self.log(t, tcp, times);
+        self.logged = true;
     }
 
     fn log(&mut self, t: &Thread, tcp: bool, times: Times) {
@@ -234,7 +244,7 @@ impl<'a> Exchange<'a> {
             return;
         }
         let o = &fe.conf.options;
-        let empty = if tcp { self.bytes_in == 0 && self.bytes_out == 0 } else { self.request_line.is_empty() && self.bytes_in == 0 };
+        let empty = if tcp { self.bytes_in == 0 && self.bytes_out == 0 } else { !self.begun };
         if o.dontlognull && empty && matches!(self.phase, Phase::Request | Phase::Done) && (tcp || self.cause != Cause::Normal) {
             return;
         }

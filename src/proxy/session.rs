@@ -40,11 +40,13 @@ struct Session<'a> {
     /// Client-side and server-side time-outs.
     ct: Timer,
     st: Timer,
+    /// The last request's body was not read to its end.
+    linger: bool,
 }
 
 /// Serves one client connection of an HTTP frontend until it ends.
 pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, stream: Stream, client: &ClientInfo) {
-    let mut s = Session { t, client, stream, inbuf: Vec::new(), ct: t.wheel.timer(), st: t.wheel.timer() };
+    let mut s = Session { t, client, stream, inbuf: Vec::new(), ct: t.wheel.timer(), st: t.wheel.timer(), linger: false };
     let mut first = true;
     loop {
         let snapshot = t.snapshot();
@@ -65,10 +67,30 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, st
             }
         }
     }
-    // What the client still sends would turn the close into a reset that may overtake the answer: half-close first.
-    let _ = poll_fn(|cx| s.stream.poll_shutdown(cx)).await;
+    // What the client still sends would turn the close into a reset that may overtake the answer: half-close, and read off what comes for a moment.
+    s.ct.set(Some(LINGER));
+    let closed = poll_fn(|cx| match s.stream.poll_shutdown(cx) {
+        Poll::Pending if s.ct.expired(cx) => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(r) => Poll::Ready(r.is_ok()),
+    })
+    .await;
+    if closed && s.linger {
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            s.inbuf.clear();
+            match t.read_more(&mut s.stream, &mut s.inbuf, &s.ct).await {
+                Ok(n @ 1..) => left = left.saturating_sub(n),
+                _ => break,
+            }
+        }
+    }
     t.give_buf(s.inbuf);
 }
+
+/// How long, and for how many bytes, a client that still sends is listened to after the answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
 
 /// The verdict of a list of request rules.
 enum Verdict {
@@ -83,6 +105,12 @@ impl Session<'_> {
         let mut x = Exchange::new(self.client, fe.clone(), self.t, first);
         let next = match self.receive(&mut x).await {
             Ok(used) => {
+                // The wait may have been long: the request is served by the configuration in force now.
+                let current = self.t.snapshot();
+                let snapshot = if current.generation == snapshot.generation { snapshot } else { &current };
+                if let Some(new) = snapshot.frontend(&fe.conf.name) {
+                    x.fe = new.clone();
+                }
                 fe.live.front.inc(Counter::Requests);
                 self.t.shared.live.total_requests.fetch_add(1, Relaxed);
                 let r = self.serve(&mut x, snapshot, used).await;
@@ -113,13 +141,16 @@ impl Session<'_> {
         self.ct.idle(idle);
         let mut scan = Scan::default();
         let mut begun = false;
+        let mut armed = false;
         let limit = x.fe.bufsize - x.fe.maxrewrite;
         loop {
-            while self.inbuf.first().is_some_and(|c| matches!(c, b'\r' | b'\n')) {
-                self.inbuf.remove(0);
+            let blank = if begun { 0 } else { self.inbuf.iter().take_while(|c| matches!(c, b'\r' | b'\n')).count() };
+            if blank > 0 {
+                self.inbuf.drain(..blank);
             }
             if !self.inbuf.is_empty() && !begun {
                 begun = true;
+                x.begun = true;
                 (x.started, x.started_at) = (Instant::now(), SystemTime::now());
             }
             if begun && scan.complete(&self.inbuf) {
@@ -139,7 +170,8 @@ impl Session<'_> {
                     return if begun { self.refuse(x, 400, Cause::ClientAbort).await } else { Err(Some(true)) };
                 }
                 Ok(_) => {
-                    if idle && !begun {
+                    if idle && !armed {
+                        armed = true;
                         self.ct.set(request_timeout);
                         self.ct.idle(false);
                     }
@@ -279,6 +311,7 @@ impl Session<'_> {
         x.status = m.status.into();
         x.bytes_out = m.accounted;
         let drained = self.take_body(used, body);
+        self.linger |= !drained;
         let keep = x.req.keep_alive && !m.must_close && drained && !self.closing(x) && x.cause != Cause::ClientAbort;
         let connection = match (keep, x.req.minor) {
             (false, _) => Some("close"),
@@ -455,7 +488,7 @@ impl Session<'_> {
     async fn attempt(&mut self, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, slot: &Slot, used: usize, mut body: Follower, fresh: bool) -> Attempt {
         let server = slot.server();
         let mode = mode_of(x, be);
-        let pooled = if mode == ConnMode::KeepAlive && !fresh && be.conf.reuse != crate::config::model::Reuse::Never && server.conf.send_proxy.is_none() {
+        let pooled = if mode == ConnMode::KeepAlive && !fresh && be.conf.reuse != crate::config::model::Reuse::Never && upstream::poolable(server) {
             self.t.pool_take(server)
         } else {
             None
@@ -500,6 +533,7 @@ impl Session<'_> {
             return Attempt::Stale;
         }
         let mut upload = Half::new(body);
+        upload.failed = sent.is_err();
         let mut resbuf = Vec::new();
         let head = self.await_response(x, be, &mut up, &mut upload, &mut resbuf).await;
         let res_used = match head {
@@ -536,7 +570,7 @@ impl Session<'_> {
         resbuf: &mut Vec<u8>,
     ) -> Result<usize, NoResponse> {
         let mut scan = Scan::default();
-        let mut sending = !upload.follower.done();
+        let mut sending = !(upload.complete() || upload.failed);
         self.ct.set(if sending { x.fe.conf.timeouts.client } else { None });
         loop {
             if !resbuf.is_empty() && scan.complete(resbuf) {
@@ -563,13 +597,13 @@ impl Session<'_> {
                 if sending {
                     let mut moved = [false; 2];
                     match upload.poll(cx, stream, up, t, &mut moved) {
-                        Poll::Ready(Ok(())) | Poll::Ready(Err(HalfError::Sink(_))) => {
+                        Poll::Ready(Ok(())) | Poll::Ready(Err(HalfError::Sink)) => {
                             // A server may answer before it has read everything, and may then not take the rest.
                             sending = false;
                             ct.set(None);
                             st.set(server_timeout);
                         }
-                        Poll::Ready(Err(HalfError::Source(_))) => return Poll::Ready(Err(NoResponse::ClientGone)),
+                        Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err(NoResponse::ClientGone)),
                         Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err(NoResponse::BadRequest)),
                         Poll::Pending => {
                             if moved[0] {
@@ -584,7 +618,8 @@ impl Session<'_> {
                 match t.poll_read_more(cx, up, resbuf, st) {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Err(NoResponse::Closed)),
                     Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
-                    Poll::Ready(Err(ReadError::Timeout)) if sending => Poll::Ready(Err(NoResponse::ClientTimeout)),
+                    // While the request is on its way, the server is late only if it does not take it.
+                    Poll::Ready(Err(ReadError::Timeout)) if sending && !upload.waits_for_sink() => Poll::Ready(Err(NoResponse::ClientTimeout)),
                     Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
                     Poll::Pending if sending && ct.expired(cx) => Poll::Ready(Err(NoResponse::ClientTimeout)),
                     Poll::Pending if abort && !sending && client_left(stream, cx) => Poll::Ready(Err(NoResponse::ClientGone)),
@@ -627,7 +662,8 @@ impl Session<'_> {
             insert_cookie(x, c, server);
         }
         let until_close = x.res.framing == Framing::UntilClose;
-        let whole = upload.follower.done();
+        let whole = upload.complete();
+        self.linger |= !upload.follower.done();
         let server_keep = x.res.keep_alive && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
         let client_keep = x.req.keep_alive && whole && !until_close && !tunnel && !self.closing(x);
         let connection = match (client_keep, tunnel) {
@@ -651,7 +687,7 @@ impl Session<'_> {
         self.ct.set(x.fe.conf.timeouts.client);
         let asap = x.fe.conf.options.logasap;
         if asap {
-            x.finish(self.t, false);
+            x.log_early(self.t, false);
         }
         let base = x.bytes_out;
         let written = write_all(&mut self.stream, &out, &self.ct).await;
@@ -667,7 +703,7 @@ impl Session<'_> {
             upload.preload(&rest);
         }
         let mut quiet = !extra;
-        if !follower.done() || !upload.follower.done() {
+        if !follower.done() || !(upload.complete() || upload.failed) {
             let mut down = Half::new(follower);
             let ended = self.relay(x, be, &mut up, &mut upload, &mut down, tunnel).await;
             x.bytes_out = base + down.follower.payload();
@@ -678,10 +714,10 @@ impl Session<'_> {
                 return Next::Close;
             }
         }
-        if server_keep && quiet && upload.follower.done() {
+        if server_keep && quiet && upload.complete() && upstream::poolable(server) {
             self.t.pool_give(server, up);
         }
-        if client_keep && upload.follower.done() { Next::Again } else { Next::Close }
+        if client_keep && upload.complete() { Next::Again } else { Next::Close }
     }
 
     /// Both directions at once, in one task.
@@ -692,7 +728,7 @@ impl Session<'_> {
         let server_timeout = tunnel_timeout.or(be.conf.timeouts.server);
         self.ct.set(client_timeout);
         self.st.set(server_timeout);
-        let mut up_done = upload.follower.done();
+        let mut up_done = upload.complete() || upload.failed;
         let mut down_done = down.follower.done();
         let (stream, ct, st) = (&mut self.stream, &self.ct, &self.st);
         poll_fn(|cx| {
@@ -706,9 +742,9 @@ impl Session<'_> {
                         }
                     }
                     // What the server no longer takes it need not have; its answer is what counts.
-                    Poll::Ready(Err(HalfError::Sink(_))) => up_done = true,
-                    Poll::Ready(Err(HalfError::Source(_))) if !down_done => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
-                    Poll::Ready(Err(HalfError::Source(_))) => up_done = true,
+                    Poll::Ready(Err(HalfError::Sink)) => up_done = true,
+                    Poll::Ready(Err(HalfError::Source)) if !down_done => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Source)) => up_done = true,
                     Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
                     Poll::Pending => {}
                 }
@@ -722,8 +758,8 @@ impl Session<'_> {
                             let _ = stream.poll_shutdown(cx);
                         }
                     }
-                    Poll::Ready(Err(HalfError::Source(_))) => return Poll::Ready(Err((Cause::ServerAbort, Phase::Data))),
-                    Poll::Ready(Err(HalfError::Sink(_))) => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err((Cause::ServerAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Sink)) => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
                     Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
                     Poll::Pending => {}
                 }
@@ -778,7 +814,7 @@ fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e
         NoResponse::Garbage => (Cause::Denied, 502),
         NoResponse::Timeout => (Cause::ServerTimeout, 504),
         NoResponse::ClientGone => (Cause::ClientAbort, 400),
-        NoResponse::ClientTimeout => (Cause::ClientTimeout, 408),
+        NoResponse::ClientTimeout => (Cause::ClientTimeout, 400),
         NoResponse::BadRequest => (Cause::Denied, 400),
     };
     if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {

@@ -142,9 +142,9 @@ pub async fn write_all(s: &mut Stream, bytes: &[u8], timer: &Timer) -> Result<()
 #[derive(Debug)]
 pub enum HalfError {
     /// The source closed or failed.
-    Source(Option<io::Error>),
+    Source,
     /// The destination failed.
-    Sink(io::Error),
+    Sink,
     BadChunk,
 }
 
@@ -157,6 +157,8 @@ pub struct Half {
     /// The source's end was seen; what is pending still has to go out.
     eof: bool,
     flushed: bool,
+    /// The destination failed: what it got is unknown, and its connection is good for nothing more.
+    pub failed: bool,
     /// Bytes behind the end of the body, which belong to the next message.
     pub rest: Vec<u8>,
 }
@@ -166,7 +168,7 @@ const BURST: usize = 16;
 
 impl Half {
     pub fn new(follower: Follower) -> Self {
-        Self { follower, pending: Vec::new(), sent: 0, bytes: 0, eof: false, flushed: true, rest: Vec::new() }
+        Self { follower, pending: Vec::new(), sent: 0, bytes: 0, eof: false, flushed: true, failed: false, rest: Vec::new() }
     }
 
     /// Bytes that are there already: they go out first.
@@ -180,9 +182,19 @@ impl Half {
         HalfError::BadChunk
     }
 
-    /// True if bytes wait for the destination to take them.
+    /// True if the next step is the destination's.
     pub fn waits_for_sink(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || !self.flushed && (self.eof || self.follower.done())
+    }
+
+    /// True once the whole body was read and the destination has all of it.
+    pub fn complete(&self) -> bool {
+        !self.failed && self.follower.done() && self.pending.is_empty() && self.flushed
+    }
+
+    fn sink_failed(&mut self) -> Poll<Result<(), HalfError>> {
+        self.failed = true;
+        Poll::Ready(Err(HalfError::Sink))
     }
 
     fn finished(&self) -> bool {
@@ -203,7 +215,7 @@ impl Half {
                             self.sent = 0;
                         }
                     }
-                    Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                    Poll::Ready(Err(_)) => return self.sink_failed(),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -216,7 +228,7 @@ impl Half {
                         self.flushed = true;
                         return Poll::Ready(Ok(()));
                     }
-                    Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                    Poll::Ready(Err(_)) => return self.sink_failed(),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -224,7 +236,7 @@ impl Half {
             match from.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0)) => {
                     if !self.follower.ends_with_close() {
-                        return Poll::Ready(Err(HalfError::Source(None)));
+                        return Poll::Ready(Err(HalfError::Source));
                     }
                     self.eof = true;
                     self.flushed = false;
@@ -245,7 +257,7 @@ impl Half {
                                 self.flushed = false;
                                 at += n;
                             }
-                            Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                            Poll::Ready(Err(_)) => return self.sink_failed(),
                             Poll::Pending => {
                                 self.pending = t.take_buf();
                                 self.pending.extend_from_slice(&scratch[at..used]);
@@ -254,14 +266,14 @@ impl Half {
                         }
                     }
                 }
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Source(Some(e)))),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(HalfError::Source)),
                 Poll::Pending => {
                     drop(scratch);
                     // Nothing more to come now: what TLS holds back must not wait for it.
                     if !self.flushed {
                         match to.poll_flush(cx) {
                             Poll::Ready(Ok(())) => self.flushed = true,
-                            Poll::Ready(Err(e)) => return Poll::Ready(Err(HalfError::Sink(e))),
+                            Poll::Ready(Err(_)) => return self.sink_failed(),
                             Poll::Pending => {}
                         }
                     }

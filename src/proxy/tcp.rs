@@ -22,7 +22,12 @@ pub fn allowed(x: &Exchange<'_>, rules: &[crate::rules::action::Rule<TcpAction>]
     }
 }
 
-pub async fn run(t: &Rc<Thread>, fe: Arc<ProxyNode>, mut stream: Stream, client: &ClientInfo) {
+pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, client: &ClientInfo) {
+    // A reload may have come during the handshake: backends are those of the configuration in force, which is held while they are looked up.
+    let snapshot = t.snapshot();
+    if let Some(now) = snapshot.frontend(&fe.conf.name) {
+        fe = now.clone();
+    }
     let mut x = Exchange::new(client, fe.clone(), t, true);
     x.got_request = Some(client.accepted);
     let routes = fe.routes();
@@ -35,6 +40,7 @@ pub async fn run(t: &Rc<Thread>, fe: Arc<ProxyNode>, mut stream: Stream, client:
         verdict = allowed(&x, &be.conf.tcp_content);
     }
     x.be = be;
+    drop(snapshot);
     if let Err(action) = verdict {
         fe.live.front.inc(Counter::DeniedRequests);
         x.end(Cause::Denied, Phase::Request);
@@ -107,7 +113,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     ct.set(client_timeout);
     st.set(server_timeout);
     if x.fe.conf.options.logasap {
-        x.finish(t, true);
+        x.log_early(t, true);
     }
     let mut request = Half::new(Follower::new(Framing::UntilClose));
     let mut response = Half::new(Follower::new(Framing::UntilClose));
@@ -123,7 +129,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                     up_done = true;
                     ct.set(client_fin.or(client_timeout));
                 }
-                Poll::Ready(Err(HalfError::Sink(_))) => return Poll::Ready(Some(Cause::ServerAbort)),
+                Poll::Ready(Err(HalfError::Sink)) => return Poll::Ready(Some(Cause::ServerAbort)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Some(Cause::ClientAbort)),
                 Poll::Pending => {}
             }
@@ -137,7 +143,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                     down_done = true;
                     st.set(server_fin.or(server_timeout));
                 }
-                Poll::Ready(Err(HalfError::Sink(_))) => return Poll::Ready(Some(Cause::ClientAbort)),
+                Poll::Ready(Err(HalfError::Sink)) => return Poll::Ready(Some(Cause::ClientAbort)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Some(Cause::ServerAbort)),
                 Poll::Pending => {}
             }

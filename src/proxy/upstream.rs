@@ -113,6 +113,13 @@ pub enum NoServer {
     ClientGone,
 }
 
+/// True if every connection to this server is like every other: same address, same name asked for, nothing of the client in it.
+pub fn poolable(s: &ServerNode) -> bool {
+    let fixed = matches!(s.conf.host, Host::Unix(_) | Host::Abstract(_)) || matches!(s.conf.port, PortRule::Fixed(_)) && s.conf.ip.is_some_and(|ip| !ip.is_unspecified());
+    let sni = s.conf.tls.as_ref().and_then(|t| t.sni.as_ref());
+    fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_))) && lock(&s.live.addr).is_none()
+}
+
 fn full(s: &ServerNode) -> bool {
     let max = u64::from(s.live.maxconn.load(Relaxed));
     max > 0 && s.live.sessions.get() >= max
@@ -165,8 +172,12 @@ fn pick(be: &ProxyNode, src: Option<SocketAddr>, avoid: Option<usize>) -> Option
             if algo == Algorithm::First {
                 return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
             }
-            let start = be.live.turn.fetch_add(1, Relaxed) % loads.len();
-            balance::least_conn(&loads, start).map(|k| index[k])
+            // One that has a slot left goes before one that has not, however few connections that one has.
+            let open: Vec<usize> = (0..loads.len()).filter(|k| !full(&be.servers[index[*k]])).collect();
+            let among: Vec<usize> = if open.is_empty() { (0..loads.len()).collect() } else { open };
+            let chosen: Vec<Load> = among.iter().map(|k| loads[*k]).collect();
+            let start = be.live.turn.fetch_add(1, Relaxed) % chosen.len();
+            balance::least_conn(&chosen, start).map(|k| index[among[k]])
         }
     }
 }
@@ -226,7 +237,9 @@ pub async fn assign(
             if !queued {
                 x.queues = [if bound.is_some() { s.live.queued.get() } else { 0 }, be.live.queued.get()];
             }
-            q.push_back(Waiter { wake, server: bound });
+            // Who was woken and found the slot taken keeps its place.
+            let w = Waiter { wake, server: bound };
+            if queued { q.push_front(w) } else { q.push_back(w) }
         }
         if bound.is_some() {
             be.live.queued.up();

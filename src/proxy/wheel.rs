@@ -45,6 +45,10 @@ impl Wheel {
             let slot = usize::try_from(t % SLOTS as u64).unwrap_or(0);
             let due = std::mem::take(&mut self.slots.borrow_mut()[slot]);
             for e in due {
+                // Queued again elsewhere since: this is an old entry of it.
+                if e.queued.get() > target {
+                    continue;
+                }
                 let at = e.at.get();
                 if at == NEVER || Rc::strong_count(&e) == 1 {
                     e.queued.set(NEVER);

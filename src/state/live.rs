@@ -279,7 +279,15 @@ impl ProxyLive {
             return;
         }
         let mut q = lock(&self.queue);
-        while let Some(at) = q.iter().position(|w| w.server.is_none() || freed.is_none() || w.server == freed) {
+        q.retain(|w| !w.wake.is_closed());
+        if freed.is_none() {
+            // A server came, went or changed: everybody looks again.
+            for w in q.drain(..) {
+                let _ = w.wake.send(());
+            }
+            return;
+        }
+        while let Some(at) = q.iter().position(|w| w.server.is_none() || w.server == freed) {
             // One that gave up meanwhile is passed over.
             if let Some(w) = q.remove(at)
                 && w.wake.send(()).is_ok()

@@ -96,7 +96,7 @@ impl Snapshot {
     /// Compiles a model. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.
     pub fn compile(model: Model, src: &mut dyn Source, live: &Live, sinks: Arc<crate::log::Sinks>, generation: u64, report: &mut Report) -> Self {
         let global = Arc::new(model.global);
-        let maxconn = global.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN);
+        let maxconn = global.maxconn.filter(|n| *n > 0).unwrap_or(crate::config::model::DEFAULT_MAXCONN);
         let fronts: Vec<(String, Vec<String>, u32)> = model
             .proxies
             .iter()
@@ -118,7 +118,7 @@ impl Snapshot {
                 });
                 use std::hash::{Hash, Hasher};
                 let mut h = std::hash::DefaultHasher::new();
-                (&conf.name, &s.name, s.ip, format!("{:?}{:?}{:?}", s.port, s.tls, s.send_proxy)).hash(&mut h);
+                (&conf.name, &s.name, &s.host, s.ip, format!("{:?}{:?}{:?}", s.port, s.tls, s.send_proxy)).hash(&mut h);
                 servers.push(ServerNode { sid: s.id.unwrap_or(sid), live: live.server(&plive, s), tls, pool_key: h.finish(), conf: s.clone() });
             }
             let mut listeners = Vec::new();
@@ -154,7 +154,7 @@ impl Snapshot {
                 format,
                 routes: OnceLock::new(),
                 fullconn: conf.fullconn.unwrap_or_else(|| sum.div_ceil(10)),
-                maxconn: conf.maxconn.unwrap_or(maxconn),
+                maxconn: conf.maxconn.filter(|n| *n > 0).unwrap_or(maxconn),
                 bufsize: global.bufsize,
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
                 pages,

@@ -26,7 +26,9 @@ pub enum Told {
     Changed,
 }
 
-/// Packets waiting for the engine; a flood beyond it is dropped by the kernel, which keeps its own queue.
+/// Packets waiting for the engine: more than any sane network sends between two looks. A flood beyond it is dropped.
+const QUEUE: usize = 256;
+
 struct Incoming {
     router: u64,
     packet: raw::Packet,
@@ -57,6 +59,8 @@ struct Router {
     stats: Stats,
     cause: Cause,
     resetting: bool,
+    /// Held while this process runs the router: an abstract socket, one a network namespace.
+    _claim: Option<std::os::unix::net::UnixDatagram>,
 }
 
 pub struct Engine {
@@ -67,8 +71,8 @@ pub struct Engine {
     netlink: Netlink,
     links: HashMap<String, Link>,
     frames: Option<socket2::Socket>,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
-    sender: mpsc::UnboundedSender<Incoming>,
+    incoming: mpsc::Receiver<Incoming>,
+    sender: mpsc::Sender<Incoming>,
     released: mpsc::UnboundedReceiver<u64>,
     release: mpsc::UnboundedSender<u64>,
     pub told: Vec<Told>,
@@ -85,7 +89,7 @@ impl Engine {
     /// Must be called inside the guardian's runtime.
     pub async fn new(now: Instant) -> Result<Self, String> {
         let netlink = Netlink::new().map_err(|e| format!("cannot open netlink: {e}"))?;
-        let (sender, incoming) = mpsc::unbounded_channel();
+        let (sender, incoming) = mpsc::channel(QUEUE);
         let (release, released) = mpsc::unbounded_channel();
         Ok(Self {
             routers: Vec::new(),
@@ -123,6 +127,10 @@ impl Engine {
     pub async fn apply(&mut self, model: VrrpModel, now: Instant) -> Result<(), String> {
         self.refresh_links().await?;
         if !self.started {
+            for conf in &model.instances {
+                // Before anything of a living predecessor is touched.
+                drop(claim(conf)?);
+            }
             self.remove_stale().await;
             if !model.instances.is_empty() {
                 self.frames = Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);
@@ -169,6 +177,7 @@ impl Engine {
                         stats: Stats::default(),
                         cause: Cause::Started,
                         resetting: false,
+                        _claim: Some(claim(conf)?),
                     });
                 }
             }
@@ -197,12 +206,14 @@ impl Engine {
         }
         for i in 0..self.routers.len() {
             self.attach(i).await?;
-            let link_up = self.routers[i].link.as_ref().is_some_and(|l| l.usable);
+            let link_up = self.routers[i].ready();
             let able = self.able(i);
             let fresh = self.routers[i].machine.state() == State::Init;
             if fresh {
                 self.feed(i, now, Input::Serving(able)).await;
                 self.feed(i, now, if link_up { Input::Start } else { Input::Interface(false) }).await;
+            } else {
+                self.feed(i, now, Input::Interface(link_up)).await;
             }
             self.update_priority(i, now).await;
         }
@@ -237,9 +248,13 @@ impl Engine {
             IpAddr::V6(a) => six && a.is_unicast_link_local(),
             IpAddr::V4(_) => !six,
         };
-        r.src = r.conf.unicast_src.or(r.conf.mcast_src).or_else(|| {
+        let src = r.conf.unicast_src.or(r.conf.mcast_src).or_else(|| {
             all.iter().find(|a| a.ifindex == link.index && a.mark != MARK && suits(&a.addr) && !own.contains(&a.addr)).map(|a| a.addr)
         });
+        if src != r.src {
+            r.close();
+            r.src = src;
+        }
         if r.socket.is_some() {
             return Ok(());
         }
@@ -265,7 +280,7 @@ impl Engine {
                 match got {
                     Ok(packet) => {
                         let bytes = buf[packet.start..packet.len].to_vec();
-                        if sender.send(Incoming { router: key, packet, bytes }).is_err() {
+                        if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(Incoming { router: key, packet, bytes }) {
                             return;
                         }
                     }
@@ -280,7 +295,8 @@ impl Engine {
 
     /// Serving, not told to stand by, and nothing failed that is tracked without a weight.
     fn able(&self, i: usize) -> bool {
-        self.serving && !self.standby && !self.failed_tracks(i)
+        let mates = self.groups.iter().filter(|g| g.contains(&i)).flatten().copied().chain([i]);
+        self.serving && !self.standby && !mates.into_iter().any(|m| self.failed_tracks(m))
     }
 
     /// Whether the local proxy serves. Passed on to every router.
@@ -307,11 +323,13 @@ impl Engine {
     fn tracks(&self, i: usize) -> Vec<Track> {
         let r = &self.routers[i];
         let mut out = Vec::new();
-        for t in &r.conf.track_interfaces {
+        // Members of a group share what the group tracks.
+        let groups: Vec<&crate::config::model::VrrpGroup> = self.model.groups.iter().filter(|g| g.members.contains(&r.conf.name)).collect();
+        for t in r.conf.track_interfaces.iter().chain(groups.iter().flat_map(|g| &g.track_interfaces)) {
             let up = self.links.get(&t.name).is_some_and(|l| l.usable);
             out.push(Track { weight: t.weight.unwrap_or(0), reverse: t.reverse, up });
         }
-        for t in &r.conf.track_scripts {
+        for t in r.conf.track_scripts.iter().chain(groups.iter().flat_map(|g| &g.track_scripts)) {
             let Some(s) = self.model.scripts.iter().find(|s| s.name == t.name) else { continue };
             let up = if s.liveness { self.serving } else { self.scripts.get(&s.name).copied().unwrap_or(!s.init_fail) };
             out.push(Track { weight: t.weight.unwrap_or(s.weight), reverse: t.reverse || s.reverse, up });
@@ -361,12 +379,28 @@ impl Engine {
                     self.announce(i, 1);
                 }
             }
-            Event::Overrun => {
-                if self.refresh_links().await.is_ok() {
-                    for l in self.links.values().cloned().collect::<Vec<_>>() {
-                        self.link_changed(l, now).await;
+            Event::AddressChanged(ifindex) => {
+                for i in 0..self.routers.len() {
+                    if self.routers[i].link.as_ref().is_some_and(|l| l.index == ifindex) {
+                        if let Err(e) = self.attach(i).await {
+                            self.told.push(Told::Log { important: true, text: e });
+                        }
+                        let up = self.routers[i].ready();
+                        self.feed(i, now, Input::Interface(up)).await;
                     }
                 }
+                self.settle(now).await;
+            }
+            Event::Overrun => {
+                let Ok(found) = self.netlink.links().await else { return };
+                let gone: Vec<Link> = self.links.values().filter(|l| !found.iter().any(|n| n.name == l.name)).cloned().collect();
+                for l in gone {
+                    self.link_changed(Link { usable: false, ..l }, now).await;
+                }
+                for l in found {
+                    self.link_changed(l, now).await;
+                }
+                self.routers.iter_mut().filter(|r| r.machine.state().has_address()).for_each(|r| r.renew_at = Some(now));
             }
         }
     }
@@ -385,7 +419,8 @@ impl Engine {
                     self.told.push(Told::Log { important: true, text: e });
                 }
                 self.routers[i].link = Some(l.clone());
-                self.feed(i, now, Input::Interface(l.usable)).await;
+                let up = self.routers[i].ready();
+                self.feed(i, now, Input::Interface(up)).await;
             }
         }
         self.spread_ability(now).await;
@@ -409,6 +444,10 @@ impl Engine {
             Work::Packet(p) => {
                 self.notice_freeze(now).await;
                 self.packet(p, now).await;
+                // However many packets come, what is due is done.
+                if self.next_deadline().is_some_and(|t| t <= now) {
+                    self.tick(now).await;
+                }
             }
             Work::Released(key) => {
                 if let Some(i) = self.routers.iter().position(|r| r.key == key) {
@@ -706,7 +745,8 @@ impl Engine {
 
     /// True if a master is heard that is better than a node whose proxy starves.
     pub fn better_peer(&self, now: Instant) -> bool {
-        self.routers.iter().any(|r| r.machine.heard_master(now).is_some_and(|p| p > 1))
+        // A backup needs nobody's leave; a master that hears a better one is about to lose anyway.
+        self.holds_any() && self.routers.iter().any(|r| r.machine.heard_master(now).is_some_and(|p| p > 1))
     }
 
     /// True if somebody else is being heard, or the address is not here.
@@ -758,6 +798,11 @@ pub enum Work {
 }
 
 impl Router {
+    /// The interface is usable and has an address to speak from.
+    fn ready(&self) -> bool {
+        self.link.as_ref().is_some_and(|l| l.usable) && self.src.is_some()
+    }
+
     fn close(&mut self) {
         self.socket = None;
         if let Some(t) = self.reader.take() {
@@ -782,6 +827,7 @@ impl Router {
             stats: Stats::default(),
             cause: Cause::Started,
             resetting: false,
+            _claim: None,
         }
     }
 }
@@ -825,4 +871,13 @@ fn reject_name(r: Reject) -> &'static str {
         Reject::Interval => "advert interval",
         Reject::Addresses => "addresses",
     }
+}
+
+/// Makes sure that no other process on this host runs the same router.
+fn claim(c: &VrrpInstance) -> Result<std::os::unix::net::UnixDatagram, String> {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("tandem/vrrp/{}/{}/{}", c.interface, c.vrid, if is_six(c) { 6 } else { 4 });
+    let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| e.to_string())?;
+    std::os::unix::net::UnixDatagram::bind_addr(&addr)
+        .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.interface))
 }

@@ -419,7 +419,8 @@ impl Machine {
         if self.ability != Ability::Unable {
             return;
         }
-        if self.master_until.is_some_and(|t| t > now) && matches!(self.state, State::Backup { .. }) {
+        // A master of priority 1 cannot serve: nobody is worth waiting for.
+        if self.heard_master(now).is_some_and(|p| p > 1) && matches!(self.state, State::Backup { .. }) {
             self.ability = Ability::Probation { until: now + PROBATION };
             return;
         }

@@ -162,13 +162,13 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "vrrp_garp_lower_prio_repeat" => cx.globals.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
             "vrrp_garp_lower_prio_delay" => cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
-            "vrrp_startup_delay" => m.startup_delay = cx.seconds(n, 0.0, 86_400.0).unwrap_or_default(),
+            "vrrp_startup_delay" => cx.not_yet(n),
             "vrrp_strict" => {
                 if cx.flag(n) {
                     cx.not_yet(n);
                 }
             }
-            "enable_script_security" => cx.no_effect(n, "scripts that others may write to are always refused"),
+            "enable_script_security" => cx.no_effect(n, "a script that others may write to is refused in any case"),
             "vrrp_garp_interval" | "vrrp_gna_interval" => cx.no_effect(n, "announcements are sent behind the adverts, at the kernel's pace"),
             "notification_email" | "notification_email_from" | "smtp_server" | "smtp_connect_timeout" | "smtp_alert" | "smtp_helo_name" | "smtp_alert_vrrp" | "smtp_alert_checker" => {
                 cx.no_effect(n, "mail is not sent; use a notify script");
@@ -244,7 +244,7 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "virtual_ipaddress" => i.vips = n.block.iter().flatten().filter_map(|a| vip(cx, a)).collect(),
             "virtual_ipaddress_excluded" => i.excluded = n.block.iter().flatten().filter_map(|a| vip(cx, a)).collect(),
             "unicast_peer" => {
-                for a in n.block.iter().flatten() {
+                for a in n.block.iter().flatten().filter(|a| !a.words.is_empty()) {
                     match a.words[0].parse() {
                         Ok(ip) => i.unicast_peers.push(ip),
                         Err(_) => cx.report.error(&a.place, format!("'unicast_peer' : '{}' is not an IP address", a.words[0])),
@@ -257,8 +257,8 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 Some(Err(_)) => cx.report.error(&n.place, format!("'{head}' : '{}' is not an IP address", n.words[1])),
                 None => {}
             },
-            "track_interface" => i.track_interfaces = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
-            "track_script" => i.track_scripts = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
+            "track_interface" => i.track_interfaces = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
+            "track_script" => i.track_scripts = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
             "nopreempt" => i.preempt = false,
             "preempt" => i.preempt = true,
             "preempt_delay" => i.preempt_delay = cx.seconds(n, 0.0, 1000.0).unwrap_or_default(),
@@ -492,7 +492,10 @@ pub fn asks_for_haproxy(command: &str) -> bool {
         text = text.strip_prefix(shell).map_or(text, |t| t.trim().trim_matches(['\'', '"']));
     }
     let text = text.split(['|', '&', ';', '>']).next().unwrap_or_default();
-    if command.contains(';') || command.contains("| ") && !command.contains("|| ") {
+    // Behind the question, only what passes its answer on.
+    let behind = command.split(['|', '&', ';', '>', '\'', '"']).skip(1).flat_map(str::split_whitespace);
+    let known = |w: &str| matches!(w, "exit" | "0" | "1" | "true" | "false" | "2" | "/dev/null" | "haproxy" | "killall" | "pidof" | "pgrep" | "pkill" | "-0" | "-x") ;
+    if command.contains(';') || command.contains("| ") && !command.contains("|| ") || behind.into_iter().any(|w| !known(w)) {
         return false;
     }
     let mut words = text.split_whitespace();
@@ -522,8 +525,8 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
             "group" => g.members = n.block.iter().flatten().flat_map(|w| w.words.clone()).collect(),
-            "track_interface" => g.track_interfaces = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
-            "track_script" => g.track_scripts = n.block.iter().flatten().map(|t| track(cx, t)).collect(),
+            "track_interface" => g.track_interfaces = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
+            "track_script" => g.track_scripts = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
             "smtp_alert" => cx.no_effect(n, "mail is not sent; use a notify script"),
             "global_tracking" | "sync_group_tracking_weight" | "track_file" | "track_process" | "track_bfd" => cx.not_yet(n),
             h if h.starts_with("notify") => notify(cx, n, &mut g.notify),
@@ -572,7 +575,7 @@ mod tests {
         ] {
             assert!(asks_for_haproxy(yes), "{yes}");
         }
-        for no in ["killall haproxy", "pidof nginx", "/etc/keepalived/check.sh", "curl http://localhost/", "pgrep haproxy; curl x", "killall -9 haproxy", ""] {
+        for no in ["killall haproxy", "pidof nginx", "/etc/keepalived/check.sh", "curl http://localhost/", "pgrep haproxy; curl x", "killall -0 haproxy && curl -f http://localhost/", "killall -9 haproxy", ""] {
             assert!(!asks_for_haproxy(no), "{no}");
         }
     }

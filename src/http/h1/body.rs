@@ -13,13 +13,14 @@ pub enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
     /// Reading the size line; the number so far and whether a digit was seen, and whether an extension is being skipped.
-    Size { n: u64, digits: u8, ext: bool },
+    Size { n: u64, digits: u8, ext: u16 },
     SizeLf { n: u64 },
     Data { left: u64 },
     DataCr,
     DataLf,
     /// In trailers; bytes seen on the current line.
     Trailer { line: u32, total: u32 },
+    TrailerLf { line: u32, total: u32 },
     Done,
 }
 
@@ -44,13 +45,14 @@ pub struct BadChunk;
 
 /// Extensions and trailers may not be used to feed bytes for ever.
 const MAX_TRAILER: u32 = 16 * 1024;
+const MAX_EXTENSION: u16 = 256;
 
 impl Follower {
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::None => State::Length(0),
             Framing::Length(n) => State::Length(n),
-            Framing::Chunked => State::Chunk(Chunk::Size { n: 0, digits: 0, ext: false }),
+            Framing::Chunked => State::Chunk(Chunk::Size { n: 0, digits: 0, ext: 0 }),
             Framing::UntilClose => State::UntilClose,
         };
         Self { state, payload: 0 }
@@ -109,24 +111,26 @@ impl Chunk {
     fn step(self, b: u8) -> Result<Self, BadChunk> {
         Ok(match (self, b) {
             (Self::Size { digits: 1.., n, .. }, b'\r') => Self::SizeLf { n },
-            (Self::Size { digits: 1.., n, .. }, b'\n') | (Self::SizeLf { n }, b'\n') => match n {
+            (Self::SizeLf { n }, b'\n') => match n {
                 0 => Self::Trailer { line: 0, total: 0 },
                 left => Self::Data { left },
             },
-            (Self::Size { n, digits, ext: false }, b) if b.is_ascii_hexdigit() => {
+            (Self::Size { n, digits, ext: 0 }, b) if b.is_ascii_hexdigit() => {
                 if digits == 15 {
                     return Err(BadChunk);
                 }
                 let d = u64::from((b as char).to_digit(16).unwrap_or(0));
-                Self::Size { n: n * 16 + d, digits: digits + 1, ext: false }
+                Self::Size { n: n * 16 + d, digits: digits + 1, ext: 0 }
             }
-            (Self::Size { n, digits: digits @ 1.., ext }, b) if ext || matches!(b, b';' | b' ' | b'\t') => Self::Size { n, digits, ext: true },
+            (Self::Size { n, digits: digits @ 1.., ext }, b) if ext < MAX_EXTENSION && b != b'\n' && (ext > 0 || matches!(b, b';' | b' ' | b'\t')) => {
+                Self::Size { n, digits, ext: ext + 1 }
+            }
             (Self::DataCr, b'\r') => Self::DataLf,
-            (Self::DataCr | Self::DataLf, b'\n') => Self::Size { n: 0, digits: 0, ext: false },
-            (Self::Trailer { line: 0, .. }, b'\n') => Self::Done,
-            (Self::Trailer { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1 },
-            (Self::Trailer { line, total }, b'\r') => Self::Trailer { line, total },
-            (Self::Trailer { line, total }, _) if total < MAX_TRAILER => Self::Trailer { line: line + 1, total: total + 1 },
+            (Self::DataLf, b'\n') => Self::Size { n: 0, digits: 0, ext: 0 },
+            (Self::TrailerLf { line: 0, .. }, b'\n') => Self::Done,
+            (Self::TrailerLf { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1 },
+            (Self::Trailer { line, total }, b'\r') => Self::TrailerLf { line, total },
+            (Self::Trailer { line, total }, b) if total < MAX_TRAILER && b != b'\n' => Self::Trailer { line: line + 1, total: total + 1 },
             _ => return Err(BadChunk),
         })
     }
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn broken_chunking_is_refused() {
-        for bad in ["x\r\n", "5\r\nhelloX", "\r\n", "FFFFFFFFFFFFFFFFF\r\n", "-1\r\n", " 5\r\n", "5\rX"] {
+        for bad in ["x\r\n", "5\r\nhelloX", "\r\n", "FFFFFFFFFFFFFFFFF\r\n", "-1\r\n", " 5\r\n", "5\rX", "5\nhello\r\n", "5\r\nhello\n", "0\r\n\n"] {
             assert_eq!(Follower::new(Framing::Chunked).feed(bad.as_bytes()), Err(BadChunk), "{bad:?}");
         }
     }

@@ -50,7 +50,6 @@ pub enum HeadError {
 impl HeadError {
     pub fn status(self) -> u16 {
         match self {
-            Self::Version => 505,
             Self::TransferEncoding => 422,
             _ => 400,
         }
@@ -139,7 +138,8 @@ impl Head {
         self.take_fields(bytes, req.headers);
         self.buf.extend_from_slice(&bytes[..len]);
         self.lower_names();
-        if !(target.starts_with('/') || target == "*" || target.contains("://") || method == "CONNECT") {
+        let form = target.starts_with('/') || target == "*" && method == "OPTIONS" || target.contains("://") || method == "CONNECT";
+        if !form || target.bytes().any(|c| c == b'#' || c >= 0x80) {
             return Err(HeadError::Syntax);
         }
         self.examine(None)?;
@@ -189,6 +189,8 @@ impl Head {
         let mut upgrade_named = false;
         let mut has_upgrade = false;
         let mut others = Vec::new();
+        let mut seen_length = false;
+        let mut host: Option<Span> = None;
         for i in 0..self.fields.len() {
             let f = self.fields[i];
             let value = f.value.get(&self.buf);
@@ -199,11 +201,15 @@ impl Head {
                         if length.is_some_and(|l| l != n) {
                             return Err(HeadError::ContentLength);
                         }
-                        if length.is_some() {
-                            self.fields[i].live = false;
-                        }
                         length = Some(n);
                     }
+                    if seen_length {
+                        self.fields[i].live = false;
+                    } else if let Some(comma) = value.iter().position(|c| *c == b',') {
+                        // A list of equal lengths is sent on as one.
+                        self.fields[i].value.len = u32::try_from(comma).unwrap_or(0);
+                    }
+                    seen_length = true;
                 }
                 b"transfer-encoding" => {
                     if chunked {
@@ -230,9 +236,25 @@ impl Head {
                     }
                     self.fields[i].live = false;
                 }
+                b"host" if answering.is_none() => match host {
+                    // Two that differ could be routed by one and served by the other.
+                    Some(h) if !h.get(&self.buf).eq_ignore_ascii_case(value) => return Err(HeadError::Syntax),
+                    Some(_) => self.fields[i].live = false,
+                    None => host = Some(f.value),
+                },
                 b"upgrade" => has_upgrade = true,
                 b"expect" => self.expect_continue |= value.trim_ascii().eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
+            }
+        }
+        if answering.is_none() && let Some(h) = host {
+            let target = self.target.get(&self.buf);
+            if let Some(at) = target.windows(3).position(|w| w == b"://") {
+                let rest = &target[at + 3..];
+                let authority = &rest[..rest.iter().position(|c| matches!(*c, b'/' | b'?')).unwrap_or(rest.len())];
+                if !authority.eq_ignore_ascii_case(h.get(&self.buf)) {
+                    return Err(HeadError::Syntax);
+                }
             }
         }
         self.upgrade = upgrade_named && has_upgrade;

@@ -1,0 +1,1 @@
+mod support; fn main() { support::run(&[]); }
