@@ -4,16 +4,16 @@
 //! `tls`, `net`, `log` > `config` > `rules`, `http`, `balance`, pure machines > `base`.
 pub mod balance;
 pub mod base;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod health;
 pub mod http;
-pub mod rules;
-pub mod vrrp;
 pub mod log;
+pub mod net;
+pub mod process;
+pub mod proxy;
+pub mod rules;
 pub mod state;
 pub mod tls;
-pub mod proxy;
-pub mod net;
-pub mod control;
-pub mod cli;
-pub mod process;
+pub mod vrrp;

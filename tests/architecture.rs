@@ -1,4 +1,6 @@
 //! The layer table, held by reading `src/`: imports go down only, and the pure levels touch neither clocks nor sockets nor files.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 use std::path::{Path, PathBuf};
 
 /// Path prefix below `src/`, level. The longest prefix that fits counts.
@@ -24,10 +26,26 @@ const LAYERS: &[(&str, u32)] = &[
 ];
 
 /// What the pure levels may not name outside their tests.
-const IMPURE: &[&str] = &["tokio", "std::fs", "std::os", "Instant::now", "SystemTime::now", "libc::", "socket2", "UdpSocket", "TcpStream", "std::env", "std::process"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "std::fs",
+    "std::os",
+    "Instant::now",
+    "SystemTime::now",
+    "libc::",
+    "socket2",
+    "UdpSocket",
+    "TcpStream",
+    "std::env",
+    "std::process",
+];
 
 fn level(path: &str) -> Option<u32> {
-    LAYERS.iter().filter(|(p, _)| path == *p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/'))).max_by_key(|(p, _)| p.len()).map(|(_, l)| *l)
+    LAYERS
+        .iter()
+        .filter(|(p, _)| path == *p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/')))
+        .max_by_key(|(p, _)| p.len())
+        .map(|(_, l)| *l)
 }
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -50,7 +68,8 @@ fn files() -> Vec<(String, String)> {
         .iter()
         .filter(|p| !p.ends_with("lib.rs") && !p.to_string_lossy().ends_with("_tests.rs"))
         .map(|p| {
-            let name = p.strip_prefix(&root).unwrap().with_extension("").to_string_lossy().trim_end_matches("/mod").to_owned();
+            let name =
+                p.strip_prefix(&root).unwrap().with_extension("").to_string_lossy().trim_end_matches("/mod").to_owned();
             let text = std::fs::read_to_string(p).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
             (name, code)
@@ -88,7 +107,11 @@ fn pure_levels_are_pure() {
 #[test]
 fn vrrp_never_sees_state_and_pure_machines_never_see_config() {
     for (name, code) in files() {
-        if name.starts_with("vrrp") && name != "vrrp/engine" || name.starts_with("rules") || name.starts_with("http") || name.starts_with("balance") {
+        if name.starts_with("vrrp") && name != "vrrp/engine"
+            || name.starts_with("rules")
+            || name.starts_with("http")
+            || name.starts_with("balance")
+        {
             assert!(!code.contains("crate::config"), "src/{name}.rs sees config");
         }
         if name.starts_with("vrrp") {

@@ -1,4 +1,6 @@
 //! Ring 4: two nodes, real peers, a real network in namespaces; the table that the project is judged by.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 mod support;
 
 use std::net::IpAddr;
@@ -28,7 +30,14 @@ fn play(stage: &mut Stage, e: Event) {
     // The machines are shared: a stall of a whole host is told from a slow failover by doing it again, once.
     for last in [false, true] {
         let c = stage.play(e).unwrap_or_else(|why| panic!("{}: {why}", e.name()));
-        println!("    {:<30} outage {:>7.1} ms (limit {}), failed {}, new {}", e.name(), c.outage.as_secs_f64() * 1000.0, limit.outage.as_millis(), c.failed, c.failed_new);
+        println!(
+            "    {:<30} outage {:>7.1} ms (limit {}), failed {}, new {}",
+            e.name(),
+            c.outage.as_secs_f64() * 1000.0,
+            limit.outage.as_millis(),
+            c.failed,
+            c.failed_new
+        );
         let good = c.outage <= limit.outage && c.failed_new == 0 && (!limit.none_fails || c.failed == 0);
         assert!(good || !last, "{}: {c:?}\n{}", e.name(), stage.logs());
         if good {
@@ -72,7 +81,8 @@ fn both_killed() {
     }
     let served = || s.prober.since(at).iter().any(|p| p.begun > at + MS(5) && p.result.is_ok());
     assert!(wait_for(Duration::from_secs(5), served), "{}", s.logs());
-    let first = s.prober.since(at).iter().filter(|p| p.begun > at + MS(5) && p.result.is_ok()).map(|p| p.ended).min().unwrap();
+    let first =
+        s.prober.since(at).iter().filter(|p| p.begun > at + MS(5) && p.result.is_ok()).map(|p| p.ended).min().unwrap();
     println!("    service returned after {:?}", first - at);
     assert!(first - at < MS(300), "{:?}\n{}", first - at, s.logs());
     assert!(s.master().is_some());
@@ -131,7 +141,10 @@ fn hostile_adverts() {
 
 fn eth0() -> u32 {
     let text = std::fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap_or_default();
-    text.lines().find(|l| l.contains("eth0")).and_then(|l| l.split_whitespace().next()?.parse().ok()).expect("eth0 has multicast groups")
+    text.lines()
+        .find(|l| l.contains("eth0"))
+        .and_then(|l| l.split_whitespace().next()?.parse().ok())
+        .expect("eth0 has multicast groups")
 }
 
 /// A Tandem and a real keepalived on one wire.
@@ -190,7 +203,10 @@ impl Mixed {
         std::fs::write(&k, self.conf(priority, extra)).unwrap();
         let mut c = Command::new("/usr/sbin/keepalived");
         let (p, r, q) = (self.path("k.pid"), self.path("kv.pid"), self.path("kc.pid"));
-        c.args(["-n", "-l", "-P", "-f", &k, "-p", &p, "-r", &r, "-c", &q]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        c.args(["-n", "-l", "-P", "-f", &k, "-p", &p, "-r", &r, "-c", &q])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         self.keepalived = Some(self.lab.hosts[1].spawn(c).unwrap());
     }
 
@@ -202,7 +218,11 @@ impl Mixed {
     fn moves_to(&self, host: usize, limit: Duration) -> Duration {
         let begin = Instant::now();
         let log = || std::fs::read_to_string(self.path("t.log")).unwrap_or_default();
-        assert!(wait_for(limit, || self.holds(host)), "host {host} did not get the address within {limit:?}\n{}", log());
+        assert!(
+            wait_for(limit, || self.holds(host)),
+            "host {host} did not get the address within {limit:?}\n{}",
+            log()
+        );
         let took = begin.elapsed();
         assert!(wait_for(Duration::from_secs(2), || !self.holds(1 - host)), "both hold the address\n{}", log());
         assert!(self.holds(host));
@@ -215,7 +235,10 @@ impl Mixed {
 
     /// Stays so for a while.
     fn stays_on(&self, host: usize, time: Duration) {
-        assert!(!wait_for(time, || self.holds(1 - host) || !self.holds(host)), "the address did not stay on host {host}");
+        assert!(
+            !wait_for(time, || self.holds(1 - host) || !self.holds(host)),
+            "the address did not stay on host {host}"
+        );
     }
 }
 

@@ -1,1 +1,241 @@
-mod support; fn main() { support::run(&[]); }
+//! Ring 4: the same `haproxy.cfg` given to the real HAProxy and to Tandem; same answers, same log lines but for times and ports.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+mod support;
+
+use support::{Case, Need, Origin, Proxy, ok, tandem};
+
+fn main() {
+    support::run(&[
+        Case { name: "same_answers_and_log_lines", needs: &[Need::Haproxy], run: answers },
+        Case { name: "same_verdicts_on_configurations", needs: &[Need::Haproxy], run: verdicts },
+    ]);
+}
+
+const CONFIG: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 1\ndefaults\n mode http\n timeout client 2s\n timeout server 500ms\n timeout connect 200ms\n timeout http-request 500ms\n log stdout format raw local0\n option httplog\n retries 1\nfrontend www\n bind 127.0.0.1:{port}\n option forwardfor\n acl api path_beg /api\n acl host_b hdr(host) -i b.example\n http-request deny if { path /deny }\n http-request deny deny_status 429 if { path /deny429 }\n http-request redirect location /else code 303 if { path /redir }\n http-request redirect scheme https code 301 if { path_end .tls }\n http-request redirect prefix http://n.example if { path_beg /pre }\n http-request return status 200 content-type text/plain string hello if { path /hello }\n http-request return status 404 if { path /gone }\n http-request set-header X-Path %[path,upper] if api\n http-request add-header X-Two 2 if api\n http-request del-header X-Del\n http-response set-header X-Res r\n use_backend api if api\n use_backend cookies if { path_beg /ck }\n use_backend dead if { path /dead }\n use_backend none if { path /none }\n use_backend slow if { path /slow }\n use_backend broken if { path_beg /broken }\n default_backend app\nbackend app\n balance roundrobin\n server a 127.0.0.1:{a}\n server b 127.0.0.1:{b}\nbackend api\n balance leastconn\n server a 127.0.0.1:{a}\nbackend cookies\n cookie SRV insert indirect nocache httponly\n server a 127.0.0.1:{a} cookie ca\n server b 127.0.0.1:{b} cookie cb\nbackend dead\n server d 127.0.0.1:1\nbackend none\nbackend slow\n server a 127.0.0.1:{a}\nbackend broken\n server a 127.0.0.1:{a}\n";
+
+fn origin(name: &'static str) -> Origin {
+    Origin::start(move |r| {
+        if r.contains("/slow") {
+            std::thread::sleep(std::time::Duration::from_millis(900));
+        }
+        if r.contains("/broken/close") {
+            return Vec::new();
+        }
+        if r.contains("/broken/garbage") {
+            return b"not http at all\r\n\r\n".to_vec();
+        }
+        if r.contains("/404") {
+            return b"HTTP/1.1 404 Not Here\r\nContent-Length: 2\r\nX-Srv: z\r\n\r\nno".to_vec();
+        }
+        if r.contains("/chunked") {
+            return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec();
+        }
+        if r.contains("/eof") {
+            return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end".to_vec();
+        }
+        if r.starts_with("HEAD") {
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec();
+        }
+        ok(name)
+    })
+}
+
+const REQUESTS: &[&str] = &[
+    "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /a?b=c HTTP/1.0\r\n\r\n",
+    "HEAD /h HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /api/one HTTP/1.1\r\nHost: x\r\nX-Del: 1\r\nx-path: mine\r\nConnection: close\r\n\r\n",
+    "POST /api/p HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody",
+    "GET /deny HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "HEAD /deny HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /deny429 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /redir HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /x.tls?q=1 HTTP/1.1\r\nHost: h.example:80\r\nConnection: close\r\n\r\n",
+    "GET /pre/a?b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /gone HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /404 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /eof HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /chunked HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /dead HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /broken/close HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /broken/garbage HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /ck HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /ck HTTP/1.1\r\nHost: x\r\nCookie: a=1; SRV=cb\r\nConnection: close\r\n\r\n",
+    "GET /ck HTTP/1.1\r\nHost: x\r\nCookie: SRV=unknown\r\nConnection: close\r\n\r\n",
+    "bad request\r\n\r\n",
+    "GET / HTTP/1.1\r\nFoo : bar\r\n\r\n",
+    "GET /partial HTTP/1.1\r\nHost: x\r\n",
+    "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+];
+
+/// Times, ports and dates out of a log line.
+fn plain(line: &str) -> String {
+    let mut out: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    if let Some(w) = out.first_mut() {
+        *w = w.split(':').next().unwrap_or_default().to_owned();
+    }
+    if let Some(w) = out.get_mut(1) {
+        *w = "[date]".into();
+    }
+    // Timers: only whether they were reached.
+    if let Some(w) = out.get_mut(4) {
+        *w = w.split('/').map(|t| if t.starts_with('-') { "-1" } else { "n" }).collect::<Vec<_>>().join("/");
+    }
+    out.join(" ")
+}
+
+/// Header names as the older reference spells them where it answers before a request was understood.
+fn answer(text: &str, own_port: u16) -> String {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    let lines: Vec<String> = head
+        .lines()
+        .enumerate()
+        .map(|(i, l)| match l.split_once(": ") {
+            Some((n, v)) if i > 0 => format!("{}: {v}", n.to_ascii_lowercase()),
+            _ => l.to_owned(),
+        })
+        .collect();
+    format!("{}\n\n{body}", lines.join("\n")).replace(&own_port.to_string(), "PORT")
+}
+
+fn answers() {
+    let (a, b) = (origin("from a"), origin("from b"));
+    let text = CONFIG.replace("{a}", &a.port.to_string()).replace("{b}", &b.port.to_string());
+    let theirs = Proxy::start("/usr/sbin/haproxy", &text);
+    let ours = Proxy::start(&tandem(), &text);
+    let mut wrong = Vec::new();
+    for r in REQUESTS {
+        let (t, o) =
+            (answer(&theirs.exchange(r.as_bytes()), theirs.port), answer(&ours.exchange(r.as_bytes()), ours.port));
+        if t != o {
+            wrong.push(format!("request {r:?}\n  HAProxy: {t:?}\n  Tandem:  {o:?}"));
+        }
+        let lines = r.matches(" HTTP/1.").count().max(1);
+        for _ in 0..lines {
+            let (t, o) = (plain(&theirs.line()), plain(&ours.line()));
+            if t != o {
+                wrong.push(format!("log of {r:?}\n  HAProxy: {t}\n  Tandem:  {o}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Lines that make a file good or bad; both must say the same.
+fn verdicts() {
+    let base = "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\n";
+    let front = "frontend f\n bind 127.0.0.1:8080\n";
+    let lines = [
+        "acl a path_beg /x",
+        "acl a path_bg /x",
+        "acl a hdr(host) -i x",
+        "acl a src 10.0.0.0/8",
+        "acl a src 10.0.0.0/99",
+        "http-request deny if { path /x }",
+        "http-request deny if nope",
+        "http-request deny if { path /x",
+        "http-request set-header X",
+        "http-request set-header X y",
+        "http-request set-header X %[path]",
+        "http-request set-header X %[pth]",
+        "http-request redirect location /x code 302",
+        "http-request redirect location /x code 333",
+        "http-request redirect",
+        "redirect scheme https if !{ ssl_fc }",
+        "timeout client 5x",
+        "timeout client 99999999999",
+        "timeout foo 5s",
+        "maxconn 10",
+        "option httplog",
+        "option httplgo",
+        "option forwardfor except 127.0.0.0/8",
+        "log 127.0.0.1:514 local0",
+        "log 127.0.0.1:514 local9",
+        "log global",
+        "default_backend nope",
+        "errorfile 503 /nonexistent",
+        "bind :99999",
+        "bind 127.0.0.1",
+        "use_backend nope if TRUE",
+        "foo bar",
+        "'quoted",
+        "http-request return status 200 content-type text/plain string x",
+        "http-request return status 200 string x",
+        "http-response set-header A b",
+        "monitor-uri /up",
+        "stats uri /s",
+        "stats nonsense",
+        "http-request deny deny_status 404",
+        "capture",
+        "mode ftp",
+        "no option httplog",
+        "no maxconn",
+        "acl",
+        "tcp-request connection reject if { src 1.2.3.4 }",
+    ];
+    let backend = [
+        "server s 127.0.0.1:80",
+        "server s 127.0.0.1:80 check inter 1s",
+        "server s 127.0.0.1:80 chck",
+        "server s 127.0.0.1:808080",
+        "server s",
+        "server s 127.0.0.1:80 weight 300",
+        "server s 127.0.0.1:80 weight 10",
+        "balance roundrobin",
+        "balance rr",
+        "balance leastconn",
+        "option httpchk GET /",
+        "http-check expect status 200",
+        "http-check expect foo 200",
+        "tcp-check connect",
+        "tcp-check foo",
+        "cookie S insert indirect",
+        "retries 3",
+        "option redispatch",
+        "default-server inter 1s",
+        "server s 127.0.0.1:80 ssl verify none",
+        "server s 127.0.0.1:80 check\n server s 127.0.0.1:81",
+    ];
+    let mut files: Vec<String> = lines.iter().map(|l| format!("{base}{front} {l}\n")).collect();
+    files.extend(backend.iter().map(|l| format!("{base}{front} default_backend b\nbackend b\n {l}\n")));
+    // Pairs make a few hundred files of mixed good and bad.
+    for (i, l) in lines.iter().enumerate() {
+        for k in [7, 13, 29] {
+            files.push(format!(
+                "{base}{front} {l}\n {}\nbackend b\n {}\n",
+                lines[(i + k) % lines.len()],
+                backend[i % backend.len()]
+            ));
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("v.cfg");
+    let mut wrong = Vec::new();
+    for f in &files {
+        std::fs::write(&path, f).unwrap();
+        let run =
+            |program: &str| std::process::Command::new(program).args(["-c", "-q", "-f"]).arg(&path).output().unwrap();
+        let (t, o) = (run("/usr/sbin/haproxy"), run(&tandem()));
+        if t.status.success() != o.status.success() {
+            let said = |x: &std::process::Output| {
+                String::from_utf8_lossy(&x.stderr).lines().find(|l| l.contains("ALERT")).unwrap_or_default().to_owned()
+            };
+            let mut c = std::process::Command::new(tandem());
+            let full = c.args(["-c", "-f"]).arg(&path).output().unwrap();
+            wrong.push(format!(
+                "{:?}\n  HAProxy {}: {}\n  Tandem {}: {}",
+                f.trim_start_matches(base),
+                t.status,
+                said(&t),
+                o.status,
+                said(&full)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} verdicts differ\n{}", wrong.len(), files.len(), wrong.join("\n"));
+}

@@ -1,5 +1,7 @@
 //! Ring 2: the machines on a virtual LAN, over seeds: loss, delay, splits, crashes, proxies that die and come back.
 //! Promises: while anybody can serve, somebody holds the address soon; when all is quiet, exactly one does, and it can serve.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 use std::time::{Duration, Instant};
 use tandem_proxy::vrrp::fsm::{Action, Input, Machine, Params, State};
 use tandem_proxy::vrrp::timing::Version;
@@ -45,7 +47,8 @@ impl Lan {
     fn new(seed: u64, n: usize, version: Version, preempt: bool) -> Self {
         let interval = if version == Version::V2 { Duration::from_secs(1) } else { Duration::from_millis(100) };
         let params = Params { version, interval, preempt, preempt_delay: Duration::ZERO, grouped: false };
-        let mut lan = Self { now: Instant::now(), nodes: Vec::new(), wire: Vec::new(), rng: Rng(seed * 2 + 1), loss: 0, params };
+        let mut lan =
+            Self { now: Instant::now(), nodes: Vec::new(), wire: Vec::new(), rng: Rng(seed * 2 + 1), loss: 0, params };
         for i in 0..n {
             lan.nodes.push(Node { m: None, priority: 100 + 40 * u8::try_from(i).unwrap(), serving: true, side: 0 });
             lan.boot(i);
@@ -162,7 +165,12 @@ fn story(seed: u64, version: Version, preempt: bool) {
         }
         lan.run(lan.now + Duration::from_secs(10) + patience * 3);
         let h = lan.holders();
-        assert_eq!(h.len(), 1, "seed {seed} step {step}: {:?}", lan.nodes.iter().map(|n| n.m.as_ref().map(Machine::state)).collect::<Vec<_>>());
+        assert_eq!(
+            h.len(),
+            1,
+            "seed {seed} step {step}: {:?}",
+            lan.nodes.iter().map(|n| n.m.as_ref().map(Machine::state)).collect::<Vec<_>>()
+        );
         assert!(lan.nodes[h[0]].serving, "seed {seed} step {step}: the holder cannot serve");
         if preempt {
             let best = (0..3).filter(|k| lan.nodes[*k].serving).max_by_key(|k| lan.nodes[*k].priority).unwrap();

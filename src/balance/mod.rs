@@ -9,8 +9,13 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub const NAMES: &'static [(&'static str, Algorithm)] =
-        &[("roundrobin", Self::RoundRobin), ("static-rr", Self::RoundRobin), ("leastconn", Self::LeastConn), ("source", Self::Source), ("first", Self::First)];
+    pub const NAMES: &'static [(&'static str, Algorithm)] = &[
+        ("roundrobin", Self::RoundRobin),
+        ("static-rr", Self::RoundRobin),
+        ("leastconn", Self::LeastConn),
+        ("source", Self::Source),
+        ("first", Self::First),
+    ];
     /// As the `algo` column of the statistics has it.
     pub fn name(self) -> &'static str {
         match self {
@@ -75,13 +80,10 @@ pub struct Load {
 /// The least loaded relative to its weight; among equals the first at or after `start`, so that idle servers take turns.
 pub fn least_conn(loads: &[Load], start: usize) -> Option<usize> {
     let n = loads.len();
-    (0..n)
-        .map(|k| (start + k) % n.max(1))
-        .filter(|i| loads[*i].weight > 0)
-        .min_by(|a, b| {
-            let (a, b) = (&loads[*a], &loads[*b]);
-            (u64::from(a.conns) * u64::from(b.weight)).cmp(&(u64::from(b.conns) * u64::from(a.weight)))
-        })
+    (0..n).map(|k| (start + k) % n.max(1)).filter(|i| loads[*i].weight > 0).min_by(|a, b| {
+        let (a, b) = (&loads[*a], &loads[*b]);
+        (u64::from(a.conns) * u64::from(b.weight)).cmp(&(u64::from(b.conns) * u64::from(a.weight)))
+    })
 }
 
 /// The first server with a connection slot left.

@@ -67,7 +67,12 @@ pub fn canonical(ip: IpAddr) -> IpAddr {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ListenAddr {
     /// Address and port; `None` is "any address" of the family.
-    Inet { addr: IpAddr, port: u16, v4v6: bool, device: Option<String> },
+    Inet {
+        addr: IpAddr,
+        port: u16,
+        v4v6: bool,
+        device: Option<String>,
+    },
     Unix(String),
     /// Linux abstract socket, without the leading NUL.
     Abstract(String),
@@ -119,7 +124,9 @@ pub fn split_host_port(word: &str) -> Result<(Host, Option<&str>), String> {
     let (family, rest) = match word.split_once('@') {
         Some((f @ ("ipv4" | "ipv6" | "unix" | "abns" | "fd" | "tcp4" | "tcp6" | "tcp"), r)) => (f, r),
         Some((f, _)) if !f.is_empty() && f.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'+') => {
-            return Err(format!("address family '{f}@' in '{word}' is not served yet; use ipv4@, ipv6@, unix@ or abns@"));
+            return Err(format!(
+                "address family '{f}@' in '{word}' is not served yet; use ipv4@, ipv6@, unix@ or abns@"
+            ));
         }
         _ => ("", word),
     };
@@ -148,7 +155,9 @@ pub fn split_host_port(word: &str) -> Result<(Host, Option<&str>), String> {
         "" | "*" => Host::ANY4,
         h => match h.parse::<IpAddr>() {
             Ok(ip) if six && ip.is_ipv4() => return Err(format!("'{h}' is not an IPv6 address")),
-            Ok(ip) if matches!(family, "ipv4" | "tcp4") && ip.is_ipv6() => return Err(format!("'{h}' is not an IPv4 address")),
+            Ok(ip) if matches!(family, "ipv4" | "tcp4") && ip.is_ipv6() => {
+                return Err(format!("'{h}' is not an IPv4 address"));
+            }
             Ok(ip) => Host::Ip(ip),
             Err(_) if h.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)) => Host::Name(h.to_owned()),
             Err(_) => return Err(format!("invalid address: '{h}' in '{word}'")),

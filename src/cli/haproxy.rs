@@ -65,13 +65,17 @@ pub fn check(args: &[String]) -> i32 {
 
 fn check_only(load: &LoadArgs, quiet: bool, verbose: bool, notices: bool) -> i32 {
     let l = loader::run(load, false);
-    let (errors, not_yet, warnings) = (l.report.count(Severity::Error), l.report.count(Severity::NotYet), l.report.count(Severity::Warning));
+    let (errors, not_yet, warnings) =
+        (l.report.count(Severity::Error), l.report.count(Severity::NotYet), l.report.count(Severity::Warning));
     if !quiet {
         eprint!("{}", l.report.render(std::process::id(), if notices { Severity::Notice } else { Severity::Warning }));
     }
     if errors + not_yet > 0 {
         if !quiet {
-            eprintln!("[ALERT]    ({}) : config : Fatal errors found in configuration: {errors} error(s), {not_yet} word(s) not honoured yet.", std::process::id());
+            eprintln!(
+                "[ALERT]    ({}) : config : Fatal errors found in configuration: {errors} error(s), {not_yet} word(s) not honoured yet.",
+                std::process::id()
+            );
         }
         return 1;
     }
@@ -131,7 +135,8 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
             }
             "-C" => {
                 let dir = value("a directory")?;
-                std::env::set_current_dir(&dir).map_err(|e| format!("-C {dir}: {}", crate::base::diag::io_words(&e)))?;
+                std::env::set_current_dir(&dir)
+                    .map_err(|e| format!("-C {dir}: {}", crate::base::diag::io_words(&e)))?;
             }
             "-dV" => s.options.load.no_verify = true,
             "-sf" | "-st" => {
@@ -143,18 +148,27 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
             }
             "-x" => {
                 value("a socket")?;
-                eprintln!("[NOTICE]   ({}) : '-x' has no effect: sockets are kept by the guardian; reload with SIGUSR2 instead of starting a second one", std::process::id());
+                eprintln!(
+                    "[NOTICE]   ({}) : '-x' has no effect: sockets are kept by the guardian; reload with SIGUSR2 instead of starting a second one",
+                    std::process::id()
+                );
             }
             "-S" => {
                 let addr = value("an address")?;
-                return Err(format!("'-S {addr}' : the master CLI is not there yet; use a 'stats socket' ('reload' and 'show' work there)"));
+                return Err(format!(
+                    "'-S {addr}' : the master CLI is not there yet; use a 'stats socket' ('reload' and 'show' work there)"
+                ));
             }
-            "-dM" | "-dI" | "-dW" | "-dr" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF" | "-dZ" | "-dT" => {}
+            "-dM" | "-dI" | "-dW" | "-dr" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF"
+            | "-dZ" | "-dT" => {}
             o if o.starts_with("-dM") || o.starts_with("-dK") || o.starts_with("-dC") || o.starts_with("-dt") => {
                 return Err(format!("'{o}' is known but not honoured yet by this version"));
             }
             o => {
-                let known = ["-f", "-k", "-c", "-V", "-v", "-vv", "-q", "-d", "-db", "-D", "-W", "-Ws", "-p", "-C", "-n", "-m", "-sf", "-st", "-x", "-S", "-L"];
+                let known = [
+                    "-f", "-k", "-c", "-V", "-v", "-vv", "-q", "-d", "-db", "-D", "-W", "-Ws", "-p", "-C", "-n", "-m",
+                    "-sf", "-st", "-x", "-S", "-L",
+                ];
                 return Err(format!("unknown option '{o}'{}", crate::base::diag::suggestion(o, known)));
             }
         }

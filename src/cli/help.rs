@@ -20,7 +20,11 @@ pub const VERSION_LINE_HAPROXY: &str = "HAProxy version 3.4.0 2026/06/03 - https
 pub const VERSION_LINE_KEEPALIVED: &str = "Keepalived v2.4.3 (07/10,2026)";
 
 pub fn version(full: bool) -> String {
-    let mut out = format!("{VERSION_LINE_HAPROXY}\nStatus: this is Tandem {} speaking HAProxy's configuration, sockets and logs.\nRunning on: {}\n", env!("CARGO_PKG_VERSION"), running_on());
+    let mut out = format!(
+        "{VERSION_LINE_HAPROXY}\nStatus: this is Tandem {} speaking HAProxy's configuration, sockets and logs.\nRunning on: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        running_on()
+    );
     if full {
         out.push_str(
             "\nBuild options :\n  TARGET  = linux\n\nFeature list : +EPOLL +LINUX_SPLICE -LUA -OPENSSL +PROMEX -QUIC +RUSTLS +THREAD +VRRP\n\n\

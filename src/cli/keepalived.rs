@@ -8,8 +8,28 @@ use crate::process::loader;
 const DEFAULT_CONF: &str = "/etc/keepalived/keepalived.conf";
 
 /// Flags that change nothing here.
-const NO_EFFECT: &[&str] =
-    &["-l", "--log-console", "-D", "--log-detail", "-S", "--log-facility", "-g", "-G", "--no-syslog", "-P", "--vrrp", "-d", "--dump-conf", "--all", "-B", "--no-bfd", "-R", "-X", "-V", "-I"];
+const NO_EFFECT: &[&str] = &[
+    "-l",
+    "--log-console",
+    "-D",
+    "--log-detail",
+    "-S",
+    "--log-facility",
+    "-g",
+    "-G",
+    "--no-syslog",
+    "-P",
+    "--vrrp",
+    "-d",
+    "--dump-conf",
+    "--all",
+    "-B",
+    "--no-bfd",
+    "-R",
+    "-X",
+    "-V",
+    "-I",
+];
 
 pub fn run(args: &[String]) -> i32 {
     let mut conf = DEFAULT_CONF.to_owned();
@@ -18,7 +38,10 @@ pub fn run(args: &[String]) -> i32 {
     let mut i = 0;
     while let Some(a) = args.get(i) {
         i += 1;
-        let (name, inline) = a.split_once('=').filter(|_| a.starts_with("--")).map_or((a.as_str(), None), |(n, v)| (n, Some(v.to_owned())));
+        let (name, inline) = a
+            .split_once('=')
+            .filter(|_| a.starts_with("--"))
+            .map_or((a.as_str(), None), |(n, v)| (n, Some(v.to_owned())));
         let mut value = || {
             let v = inline.clone().or_else(|| args.get(i).cloned());
             if inline.is_none() {
@@ -33,7 +56,9 @@ pub fn run(args: &[String]) -> i32 {
             },
             "-n" | "--dont-fork" => (o.background, o.foreground) = (false, true),
             "-p" | "--pid" => o.pidfile = value(),
-            "-r" | "--vrrp_pid" | "-c" | "--checkers_pid" | "-b" | "--bfd_pid" | "-i" | "--config-id" | "-m" | "-M" => drop(value()),
+            "-r" | "--vrrp_pid" | "-c" | "--checkers_pid" | "-b" | "--bfd_pid" | "-i" | "--config-id" | "-m" | "-M" => {
+                drop(value())
+            }
             "-t" | "--config-test" => test = true,
             "-v" | "--version" => {
                 eprintln!("{}", help::VERSION_LINE_KEEPALIVED);
@@ -58,7 +83,9 @@ pub fn run(args: &[String]) -> i32 {
 }
 
 fn usage(why: &str) -> i32 {
-    eprintln!("keepalived (Tandem): {why}\nusage: keepalived [-f FILE] [-n] [-p PIDFILE] [-t] [-v] [--signum=NAME] ...");
+    eprintln!(
+        "keepalived (Tandem): {why}\nusage: keepalived [-f FILE] [-n] [-p PIDFILE] [-t] [-v] [--signum=NAME] ..."
+    );
     1
 }
 

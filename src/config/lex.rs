@@ -34,7 +34,9 @@ pub fn words(line: &str, env: Env<'_>) -> Result<Vec<String>, LexError> {
             }
             b'\\' => {
                 in_word = true;
-                let Some(&n) = bytes.get(i) else { return Err(err(i - 1, "nothing follows the last '\\' of the line")) };
+                let Some(&n) = bytes.get(i) else {
+                    return Err(err(i - 1, "nothing follows the last '\\' of the line"));
+                };
                 i += 1;
                 match n {
                     b' ' | b'\\' | b'#' | b'"' | b'\'' => cur.push(n),

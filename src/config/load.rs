@@ -14,13 +14,19 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     let mut files: Vec<(Arc<str>, Arc<[u8]>)> = Vec::new();
     for path in &args.haproxy {
         let names = match src.list(path) {
-            Some(names) => names.iter().filter(|n| n.ends_with(".cfg") && !n.starts_with('.')).map(|n| format!("{}/{n}", path.trim_end_matches('/'))).collect(),
+            Some(names) => names
+                .iter()
+                .filter(|n| n.ends_with(".cfg") && !n.starts_with('.'))
+                .map(|n| format!("{}/{n}", path.trim_end_matches('/')))
+                .collect(),
             None => vec![path.clone()],
         };
         for name in names {
             match src.read(&name) {
                 Ok(bytes) => files.push((Arc::from(name.as_str()), bytes)),
-                Err(e) => report.push(Severity::Error, None, format!("could not open configuration file '{name}' : {e}")),
+                Err(e) => {
+                    report.push(Severity::Error, None, format!("could not open configuration file '{name}' : {e}"))
+                }
             }
         }
     }
@@ -30,7 +36,11 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     }
     if let Some(k) = &args.keepalived {
         if !model.vrrp.instances.is_empty() {
-            report.push(Severity::Error, None, format!("both '{k}' and 'vrrp' sections define virtual routers; keep one of the two"));
+            report.push(
+                Severity::Error,
+                None,
+                format!("both '{k}' and 'vrrp' sections define virtual routers; keep one of the two"),
+            );
         }
         model.vrrp = keepalived::load(k, src, model.global.fault_strict, &mut report);
     }
@@ -43,23 +53,40 @@ fn check_proxies(m: &Model, args: &LoadArgs, report: &mut Report) {
     let backends = || m.proxies.iter().filter(|p| p.is_backend()).map(|p| p.name.as_str());
     let mut bound: BTreeMap<String, String> = BTreeMap::new();
     for p in m.proxies.iter().filter(|p| !p.disabled) {
-        let targets = p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)));
+        let targets =
+            p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)));
         for (name, at) in targets {
             match m.proxies.iter().find(|b| b.is_backend() && b.name == *name) {
-                None => report.error(at, format!("unable to find required backend: '{name}'{}", suggestion(name, backends()))),
+                None => report
+                    .error(at, format!("unable to find required backend: '{name}'{}", suggestion(name, backends()))),
                 Some(b) if b.mode != p.mode && !(p.mode == Mode::Tcp && b.mode == Mode::Tcp) => {
-                    report.error(at, format!("{} '{}' is in mode {} but backend '{name}' is in mode {}; give both the same 'mode'", p.kind.name(), p.name, mode(p.mode), mode(b.mode)));
+                    report.error(
+                        at,
+                        format!(
+                            "{} '{}' is in mode {} but backend '{name}' is in mode {}; give both the same 'mode'",
+                            p.kind.name(),
+                            p.name,
+                            mode(p.mode),
+                            mode(b.mode)
+                        ),
+                    );
                 }
                 Some(_) => {}
             }
         }
         for b in &p.binds {
             if let Some(other) = bound.insert(b.addr.to_string(), p.name.clone()) {
-                report.warning(&b.place, format!("'{}' is also bound by '{other}': connections are shared between the two", b.addr));
+                report.warning(
+                    &b.place,
+                    format!("'{}' is also bound by '{other}': connections are shared between the two", b.addr),
+                );
             }
         }
         if p.is_frontend() && p.binds.is_empty() {
-            report.warning(&p.place, format!("{} '{}' has no 'bind': it cannot receive connections", p.kind.name(), p.name));
+            report.warning(
+                &p.place,
+                format!("{} '{}' has no 'bind': it cannot receive connections", p.kind.name(), p.name),
+            );
         }
         if p.is_frontend() && !p.binds.is_empty() && p.timeouts.client.is_none() {
             report.warning(&p.place, format!("missing timeouts for {} '{}': without 'timeout client' a dead client's connection is kept for ever", p.kind.name(), p.name));
@@ -75,20 +102,45 @@ fn check_proxies(m: &Model, args: &LoadArgs, report: &mut Report) {
                 (p.stats.enabled && p.is_frontend() && p.kind != Kind::Defaults && p.stats.uri.is_some(), "stats"),
             ];
             for (_, word) in http_only.iter().filter(|x| x.0) {
-                report.warning(&p.place, format!("'{word}' is ignored in {} '{}', which is in mode tcp; add 'mode http'", p.kind.name(), p.name));
+                report.warning(
+                    &p.place,
+                    format!(
+                        "'{word}' is ignored in {} '{}', which is in mode tcp; add 'mode http'",
+                        p.kind.name(),
+                        p.name
+                    ),
+                );
             }
         }
-        if p.is_backend() && p.servers.iter().any(|s| s.cookie.is_some()) && p.cookie.is_none() && p.mode == Mode::Http {
-            report.warning(&p.place, format!("'cookie' on servers of '{}' has no effect without a 'cookie' line in the section", p.name));
+        if p.is_backend() && p.servers.iter().any(|s| s.cookie.is_some()) && p.cookie.is_none() && p.mode == Mode::Http
+        {
+            report.warning(
+                &p.place,
+                format!("'cookie' on servers of '{}' has no effect without a 'cookie' line in the section", p.name),
+            );
         }
-        if matches!(p.check, CheckKind::Http(_)) && p.is_backend() && p.kind == Kind::Backend && !p.servers.is_empty() && !p.servers.iter().any(|s| s.check) {
-            report.push(Severity::Notice, Some(p.place.clone()), format!("health checks are described for '{}' but no server has 'check'", p.name));
+        if matches!(p.check, CheckKind::Http(_))
+            && p.is_backend()
+            && p.kind == Kind::Backend
+            && !p.servers.is_empty()
+            && !p.servers.iter().any(|s| s.check)
+        {
+            report.push(
+                Severity::Notice,
+                Some(p.place.clone()),
+                format!("health checks are described for '{}' but no server has 'check'", p.name),
+            );
         }
         for s in &p.servers {
             if let (Some(ip), PortRule::Fixed(port)) = (s.ip, &s.port) {
-                let own = p.binds.iter().any(|b| matches!(&b.addr, ListenAddr::Inet { addr, port: bp, .. } if *bp == *port && (*addr == ip)));
+                let own = p.binds.iter().any(
+                    |b| matches!(&b.addr, ListenAddr::Inet { addr, port: bp, .. } if *bp == *port && (*addr == ip)),
+                );
                 if own {
-                    report.warning(&s.place, format!("server '{}' is this proxy's own listener {ip}:{port}: requests would loop", s.name));
+                    report.warning(
+                        &s.place,
+                        format!("server '{}' is this proxy's own listener {ip}:{port}: requests would loop", s.name),
+                    );
                 }
             }
         }
@@ -112,7 +164,10 @@ fn check_vrrp(m: &Model, with_proxy: bool, report: &mut Report) {
         for other in &v.instances[..n] {
             let family = |x: &super::model::VrrpInstance| x.vips.first().is_some_and(|a| a.addr.addr.is_ipv6());
             if other.name == i.name {
-                report.error(&place, format!("two virtual routers are called '{}'; the other is at {}", i.name, other.place));
+                report.error(
+                    &place,
+                    format!("two virtual routers are called '{}'; the other is at {}", i.name, other.place),
+                );
             }
             if other.vrid == i.vrid && other.interface == i.interface && family(other) == family(i) {
                 report.error(
@@ -122,17 +177,26 @@ fn check_vrrp(m: &Model, with_proxy: bool, report: &mut Report) {
             }
         }
         if i.unicast_peers.is_empty() && i.unicast_src.is_some() {
-            report.warning(&place, format!("'{}' has a unicast source but no unicast peers: multicast is used", i.name));
+            report
+                .warning(&place, format!("'{}' has a unicast source but no unicast peers: multicast is used", i.name));
         }
         if with_proxy && !m.proxies.is_empty() {
             for vip in &i.vips {
                 let ip = vip.addr.addr;
                 let served = m.proxies.iter().filter(|p| !p.disabled).flat_map(|p| &p.binds).any(|b| match &b.addr {
-                    ListenAddr::Inet { addr, v4v6, .. } => *addr == ip || addr.is_unspecified() && (addr.is_ipv4() == ip.is_ipv4() || *v4v6),
+                    ListenAddr::Inet { addr, v4v6, .. } => {
+                        *addr == ip || addr.is_unspecified() && (addr.is_ipv4() == ip.is_ipv4() || *v4v6)
+                    }
                     _ => false,
                 });
                 if !served {
-                    report.warning(&place, format!("no 'bind' listens on virtual address {ip} of '{}': who holds it would not answer there", i.name));
+                    report.warning(
+                        &place,
+                        format!(
+                            "no 'bind' listens on virtual address {ip} of '{}': who holds it would not answer there",
+                            i.name
+                        ),
+                    );
                 }
             }
         }
@@ -173,7 +237,12 @@ mod tests {
         let (_, r) = run(&format!(
             "global\n foo bar\n{BASE}frontend a\n bind :8080\n tmeout client 5s\n use_backend b if nope\n default_backend zz\n http-request denyy\nbackend b\n server x 1.2.3.4:99999\n balance rr\n stick-table type ip size 1k\n"
         ));
-        let lines: Vec<u32> = r.diags.iter().filter(|d| d.severity >= Severity::NotYet).filter_map(|d| d.place.as_ref().map(|p| p.line)).collect();
+        let lines: Vec<u32> = r
+            .diags
+            .iter()
+            .filter(|d| d.severity >= Severity::NotYet)
+            .filter_map(|d| d.place.as_ref().map(|p| p.line))
+            .collect();
         for want in [2, 10, 11, 12, 13, 15, 16, 17] {
             assert!(lines.contains(&want), "line {want}: {:#?}", r.diags);
         }
@@ -183,7 +252,9 @@ mod tests {
 
     #[test]
     fn a_virtual_address_nobody_listens_on_is_said() {
-        let (m, r) = run(&format!("{BASE}frontend a\n bind 10.0.0.1:80\nvrrp v\n interface eth0\n vrid 5\n priority 100\n address 10.0.0.9/24 2001:db8::9/64\n no preempt\n"));
+        let (m, r) = run(&format!(
+            "{BASE}frontend a\n bind 10.0.0.1:80\nvrrp v\n interface eth0\n vrid 5\n priority 100\n address 10.0.0.9/24 2001:db8::9/64\n no preempt\n"
+        ));
         assert_eq!(r.count(Severity::Error), 0, "{:?}", r.diags);
         assert!(r.diags.iter().any(|d| d.message.contains("10.0.0.9")));
         assert_eq!(m.vrrp.instances.len(), 2);

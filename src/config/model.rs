@@ -382,12 +382,28 @@ pub struct CookiePersist {
 
 #[derive(Clone, Debug)]
 pub enum CheckStep {
-    Connect { port: Option<u16>, tls: bool, send_proxy: bool },
+    Connect {
+        port: Option<u16>,
+        tls: bool,
+        send_proxy: bool,
+    },
     /// Raw bytes of `tcp-check send` and `send-binary`.
     Send(Vec<u8>),
-    ExpectBytes { pattern: ExpectBytes, negate: bool },
-    HttpSend { method: String, uri: String, version: u8, headers: Vec<(String, LogFormat)>, body: Vec<u8> },
-    ExpectHttp { what: ExpectHttp, negate: bool },
+    ExpectBytes {
+        pattern: ExpectBytes,
+        negate: bool,
+    },
+    HttpSend {
+        method: String,
+        uri: String,
+        version: u8,
+        headers: Vec<(String, LogFormat)>,
+        body: Vec<u8>,
+    },
+    ExpectHttp {
+        what: ExpectHttp,
+        negate: bool,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -40,17 +40,20 @@ pub struct LoadArgs {
     pub no_verify: bool,
 }
 
+/// Finds the addresses of a host name.
+pub type Resolver = Box<dyn FnMut(&str) -> Vec<IpAddr>>;
+
 /// Reads the disk and remembers what it read.
 pub struct Disk {
     pub recorded: Recorded,
-    pub resolver: Box<dyn FnMut(&str) -> Vec<IpAddr>>,
+    pub resolver: Resolver,
 }
 
 /// No file of a configuration is larger.
 const MAX_FILE: u64 = 64 << 20;
 
 impl Disk {
-    pub fn new(args: LoadArgs, resolver: Box<dyn FnMut(&str) -> Vec<IpAddr>>) -> Self {
+    pub fn new(args: LoadArgs, resolver: Resolver) -> Self {
         let env = std::env::vars().collect();
         Self { recorded: Recorded { args, env, ..Recorded::default() }, resolver }
     }
@@ -69,7 +72,8 @@ impl Source for Disk {
     }
     fn list(&mut self, path: &str) -> Option<Vec<String>> {
         let entry = self.recorded.dirs.entry(path.to_owned()).or_insert_with(|| {
-            let mut names: Vec<String> = std::fs::read_dir(path).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+            let mut names: Vec<String> =
+                std::fs::read_dir(path).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
             names.sort();
             Some(names)
         });

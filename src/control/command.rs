@@ -8,15 +8,28 @@ pub enum Command {
     Prompt,
     Quit,
     ShowInfo,
-    ShowStat { iid: Option<String>, kinds: i64, sid: i64 },
+    ShowStat {
+        iid: Option<String>,
+        kinds: i64,
+        sid: i64,
+    },
     ShowServersState(Option<String>),
     ShowBackend,
     ShowVersion,
-    ShowVrrp { rejected: bool },
+    ShowVrrp {
+        rejected: bool,
+    },
     ShowSess,
     ClearCounters,
-    Server { backend: String, server: String, act: ServerAct },
-    GetWeight { backend: String, server: String },
+    Server {
+        backend: String,
+        server: String,
+        act: ServerAct,
+    },
+    GetWeight {
+        backend: String,
+        server: String,
+    },
     Reload,
     Standby(bool),
     ShowReloads,
@@ -69,9 +82,17 @@ pub type Refusal = String;
 
 pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let found = TABLE.iter().filter(|t| t.0.split(' ').enumerate().all(|(i, w)| words.get(i) == Some(&w))).max_by_key(|t| t.0.len());
+    let found = TABLE
+        .iter()
+        .filter(|t| t.0.split(' ').enumerate().all(|(i, w)| words.get(i) == Some(&w)))
+        .max_by_key(|t| t.0.len());
     let Some((name, _, least, _)) = found else {
-        return Err(format!("Unknown command: '{}'{}\n{}", line.trim(), suggestion(line.trim(), TABLE.iter().map(|t| t.0)), help(level)));
+        return Err(format!(
+            "Unknown command: '{}'{}\n{}",
+            line.trim(),
+            suggestion(line.trim(), TABLE.iter().map(|t| t.0)),
+            help(level)
+        ));
     };
     if level < *least {
         return Err("Permission denied\n".into());
@@ -98,7 +119,11 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
                 return Err(format!("'show stat {o}' is not honoured yet; 'show stat' is\n"));
             }
             let num = |i: usize| rest.get(i).and_then(|w| w.parse().ok()).unwrap_or(-1);
-            Command::ShowStat { iid: rest.first().filter(|w| **w != "-1").map(|w| (*w).to_owned()), kinds: num(1), sid: num(2) }
+            Command::ShowStat {
+                iid: rest.first().filter(|w| **w != "-1").map(|w| (*w).to_owned()),
+                kinds: num(1),
+                sid: num(2),
+            }
         }
         "show servers state" => Command::ShowServersState(rest.first().map(|w| (*w).to_owned())),
         "show backend" => Command::ShowBackend,
@@ -115,7 +140,9 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             Command::GetWeight { backend, server }
         }
         "set weight" => act(ServerAct::Weight(rest.get(1).copied().unwrap_or_default().to_owned()))?,
-        "set maxconn server" => act(ServerAct::MaxConn(rest.get(1).and_then(|n| n.parse().ok()).ok_or("Integer expected.\n")?))?,
+        "set maxconn server" => {
+            act(ServerAct::MaxConn(rest.get(1).and_then(|n| n.parse().ok()).ok_or("Integer expected.\n")?))?
+        }
         "set server" => match rest[1.min(rest.len())..] {
             ["state", "ready"] => act(ServerAct::Ready)?,
             ["state", "drain"] => act(ServerAct::Drain)?,
@@ -124,14 +151,23 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             ["weight", w] => act(ServerAct::Weight(w.to_owned()))?,
             ["health", "up"] => act(ServerAct::Health(true))?,
             ["health", "down"] => act(ServerAct::Health(false))?,
-            ["health", ..] => return Err("'set server <srv> health' expects 'up' or 'down' ('stopping' is not honoured yet).\n".into()),
+            ["health", ..] => {
+                return Err(
+                    "'set server <srv> health' expects 'up' or 'down' ('stopping' is not honoured yet).\n".into()
+                );
+            }
             ["addr", a] => act(ServerAct::Addr(a.to_owned(), None))?,
             ["addr", a, "port", p] => act(ServerAct::Addr(a.to_owned(), Some(p.to_owned())))?,
             _ => return Err("usage: set server <backend>/<server> state|weight|health|addr <value>\n".into()),
         },
         "reload" => Command::Reload,
         "show reloads" => Command::ShowReloads,
-        "debug dev loop" => Command::DebugLoop(rest.first().and_then(|n| n.parse().ok()).filter(|n| *n <= 60_000).ok_or("Require milliseconds, at most 60000.\n")?),
+        "debug dev loop" => Command::DebugLoop(
+            rest.first()
+                .and_then(|n| n.parse().ok())
+                .filter(|n| *n <= 60_000)
+                .ok_or("Require milliseconds, at most 60000.\n")?,
+        ),
         "vrrp standby" => Command::Standby(true),
         _ => Command::Standby(false),
     })

@@ -30,16 +30,21 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
         }),
         Command::ShowStat { iid, kinds, sid } => show_stat(s, iid.as_deref(), *kinds, *sid),
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
-        Command::ShowBackend => s.proxies.iter().filter(|p| p.conf.is_backend()).fold("# name\n".to_owned(), |t, p| t + &p.conf.name + "\n"),
+        Command::ShowBackend => {
+            s.proxies.iter().filter(|p| p.conf.is_backend()).fold("# name\n".to_owned(), |t, p| t + &p.conf.name + "\n")
+        }
         Command::ShowVersion => format!("{}\n", super::VERSION),
         Command::ShowVrrp { rejected: false } => show_vrrp(live),
         Command::ShowVrrp { rejected: true } => lock(&live.vrrp).iter().fold(String::new(), |mut t, v| {
-            let counts: Vec<String> = v.rejected.iter().map(|(why, n)| format!("{}={n}", why.replace(' ', "-"))).collect();
+            let counts: Vec<String> =
+                v.rejected.iter().map(|(why, n)| format!("{}={n}", why.replace(' ', "-"))).collect();
             // Writing to a String cannot fail.
             let _ = writeln!(t, "{}: {}", v.name, counts.join(" "));
             t
         }),
-        Command::ShowSess => format!("connections: {}, requests so far: {}\n", live.conns.get(), live.total_requests.load(Relaxed)),
+        Command::ShowSess => {
+            format!("connections: {}, requests so far: {}\n", live.conns.get(), live.total_requests.load(Relaxed))
+        }
         Command::ClearCounters => {
             for p in &s.proxies {
                 for c in [&p.live.front, &p.live.back].into_iter().chain(p.servers.iter().map(|s| &s.live.counters)) {
@@ -60,7 +65,9 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             Err(e) => e,
         },
         Command::Reload => return ("Reloading\n".into(), Some(Asked::Reload)),
-        Command::ShowReloads => format!("{} in force, {} failed\n", live.reloads.load(Relaxed), live.failed_reloads.load(Relaxed)),
+        Command::ShowReloads => {
+            format!("{} in force, {} failed\n", live.reloads.load(Relaxed), live.failed_reloads.load(Relaxed))
+        }
         Command::DebugLoop(ms) => return (String::new(), Some(Asked::Loop(*ms))),
         Command::Standby(yes) => return (String::new(), Some(Asked::Standby(*yes))),
     };
@@ -142,7 +149,13 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
                 Some(c) => (prober::status_number(c.status), if l.is_up() { 3 } else { 2 }),
                 None => (u8::from(n.conf.check), 0),
             };
-            let check_state = if !n.conf.check { 0 } else if l.in_maintenance() { 14 } else { 6 };
+            let check_state = if !n.conf.check {
+                0
+            } else if l.in_maintenance() {
+                14
+            } else {
+                6
+            };
             let addr = crate::proxy::server_address(n);
             let fqdn = match &n.conf.host {
                 crate::base::addr::Host::Name(name) => name.as_str(),

@@ -2,8 +2,8 @@
 use super::names::METRICS;
 use super::stats::{self, Kind, Row};
 use crate::state::live::{Live, lock};
-use crate::vrrp::view::VrrpView;
 use crate::state::snapshot::Snapshot;
+use crate::vrrp::view::VrrpView;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,9 +17,18 @@ pub enum Scope {
     Server,
 }
 
-const CODES: [(&str, &str); 6] = [("1xx", "hrsp_1xx"), ("2xx", "hrsp_2xx"), ("3xx", "hrsp_3xx"), ("4xx", "hrsp_4xx"), ("5xx", "hrsp_5xx"), ("other", "hrsp_other")];
-const CHECKS: [&str; 16] =
-    ["HANA", "SOCKERR", "L4OK", "L4TOUT", "L4CON", "L6OK", "L6TOUT", "L6RSP", "L7TOUT", "L7RSP", "L7OK", "L7OKC", "L7STS", "PROCERR", "PROCTOUT", "PROCOK"];
+const CODES: [(&str, &str); 6] = [
+    ("1xx", "hrsp_1xx"),
+    ("2xx", "hrsp_2xx"),
+    ("3xx", "hrsp_3xx"),
+    ("4xx", "hrsp_4xx"),
+    ("5xx", "hrsp_5xx"),
+    ("other", "hrsp_other"),
+];
+const CHECKS: [&str; 16] = [
+    "HANA", "SOCKERR", "L4OK", "L4TOUT", "L4CON", "L6OK", "L6TOUT", "L6RSP", "L7TOUT", "L7RSP", "L7OK", "L7OKC",
+    "L7STS", "PROCERR", "PROCTOUT", "PROCOK",
+];
 const SERVER_STATES: [&str; 5] = ["DOWN", "UP", "MAINT", "DRAIN", "NOLB"];
 
 /// What a scrape asked for: `scope=` (repeatable) and `no-maint`.
@@ -33,7 +42,9 @@ fn wanted(query: &str) -> (Vec<Scope>, bool) {
             ("scope", "listener") => scopes.push(Scope::Listener),
             ("scope", "backend") => scopes.push(Scope::Backend),
             ("scope", "server") => scopes.push(Scope::Server),
-            ("scope", "*") => scopes.extend([Scope::Process, Scope::Frontend, Scope::Listener, Scope::Backend, Scope::Server]),
+            ("scope", "*") => {
+                scopes.extend([Scope::Process, Scope::Frontend, Scope::Listener, Scope::Backend, Scope::Server])
+            }
             ("no-maint", _) => no_maint = true,
             _ => {}
         }
@@ -134,8 +145,11 @@ fn own(live: &Live, out: &mut Vec<MetricFamily>) {
     push(out, "tandem_reloads_total", true, vec![metric(Vec::new(), count(&live.reloads), true)]);
     push(out, "tandem_failed_reloads_total", true, vec![metric(Vec::new(), count(&live.failed_reloads), true)]);
     let views = lock(&live.vrrp).clone();
-    let base = |v: &VrrpView| vec![label("iname", &v.name), label("intf", &v.interface), label("vrid", &v.vrid.to_string())];
-    let each = |f: &dyn Fn(&VrrpView) -> f64, counter: bool| views.iter().map(|v| metric(base(v), f(v), counter)).collect::<Vec<_>>();
+    let base =
+        |v: &VrrpView| vec![label("iname", &v.name), label("intf", &v.interface), label("vrid", &v.vrid.to_string())];
+    let each = |f: &dyn Fn(&VrrpView) -> f64, counter: bool| {
+        views.iter().map(|v| metric(base(v), f(v), counter)).collect::<Vec<_>>()
+    };
     let num = |n: u64| n.to_string().parse().unwrap_or(0.0);
     let mut states = Vec::new();
     for v in &views {

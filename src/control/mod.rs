@@ -23,6 +23,10 @@ impl crate::proxy::Services for Pages {
     }
     fn prometheus(&self, query: &str) -> crate::proxy::ServiceReply {
         let body = metrics::render(&self.snapshot.load(), &self.live, query);
-        crate::proxy::ServiceReply { status: 200, headers: vec![("cache-control", "no-cache".into()), ("content-type", prometheus::TEXT_FORMAT.into())], body }
+        crate::proxy::ServiceReply {
+            status: 200,
+            headers: vec![("cache-control", "no-cache".into()), ("content-type", prometheus::TEXT_FORMAT.into())],
+            body,
+        }
     }
 }

@@ -29,7 +29,15 @@ pub fn answer(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
         let rows: Vec<serde_json::Value> = stats::rows(r.snapshot)
             .iter()
             .filter(|row| in_scope(row, p, conf))
-            .map(|row| serde_json::Value::Object(stats::COLUMNS.iter().filter(|c| !row.get(c).is_empty()).map(|c| ((*c).to_owned(), row.get(c).into())).collect()))
+            .map(|row| {
+                serde_json::Value::Object(
+                    stats::COLUMNS
+                        .iter()
+                        .filter(|c| !row.get(c).is_empty())
+                        .map(|c| ((*c).to_owned(), row.get(c).into()))
+                        .collect(),
+                )
+            })
             .collect();
         plain(200, "application/json", serde_json::Value::Array(rows).to_string())
     } else {
@@ -42,7 +50,11 @@ pub fn answer(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
 }
 
 fn plain(status: u16, kind: &str, body: String) -> ServiceReply {
-    ServiceReply { status, headers: vec![("cache-control", "no-cache".into()), ("content-type", kind.into())], body: body.into_bytes() }
+    ServiceReply {
+        status,
+        headers: vec![("cache-control", "no-cache".into()), ("content-type", kind.into())],
+        body: body.into_bytes(),
+    }
 }
 
 fn in_scope(row: &Row, p: &ProxyNode, conf: &crate::config::model::StatsUri) -> bool {
@@ -54,7 +66,8 @@ fn authorised(header: Option<&[u8]>, users: &[(String, String)]) -> bool {
     let Some(text) = header.and_then(|h| std::str::from_utf8(h).ok()) else { return false };
     let Some((scheme, code)) = text.split_once(' ') else { return false };
     let given = base64(code.trim());
-    scheme.eq_ignore_ascii_case("basic") && given.is_some_and(|g| users.iter().any(|(u, p)| same(&g, format!("{u}:{p}").as_bytes())))
+    scheme.eq_ignore_ascii_case("basic")
+        && given.is_some_and(|g| users.iter().any(|(u, p)| same(&g, format!("{u}:{p}").as_bytes())))
 }
 
 /// Takes the same time wherever the difference is.
@@ -87,13 +100,24 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 /// The form of the page: `s` servers, `action`, `b` backend.
 fn administrate(r: &StatsRequest<'_>) -> ServiceReply {
     let path = String::from_utf8_lossy(r.target).split(';').next().unwrap_or_default().to_owned();
-    let back = |code: &str| ServiceReply { status: 303, headers: vec![("cache-control", "no-cache".into()), ("location", format!("{path};st={code}"))], body: Vec::new() };
+    let back = |code: &str| ServiceReply {
+        status: 303,
+        headers: vec![("cache-control", "no-cache".into()), ("location", format!("{path};st={code}"))],
+        body: Vec::new(),
+    };
     if !r.admin {
         return back("DENY");
     }
     let form = String::from_utf8_lossy(r.body).into_owned();
-    let value = |k: &str| form.split('&').filter_map(|f| f.split_once('=')).filter(|(n, _)| *n == k).map(|(_, v)| unescape(v)).collect::<Vec<_>>();
-    let (servers, backend, action) = (value("s"), value("b").pop().unwrap_or_default(), value("action").pop().unwrap_or_default());
+    let value = |k: &str| {
+        form.split('&')
+            .filter_map(|f| f.split_once('='))
+            .filter(|(n, _)| *n == k)
+            .map(|(_, v)| unescape(v))
+            .collect::<Vec<_>>()
+    };
+    let (servers, backend, action) =
+        (value("s"), value("b").pop().unwrap_or_default(), value("action").pop().unwrap_or_default());
     let act = match action.as_str() {
         "ready" | "enable" => ServerAct::Ready,
         "drain" => ServerAct::Drain,
@@ -104,7 +128,11 @@ fn administrate(r: &StatsRequest<'_>) -> ServiceReply {
         _ => return back("UNKN"),
     };
     let by_id = backend.strip_prefix('#').and_then(|n| n.parse::<u32>().ok());
-    let Some(be) = r.snapshot.proxies.iter().find(|b| b.conf.is_backend() && (b.conf.name == backend || Some(b.iid) == by_id)) else { return back("ERRP") };
+    let Some(be) =
+        r.snapshot.proxies.iter().find(|b| b.conf.is_backend() && (b.conf.name == backend || Some(b.iid) == by_id))
+    else {
+        return back("ERRP");
+    };
     let mut done = 0;
     for n in be.servers.iter().filter(|n| servers.contains(&n.conf.name)) {
         act_on(be, n, &act);
@@ -144,14 +172,25 @@ caption{text-align:left;font-weight:600;padding:.3em 0}th,td{border:1px solid #c
 
 fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
     let conf = &p.conf.stats;
-    let mut o = String::from("<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Statistics Report for Tandem</title><style>");
+    let mut o = String::from(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Statistics Report for Tandem</title><style>",
+    );
     o.push_str(STYLE);
     o.push_str("</style></head><body><h1>");
     o.push_str(if conf.hide_version { "Tandem" } else { concat!("Tandem ", env!("CARGO_PKG_VERSION")) });
     // Writing to a String cannot fail.
-    let _ = write!(o, "</h1><p>Statistics of process {}, {} threads, up {} s, {} connections now, {} requests.", std::process::id(), live.threads, live.started.elapsed().as_secs(), live.conns.get(), live.total_requests.load(std::sync::atomic::Ordering::Relaxed));
+    let _ = write!(
+        o,
+        "</h1><p>Statistics of process {}, {} threads, up {} s, {} connections now, {} requests.",
+        std::process::id(),
+        live.threads,
+        live.started.elapsed().as_secs(),
+        live.conns.get(),
+        live.total_requests.load(std::sync::atomic::Ordering::Relaxed)
+    );
     if let Some(n) = &conf.show_node {
-        let name = if n.is_empty() { r.snapshot.global.node.as_deref().unwrap_or(&r.snapshot.global.localpeer) } else { n };
+        let name =
+            if n.is_empty() { r.snapshot.global.node.as_deref().unwrap_or(&r.snapshot.global.localpeer) } else { n };
         let _ = write!(o, " Node {}.", escape(name));
     }
     if let Some(d) = conf.show_desc.as_ref().filter(|d| !d.is_empty()).or(r.snapshot.global.description.as_ref()) {
@@ -162,7 +201,17 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
     if !vrrp.is_empty() {
         o.push_str("<table><caption>Virtual routers</caption><tr><th>Name</th><th>State</th><th>Priority</th><th>Addresses</th><th>Cause</th></tr>");
         for v in vrrp.iter() {
-            let _ = write!(o, "<tr class=\"{}\"><td>{}</td><td>{}</td><td>{}/{}</td><td>{}</td><td>{}</td></tr>", if v.state == "MASTER" { "up" } else { "" }, escape(&v.name), v.state, v.effective, v.priority, escape(&v.vips.join(" ")), escape(&v.cause));
+            let _ = write!(
+                o,
+                "<tr class=\"{}\"><td>{}</td><td>{}</td><td>{}/{}</td><td>{}</td><td>{}</td></tr>",
+                if v.state == "MASTER" { "up" } else { "" },
+                escape(&v.name),
+                v.state,
+                v.effective,
+                v.priority,
+                escape(&v.vips.join(" ")),
+                escape(&v.cause)
+            );
         }
         o.push_str("</table>");
     }
@@ -177,10 +226,38 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
             }
             current.clone_from(&row.proxy);
             if r.admin {
-                let _ = write!(o, "<form method=\"post\"><input type=\"hidden\" name=\"b\" value=\"{}\">", escape(&current));
+                let _ = write!(
+                    o,
+                    "<form method=\"post\"><input type=\"hidden\" name=\"b\" value=\"{}\">",
+                    escape(&current)
+                );
             }
             let _ = write!(o, "<table><caption>{}</caption><tr>", escape(&current));
-            for h in ["", "Queue", "Max", "Rate", "Max", "Sessions", "Max", "Limit", "Total", "Bytes in", "Bytes out", "Denied", "Errors", "Retries", "Status", "Check", "Weight", "Act", "Bck", "Down", "2xx", "4xx", "5xx"] {
+            for h in [
+                "",
+                "Queue",
+                "Max",
+                "Rate",
+                "Max",
+                "Sessions",
+                "Max",
+                "Limit",
+                "Total",
+                "Bytes in",
+                "Bytes out",
+                "Denied",
+                "Errors",
+                "Retries",
+                "Status",
+                "Check",
+                "Weight",
+                "Act",
+                "Bck",
+                "Down",
+                "2xx",
+                "4xx",
+                "5xx",
+            ] {
                 let _ = write!(o, "<th>{h}</th>");
             }
             o.push_str("</tr>");
@@ -194,9 +271,15 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
             (_, "DRAIN") => "drain",
             _ => "",
         };
-        let name = if row.kind == Kind::Server && r.admin { format!("<label><input type=\"checkbox\" name=\"s\" value=\"{0}\"> {0}</label>", escape(&row.name)) } else { escape(&row.name) };
+        let name = if row.kind == Kind::Server && r.admin {
+            format!("<label><input type=\"checkbox\" name=\"s\" value=\"{0}\"> {0}</label>", escape(&row.name))
+        } else {
+            escape(&row.name)
+        };
         let _ = write!(o, "<tr class=\"{class}\"><td>{name}</td>");
-        for f in ["qcur", "qmax", "rate", "rate_max", "scur", "smax", "slim", "stot", "bin", "bout", "dreq", "econ", "wretr"] {
+        for f in
+            ["qcur", "qmax", "rate", "rate_max", "scur", "smax", "slim", "stot", "bin", "bout", "dreq", "econ", "wretr"]
+        {
             let _ = write!(o, "<td>{}</td>", row.get(f));
         }
         let _ = write!(o, "<td>{}</td><td>{} {}</td>", escape(status), row.get("check_status"), row.get("check_code"));

@@ -13,8 +13,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 const MAX_LINE: u64 = 16 * 1024;
 
 /// Serves one connection: a single line, or many after `prompt`.
-pub async fn serve<S>(stream: S, level: CliLevel, snapshot: Arc<ArcSwap<Snapshot>>, live: Arc<Live>, ask: tokio::sync::mpsc::UnboundedSender<Asked>)
-where
+pub async fn serve<S>(
+    stream: S,
+    level: CliLevel,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    live: Arc<Live>,
+    ask: tokio::sync::mpsc::UnboundedSender<Asked>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let (read, mut write) = tokio::io::split(stream);
@@ -23,7 +28,9 @@ where
     loop {
         let mut line = String::new();
         let idle = snapshot.load().global.stats_timeout;
-        let got = tokio::time::timeout(idle.max(Duration::from_secs(1)), (&mut read).take(MAX_LINE).read_line(&mut line)).await;
+        let got =
+            tokio::time::timeout(idle.max(Duration::from_secs(1)), (&mut read).take(MAX_LINE).read_line(&mut line))
+                .await;
         let Ok(Ok(1..)) = got else { return };
         let mut quit = !interactive;
         for part in line.split(';').map(str::trim).filter(|p| !p.is_empty()) {

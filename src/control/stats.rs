@@ -70,7 +70,8 @@ impl Row {
         }
     }
     fn new(kind: Kind, p: &ProxyNode, sid: u32, name: &str) -> Self {
-        let mut r = Self { kind, iid: p.iid, sid, proxy: p.conf.name.clone(), name: name.to_owned(), fields: HashMap::new() };
+        let mut r =
+            Self { kind, iid: p.iid, sid, proxy: p.conf.name.clone(), name: name.to_owned(), fields: HashMap::new() };
         r.set("pid", 1);
         r.set("iid", p.iid);
         r.set("sid", sid);
@@ -86,12 +87,23 @@ impl Row {
     }
     fn responses(&mut self, c: &Counters) {
         use Counter as C;
-        for (f, k) in [("hrsp_1xx", C::Http1xx), ("hrsp_2xx", C::Http2xx), ("hrsp_3xx", C::Http3xx), ("hrsp_4xx", C::Http4xx), ("hrsp_5xx", C::Http5xx), ("hrsp_other", C::HttpOther)] {
+        for (f, k) in [
+            ("hrsp_1xx", C::Http1xx),
+            ("hrsp_2xx", C::Http2xx),
+            ("hrsp_3xx", C::Http3xx),
+            ("hrsp_4xx", C::Http4xx),
+            ("hrsp_5xx", C::Http5xx),
+            ("hrsp_other", C::HttpOther),
+        ] {
             self.set(f, c.get(k));
         }
     }
     fn times(&mut self, avg: [u64; 4], max: [u64; 4]) {
-        for (i, (a, m)) in [("qtime", "qtime_max"), ("ctime", "ctime_max"), ("rtime", "rtime_max"), ("ttime", "ttime_max")].into_iter().enumerate() {
+        for (i, (a, m)) in
+            [("qtime", "qtime_max"), ("ctime", "ctime_max"), ("rtime", "rtime_max"), ("ttime", "ttime_max")]
+                .into_iter()
+                .enumerate()
+        {
             self.set(a, avg[i]);
             self.set(m, max[i]);
         }
@@ -160,7 +172,23 @@ fn frontend(p: &ProxyNode) -> Row {
     r.set("intercepted", c.get(Counter::Intercepted));
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
-    r.zeros(&["rate_lim", "dses", "comp_in", "comp_out", "comp_byp", "comp_rsp", "cache_lookups", "cache_hits", "cache_hint_hits", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
+    r.zeros(&[
+        "rate_lim",
+        "dses",
+        "comp_in",
+        "comp_out",
+        "comp_byp",
+        "comp_rsp",
+        "cache_lookups",
+        "cache_hits",
+        "cache_hint_hits",
+        "sess_other",
+        "h2sess",
+        "h3sess",
+        "req_other",
+        "h2req",
+        "h3req",
+    ]);
     r
 }
 
@@ -198,7 +226,11 @@ pub fn server_status(s: &ServerNode) -> String {
     }
     let p = s.conf.health;
     let h = l.health().count();
-    if h == p.rise + p.fall - 1 || lock(&l.check).is_none() { "UP".into() } else { format!("UP {}/{}", h.saturating_sub(p.rise) + 1, p.fall) }
+    if h == p.rise + p.fall - 1 || lock(&l.check).is_none() {
+        "UP".into()
+    } else {
+        format!("UP {}/{}", h.saturating_sub(p.rise) + 1, p.fall)
+    }
 }
 
 fn server(p: &ProxyNode, s: &ServerNode) -> Row {
@@ -314,7 +346,8 @@ fn backend(p: &ProxyNode) -> Row {
     ] {
         r.set(f, c.get(k));
     }
-    let up = |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
+    let up =
+        |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
     let mut weight = 0;
     p.candidates(|_, s| weight += s.live.effective_weight());
     r.set("status", if p.is_up() { "UP" } else { "DOWN" });
@@ -327,7 +360,10 @@ fn backend(p: &ProxyNode) -> Row {
     r.set("rate", l.back_rate.get());
     r.set("rate_max", l.back_rate.max());
     let last = l.last_session.load(Relaxed);
-    r.set("lastsess", if last < 0 { -1 } else { i64::try_from(crate::state::live::now_ms() / 1000).unwrap_or(0) - last });
+    r.set(
+        "lastsess",
+        if last < 0 { -1 } else { i64::try_from(crate::state::live::now_ms() / 1000).unwrap_or(0) - last },
+    );
     r.times(l.times.averages(), l.times.maxima());
     r.set("algo", p.conf.balance.unwrap_or(Algorithm::RoundRobin).name());
     if let Some(k) = &p.conf.cookie {
@@ -337,7 +373,21 @@ fn backend(p: &ProxyNode) -> Row {
         r.responses(c);
         r.set("req_tot", c.get(Counter::Requests));
     }
-    r.zeros(&["downtime", "wrew", "eint", "comp_in", "comp_out", "comp_byp", "comp_rsp", "cache_lookups", "cache_hits", "cache_hint_hits", "agg_server_status", "agg_server_check_status", "agg_check_status"]);
+    r.zeros(&[
+        "downtime",
+        "wrew",
+        "eint",
+        "comp_in",
+        "comp_out",
+        "comp_byp",
+        "comp_rsp",
+        "cache_lookups",
+        "cache_hits",
+        "cache_hint_hits",
+        "agg_server_status",
+        "agg_server_check_status",
+        "agg_check_status",
+    ]);
     r
 }
 

@@ -76,7 +76,10 @@ mod tests {
         assert_eq!(h.passed(P), Change::None);
         assert_eq!([h.failed(P), h.failed(P), h.failed(P)], [Change::None, Change::None, Change::Down]);
         assert!(!h.is_up(P));
-        assert_eq!([h.passed(P), h.failed(P), h.passed(P), h.passed(P)], [Change::None, Change::None, Change::None, Change::Up]);
+        assert_eq!(
+            [h.passed(P), h.failed(P), h.passed(P), h.passed(P)],
+            [Change::None, Change::None, Change::None, Change::Up]
+        );
         assert_eq!(h.count(), 4);
     }
 }

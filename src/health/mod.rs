@@ -1,4 +1,3 @@
 //! Health checks: the pure rise and fall counter, and the prober that performs them.
 pub mod fsm;
 pub mod prober;
-

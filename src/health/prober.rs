@@ -39,7 +39,12 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
             tasks.push(tokio::task::spawn_local(async move {
                 // A server that was checked before the reload keeps its state and its rhythm.
                 let known = lock(&p.servers[i].live.check).is_some();
-                tokio::time::sleep(if known { p.servers[i].conf.inter.min(offset + Duration::from_millis(100)) } else { offset }).await;
+                tokio::time::sleep(if known {
+                    p.servers[i].conf.inter.min(offset + Duration::from_millis(100))
+                } else {
+                    offset
+                })
+                .await;
                 loop {
                     let s = &p.servers[i];
                     if s.live.in_maintenance() {
@@ -47,8 +52,12 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
                         continue;
                     }
                     let begin = Instant::now();
-                    let limit = p.conf.timeouts.check.map_or(s.conf.inter, |c| c.max(Duration::from_millis(1)) + p.conf.timeouts.connect.unwrap_or_default().min(s.conf.inter));
-                    let outcome = tokio::time::timeout(limit, check(&p, s)).await.unwrap_or_else(|_| Err(timeout_of(&p.conf.check)));
+                    let limit = p.conf.timeouts.check.map_or(s.conf.inter, |c| {
+                        c.max(Duration::from_millis(1)) + p.conf.timeouts.connect.unwrap_or_default().min(s.conf.inter)
+                    });
+                    let outcome = tokio::time::timeout(limit, check(&p, s))
+                        .await
+                        .unwrap_or_else(|_| Err(timeout_of(&p.conf.check)));
                     settle(&p, i, outcome, begin.elapsed(), &snapshot, &live);
                     let h = s.live.health();
                     let params = s.conf.health;
@@ -124,10 +133,19 @@ pub fn status_number(status: &str) -> u8 {
 trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
-async fn connect(p: &ProxyNode, s: &ServerNode, port: Option<u16>, tls: bool, send_proxy: bool) -> Result<Box<dyn Io>, Found> {
+async fn connect(
+    p: &ProxyNode,
+    s: &ServerNode,
+    port: Option<u16>,
+    tls: bool,
+    send_proxy: bool,
+) -> Result<Box<dyn Io>, Found> {
     let refused = |e: &std::io::Error| Found { info: crate::base::diag::io_words(e), ..found("L4CON") };
     if let Host::Unix(path) = &s.conf.host {
-        return tokio::net::UnixStream::connect(path).await.map(|s| Box::new(s) as Box<dyn Io>).map_err(|e| refused(&e));
+        return tokio::net::UnixStream::connect(path)
+            .await
+            .map(|s| Box::new(s) as Box<dyn Io>)
+            .map_err(|e| refused(&e));
     }
     let set = *lock(&s.live.addr);
     let ip = s.conf.check_addr.or(set.map(|a| a.0)).or(s.conf.ip).ok_or_else(|| found("SOCKERR"))?;
@@ -154,7 +172,13 @@ async fn connect(p: &ProxyNode, s: &ServerNode, port: Option<u16>, tls: bool, se
         return Ok(Box::new(tcp));
     }
     let Some(config) = &s.tls else { return Err(found("SOCKERR")) };
-    let name = match s.conf.tls.as_ref().and_then(|t| t.verify_host.clone()).and_then(|n| rustls_pki_types::ServerName::try_from(n).ok()) {
+    let name = match s
+        .conf
+        .tls
+        .as_ref()
+        .and_then(|t| t.verify_host.clone())
+        .and_then(|n| rustls_pki_types::ServerName::try_from(n).ok())
+    {
         Some(n) => n,
         None => rustls_pki_types::ServerName::IpAddress(canonical(addr.ip()).into()),
     };
@@ -166,7 +190,8 @@ async fn connect(p: &ProxyNode, s: &ServerNode, port: Option<u16>, tls: bool, se
 
 async fn check(p: &ProxyNode, s: &ServerNode) -> Result<Found, Found> {
     let tls = s.conf.check_tls || s.conf.traffic_tls && s.conf.check_port.is_none();
-    let proxy = s.conf.check_send_proxy || s.conf.send_proxy.is_some() && s.conf.check_port.is_none() && s.conf.check_addr.is_none();
+    let proxy = s.conf.check_send_proxy
+        || s.conf.send_proxy.is_some() && s.conf.check_port.is_none() && s.conf.check_addr.is_none();
     match &p.conf.check {
         CheckKind::Tcp => connect(p, s, None, tls, proxy).await.map(|_| found(if tls { "L6OK" } else { "L4OK" })),
         CheckKind::SslHello => ssl_hello(connect(p, s, None, false, proxy).await?).await,
@@ -188,7 +213,13 @@ async fn ssl_hello(mut io: Box<dyn Io>) -> Result<Found, Found> {
     if matches!(first[0], 0x15 | 0x16) { Ok(found("L6OK")) } else { Err(found("L6RSP")) }
 }
 
-async fn tcp_script(p: &ProxyNode, s: &ServerNode, steps: &[CheckStep], tls: bool, proxy: bool) -> Result<Found, Found> {
+async fn tcp_script(
+    p: &ProxyNode,
+    s: &ServerNode,
+    steps: &[CheckStep],
+    tls: bool,
+    proxy: bool,
+) -> Result<Found, Found> {
     let mut io: Option<Box<dyn Io>> = None;
     let mut seen: Vec<u8> = Vec::new();
     let mut asked = false;
@@ -205,7 +236,9 @@ async fn tcp_script(p: &ProxyNode, s: &ServerNode, steps: &[CheckStep], tls: boo
         match step {
             CheckStep::Send(bytes) => {
                 asked = true;
-                io.write_all(bytes).await.map_err(|e| Found { info: crate::base::diag::io_words(&e), ..found("L7RSP") })?;
+                io.write_all(bytes)
+                    .await
+                    .map_err(|e| Found { info: crate::base::diag::io_words(&e), ..found("L7RSP") })?;
                 seen.clear();
             }
             CheckStep::ExpectBytes { pattern, negate } => {
@@ -217,18 +250,29 @@ async fn tcp_script(p: &ProxyNode, s: &ServerNode, steps: &[CheckStep], tls: boo
                     };
                     if hit {
                         if *negate {
-                            return Err(Found { info: format!("TCPCHK matched unwanted content at step {}", n + 1), ..found("L7RSP") });
+                            return Err(Found {
+                                info: format!("TCPCHK matched unwanted content at step {}", n + 1),
+                                ..found("L7RSP")
+                            });
                         }
                         break;
                     }
                     let mut buf = [0u8; 4096];
                     match io.read(&mut buf).await {
                         Ok(0) | Err(_) if *negate => break,
-                        Ok(0) | Err(_) => return Err(Found { info: format!("TCPCHK did not match content at step {}", n + 1), ..found("L7RSP") }),
+                        Ok(0) | Err(_) => {
+                            return Err(Found {
+                                info: format!("TCPCHK did not match content at step {}", n + 1),
+                                ..found("L7RSP")
+                            });
+                        }
                         Ok(k) => seen.extend_from_slice(&buf[..k]),
                     }
                     if seen.len() > MAX_BODY {
-                        return Err(Found { info: format!("TCPCHK did not match content at step {}", n + 1), ..found("L7RSP") });
+                        return Err(Found {
+                            info: format!("TCPCHK did not match content at step {}", n + 1),
+                            ..found("L7RSP")
+                        });
                     }
                 }
             }
@@ -243,10 +287,13 @@ async fn tcp_script(p: &ProxyNode, s: &ServerNode, steps: &[CheckStep], tls: boo
 
 async fn http(io: Box<dyn Io>, steps: &[CheckStep]) -> Result<Found, Found> {
     let bad = |info: String| Found { info, ..found("L7RSP") };
-    let Some(CheckStep::HttpSend { method, uri, version, headers, body }) = steps.iter().find(|s| matches!(s, CheckStep::HttpSend { .. })) else {
+    let Some(CheckStep::HttpSend { method, uri, version, headers, body }) =
+        steps.iter().find(|s| matches!(s, CheckStep::HttpSend { .. }))
+    else {
         return Err(found("SOCKERR"));
     };
-    let (mut sender, conn) = hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(io)).await.map_err(|e| bad(e.to_string()))?;
+    let (mut sender, conn) =
+        hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(io)).await.map_err(|e| bad(e.to_string()))?;
     let driver = tokio::task::spawn_local(async move { drop(conn.await) });
     let _abort = Abort(driver);
     let mut req = hyper::Request::builder().method(method.as_str()).uri(uri.as_str());
@@ -306,7 +353,14 @@ impl Drop for Abort {
 }
 
 /// Takes a result in: counters, health, log lines, and the sessions of a server that went down.
-fn settle(p: &Arc<ProxyNode>, i: usize, outcome: Result<Found, Found>, took: Duration, snapshot: &Snapshot, live: &Live) {
+fn settle(
+    p: &Arc<ProxyNode>,
+    i: usize,
+    outcome: Result<Found, Found>,
+    took: Duration,
+    snapshot: &Snapshot,
+    live: &Live,
+) {
     let s = &p.servers[i];
     let passed = outcome.is_ok();
     let (Ok(f) | Err(f)) = outcome;
@@ -346,7 +400,9 @@ fn settle(p: &Arc<ProxyNode>, i: usize, outcome: Result<Found, Found>, took: Dur
         ));
     }
     let counts = |p: &ProxyNode| {
-        let up = |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
+        let up = |backup: bool| {
+            p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count()
+        };
         (up(false), up(true))
     };
     match change {

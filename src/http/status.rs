@@ -47,7 +47,11 @@ const PAGES: &[(u16, &str, &str)] = &[
     (401, "401 Unauthorized", "You need a valid user and password to access this content."),
     (403, "403 Forbidden", "Request forbidden by administrative rules."),
     (404, "404 Not Found", "The resource could not be found."),
-    (405, "405 Method Not Allowed", "A request was made of a resource using a request method not supported by that resource."),
+    (
+        405,
+        "405 Method Not Allowed",
+        "A request was made of a resource using a request method not supported by that resource.",
+    ),
     (407, "407 Unauthorized", "You need a valid user and password to access this content."),
     (408, "408 Request Time-out", "Your browser didn't send a complete request in time."),
     (410, "410 Gone", "The resource is no longer available and will not be available again."),
@@ -72,9 +76,16 @@ pub fn is_page(status: u16) -> bool {
 
 /// The whole built-in answer for a status, head and body.
 pub fn page(status: u16) -> Vec<u8> {
-    let (_, title, text) = PAGES.iter().find(|p| p.0 == status).unwrap_or(&(500, "500 Internal Server Error", "An internal server error occurred."));
+    let (_, title, text) = PAGES.iter().find(|p| p.0 == status).unwrap_or(&(
+        500,
+        "500 Internal Server Error",
+        "An internal server error occurred.",
+    ));
     let body = format!("<html><body><h1>{title}</h1>\n{text}\n</body></html>\n");
-    let head = format!("HTTP/1.1 {title}\r\ncontent-length: {}\r\ncache-control: no-cache\r\ncontent-type: text/html\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {title}\r\ncontent-length: {}\r\ncache-control: no-cache\r\ncontent-type: text/html\r\n\r\n",
+        body.len()
+    );
     let mut all = head.into_bytes();
     all.extend_from_slice(body.as_bytes());
     all

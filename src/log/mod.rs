@@ -59,7 +59,15 @@ impl Sinks {
     }
 
     /// Frames and sends one message to every target that wants its severity.
-    pub fn send(&self, targets: &[LogTarget], severity: u8, tag: &Tag<'_>, message: &[u8], scratch: &mut Vec<u8>, dropped: &AtomicU64) {
+    pub fn send(
+        &self,
+        targets: &[LogTarget],
+        severity: u8,
+        tag: &Tag<'_>,
+        message: &[u8],
+        scratch: &mut Vec<u8>,
+        dropped: &AtomicU64,
+    ) {
         for t in targets {
             if severity > t.level {
                 continue;

@@ -67,7 +67,9 @@ fn resolv_conf(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
     for line in text.lines() {
         let mut w = line.split_whitespace();
         match w.next() {
-            Some("nameserver") => servers.extend(w.next().and_then(|a| a.split('%').next()?.parse::<IpAddr>().ok()).map(|ip| SocketAddr::new(ip, 53))),
+            Some("nameserver") => servers.extend(
+                w.next().and_then(|a| a.split('%').next()?.parse::<IpAddr>().ok()).map(|ip| SocketAddr::new(ip, 53)),
+            ),
             Some("search" | "domain") => search = w.map(str::to_owned).collect(),
             _ => {}
         }
@@ -114,7 +116,10 @@ mod tests {
 
     #[test]
     fn files() {
-        assert_eq!(from_hosts("127.0.0.1 a b # c\n::1 a\n", "A"), ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+        assert_eq!(
+            from_hosts("127.0.0.1 a b # c\n::1 a\n", "A"),
+            ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]
+        );
         let (s, d) = resolv_conf("# x\nsearch a.example b.example\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\n");
         assert_eq!((s.len(), d.len()), (2, 2));
     }

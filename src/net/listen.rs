@@ -22,14 +22,20 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
     match addr {
         ListenAddr::Inet { addr: ip, port, v4v6, device } => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
-            let s = Socket::new(Domain::for_address(SocketAddr::new(*ip, *port)), Type::STREAM.nonblocking(), Some(Protocol::TCP)).map_err(|e| say("cannot create a socket", e))?;
+            let s = Socket::new(
+                Domain::for_address(SocketAddr::new(*ip, *port)),
+                Type::STREAM.nonblocking(),
+                Some(Protocol::TCP),
+            )
+            .map_err(|e| say("cannot create a socket", e))?;
             s.set_reuse_address(true).map_err(|e| say("SO_REUSEADDR", e))?;
             s.set_reuse_port(true).map_err(|e| say("SO_REUSEPORT", e))?;
             if ip.is_ipv6() {
                 s.set_only_v6(!v4v6).map_err(|e| say("IPV6_V6ONLY", e))?;
             }
             if o.freebind {
-                if ip.is_ipv4() { s.set_freebind_v4(true) } else { s.set_freebind_v6(true) }.map_err(|e| say("IP_FREEBIND", e))?;
+                if ip.is_ipv4() { s.set_freebind_v4(true) } else { s.set_freebind_v6(true) }
+                    .map_err(|e| say("IP_FREEBIND", e))?;
             }
             if let Some(d) = device {
                 s.bind_device(Some(d.as_bytes())).map_err(|e| say("cannot bind to the interface", e))?;
@@ -43,11 +49,14 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
             // Bound beside the name and moved over it, so that there is no moment without a socket.
             let temp = format!("{path}.{}.tmp", std::process::id());
             let _ = std::fs::remove_file(&temp);
-            let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(|e| say("cannot create a socket", e))?;
-            s.bind(&SockAddr::unix(&temp).map_err(|e| say("the path is too long", e))?).map_err(|e| say("cannot bind socket", e))?;
+            let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+                .map_err(|e| say("cannot create a socket", e))?;
+            s.bind(&SockAddr::unix(&temp).map_err(|e| say("the path is too long", e))?)
+                .map_err(|e| say("cannot bind socket", e))?;
             if let Some(m) = o.mode {
                 use std::os::unix::fs::PermissionsExt;
-                std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(m)).map_err(|e| say("cannot set the mode", e))?;
+                std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(m))
+                    .map_err(|e| say("cannot set the mode", e))?;
             }
             if o.uid.is_some() || o.gid.is_some() {
                 std::os::unix::fs::chown(&temp, o.uid, o.gid).map_err(|e| say("cannot set the owner", e))?;
@@ -59,7 +68,8 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
         ListenAddr::Abstract(name) => {
             use std::os::linux::net::SocketAddrExt;
             let a = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| hint("bad name", addr, &e))?;
-            let l = std::os::unix::net::UnixListener::bind_addr(&a).map_err(|e| hint("cannot bind socket", addr, &e))?;
+            let l =
+                std::os::unix::net::UnixListener::bind_addr(&a).map_err(|e| hint("cannot bind socket", addr, &e))?;
             l.set_nonblocking(true).map_err(|e| hint("cannot set non-blocking", addr, &e))?;
             Ok(l.into())
         }
@@ -80,7 +90,9 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
 fn hint(what: &str, addr: &ListenAddr, e: &std::io::Error) -> String {
     let help = match e.raw_os_error() {
         Some(libc::EADDRINUSE) => "; another program listens there: stop it, or choose another port",
-        Some(libc::EADDRNOTAVAIL) => "; the address is not on this host: correct it, or make it a virtual address of this node",
+        Some(libc::EADDRNOTAVAIL) => {
+            "; the address is not on this host: correct it, or make it a virtual address of this node"
+        }
         Some(libc::EACCES) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
         Some(libc::ENODEV) => "; there is no such interface",
         _ => "",

@@ -1,7 +1,9 @@
 //! Addresses and links through rtnetlink, behind our own types: the crates' interfaces change with each release.
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
@@ -124,26 +126,34 @@ impl Netlink {
         match tokio::time::timeout(ANSWER, wait).await {
             Ok(Ok(())) => Ok(()),
             // Not there (any more) is what was wanted.
-            Ok(Err(rtnetlink::Error::NetlinkError(e))) if e.to_io().raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            Ok(Err(rtnetlink::Error::NetlinkError(e))) if e.to_io().raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+                Ok(())
+            }
             Ok(Err(e)) => Err(e.to_string()),
             Err(_) => Err("no answer from the kernel".into()),
         }
     }
 
     pub async fn addresses(&self) -> Result<Vec<Address>, String> {
-        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await.map_err(|e| e.to_string())?;
+        let all: Vec<AddressMessage> =
+            self.handle.address().get().execute().try_collect().await.map_err(|e| e.to_string())?;
         Ok(all.iter().filter_map(address).collect())
     }
 
     pub async fn links(&self) -> Result<Vec<Link>, String> {
-        let all: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await.map_err(|e| e.to_string())?;
+        let all: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(|e| e.to_string())?;
         Ok(all.iter().map(link).collect())
     }
 }
 
 /// Watches links and addresses. Must be called inside the runtime.
 pub fn monitor() -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Event>> {
-    let (conn, handle, mut messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])?;
+    let (conn, handle, mut messages) = rtnetlink::new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+    ])?;
     tokio::task::spawn_local(conn);
     let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
@@ -151,7 +161,11 @@ pub fn monitor() -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Event>>
         while let Some((m, _)) = messages.next().await {
             let event = match m.payload {
                 // Bridges report ports that leave them in the same group: the link itself is still there.
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l)) if l.header.interface_family != AddressFamily::Unspec => continue,
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l))
+                    if l.header.interface_family != AddressFamily::Unspec =>
+                {
+                    continue;
+                }
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l)) => Event::Link(link(&l)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(l)) => Event::LinkGone(link(&l)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(a)) => match address(&a) {

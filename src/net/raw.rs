@@ -44,7 +44,11 @@ pub fn vrrp(six: bool, ifname: &str, ifindex: u32, multicast: bool) -> io::Resul
         }
     } else {
         let index = i32::try_from(ifindex).unwrap_or(0);
-        let mreqn = libc::ip_mreqn { imr_multiaddr: libc::in_addr { s_addr: 0 }, imr_address: libc::in_addr { s_addr: 0 }, imr_ifindex: index };
+        let mreqn = libc::ip_mreqn {
+            imr_multiaddr: libc::in_addr { s_addr: 0 },
+            imr_address: libc::in_addr { s_addr: 0 },
+            imr_ifindex: index,
+        };
         setopt(&s, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &mreqn)?;
         s.set_multicast_ttl_v4(TTL.into())?;
         s.set_multicast_loop_v4(false)?;
@@ -102,7 +106,13 @@ pub fn receive(fd: RawFd, six: bool, buf: &mut [u8]) -> io::Result<Packet> {
     if start < 20 || start > n {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(Packet { src: src.into(), dst: Ipv4Addr::new(b[16], b[17], b[18], b[19]).into(), ttl: Some(b[8]), len: n, start })
+    Ok(Packet {
+        src: src.into(),
+        dst: Ipv4Addr::new(b[16], b[17], b[18], b[19]).into(),
+        ttl: Some(b[8]),
+        len: n,
+        start,
+    })
 }
 
 pub fn send(s: &Socket, dst: IpAddr, ifindex: u32, bytes: &[u8]) -> io::Result<usize> {
@@ -129,6 +139,8 @@ pub fn send_frame(s: &Socket, ifindex: u32, frame: &[u8]) -> io::Result<()> {
     a.sll_protocol = u16::from_ne_bytes([frame[12], frame[13]]);
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
     // SAFETY: `frame` and `a` are valid for the lengths given.
-    let n = unsafe { libc::sendto(s.as_raw_fd(), frame.as_ptr().cast(), frame.len(), libc::MSG_DONTWAIT, (&raw const a).cast(), len) };
+    let n = unsafe {
+        libc::sendto(s.as_raw_fd(), frame.as_ptr().cast(), frame.len(), libc::MSG_DONTWAIT, (&raw const a).cast(), len)
+    };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -55,6 +55,9 @@ pub enum Target {
     Cli { level: CliLevel },
 }
 
+/// Offset and length in the blob, or why the file could not be read.
+type Blob = Result<(u64, u64), String>;
+
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     ok: bool,
@@ -65,7 +68,7 @@ struct Manifest {
     dirs: BTreeMap<String, Option<Vec<String>>>,
     names: BTreeMap<String, Vec<IpAddr>>,
     /// Path, and where its bytes are or why it could not be read.
-    files: Vec<(String, Result<(u64, u64), String>)>,
+    files: Vec<(String, Blob)>,
 }
 
 /// A load as it comes out of the memfd.
@@ -95,7 +98,16 @@ pub fn write(fd: OwnedFd, ok: bool, report: String, spec: Spec, r: &Recorded) ->
             }),
         ));
     }
-    let m = Manifest { ok, report, spec, args: r.args.clone(), env: r.env.clone(), dirs: r.dirs.clone(), names: r.names.clone(), files };
+    let m = Manifest {
+        ok,
+        report,
+        spec,
+        args: r.args.clone(),
+        env: r.env.clone(),
+        dirs: r.dirs.clone(),
+        names: r.names.clone(),
+        files,
+    };
     let json = serde_json::to_vec(&m)?;
     let mut f = File::from(fd);
     f.write_all(MAGIC)?;
@@ -104,7 +116,12 @@ pub fn write(fd: OwnedFd, ok: bool, report: String, spec: Spec, r: &Recorded) ->
     for b in r.files.values().flatten() {
         f.write_all(b)?;
     }
-    fcntl(&f, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL))?;
+    fcntl(
+        &f,
+        FcntlArg::F_ADD_SEALS(
+            SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL,
+        ),
+    )?;
     Ok(())
 }
 
@@ -133,7 +150,10 @@ pub fn read(fd: &OwnedFd, with_files: bool) -> std::io::Result<Bundle> {
         for (path, place) in m.files {
             let content = match place {
                 Ok((at, n)) => {
-                    let range = usize::try_from(at).ok().zip(usize::try_from(n).ok()).and_then(|(a, n)| blob.get(a..a.checked_add(n)?));
+                    let range = usize::try_from(at)
+                        .ok()
+                        .zip(usize::try_from(n).ok())
+                        .and_then(|(a, n)| blob.get(a..a.checked_add(n)?));
                     Ok(range.ok_or_else(|| bad("truncated"))?.to_vec())
                 }
                 Err(e) => Err(e),

@@ -88,8 +88,13 @@ struct Guardian {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stop {
     /// The addresses go first, then the worker.
-    Soft { told: bool },
-    Hard { since: Instant, told: bool },
+    Soft {
+        told: bool,
+    },
+    Hard {
+        since: Instant,
+        told: bool,
+    },
     /// No worker could be started.
     Failed,
 }
@@ -157,7 +162,9 @@ pub fn main(options: Options) -> i32 {
         return 1;
     }
     if first.spec.frontends == 0 && first.spec.vrrp.instances.is_empty() {
-        complain(&format!("[ALERT]    ({pid}) : no listener and no virtual router in the configuration: nothing to do; add a 'bind' line or a 'vrrp_instance'"));
+        complain(&format!(
+            "[ALERT]    ({pid}) : no listener and no virtual router in the configuration: nothing to do; add a 'bind' line or a 'vrrp_instance'"
+        ));
         return 2;
     }
     privilege::raise_nofile(65_536.max(u64::from(first.spec.maxconn) * 2 + 200));
@@ -309,7 +316,11 @@ impl Guardian {
                 return code;
             }
             let now = Instant::now();
-            let deadline = [self.engine.next_deadline(), self.restart_at].into_iter().flatten().min().unwrap_or(now + Duration::from_secs(1));
+            let deadline = [self.engine.next_deadline(), self.restart_at]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(now + Duration::from_secs(1));
             let timer = tokio::time::sleep_until(deadline.into());
             tokio::select! {
                 // Adverts first: what arrives on the wire and what is due, before anything else.
@@ -369,7 +380,9 @@ impl Guardian {
             match t {
                 Told::Log { important, text } if important => self.log.warning(text),
                 Told::Log { text, .. } => self.log.notice(text),
-                Told::Notify { command, args } => drop(self.notify.send((command, args, ids(self.spec.vrrp.script_user.as_ref())))),
+                Told::Notify { command, args } => {
+                    drop(self.notify.send((command, args, ids(self.spec.vrrp.script_user.as_ref()))))
+                }
                 Told::Changed => changed = true,
             }
         }
@@ -441,11 +454,26 @@ impl Guardian {
         let pidfd = unsafe { AsyncFd::register(pidfd) }?;
         let channel = Channel::new(ours)?;
         let (refs, fds): (Vec<SocketRef>, Vec<RawFd>) = self.sockets.all().map(|(r, fd)| (r, fd.as_raw_fd())).unzip();
-        channel.send_wait(&ToWorker::Load { generation: self.generation, sockets: refs.clone(), fresh: refs.len() }, &[self.bundle.as_raw_fd()]).await?;
+        channel
+            .send_wait(
+                &ToWorker::Load { generation: self.generation, sockets: refs.clone(), fresh: refs.len() },
+                &[self.bundle.as_raw_fd()],
+            )
+            .await?;
         for (r, f) in refs.chunks(FDS_PER_MESSAGE).zip(fds.chunks(FDS_PER_MESSAGE)) {
             channel.send_wait(&ToWorker::Sockets(r.iter().map(|r| r.id).collect()), f).await?;
         }
-        Ok(Running { pid, pidfd, channel, page, tids: Vec::new(), watches: Vec::new(), ready: false, started: Instant::now(), hung: false })
+        Ok(Running {
+            pid,
+            pidfd,
+            channel,
+            page,
+            tids: Vec::new(),
+            watches: Vec::new(),
+            ready: false,
+            started: Instant::now(),
+            hung: false,
+        })
     }
 
     async fn worker_died(&mut self) {
@@ -464,7 +492,10 @@ impl Guardian {
         if !self.ever_ready {
             self.failures += 1;
             if self.failures >= 3 {
-                self.log.alert(format!("worker {} {status}; no worker could be started, giving up: see the messages above", w.pid));
+                self.log.alert(format!(
+                    "worker {} {status}; no worker could be started, giving up: see the messages above",
+                    w.pid
+                ));
                 self.stopping = Some(Stop::Failed);
                 self.engine.shutdown(now).await;
                 return;
@@ -473,7 +504,12 @@ impl Guardian {
         if lived > HEALTHY {
             self.backoff = BACKOFF_MIN;
         }
-        self.log.alert(format!("worker {} {status} after {} ms; a new one starts in {} ms", w.pid, lived.as_millis(), if w.ready { 0 } else { self.backoff.as_millis() }));
+        self.log.alert(format!(
+            "worker {} {status} after {} ms; a new one starts in {} ms",
+            w.pid,
+            lived.as_millis(),
+            if w.ready { 0 } else { self.backoff.as_millis() }
+        ));
         if w.ready && lived > Duration::from_secs(1) {
             // Not before a peer has had its time: two that contend at the same moment cost more than either.
             self.restart_at = Some(now + AFTER_YIELD);
@@ -519,17 +555,17 @@ impl Guardian {
     async fn heard(&mut self, m: ToGuardian) {
         match m {
             ToGuardian::Ready { generation, threads } => {
-                if let Some(w) = self.worker.as_mut() {
-                    if !threads.is_empty() {
-                        w.watches = vec![Watch::default(); threads.len()];
-                        w.tids = threads;
-                        w.ready = true;
-                        self.ever_ready = true;
-                        self.engine.serving(true, Instant::now()).await;
-                        self.log.notice(format!("worker {} serves", self.worker.as_ref().map_or(0, |w| w.pid)));
-                        tell_systemd(true);
-                        self.replace_old();
-                    }
+                if let Some(w) = self.worker.as_mut()
+                    && !threads.is_empty()
+                {
+                    w.watches = vec![Watch::default(); threads.len()];
+                    w.tids = threads;
+                    w.ready = true;
+                    self.ever_ready = true;
+                    self.engine.serving(true, Instant::now()).await;
+                    self.log.notice(format!("worker {} serves", self.worker.as_ref().map_or(0, |w| w.pid)));
+                    tell_systemd(true);
+                    self.replace_old();
                 }
                 if let Some((g, plan, spec, fd)) = self.pending.take() {
                     if g == generation {
@@ -556,7 +592,11 @@ impl Guardian {
             ToGuardian::Drained => {}
             ToGuardian::Control(Control::Reload) => self.reload(),
             ToGuardian::Control(Control::Standby(yes)) => {
-                self.log.warning(if yes { "standing by: the addresses are given to the peer" } else { "contending again" });
+                self.log.warning(if yes {
+                    "standing by: the addresses are given to the peer"
+                } else {
+                    "contending again"
+                });
                 self.engine.standby(yes, Instant::now()).await;
             }
         }
@@ -621,11 +661,15 @@ impl Guardian {
             Ok(p) => p,
             Err(e) => return refuse(&e.join("; "), self),
         };
-        let Some(w) = self.worker.as_ref().filter(|w| w.ready) else { return refuse("no worker is there to take it", self) };
+        let Some(w) = self.worker.as_ref().filter(|w| w.ready) else {
+            return refuse("no worker is there to take it", self);
+        };
         let generation = self.generation + 1;
         let (ids, fds): (Vec<u64>, Vec<RawFd>) = plan.fresh().map(|(id, fd)| (id, fd.as_raw_fd())).unzip();
         let sent = async {
-            w.channel.send_wait(&ToWorker::Load { generation, sockets: plan.wanted(), fresh: ids.len() }, &[fd.as_raw_fd()]).await?;
+            w.channel
+                .send_wait(&ToWorker::Load { generation, sockets: plan.wanted(), fresh: ids.len() }, &[fd.as_raw_fd()])
+                .await?;
             for (i, f) in ids.chunks(FDS_PER_MESSAGE).zip(fds.chunks(FDS_PER_MESSAGE)) {
                 w.channel.send_wait(&ToWorker::Sockets(i.to_vec()), f).await?;
             }
@@ -673,7 +717,9 @@ impl Guardian {
                 kill(w.pid, libc::SIGTERM);
                 self.stopping = Some(Stop::Hard { since, told: true });
             }
-            Stop::Hard { since, told: true } if since.elapsed() > LAST_CALL + Duration::from_secs(2) => kill(w.pid, libc::SIGKILL),
+            Stop::Hard { since, told: true } if since.elapsed() > LAST_CALL + Duration::from_secs(2) => {
+                kill(w.pid, libc::SIGKILL)
+            }
             Stop::Soft { .. } | Stop::Hard { .. } | Stop::Failed => {}
         }
         None
@@ -690,17 +736,20 @@ impl Guardian {
     fn start_scripts(&mut self) {
         self.scripts = ScriptTasks::default();
         for s in self.engine.scripts().iter().filter(|s| !s.liveness) {
-            let (s, results, log, default) = (s.clone(), self.script_results.clone(), self.log.clone(), self.engine.model().script_user.clone());
+            let (s, results, log, default) =
+                (s.clone(), self.script_results.clone(), self.log.clone(), self.engine.model().script_user.clone());
             self.scripts.0.push(tokio::task::spawn_local(async move {
                 let (mut good, mut bad, mut first) = (0u32, 0u32, true);
                 loop {
                     let begin = Instant::now();
-                    let ok = run_command(&s.command, &[], s.timeout, ids(s.user.as_ref().or(default.as_ref()))).await.unwrap_or_else(|e| {
-                        if first {
-                            log.alert(format!("script {}: {e}", s.name));
-                        }
-                        false
-                    });
+                    let ok = run_command(&s.command, &[], s.timeout, ids(s.user.as_ref().or(default.as_ref())))
+                        .await
+                        .unwrap_or_else(|e| {
+                            if first {
+                                log.alert(format!("script {}: {e}", s.name));
+                            }
+                            false
+                        });
                     (good, bad) = if ok { (good + 1, 0) } else { (0, bad + 1) };
                     if first || ok && good == s.rise || !ok && bad == s.fall {
                         let _ = results.send((s.name.clone(), ok));
@@ -755,7 +804,10 @@ fn wait_status(pid: i32) -> String {
 /// As PID 1 of a container, strangers are reaped: one a second, and only if it was a zombie a look ago, so that whoever waits for it comes first.
 fn reap(worker: Option<i32>, seen: &mut Option<i32>) {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    let found = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).ok().and_then(|s| s.pid()).filter(|p| Some(p.as_raw()) != worker);
+    let found = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)
+        .ok()
+        .and_then(|s| s.pid())
+        .filter(|p| Some(p.as_raw()) != worker);
     match found {
         Some(p) if *seen == Some(p.as_raw()) => {
             let _ = waitid(Id::Pid(p), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
@@ -766,7 +818,9 @@ fn reap(worker: Option<i32>, seen: &mut Option<i32>) {
 }
 
 /// The end of a load; for ever if there is none.
-async fn loaded(task: &mut Option<tokio::task::JoinHandle<Result<(OwnedFd, bundle::Bundle), String>>>) -> Result<Result<(OwnedFd, bundle::Bundle), String>, tokio::task::JoinError> {
+async fn loaded(
+    task: &mut Option<tokio::task::JoinHandle<Result<(OwnedFd, bundle::Bundle), String>>>,
+) -> Result<Result<(OwnedFd, bundle::Bundle), String>, tokio::task::JoinError> {
     match task {
         Some(t) => t.await,
         None => std::future::pending().await,
@@ -774,7 +828,12 @@ async fn loaded(task: &mut Option<tokio::task::JoinHandle<Result<(OwnedFd, bundl
 }
 
 /// Runs one command to its end, or to its time-out.
-async fn run_command(command: &str, args: &[String], limit: Duration, user: Option<(u32, u32)>) -> Result<bool, String> {
+async fn run_command(
+    command: &str,
+    args: &[String],
+    limit: Duration,
+    user: Option<(u32, u32)>,
+) -> Result<bool, String> {
     let plain = !command.contains(['|', '&', ';', '<', '>', '$', '`', '"', '\'', '(', '*', '?']);
     let mut c = if plain {
         let mut words = command.split_whitespace();

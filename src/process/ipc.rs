@@ -1,7 +1,9 @@
 //! Messages between guardian and worker: JSON in sequenced packets, descriptors beside them.
 use super::bundle::Target;
 use crate::vrrp::view::VrrpView;
-use nix::sys::socket::{AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,11 +17,17 @@ const MAX_MESSAGE: usize = 128 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToWorker {
     /// Begins a load; the bundle is attached, `sockets` are all that shall be served, and those not yet known follow in `Sockets`.
-    Load { generation: u64, sockets: Vec<SocketRef>, fresh: usize },
+    Load {
+        generation: u64,
+        sockets: Vec<SocketRef>,
+        fresh: usize,
+    },
     /// Numbers of the sockets whose descriptors are attached, in order.
     Sockets(Vec<u64>),
     /// Stop listening, let connections end.
-    SoftStop { hard_stop_ms: Option<u64> },
+    SoftStop {
+        hard_stop_ms: Option<u64>,
+    },
     Vrrp(Vec<VrrpView>),
     /// The outcome of a reload that never reached the worker.
     ReloadFailed(String),
@@ -37,8 +45,14 @@ pub struct SocketRef {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToGuardian {
     /// Serving; kernel ids of the threads in the order of their epochs.
-    Ready { generation: u64, threads: Vec<i32> },
-    Failed { generation: u64, why: String },
+    Ready {
+        generation: u64,
+        threads: Vec<i32>,
+    },
+    Failed {
+        generation: u64,
+        why: String,
+    },
     Drained,
     Control(Control),
 }
@@ -72,7 +86,13 @@ impl Channel {
         let iov = [IoSlice::new(&json)];
         let scm = [ControlMessage::ScmRights(fds)];
         let cmsgs: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &scm };
-        sendmsg::<()>(self.fd.get_ref().as_raw_fd(), &iov, cmsgs, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT, None)?;
+        sendmsg::<()>(
+            self.fd.get_ref().as_raw_fd(),
+            &iov,
+            cmsgs,
+            MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
         Ok(())
     }
 
@@ -90,7 +110,12 @@ impl Channel {
                 let (n, fds, flags);
                 {
                     let mut iov = [IoSliceMut::new(&mut buf)];
-                    let m = recvmsg::<()>(fd.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT)?;
+                    let m = recvmsg::<()>(
+                        fd.as_raw_fd(),
+                        &mut iov,
+                        Some(&mut space),
+                        MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
+                    )?;
                     (n, flags) = (m.bytes, m.flags);
                     let mut all: Vec<OwnedFd> = Vec::new();
                     for c in m.cmsgs()? {

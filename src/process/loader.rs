@@ -53,7 +53,10 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
     let (model, mut report) = load(&mut recorded, args);
     let mut spec = spec(&model, &accounts, &mut report);
     Snapshot::compile(model.clone(), &mut recorded, &live, sinks, 0, &mut report);
-    if spec.listeners.iter().all(|l| matches!(l.target, Target::Cli { .. })) && spec.vrrp.instances.is_empty() && !report.has_fatal() {
+    if spec.listeners.iter().all(|l| matches!(l.target, Target::Cli { .. }))
+        && spec.vrrp.instances.is_empty()
+        && !report.has_fatal()
+    {
         spec.frontends = 0;
     }
     Loaded { model, spec, report, recorded }
@@ -66,14 +69,19 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
         let n = name.as_deref()?;
         let id = n.parse().ok().or_else(|| find(n));
         if id.is_none() {
-            report.push(Severity::Error, None, format!("[global] cannot find {kind} id for '{n}': create it, or correct the name"));
+            report.push(
+                Severity::Error,
+                None,
+                format!("[global] cannot find {kind} id for '{n}': create it, or correct the name"),
+            );
         }
         id
     };
     let find_user = |n: &str| accounts.user(n);
     let find_group = |n: &str| accounts.group(n);
     let uid = g.uid.or_else(|| user(&g.user, "user", &find_user));
-    let gid = g.gid.or_else(|| user(&g.group, "group", &find_group)).or_else(|| accounts.primary_group(g.user.as_deref()?));
+    let gid =
+        g.gid.or_else(|| user(&g.group, "group", &find_group)).or_else(|| accounts.primary_group(g.user.as_deref()?));
     let virtual_ips = vips(m);
     let mut listeners = Vec::new();
     for s in &g.stats_sockets {
@@ -94,7 +102,10 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
             listeners.push(ListenSpec {
                 target: Target::Frontend { name: p.name.clone(), index },
                 addr: b.addr.clone(),
-                backlog: b.backlog.or(p.backlog).map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX)),
+                backlog: b
+                    .backlog
+                    .or(p.backlog)
+                    .map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX)),
                 freebind,
                 mode: b.mode,
                 uid: user(&b.user, "user", &find_user),
@@ -105,7 +116,10 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
     }
     // Scripts run with the rights the file names, else those of keepalived's own user if there is one; the guardian gets numbers.
     let mut vrrp = m.vrrp.clone();
-    let named = vrrp.script_user.clone().or_else(|| accounts.user("keepalived_script").map(|_| ("keepalived_script".to_owned(), None)));
+    let named = vrrp
+        .script_user
+        .clone()
+        .or_else(|| accounts.user("keepalived_script").map(|_| ("keepalived_script".to_owned(), None)));
     let mut numbers = |who: &(String, Option<String>)| -> Option<(String, Option<String>)> {
         let uid = user(&Some(who.0.clone()), "user", &find_user)?;
         let gid = match &who.1 {
@@ -123,11 +137,16 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
         let path = s.command.split_whitespace().next().unwrap_or_default();
         if path.starts_with('/') && std::fs::metadata(path).is_ok_and(|f| f.mode() & 0o022 != 0) {
             let place = crate::config::keepalived::build::place_of(&s.place);
-            report.error(&place, format!("vrrp_script '{}' : others may write to '{path}'; take that right away (chmod go-w)", s.name));
+            report.error(
+                &place,
+                format!("vrrp_script '{}' : others may write to '{path}'; take that right away (chmod go-w)", s.name),
+            );
         }
     }
     for i in &m.vrrp.instances {
-        let names = std::iter::once(&i.interface).chain(i.track_interfaces.iter().map(|t| &t.name)).chain(i.vips.iter().filter_map(|v| v.dev.as_ref()));
+        let names = std::iter::once(&i.interface)
+            .chain(i.track_interfaces.iter().map(|t| &t.name))
+            .chain(i.vips.iter().filter_map(|v| v.dev.as_ref()));
         for name in names {
             if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
                 let place = crate::config::keepalived::build::place_of(&i.place);

@@ -15,7 +15,10 @@ impl Accounts {
         Self { passwd: file("/etc/passwd"), group: file("/etc/group") }
     }
     fn field(text: &str, name: &str, n: usize) -> Option<u32> {
-        text.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&name)).and_then(|f| f.get(n)?.parse().ok())
+        text.lines()
+            .map(|l| l.split(':').collect::<Vec<_>>())
+            .find(|f| f.first() == Some(&name))
+            .and_then(|f| f.get(n)?.parse().ok())
     }
     pub fn user(&self, name: &str) -> Option<u32> {
         Self::field(&self.passwd, name, 2)
@@ -70,7 +73,9 @@ pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>) -> Resu
                 if done != 0 {
                     let e = std::io::Error::last_os_error();
                     if e.raw_os_error() == Some(libc::EINVAL) {
-                        notes.push(format!("{what} id {n} is not mapped in this user namespace; running as the mapped user"));
+                        notes.push(format!(
+                            "{what} id {n} is not mapped in this user namespace; running as the mapped user"
+                        ));
                     } else {
                         return Err(format!("cannot set {what} id to {n} : {}", crate::base::diag::io_words(&e)));
                     }
@@ -129,13 +134,16 @@ pub fn realtime() -> Vec<String> {
     // SAFETY: `p` is a plain struct; RESET_ON_FORK keeps children ordinary.
     unsafe {
         let p = libc::sched_param { sched_priority: 2 };
-        if libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const p) != 0 {
+        if libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const p) != 0
+        {
             notes.push("no real-time priority (not permitted)".to_owned());
         }
         let mut l: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut l);
         // With a limit, locking future pages would make later allocations fail.
-        if l.rlim_cur == libc::RLIM_INFINITY && libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0 {
+        if l.rlim_cur == libc::RLIM_INFINITY
+            && libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0
+        {
             notes.push("memory is not locked (not permitted)".to_owned());
         }
     }

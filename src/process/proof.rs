@@ -23,7 +23,10 @@ impl Page {
     /// Makes the page, sealed against resizing before anyone else has it: a truncated mapping would kill its reader.
     pub fn create() -> nix::Result<(Self, OwnedFd)> {
         use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-        let fd = nix::sys::memfd::memfd_create(c"tandem-proof", nix::sys::memfd::MFdFlags::MFD_CLOEXEC | nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING)?;
+        let fd = nix::sys::memfd::memfd_create(
+            c"tandem-proof",
+            nix::sys::memfd::MFdFlags::MFD_CLOEXEC | nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING,
+        )?;
         nix::unistd::ftruncate(&fd, i64::try_from(LEN.get()).unwrap_or(0))?;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
         Ok((Self::map(&fd)?, fd))
@@ -31,7 +34,8 @@ impl Page {
 
     pub fn map(fd: impl AsFd) -> nix::Result<Self> {
         // SAFETY: a new shared mapping of a file whose size is sealed.
-        let ptr = unsafe { mmap(None, LEN, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)? };
+        let ptr =
+            unsafe { mmap(None, LEN, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)? };
         Ok(Self { ptr })
     }
 

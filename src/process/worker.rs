@@ -99,12 +99,14 @@ impl Worker {
         let mut recorded = read.recorded;
         let threads = spec.threads;
         // As long as addresses last in the kernel: the time a peer needs, and two seconds.
-        let orphan_life = spec.vrrp.instances.iter().map(|i| i.advert_int * 4 + Duration::from_secs(4)).max().unwrap_or(ORPHAN_LIFE);
+        let orphan_life =
+            spec.vrrp.instances.iter().map(|i| i.advert_int * 4 + Duration::from_secs(4)).max().unwrap_or(ORPHAN_LIFE);
         let live = Live::new(threads);
         let args = recorded.args.clone();
         let (model, mut report) = load(&mut recorded, &args);
         // Logs are opened while their paths can be reached; then everything that is not needed is given up.
-        let targets: Vec<_> = model.global.logs.iter().chain(model.proxies.iter().flat_map(|p| &p.logs)).cloned().collect();
+        let targets: Vec<_> =
+            model.global.logs.iter().chain(model.proxies.iter().flat_map(|p| &p.logs)).cloned().collect();
         let sinks = Arc::new(Sinks::open(targets.iter(), crate::log::utc_offset()));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + 200);
         let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid)?;
@@ -139,13 +141,18 @@ impl Worker {
             let (tx, rx) = mpsc::unbounded_channel();
             commands.push(tx);
             let (shared, page, tids) = (shared.clone(), page.clone(), tids.clone());
-            std::thread::Builder::new().name(format!("haproxy/{id}")).spawn(move || {
-                let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| traffic(id, shared, &page, rx, inbox, tids)));
-                // A thread less would leave its sockets without anybody: better a new worker.
-                if end.is_err() {
-                    std::process::abort();
-                }
-            }).map_err(|e| format!("cannot start a thread: {e}"))?;
+            std::thread::Builder::new()
+                .name(format!("haproxy/{id}"))
+                .spawn(move || {
+                    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        traffic(id, shared, &page, rx, inbox, tids)
+                    }));
+                    // A thread less would leave its sockets without anybody: better a new worker.
+                    if end.is_err() {
+                        std::process::abort();
+                    }
+                })
+                .map_err(|e| format!("cannot start a thread: {e}"))?;
         }
         drop(tids);
         let mut kernel_ids = vec![0; threads];
@@ -154,7 +161,18 @@ impl Worker {
             kernel_ids[id] = tid;
         }
         let (ask, asked) = mpsc::unbounded_channel();
-        let mut w = Self { channel, live, snapshot, threads: commands, served: HashMap::new(), probes: None, ask, drain, sinks, orphan_life };
+        let mut w = Self {
+            channel,
+            live,
+            snapshot,
+            threads: commands,
+            served: HashMap::new(),
+            probes: None,
+            ask,
+            drain,
+            sinks,
+            orphan_life,
+        };
         let generation = first.generation;
         w.put_in_service(first);
         w.probes = Some(prober::start(&w.snapshot.load_full(), &w.live));
@@ -302,7 +320,15 @@ impl Worker {
                     let _ = t.send(ThreadCmd::Listen { socket: fd, place, stop: stopped });
                 }
                 Target::Cli { level } => {
-                    tokio::task::spawn_local(command_socket(fd, w.unix, level, self.snapshot.clone(), self.live.clone(), self.ask.clone(), stopped));
+                    tokio::task::spawn_local(command_socket(
+                        fd,
+                        w.unix,
+                        level,
+                        self.snapshot.clone(),
+                        self.live.clone(),
+                        self.ask.clone(),
+                        stopped,
+                    ));
                 }
             }
             self.served.insert(w.id, Served { stop });
@@ -352,7 +378,8 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
         match m {
             ToWorker::Load { generation, sockets, fresh } => {
                 let bundle = fds.into_iter().next().ok_or("no bundle came with the load")?;
-                incoming = Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
+                incoming =
+                    Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
             }
             ToWorker::Sockets(ids) => {
                 if let Some(i) = incoming.as_mut() {
@@ -381,7 +408,9 @@ fn traffic(
     set_shard(id);
     // SAFETY: gettid has no arguments and cannot fail.
     let tid = unsafe { libc::gettid() };
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(31).build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(31).build() else {
+        return;
+    };
     let set = tokio::task::LocalSet::new();
     set.block_on(&runtime, async move {
         let t = Thread::new(id, shared);
@@ -435,7 +464,14 @@ async fn command_socket(
             _ = stop.changed() => return,
         };
         // SAFETY: accept4 without an address takes no pointers.
-        let n = unsafe { libc::accept4(fd.get_ref().as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
+        let n = unsafe {
+            libc::accept4(
+                fd.get_ref().as_raw_fd(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            )
+        };
         if n < 0 {
             guard.clear_ready();
             continue;

@@ -52,7 +52,8 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
         }
         let full = t.snapshot().frontend(&place.frontend).is_some_and(|fe| {
             let l = fe.listeners.get(place.listener);
-            fe.live.front_conns.get() >= u64::from(fe.maxconn) || l.is_some_and(|l| l.conf.maxconn > 0 && l.live.conns.get() >= u64::from(l.conf.maxconn))
+            fe.live.front_conns.get() >= u64::from(fe.maxconn)
+                || l.is_some_and(|l| l.conf.maxconn > 0 && l.live.conns.get() >= u64::from(l.conf.maxconn))
         });
         if full && !*stop.borrow() {
             pause.set(Some(Duration::from_millis(super::wheel::TICK)));
@@ -73,12 +74,23 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
         };
         for _ in 0..BATCH {
             match accept(fd.get_ref().as_raw_fd()) {
-                Ok((conn, src)) => hand_over(&t, Accepted { fd: conn, unix: place.unix, src, frontend: place.frontend.clone(), listener: place.listener }),
+                Ok((conn, src)) => hand_over(
+                    &t,
+                    Accepted {
+                        fd: conn,
+                        unix: place.unix,
+                        src,
+                        frontend: place.frontend.clone(),
+                        listener: place.listener,
+                    },
+                ),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     guard.clear_ready();
                     break;
                 }
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                Err(e)
+                    if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) =>
+                {
                     pause.set(Some(Duration::from_millis(100)));
                     pause.wait().await;
                     break;
@@ -96,14 +108,18 @@ fn accept(fd: RawFd) -> std::io::Result<(OwnedFd, Option<SocketAddr>)> {
     let mut addr: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut len = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
     // SAFETY: the kernel writes at most `len` bytes into `addr`.
-    let n = unsafe { libc::accept4(fd, (&raw mut addr).cast(), &raw mut len, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
+    let n =
+        unsafe { libc::accept4(fd, (&raw mut addr).cast(), &raw mut len, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
     if n < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: accept4 returned a descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(n) };
     // SAFETY: the kernel filled `addr` for the family it names.
-    let src = unsafe { socket2::SockAddr::new(std::mem::transmute::<libc::sockaddr_storage, socket2::SockAddrStorage>(addr), len) }.as_socket();
+    let src = unsafe {
+        socket2::SockAddr::new(std::mem::transmute::<libc::sockaddr_storage, socket2::SockAddrStorage>(addr), len)
+    }
+    .as_socket();
     Ok((fd, src))
 }
 
@@ -111,7 +127,8 @@ fn accept(fd: RawFd) -> std::io::Result<(OwnedFd, Option<SocketAddr>)> {
 fn hand_over(t: &Rc<Thread>, a: Accepted) {
     let loads = &t.shared.live.thread_load;
     let mine = loads[t.id].load(Relaxed);
-    let (best, load) = loads.iter().map(|l| l.load(Relaxed)).enumerate().min_by_key(|(_, l)| *l).unwrap_or((t.id, mine));
+    let (best, load) =
+        loads.iter().map(|l| l.load(Relaxed)).enumerate().min_by_key(|(_, l)| *l).unwrap_or((t.id, mine));
     // Moving costs a wake-up: only for a difference that matters.
     if best != t.id && mine > load + 1 + load / 8 {
         loads[best].fetch_add(1, Relaxed);
@@ -191,7 +208,11 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
             let _ = socket2::SockRef::from(s).set_keepalive(true);
         }
     }
-    if listener.conf.accept_proxy && read_proxy_header(t, &mut stream, &mut client, fe.conf.timeouts.http_request.or(fe.conf.timeouts.client)).await.is_none() {
+    if listener.conf.accept_proxy
+        && read_proxy_header(t, &mut stream, &mut client, fe.conf.timeouts.http_request.or(fe.conf.timeouts.client))
+            .await
+            .is_none()
+    {
         return;
     }
     if !fe.conf.tcp_connection.is_empty() {
@@ -247,7 +268,12 @@ fn handshake_failed(t: &Rc<Thread>, fe: &ProxyNode, l: &crate::state::snapshot::
     let mut line = Vec::new();
     if let Some(a) = client.src {
         line.extend_from_slice(format!("{}:{} [", crate::base::addr::canonical(a.ip()), a.port()).as_bytes());
-        crate::rules::logformat::date(client.accepted_at, sinks.utc_offset, crate::rules::logformat::DateForm::Log, &mut line);
+        crate::rules::logformat::date(
+            client.accepted_at,
+            sinks.utc_offset,
+            crate::rules::logformat::DateForm::Log,
+            &mut line,
+        );
         line.extend_from_slice(format!("] {}/{}: SSL handshake failure", fe.conf.name, l.name).as_bytes());
     }
     let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
@@ -255,7 +281,12 @@ fn handshake_failed(t: &Rc<Thread>, fe: &ProxyNode, l: &crate::state::snapshot::
 }
 
 /// Reads a PROXY protocol header, version 1 or 2, byte for byte, so that nothing behind it is consumed.
-async fn read_proxy_header(t: &Rc<Thread>, s: &mut Stream, client: &mut ClientInfo, limit: Option<Duration>) -> Option<()> {
+async fn read_proxy_header(
+    t: &Rc<Thread>,
+    s: &mut Stream,
+    client: &mut ClientInfo,
+    limit: Option<Duration>,
+) -> Option<()> {
     let timer = t.wheel.timer();
     timer.set(limit.or(Some(Duration::from_secs(30))));
     let mut head = Vec::with_capacity(108);
@@ -310,7 +341,12 @@ async fn read_proxy_header(t: &Rc<Thread>, s: &mut Stream, client: &mut ClientIn
             if w.next()? == "UNKNOWN" {
                 return Some(());
             }
-            let (s, d, sp, dp) = (w.next()?.parse::<std::net::IpAddr>().ok()?, w.next()?.parse::<std::net::IpAddr>().ok()?, w.next()?.parse().ok()?, w.next()?.parse().ok()?);
+            let (s, d, sp, dp) = (
+                w.next()?.parse::<std::net::IpAddr>().ok()?,
+                w.next()?.parse::<std::net::IpAddr>().ok()?,
+                w.next()?.parse().ok()?,
+                w.next()?.parse().ok()?,
+            );
             client.src = Some(SocketAddr::new(s, sp));
             client.dst = Some(SocketAddr::new(d, dp));
             return Some(());

@@ -9,13 +9,14 @@ mod upstream;
 pub mod wheel;
 
 use crate::state::live::Live;
-pub use upstream::proxy_header;use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::Snapshot;
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+pub use upstream::proxy_header;
 use wheel::Wheel;
 
 /// What other layers do for the forwarding path: pages and metrics.
@@ -129,7 +130,6 @@ impl Thread {
         }
     }
 }
-
 
 /// Where a server is, if that does not depend on the client.
 pub fn server_address(s: &crate::state::snapshot::ServerNode) -> Option<std::net::SocketAddr> {

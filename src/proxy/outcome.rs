@@ -1,10 +1,10 @@
 //! How a session ended: the closed mapping from what happened to status, termination code, counters and log line (manual 8.5).
+use super::Thread;
 use crate::http::h1::head::Head;
 use crate::rules::logformat::{Record, Times};
 use crate::rules::sample::{HeadSide, Traffic};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{LogLine, ProxyNode};
-use super::Thread;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -205,8 +205,12 @@ impl<'a> Exchange<'a> {
                 be.live.back.http(status);
             }
             match self.cause {
-                Cause::ClientAbort | Cause::ClientTimeout if self.server.is_some() => be.live.back.inc(Counter::ClientAborts),
-                Cause::ServerAbort | Cause::ServerTimeout if self.phase == Phase::Data => be.live.back.inc(Counter::ServerAborts),
+                Cause::ClientAbort | Cause::ClientTimeout if self.server.is_some() => {
+                    be.live.back.inc(Counter::ClientAborts)
+                }
+                Cause::ServerAbort | Cause::ServerTimeout if self.phase == Phase::Data => {
+                    be.live.back.inc(Counter::ServerAborts)
+                }
                 _ => {}
             }
             if let Some(s) = self.server.map(|i| &be.servers[i]) {
@@ -221,7 +225,9 @@ impl<'a> Exchange<'a> {
                 be.live.times.record(all);
                 match self.cause {
                     Cause::ClientAbort | Cause::ClientTimeout => s.live.counters.inc(Counter::ClientAborts),
-                    Cause::ServerAbort | Cause::ServerTimeout if self.phase == Phase::Data => s.live.counters.inc(Counter::ServerAborts),
+                    Cause::ServerAbort | Cause::ServerTimeout if self.phase == Phase::Data => {
+                        s.live.counters.inc(Counter::ServerAborts)
+                    }
                     _ => {}
                 }
             }
@@ -245,10 +251,17 @@ impl<'a> Exchange<'a> {
         }
         let o = &fe.conf.options;
         let empty = if tcp { self.bytes_in == 0 && self.bytes_out == 0 } else { !self.begun };
-        if o.dontlognull && empty && matches!(self.phase, Phase::Request | Phase::Done) && (tcp || self.cause != Cause::Normal) {
+        if o.dontlognull
+            && empty
+            && matches!(self.phase, Phase::Request | Phase::Done)
+            && (tcp || self.cause != Cause::Normal)
+        {
             return;
         }
-        let abnormal = !matches!(self.cause, Cause::Normal | Cause::Local) || self.retries > 0 || self.redispatched || self.status >= 500;
+        let abnormal = !matches!(self.cause, Cause::Normal | Cause::Local)
+            || self.retries > 0
+            || self.redispatched
+            || self.status >= 500;
         if o.dontlog_normal && !abnormal {
             return;
         }
@@ -260,10 +273,21 @@ impl<'a> Exchange<'a> {
         match &fe.format {
             LogLine::Default => {
                 use std::io::Write as _;
-                let show = |a: Option<SocketAddr>| a.map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()));
+                let show = |a: Option<SocketAddr>| {
+                    a.map_or_else(
+                        || "unix:1".to_owned(),
+                        |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()),
+                    )
+                };
                 let mode = if tcp { "TCP" } else { "HTTP" };
                 // Writing to a Vec cannot fail.
-                let _ = write!(line, "Connect from {} to {} ({}/{mode})", show(self.client.src), show(self.client.dst), fe.conf.name);
+                let _ = write!(
+                    line,
+                    "Connect from {} to {} ({}/{mode})",
+                    show(self.client.src),
+                    show(self.client.dst),
+                    fe.conf.name
+                );
             }
             LogLine::Format(f) => {
                 let live = &t.shared.live;
@@ -303,7 +327,14 @@ impl<'a> Exchange<'a> {
             }
         }
         let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
-        snapshot_sinks.send(&fe.logs, severity, &tag, &line, &mut t.log_frame.borrow_mut(), &t.shared.live.dropped_logs);
+        snapshot_sinks.send(
+            &fe.logs,
+            severity,
+            &tag,
+            &line,
+            &mut t.log_frame.borrow_mut(),
+            &t.shared.live.dropped_logs,
+        );
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Message {
     body: Vec<u8>,
     /// The size as HAProxy's logs and counters have it: names and values without separators.
     pub accounted: u64,
+    /// The same without the body, for answers to HEAD.
+    pub accounted_head: u64,
     /// The end of the message can only be the end of the connection.
     pub must_close: bool,
 }
@@ -20,7 +22,7 @@ pub struct Message {
 impl Message {
     pub fn new(status: u16, reason: &str, headers: &[(&str, &[u8])], body: Vec<u8>) -> Self {
         let mut head = format!("HTTP/1.1 {status} {reason}\r\n").into_bytes();
-        let mut accounted = 20 + 8 + 3 + reason.len() + 1 + body.len();
+        let mut accounted = 20 + 8 + 3 + reason.len() + 1;
         for (n, v) in headers {
             head.extend_from_slice(n.as_bytes());
             head.extend_from_slice(b": ");
@@ -30,21 +32,37 @@ impl Message {
             head.extend_from_slice(b"\r\n");
             accounted += n.len() + v.len();
         }
-        Self { status, head, body, accounted: accounted as u64, must_close: false }
+        Self {
+            status,
+            head,
+            accounted: (accounted + body.len()) as u64,
+            accounted_head: accounted as u64,
+            body,
+            must_close: false,
+        }
     }
 
     /// A whole message as an `errorfile` or the built-in pages hold it.
     pub fn raw(status: u16, bytes: &[u8]) -> Self {
         let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
-            return Self { status, head: Vec::new(), body: Vec::new(), accounted: 0, must_close: true };
+            return Self {
+                status,
+                head: Vec::new(),
+                body: Vec::new(),
+                accounted: 0,
+                accounted_head: 0,
+                must_close: true,
+            };
         };
         let (head, body) = (bytes[..end + 2].to_vec(), bytes[end + 4..].to_vec());
         let text = String::from_utf8_lossy(&head).into_owned();
         let first: usize = text.lines().next().map_or(0, |l| l.len().saturating_sub(2));
-        let fields: usize = text.lines().skip(1).filter_map(|l| l.split_once(": ")).map(|(n, v)| n.len() + v.len()).sum();
+        let fields: usize =
+            text.lines().skip(1).filter_map(|l| l.split_once(": ")).map(|(n, v)| n.len() + v.len()).sum();
         let must_close = text.starts_with("HTTP/1.0") || !text.contains("\r\ncontent-length: ");
         let status = text.get(9..12).and_then(|c| c.parse().ok()).unwrap_or(status);
-        Self { status, head, accounted: (20 + first + fields + 1 + body.len()) as u64, body, must_close }
+        let size = (20 + first + fields + 1) as u64;
+        Self { status, head, accounted: size + body.len() as u64, accounted_head: size, body, must_close }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -59,7 +77,11 @@ impl Message {
         let line = connection.map(|c| format!("connection: {c}\r\n"));
         match (&line, early) {
             (Some(l), true) => {
-                let at = self.head.windows(13).position(|w| w.eq_ignore_ascii_case(b"content-type:")).unwrap_or(self.head.len());
+                let at = self
+                    .head
+                    .windows(13)
+                    .position(|w| w.eq_ignore_ascii_case(b"content-type:"))
+                    .unwrap_or(self.head.len());
                 out.extend_from_slice(&self.head[..at]);
                 out.extend_from_slice(l.as_bytes());
                 out.extend_from_slice(&self.head[at..]);

@@ -46,7 +46,8 @@ struct Session<'a> {
 
 /// Serves one client connection of an HTTP frontend until it ends.
 pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, stream: Stream, client: &ClientInfo) {
-    let mut s = Session { t, client, stream, inbuf: Vec::new(), ct: t.wheel.timer(), st: t.wheel.timer(), linger: false };
+    let mut s =
+        Session { t, client, stream, inbuf: Vec::new(), ct: t.wheel.timer(), st: t.wheel.timer(), linger: false };
     let mut first = true;
     loop {
         let snapshot = t.snapshot();
@@ -184,7 +185,11 @@ impl Session<'_> {
         self.ct.set(to.client);
         let used = match x.req.parse_request(&self.inbuf) {
             Ok(n) => n,
-            Err(e) => return self.refuse(x, if e == HeadError::TransferEncoding { 400 } else { e.status() }, Cause::Denied).await,
+            Err(e) => {
+                return self
+                    .refuse(x, if e == HeadError::TransferEncoding { 400 } else { e.status() }, Cause::Denied)
+                    .await;
+            }
         };
         x.got_request = Some(Instant::now());
         x.bytes_in = x.req.accounted();
@@ -302,14 +307,21 @@ impl Session<'_> {
     }
 
     /// Writes an answer of our own. A request body that is on its way is read off, so that the connection can go on.
-    async fn answer(&mut self, x: &mut Exchange<'_>, m: Message, cause: Cause, used: usize, body: &mut Follower) -> Next {
+    async fn answer(
+        &mut self,
+        x: &mut Exchange<'_>,
+        m: Message,
+        cause: Cause,
+        used: usize,
+        body: &mut Follower,
+    ) -> Next {
         x.end(cause, if cause == Cause::Normal { Phase::Done } else { Phase::Request });
         self.respond(x, m, used, body).await
     }
 
     async fn respond(&mut self, x: &mut Exchange<'_>, m: Message, used: usize, body: &mut Follower) -> Next {
         x.status = m.status.into();
-        x.bytes_out = m.accounted;
+        x.bytes_out = if x.req.method() == b"HEAD" { m.accounted_head } else { m.accounted };
         let drained = self.take_body(used, body);
         self.linger |= !drained;
         let keep = x.req.keep_alive && !m.must_close && drained && !self.closing(x) && x.cause != Cause::ClientAbort;
@@ -349,7 +361,14 @@ impl Session<'_> {
 
     async fn tarpit(&mut self, x: &mut Exchange<'_>, m: Message, used: usize, body: &mut Follower) -> Next {
         x.fe.live.front.inc(Counter::DeniedRequests);
-        let wait = x.backend().conf.timeouts.tarpit.or(x.fe.conf.timeouts.tarpit).or(x.fe.conf.timeouts.connect).unwrap_or(Duration::ZERO);
+        let wait = x
+            .backend()
+            .conf
+            .timeouts
+            .tarpit
+            .or(x.fe.conf.timeouts.tarpit)
+            .or(x.fe.conf.timeouts.connect)
+            .unwrap_or(Duration::ZERO);
         self.st.set(Some(wait));
         x.tarpit = true;
         self.st.wait().await;
@@ -358,7 +377,14 @@ impl Session<'_> {
         self.respond(x, m, used, body).await
     }
 
-    async fn stats(&mut self, x: &mut Exchange<'_>, snapshot: &Snapshot, node: &Arc<ProxyNode>, used: usize, body: &mut Follower) -> Next {
+    async fn stats(
+        &mut self,
+        x: &mut Exchange<'_>,
+        snapshot: &Snapshot,
+        node: &Arc<ProxyNode>,
+        used: usize,
+        body: &mut Follower,
+    ) -> Next {
         // A POST of the administration form is small; it is read whole.
         const MAX_FORM: usize = 16 * 1024;
         self.ct.set(x.fe.conf.timeouts.client);
@@ -366,11 +392,13 @@ impl Session<'_> {
         if x.req.method() == b"POST" {
             let mut whole = Follower::new(x.req.framing);
             let mut at = used;
-            loop {
-                let Ok(n) = whole.feed(&self.inbuf[at..]) else { break };
+            while let Ok(n) = whole.feed(&self.inbuf[at..]) {
                 form.extend_from_slice(&self.inbuf[at..at + n]);
                 at += n;
-                if whole.done() || form.len() > MAX_FORM || !matches!(self.t.read_more(&mut self.stream, &mut self.inbuf, &self.ct).await, Ok(1..)) {
+                if whole.done()
+                    || form.len() > MAX_FORM
+                    || !matches!(self.t.read_more(&mut self.stream, &mut self.inbuf, &self.ct).await, Ok(1..))
+                {
                     break;
                 }
             }
@@ -427,7 +455,10 @@ impl Session<'_> {
                     if x.retries >= u64::from(be.conf.retries) {
                         server.live.counters.inc(Counter::ConnectErrors);
                         be.live.back.inc(Counter::ConnectErrors);
-                        x.end(if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort }, Phase::Connect);
+                        x.end(
+                            if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort },
+                            Phase::Connect,
+                        );
                         drop(slot);
                         drop(session);
                         return self.fail(x, 503, used, &mut body).await;
@@ -438,7 +469,7 @@ impl Session<'_> {
                     let due = match be.conf.options.redispatch {
                         None => false,
                         Some(n) if n < 0 => x.retries == u64::from(be.conf.retries),
-                        Some(n) => x.retries % u64::try_from(n.max(1)).unwrap_or(1) == 0,
+                        Some(n) => x.retries.is_multiple_of(u64::try_from(n.max(1)).unwrap_or(1)),
                     };
                     if due && be.usable_servers() > 1 {
                         server.live.counters.inc(Counter::Redispatches);
@@ -449,7 +480,8 @@ impl Session<'_> {
                             x.cookie[0] = b'D';
                         }
                     } else {
-                        let pause = be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
+                        let pause =
+                            be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
                         if matches!(e, ConnectError::Refused) {
                             self.st.set(Some(pause));
                             self.st.wait().await;
@@ -461,7 +493,13 @@ impl Session<'_> {
         }
     }
 
-    async fn assign(&mut self, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, bound: Option<usize>, avoid: Option<usize>) -> Result<Slot, NoServer> {
+    async fn assign(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        bound: Option<usize>,
+        avoid: Option<usize>,
+    ) -> Result<Slot, NoServer> {
         let stream = &mut self.stream;
         // A client that has gone need not wait for a server; with `abortonclose` only, since it may have half-closed on purpose.
         let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
@@ -485,10 +523,22 @@ impl Session<'_> {
     }
 
     /// One try on one server.
-    async fn attempt(&mut self, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, slot: &Slot, used: usize, mut body: Follower, fresh: bool) -> Attempt {
+    async fn attempt(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        used: usize,
+        mut body: Follower,
+        fresh: bool,
+    ) -> Attempt {
         let server = slot.server();
         let mode = mode_of(x, be);
-        let pooled = if mode == ConnMode::KeepAlive && !fresh && be.conf.reuse != crate::config::model::Reuse::Never && upstream::poolable(server) {
+        let pooled = if mode == ConnMode::KeepAlive
+            && !fresh
+            && be.conf.reuse != crate::config::model::Reuse::Never
+            && upstream::poolable(server)
+        {
             self.t.pool_take(server)
         } else {
             None
@@ -539,7 +589,8 @@ impl Session<'_> {
         let res_used = match head {
             Ok(n) => n,
             Err(e) => {
-                let idempotent = matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
+                let idempotent =
+                    matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
                 }
@@ -619,10 +670,14 @@ impl Session<'_> {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Err(NoResponse::Closed)),
                     Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
                     // While the request is on its way, the server is late only if it does not take it.
-                    Poll::Ready(Err(ReadError::Timeout)) if sending && !upload.waits_for_sink() => Poll::Ready(Err(NoResponse::ClientTimeout)),
+                    Poll::Ready(Err(ReadError::Timeout)) if sending && !upload.waits_for_sink() => {
+                        Poll::Ready(Err(NoResponse::ClientTimeout))
+                    }
                     Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
                     Poll::Pending if sending && ct.expired(cx) => Poll::Ready(Err(NoResponse::ClientTimeout)),
-                    Poll::Pending if abort && !sending && client_left(stream, cx) => Poll::Ready(Err(NoResponse::ClientGone)),
+                    Poll::Pending if abort && !sending && client_left(stream, cx) => {
+                        Poll::Ready(Err(NoResponse::ClientGone))
+                    }
                     Poll::Pending => Poll::Pending,
                 }
             })
@@ -644,7 +699,8 @@ impl Session<'_> {
         res_used: usize,
     ) -> Next {
         x.status = x.res.status.into();
-        x.bytes_out = x.res.accounted();
+        // A chunked message has an end of its own, which HAProxy counts as one.
+        x.bytes_out = x.res.accounted() + u64::from(x.res.framing == Framing::Chunked);
         let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
         for node in [be, &x.fe.clone()] {
             if let Some(m) = response_rules(x, node) {
@@ -721,7 +777,15 @@ impl Session<'_> {
     }
 
     /// Both directions at once, in one task.
-    async fn relay(&mut self, x: &Exchange<'_>, be: &Arc<ProxyNode>, up: &mut Stream, upload: &mut Half, down: &mut Half, tunnel: bool) -> Result<(), (Cause, Phase)> {
+    async fn relay(
+        &mut self,
+        x: &Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        up: &mut Stream,
+        upload: &mut Half,
+        down: &mut Half,
+        tunnel: bool,
+    ) -> Result<(), (Cause, Phase)> {
         let (fe, t) = (&x.fe, self.t);
         let tunnel_timeout = be.conf.timeouts.tunnel.filter(|_| tunnel);
         let client_timeout = tunnel_timeout.or(fe.conf.timeouts.client);
@@ -743,7 +807,9 @@ impl Session<'_> {
                     }
                     // What the server no longer takes it need not have; its answer is what counts.
                     Poll::Ready(Err(HalfError::Sink)) => up_done = true,
-                    Poll::Ready(Err(HalfError::Source)) if !down_done => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Source)) if !down_done => {
+                        return Poll::Ready(Err((Cause::ClientAbort, Phase::Data)));
+                    }
                     Poll::Ready(Err(HalfError::Source)) => up_done = true,
                     Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
                     Poll::Pending => {}
@@ -848,7 +914,10 @@ fn mode_of(x: &Exchange<'_>, be: &ProxyNode) -> ConnMode {
 fn route(x: &Exchange<'_>, fe: &Arc<ProxyNode>) -> Option<Arc<ProxyNode>> {
     let routes = fe.routes();
     let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), x)).map(|(_, b)| b);
-    by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| b.conf.mode == Mode::Http && !b.conf.disabled)
+    by_rule
+        .or(routes.default.as_ref())
+        .and_then(std::sync::Weak::upgrade)
+        .filter(|b| b.conf.mode == Mode::Http && !b.conf.disabled)
 }
 
 fn stats_hit(node: &ProxyNode, x: &Exchange<'_>) -> bool {
@@ -905,7 +974,9 @@ fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Option<Message
 }
 
 fn forwardfor(x: &mut Exchange<'_>, be: &ProxyNode) {
-    let Some(f) = be.conf.options.forwardfor.as_ref().or(x.fe.conf.options.forwardfor.as_ref()).cloned() else { return };
+    let Some(f) = be.conf.options.forwardfor.as_ref().or(x.fe.conf.options.forwardfor.as_ref()).cloned() else {
+        return;
+    };
     let Some(ip) = x.client.src.map(|a| crate::base::addr::canonical(a.ip())) else { return };
     if f.except.is_some_and(|n| n.contains(ip)) || f.if_none && x.req.get(&f.header).is_some() {
         return;
@@ -982,7 +1053,8 @@ fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
     }
     x.res.add("set-cookie", text.as_bytes());
     x.cookie[1] = b'I';
-    let cacheable = x.res.get("expires").is_some() || x.res.get("cache-control").is_some_and(|v| v.windows(7).any(|w| w == b"max-age" || w == b"-maxage"));
+    let cacheable = x.res.get("expires").is_some()
+        || x.res.get("cache-control").is_some_and(|v| v.windows(7).any(|w| w == b"max-age" || w == b"-maxage"));
     if c.nocache && cacheable {
         x.res.add("cache-control", b"private");
     }

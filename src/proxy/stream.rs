@@ -103,7 +103,13 @@ impl Thread {
         poll_fn(|cx| self.poll_read_more(cx, s, buf, timer)).await
     }
 
-    pub fn poll_read_more(&self, cx: &mut Context<'_>, s: &mut Stream, buf: &mut Vec<u8>, timer: &Timer) -> Poll<Result<usize, ReadError>> {
+    pub fn poll_read_more(
+        &self,
+        cx: &mut Context<'_>,
+        s: &mut Stream,
+        buf: &mut Vec<u8>,
+        timer: &Timer,
+    ) -> Poll<Result<usize, ReadError>> {
         let mut scratch = self.scratch.borrow_mut();
         match s.poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(n)) => {
@@ -125,7 +131,11 @@ pub async fn write_all(s: &mut Stream, bytes: &[u8], timer: &Timer) -> Result<()
     let mut at = 0;
     poll_fn(|cx| {
         loop {
-            let step = if at < bytes.len() { s.poll_write(cx, &bytes[at..]) } else { s.poll_flush(cx).map_ok(|()| usize::MAX) };
+            let step = if at < bytes.len() {
+                s.poll_write(cx, &bytes[at..])
+            } else {
+                s.poll_flush(cx).map_ok(|()| usize::MAX)
+            };
             match step {
                 Poll::Ready(Ok(usize::MAX)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(n)) => at += n,
@@ -168,7 +178,16 @@ const BURST: usize = 16;
 
 impl Half {
     pub fn new(follower: Follower) -> Self {
-        Self { follower, pending: Vec::new(), sent: 0, bytes: 0, eof: false, flushed: true, failed: false, rest: Vec::new() }
+        Self {
+            follower,
+            pending: Vec::new(),
+            sent: 0,
+            bytes: 0,
+            eof: false,
+            flushed: true,
+            failed: false,
+            rest: Vec::new(),
+        }
     }
 
     /// Bytes that are there already: they go out first.
@@ -202,7 +221,14 @@ impl Half {
     }
 
     /// Moves what can be moved. `Ready(Ok)` when the body has ended and is out; `moved` is set when any byte was read or written.
-    pub fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, t: &Thread, moved: &mut [bool; 2]) -> Poll<Result<(), HalfError>> {
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        t: &Thread,
+        moved: &mut [bool; 2],
+    ) -> Poll<Result<(), HalfError>> {
         for _ in 0..BURST {
             while !self.pending.is_empty() {
                 match to.poll_write(cx, &self.pending[self.sent..]) {

@@ -83,7 +83,10 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                 if x.retries >= u64::from(be.conf.retries) {
                     server.live.counters.inc(Counter::ConnectErrors);
                     be.live.back.inc(Counter::ConnectErrors);
-                    x.end(if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort }, Phase::Connect);
+                    x.end(
+                        if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort },
+                        Phase::Connect,
+                    );
                     return;
                 }
                 x.retries += 1;
@@ -97,7 +100,9 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                 } else {
                     bound = x.server.filter(|i| be.servers[*i].live.reachable());
                     if matches!(e, ConnectError::Refused) {
-                        st.set(Some(be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1))));
+                        st.set(Some(
+                            be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1)),
+                        ));
                         st.wait().await;
                     }
                 }

@@ -54,7 +54,8 @@ impl Thread {
         let snapshot = self.snapshot();
         let mut pools = self.pools.borrow_mut();
         pools.retain(|key, pool| {
-            let live = snapshot.proxies.iter().flat_map(|p| &p.servers).find(|s| s.pool_key == *key).map(|s| s.live.clone());
+            let live =
+                snapshot.proxies.iter().flat_map(|p| &p.servers).find(|s| s.pool_key == *key).map(|s| s.live.clone());
             let before = pool.len();
             pool.retain_mut(|i| {
                 i.age += 1;
@@ -115,7 +116,8 @@ pub enum NoServer {
 
 /// True if every connection to this server is like every other: same address, same name asked for, nothing of the client in it.
 pub fn poolable(s: &ServerNode) -> bool {
-    let fixed = matches!(s.conf.host, Host::Unix(_) | Host::Abstract(_)) || matches!(s.conf.port, PortRule::Fixed(_)) && s.conf.ip.is_some_and(|ip| !ip.is_unspecified());
+    let fixed = matches!(s.conf.host, Host::Unix(_) | Host::Abstract(_))
+        || matches!(s.conf.port, PortRule::Fixed(_)) && s.conf.ip.is_some_and(|ip| !ip.is_unspecified());
     let sni = s.conf.tls.as_ref().and_then(|t| t.sni.as_ref());
     fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_))) && lock(&s.live.addr).is_none()
 }
@@ -305,7 +307,13 @@ pub fn address(s: &ServerNode, dst: Option<SocketAddr>) -> Option<SocketAddr> {
 }
 
 /// Opens a connection, TLS and PROXY header included, within `limit`.
-pub async fn connect(x: &Exchange<'_>, be: &ProxyNode, s: &ServerNode, limit: Option<Duration>, timer: &Timer) -> Result<Stream, ConnectError> {
+pub async fn connect(
+    x: &Exchange<'_>,
+    be: &ProxyNode,
+    s: &ServerNode,
+    limit: Option<Duration>,
+    timer: &Timer,
+) -> Result<Stream, ConnectError> {
     timer.set(limit);
     s.live.counters.inc(Counter::Connects);
     be.live.back.inc(Counter::Connects);
@@ -366,9 +374,15 @@ pub fn proxy_header(version: SendProxy, src: Option<SocketAddr>, dst: Option<Soc
     let pair = src.map(canon).zip(dst.map(canon));
     match version {
         SendProxy::V1 => match pair {
-            Some((s, d)) if s.is_ipv4() == d.is_ipv4() => {
-                format!("PROXY {} {} {} {} {}\r\n", if s.is_ipv4() { "TCP4" } else { "TCP6" }, s.ip(), d.ip(), s.port(), d.port()).into_bytes()
-            }
+            Some((s, d)) if s.is_ipv4() == d.is_ipv4() => format!(
+                "PROXY {} {} {} {} {}\r\n",
+                if s.is_ipv4() { "TCP4" } else { "TCP6" },
+                s.ip(),
+                d.ip(),
+                s.port(),
+                d.port()
+            )
+            .into_bytes(),
             _ => b"PROXY UNKNOWN\r\n".to_vec(),
         },
         SendProxy::V2 => {

@@ -29,7 +29,12 @@ pub struct Wheel {
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self { start: Instant::now(), now: Cell::new(0), second: Cell::new(0), slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()) }
+        Self {
+            start: Instant::now(),
+            now: Cell::new(0),
+            second: Cell::new(0),
+            slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
+        }
     }
 }
 
@@ -88,7 +93,8 @@ impl Wheel {
     }
 
     pub fn timer(self: &Rc<Self>) -> Timer {
-        let e = Entry { at: Cell::new(NEVER), queued: Cell::new(NEVER), waker: RefCell::new(None), idle: Cell::new(false) };
+        let e =
+            Entry { at: Cell::new(NEVER), queued: Cell::new(NEVER), waker: RefCell::new(None), idle: Cell::new(false) };
         Timer { wheel: self.clone(), entry: Rc::new(e) }
     }
 }
@@ -142,7 +148,8 @@ impl Timer {
 
     /// Waits for the deadline.
     pub async fn wait(&self) {
-        std::future::poll_fn(|cx| if self.expired(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }).await;
+        std::future::poll_fn(|cx| if self.expired(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending })
+            .await;
     }
 }
 

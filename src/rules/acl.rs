@@ -147,7 +147,10 @@ impl Term {
                     i += 1;
                     let name = words.get(i).ok_or_else(|| ExprError::Bad("'-m' wants a match method".into()))?;
                     method = Some(Method::by_name(name).ok_or_else(|| {
-                        ExprError::Bad(format!("unknown match method '{name}'{}", crate::base::diag::suggestion(name, Method::NAMES.iter().map(|n| n.0))))
+                        ExprError::Bad(format!(
+                            "unknown match method '{name}'{}",
+                            crate::base::diag::suggestion(name, Method::NAMES.iter().map(|n| n.0))
+                        ))
                     })?);
                 }
                 "-f" => {
@@ -182,8 +185,14 @@ impl Term {
             }
             matcher.add(w, op).map_err(ExprError::Bad)?;
         }
-        if matcher.is_empty() && loaded.is_empty() && !matches!(method, Method::Bool | Method::Found) && !words.iter().any(|w| w == "-f") {
-            return Err(ExprError::Bad(format!("criterion '{first}' has no value to match: it would never be true (use '-m found' to ask for presence)")));
+        if matcher.is_empty()
+            && loaded.is_empty()
+            && !matches!(method, Method::Bool | Method::Found)
+            && !words.iter().any(|w| w == "-f")
+        {
+            return Err(ExprError::Bad(format!(
+                "criterion '{first}' has no value to match: it would never be true (use '-m found' to ask for presence)"
+            )));
         }
         Ok(Self { expr, matcher })
     }
@@ -236,11 +245,18 @@ pub struct Cond {
 
 impl Cond {
     /// Parses `if|unless ...`.
-    pub fn parse(words: &[String], acls: &AclSet, known: &KnownNames, files: PatternFile<'_>) -> Result<Self, ExprError> {
+    pub fn parse(
+        words: &[String],
+        acls: &AclSet,
+        known: &KnownNames,
+        files: PatternFile<'_>,
+    ) -> Result<Self, ExprError> {
         let unless = match words.first().map(String::as_str) {
             Some("if") => false,
             Some("unless") => true,
-            Some(w) => return Err(ExprError::Bad(format!("expects 'if', 'unless' or the end of the line, but got '{w}'"))),
+            Some(w) => {
+                return Err(ExprError::Bad(format!("expects 'if', 'unless' or the end of the line, but got '{w}'")));
+            }
             None => return Err(ExprError::Bad("missing condition".into())),
         };
         let (mut any, mut all, mut least) = (Vec::new(), Vec::new(), Scope::Connection);
@@ -264,14 +280,19 @@ impl Cond {
                 continue;
             }
             let terms = if w == "{" {
-                let end = words[i..].iter().position(|w| w == "}").ok_or_else(|| ExprError::Bad("missing '}' of an anonymous ACL".into()))? + i;
+                let end = words[i..]
+                    .iter()
+                    .position(|w| w == "}")
+                    .ok_or_else(|| ExprError::Bad("missing '}' of an anonymous ACL".into()))?
+                    + i;
                 let term = Term::parse(&words[i..end], known, files)?;
                 i = end + 1;
                 vec![Arc::new(term)]
             } else if let Some(a) = acls.acls.iter().find(|a| a.name == w) {
                 a.terms.clone()
             } else if let Some((_, expr, values)) = PREDEFINED.iter().find(|p| p.0 == w) {
-                let words: Vec<String> = std::iter::once(*expr).chain(values.iter().copied()).map(str::to_owned).collect();
+                let words: Vec<String> =
+                    std::iter::once(*expr).chain(values.iter().copied()).map(str::to_owned).collect();
                 vec![Arc::new(Term::parse(&words, known, files)?)]
             } else {
                 let names = acls.acls.iter().map(|a| a.name.as_str()).chain(PREDEFINED.iter().map(|p| p.0));

@@ -102,7 +102,13 @@ impl HttpAction {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Allow | Self::Deny(_) | Self::Return(_) | Self::Tarpit(_) | Self::Redirect(_) | Self::SilentDrop | Self::UseService(_)
+            Self::Allow
+                | Self::Deny(_)
+                | Self::Return(_)
+                | Self::Tarpit(_)
+                | Self::Redirect(_)
+                | Self::SilentDrop
+                | Self::UseService(_)
         )
     }
 }

@@ -194,7 +194,8 @@ pub struct LogFormat {
     ops: Vec<Op>,
 }
 
-pub const HTTPLOG: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r";
+pub const HTTPLOG: &str =
+    "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r";
 pub const TCPLOG: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
 pub const CLF: &str = "%{+Q}o %{-Q}ci - - [%T] %r %ST %B \"\" \"\" %cp %ms %ft %b %s %TR %Tw %Tc %Tr %Ta %tsc %ac %fc %bc %sc %rc %sq %bq %CC %CS %hrl %hsl";
 
@@ -239,9 +240,14 @@ impl LogFormat {
             }
             if let Some(r) = rest.strip_prefix('[') {
                 let (expr, after) = Expr::parse(r, known)?;
-                let after = after.strip_prefix(']').ok_or_else(|| ExprError::Bad(format!("missing ']' after '{}' in '{text}'", expr.text())))?;
+                let after = after
+                    .strip_prefix(']')
+                    .ok_or_else(|| ExprError::Bad(format!("missing ']' after '{}' in '{text}'", expr.text())))?;
                 if expr.least() > scope {
-                    return Err(ExprError::Bad(format!("'{}' has no value at this point of the exchange", expr.text())));
+                    return Err(ExprError::Bad(format!(
+                        "'{}' has no value at this point of the exchange",
+                        expr.text()
+                    )));
                 }
                 flush(&mut lit, &mut ops);
                 ops.push(Op::Sample(Box::new(expr), flags));
@@ -260,7 +266,10 @@ impl LogFormat {
                 continue;
             }
             let Some((_, alias)) = ALIASES.iter().find(|a| a.0 == name) else {
-                return Err(ExprError::Bad(format!("no such log-format alias '%{name}' in '{text}'{}", crate::base::diag::suggestion(name, ALIASES.iter().map(|a| a.0)))));
+                return Err(ExprError::Bad(format!(
+                    "no such log-format alias '%{name}' in '{text}'{}",
+                    crate::base::diag::suggestion(name, ALIASES.iter().map(|a| a.0))
+                )));
             };
             flush(&mut lit, &mut ops);
             ops.push(Op::Alias(*alias, flags));
@@ -339,7 +348,7 @@ fn push_flagged(text: &[u8], f: Flags, escape: bool, out: &mut Vec<u8>) {
         out.push(b'"');
     }
     for &c in text {
-        if escape && (c < 0x20 || c >= 0x7f || c == b'#' || (c == b'"' && f.quote)) {
+        if escape && (!(0x20..0x7f).contains(&c) || c == b'#' || (c == b'"' && f.quote)) {
             out.extend_from_slice(format!("#{c:02X}").as_bytes());
         } else {
             out.push(c);
@@ -414,7 +423,9 @@ impl Record<'_> {
             Alias::GmtDate => date(self.accepted, 0, DateForm::Clf(0), out),
             Alias::LocalDate => date(self.accepted, self.utc_offset, DateForm::Clf(self.utc_offset), out),
             Alias::Timestamp => count(since_epoch(self.accepted).as_secs(), out),
-            Alias::Millis => out.extend_from_slice(format!("{:03}", since_epoch(self.accepted).subsec_millis()).as_bytes()),
+            Alias::Millis => {
+                out.extend_from_slice(format!("{:03}", since_epoch(self.accepted).subsec_millis()).as_bytes())
+            }
             Alias::Frontend => quoted(self.traffic.frontend().as_bytes(), out),
             Alias::FrontendTransport => {
                 if f.quote {
@@ -433,7 +444,9 @@ impl Record<'_> {
             Alias::TimeHandshake => push_int(t.handshake, out),
             Alias::TimeIdle => push_int(t.idle, out),
             Alias::TimeRequest => push_int(t.request, out),
-            Alias::TimeRequestOld => push_int(if t.request < 0 { -1 } else { t.handshake.max(0) + t.idle.max(0) + t.request }, out),
+            Alias::TimeRequestOld => {
+                push_int(if t.request < 0 { -1 } else { t.handshake.max(0) + t.idle.max(0) + t.request }, out)
+            }
             Alias::TimeQueue => push_int(t.queue, out),
             Alias::TimeConnect => push_int(t.connect, out),
             Alias::TimeResponse => push_int(t.response, out),
@@ -546,7 +559,11 @@ pub fn date(at: SystemTime, offset: i32, form: DateForm, out: &mut Vec<u8>) {
             let (sign, zh, zm) = zone(o);
             write!(out, "{year}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:06}{sign}{zh:02}:{zm:02}", d.subsec_micros())
         }
-        DateForm::Http => write!(out, "{}, {day:02} {name} {year} {h:02}:{m:02}:{s:02} GMT", DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)]),
+        DateForm::Http => write!(
+            out,
+            "{}, {day:02} {name} {year} {h:02}:{m:02}:{s:02} GMT",
+            DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)]
+        ),
     };
 }
 
@@ -558,7 +575,6 @@ pub fn header_safe(value: &mut [u8]) {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

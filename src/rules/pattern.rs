@@ -123,18 +123,28 @@ impl Matcher {
                 };
                 Pattern::Range(lo, hi)
             }
-            Method::Ip => Pattern::Net(IpNet::parse(word).ok_or_else(|| format!("'{word}' is not a valid IPv4 or IPv6 address or network"))?),
+            Method::Ip => Pattern::Net(
+                IpNet::parse(word).ok_or_else(|| format!("'{word}' is not a valid IPv4 or IPv6 address or network"))?,
+            ),
             Method::Reg => Pattern::Reg(
                 RegexBuilder::new(word)
                     .case_insensitive(self.ignore_case)
                     .unicode(false)
                     .size_limit(1 << 20)
                     .build()
-                    .map_err(|e| format!("regular expression '{word}': {}", e.to_string().lines().last().unwrap_or_default()))?,
+                    .map_err(|e| {
+                    format!("regular expression '{word}': {}", e.to_string().lines().last().unwrap_or_default())
+                })?,
             ),
             Method::Bin => {
-                let hex: Option<Vec<u8>> = (word.len() % 2 == 0 && word.is_ascii())
-                    .then(|| (0..word.len()).step_by(2).map(|i| u8::from_str_radix(&word[i..i + 2], 16)).collect::<Result<_, _>>().ok())
+                let hex: Option<Vec<u8>> = (word.len().is_multiple_of(2) && word.is_ascii())
+                    .then(|| {
+                        (0..word.len())
+                            .step_by(2)
+                            .map(|i| u8::from_str_radix(&word[i..i + 2], 16))
+                            .collect::<Result<_, _>>()
+                            .ok()
+                    })
                     .flatten();
                 Pattern::Bytes(hex.ok_or_else(|| format!("'{word}' is not a series of hexadecimal digits"))?)
             }
@@ -152,7 +162,9 @@ impl Matcher {
             Method::Bool => self.in_range(Some(i64::from(s.truth()))),
             Method::Int => self.in_range(s.int()),
             Method::Len => self.in_range(i64::try_from(s.text().len()).ok()),
-            Method::Ip => s.ip().is_some_and(|ip| self.patterns.iter().any(|p| matches!(p, Pattern::Net(n) if n.contains(ip)))),
+            Method::Ip => {
+                s.ip().is_some_and(|ip| self.patterns.iter().any(|p| matches!(p, Pattern::Net(n) if n.contains(ip))))
+            }
             Method::Reg => {
                 let t = s.text();
                 self.patterns.iter().any(|p| matches!(p, Pattern::Reg(r) if r.is_match(&t)))
@@ -198,9 +210,7 @@ fn delimited(text: &[u8], word: &[u8], delims: &[u8]) -> bool {
         return false;
     }
     (0..=text.len() - word.len()).any(|i| {
-        &text[i..i + word.len()] == word
-            && (i == 0 || is(&text[i - 1]))
-            && text.get(i + word.len()).is_none_or(is)
+        &text[i..i + word.len()] == word && (i == 0 || is(&text[i - 1])) && text.get(i + word.len()).is_none_or(is)
     })
 }
 
@@ -219,14 +229,21 @@ mod tests {
         assert!(hit(Method::Beg, false, "/api", "/api/x") && !hit(Method::Beg, false, "/api", "/ap"));
         assert!(hit(Method::End, true, ".JPG", "/a.jpg") && !hit(Method::End, false, ".JPG", "/a.jpg"));
         assert!(hit(Method::Dir, false, "static", "/static/x") && !hit(Method::Dir, false, "static", "/statics/x"));
-        assert!(hit(Method::Dom, true, "example.com", "www.example.com:80") && !hit(Method::Dom, true, "example.com", "www.badexample.com"));
+        assert!(
+            hit(Method::Dom, true, "example.com", "www.example.com:80")
+                && !hit(Method::Dom, true, "example.com", "www.badexample.com")
+        );
         assert!(hit(Method::Reg, true, "^/A[0-9]+$", "/a12") && hit(Method::Sub, false, "b", "abc"));
         assert!(hit(Method::Str, false, "GET", "GET") && !hit(Method::Str, false, "GET", "get"));
     }
 
     #[test]
     fn numbers_and_addresses() {
-        assert!(hit(Method::Int, false, "80:90", "85") && hit(Method::Int, false, "1024:", "70000") && !hit(Method::Int, false, "80", "81"));
+        assert!(
+            hit(Method::Int, false, "80:90", "85")
+                && hit(Method::Int, false, "1024:", "70000")
+                && !hit(Method::Int, false, "80", "81")
+        );
         assert!(hit(Method::Ip, false, "10.0.0.0/8", "10.1.1.1"));
         let mut m = Matcher::new(Method::Int, false);
         m.add("5", Operator::Gt).unwrap();

@@ -271,7 +271,10 @@ impl Expr {
             return Err(if known.fetches.contains(&name) {
                 ExprError::NotYet(format!("sample fetch '{name}' is not honoured yet"))
             } else {
-                ExprError::Unknown(format!("unknown fetch method '{name}'{}", crate::base::diag::suggestion(name, FETCHES.iter().map(|r| r.name))))
+                ExprError::Unknown(format!(
+                    "unknown fetch method '{name}'{}",
+                    crate::base::diag::suggestion(name, FETCHES.iter().map(|r| r.name))
+                ))
             });
         };
         if row.arg == 0 && !args.is_empty() {
@@ -281,27 +284,48 @@ impl Expr {
             return Err(ExprError::Bad(format!("fetch method '{name}' wants an argument")));
         }
         let index = match args.get(1) {
-            Some(i) if matches!(row.kind, Kind::ReqHdr | Kind::ReqFhdr | Kind::ResHdr | Kind::ResFhdr | Kind::ReqHdrVal | Kind::ResHdrVal) => {
+            Some(i)
+                if matches!(
+                    row.kind,
+                    Kind::ReqHdr | Kind::ReqFhdr | Kind::ResHdr | Kind::ResFhdr | Kind::ReqHdrVal | Kind::ResHdrVal
+                ) =>
+            {
                 Some(i.parse().map_err(|_| ExprError::Bad(format!("'{i}' is not an occurrence number in '{text}'")))?)
             }
-            Some(_) if row.kind != Kind::UrlParam => return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'"))),
+            Some(_) if row.kind != Kind::UrlParam => {
+                return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
+            }
             _ => None,
         };
         let mut arg = args.into_iter().next().unwrap_or_default();
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is not an integer")));
         }
-        if matches!(row.kind, Kind::ReqHdr | Kind::ReqFhdr | Kind::ReqHdrCnt | Kind::ReqHdrVal | Kind::ResHdr | Kind::ResFhdr | Kind::ResHdrCnt | Kind::ResHdrVal) {
+        if matches!(
+            row.kind,
+            Kind::ReqHdr
+                | Kind::ReqFhdr
+                | Kind::ReqHdrCnt
+                | Kind::ReqHdrVal
+                | Kind::ResHdr
+                | Kind::ResFhdr
+                | Kind::ResHdrCnt
+                | Kind::ResHdrVal
+        ) {
             arg.make_ascii_lowercase();
         }
-        let mut expr = Self { kind: row.kind, arg, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
+        let mut expr =
+            Self { kind: row.kind, arg, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
         while let Some(tail) = rest.strip_prefix(',') {
             let (name, args, after) = call(tail)?;
             let Some(&(_, conv, least)) = CONVERTERS.iter().find(|c| c.0 == name) else {
                 return Err(if known.converters.contains(&name) {
                     ExprError::NotYet(format!("converter '{name}' is not honoured yet"))
                 } else {
-                    ExprError::Unknown(format!("unknown converter '{name}'{}", crate::base::diag::suggestion(name, CONVERTERS.iter().map(|r| r.0))))
+                    ExprError::Unknown(format!(
+                        "unknown converter '{name}'{}",
+                        crate::base::diag::suggestion(name, CONVERTERS.iter().map(|r| r.0))
+                    ))
                 });
             };
             if args.len() < least {
@@ -310,11 +334,16 @@ impl Expr {
             let bad_int = |a: &String| ExprError::Bad(format!("'{a}' is not an integer, in converter '{name}'"));
             let mut regex = None;
             match conv {
-                Conv::Add | Conv::Field | Conv::Word if args[0].parse::<i64>().is_err() => return Err(bad_int(&args[0])),
+                Conv::Add | Conv::Field | Conv::Word if args[0].parse::<i64>().is_err() => {
+                    return Err(bad_int(&args[0]));
+                }
                 Conv::RegSub => {
                     let flags = args.get(2).map_or("", String::as_str);
                     let pattern = if flags.contains('i') { format!("(?i){}", args[0]) } else { args[0].clone() };
-                    regex = Some(regex::bytes::Regex::new(&pattern).map_err(|e| ExprError::Bad(format!("regular expression '{}': {e}", args[0])))?);
+                    regex = Some(
+                        regex::bytes::Regex::new(&pattern)
+                            .map_err(|e| ExprError::Bad(format!("regular expression '{}': {e}", args[0])))?,
+                    );
                 }
                 _ => {}
             }
@@ -396,7 +425,9 @@ impl Expr {
         match self.kind {
             Kind::AlwaysTrue => Some(Sample::Bool(true)),
             Kind::AlwaysFalse => Some(Sample::Bool(false)),
-            Kind::Bool => Some(Sample::Bool(self.arg == "true" || self.arg == "1" || self.arg == "on" || self.arg == "yes")),
+            Kind::Bool => {
+                Some(Sample::Bool(self.arg == "true" || self.arg == "1" || self.arg == "on" || self.arg == "yes"))
+            }
             Kind::Int => self.arg.parse().ok().map(Sample::Int),
             // `env` was replaced by its value when the file was read.
             Kind::Str | Kind::Env => Some(Sample::str(self.arg.as_bytes())),
@@ -496,8 +527,13 @@ impl Step {
                 let text = s.text();
                 let n: i64 = self.args[0].parse().ok()?;
                 let is_delim = |c: &u8| self.args[1].as_bytes().contains(c);
-                let parts: Vec<&[u8]> = text.split(is_delim).filter(|p| self.conv == Conv::Field || !p.is_empty()).collect();
-                let i = if n > 0 { usize::try_from(n - 1).ok()? } else { parts.len().checked_sub(usize::try_from(n.checked_neg()?).ok()?)? };
+                let parts: Vec<&[u8]> =
+                    text.split(is_delim).filter(|p| self.conv == Conv::Field || !p.is_empty()).collect();
+                let i = if n > 0 {
+                    usize::try_from(n - 1).ok()?
+                } else {
+                    parts.len().checked_sub(usize::try_from(n.checked_neg()?).ok()?)?
+                };
                 owned(parts.get(i).copied().unwrap_or_default().to_vec())
             }
             Conv::RegSub => {

@@ -175,7 +175,10 @@ impl ServerLive {
     pub fn health(&self) -> Health {
         *lock(&self.health)
     }
-    pub fn update_health(&self, f: impl FnOnce(&mut Health) -> crate::health::fsm::Change) -> crate::health::fsm::Change {
+    pub fn update_health(
+        &self,
+        f: impl FnOnce(&mut Health) -> crate::health::fsm::Change,
+    ) -> crate::health::fsm::Change {
         f(&mut lock(&self.health))
     }
     pub fn force_health(&self, up: bool) {
@@ -378,7 +381,9 @@ impl Live {
     pub fn listener(&self, proxy: &ProxyLive, name: &str) -> Arc<ListenerLive> {
         lock(&proxy.listeners)
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(ListenerLive { counters: Counters::new(self.threads), conns: Gauge::default() }))
+            .or_insert_with(|| {
+                Arc::new(ListenerLive { counters: Counters::new(self.threads), conns: Gauge::default() })
+            })
             .clone()
     }
 }

@@ -94,7 +94,14 @@ impl Snapshot {
     }
 
     /// Compiles a model. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.
-    pub fn compile(model: Model, src: &mut dyn Source, live: &Live, sinks: Arc<crate::log::Sinks>, generation: u64, report: &mut Report) -> Self {
+    pub fn compile(
+        model: Model,
+        src: &mut dyn Source,
+        live: &Live,
+        sinks: Arc<crate::log::Sinks>,
+        generation: u64,
+        report: &mut Report,
+    ) -> Self {
         let global = Arc::new(model.global);
         let maxconn = global.maxconn.filter(|n| *n > 0).unwrap_or(crate::config::model::DEFAULT_MAXCONN);
         let fronts: Vec<(String, Vec<String>, u32)> = model
@@ -102,7 +109,13 @@ impl Snapshot {
             .iter()
             .filter(|p| p.is_frontend())
             .map(|p| {
-                let targets = p.use_backend.iter().map(|x| x.1.clone()).chain(p.default_backend.iter().map(|d| d.0.clone())).chain((p.kind == Kind::Listen).then(|| p.name.clone())).collect();
+                let targets = p
+                    .use_backend
+                    .iter()
+                    .map(|x| x.1.clone())
+                    .chain(p.default_backend.iter().map(|d| d.0.clone()))
+                    .chain((p.kind == Kind::Listen).then(|| p.name.clone()))
+                    .collect();
                 (p.name.clone(), targets, p.maxconn.unwrap_or(maxconn))
             })
             .collect();
@@ -114,12 +127,20 @@ impl Snapshot {
             let mut servers = Vec::new();
             for (sid, s) in (1..).zip(&conf.servers) {
                 let tls = s.tls.as_ref().and_then(|t| {
-                    tls::client_config(t, &global.server_tls, src).map_err(|e| report.error(&s.place, format!("server '{}' : {e}", s.name))).ok()
+                    tls::client_config(t, &global.server_tls, src)
+                        .map_err(|e| report.error(&s.place, format!("server '{}' : {e}", s.name)))
+                        .ok()
                 });
                 use std::hash::{Hash, Hasher};
                 let mut h = std::hash::DefaultHasher::new();
                 (&conf.name, &s.name, &s.host, s.ip, format!("{:?}{:?}{:?}", s.port, s.tls, s.send_proxy)).hash(&mut h);
-                servers.push(ServerNode { sid: s.id.unwrap_or(sid), live: live.server(&plive, s), tls, pool_key: h.finish(), conf: s.clone() });
+                servers.push(ServerNode {
+                    sid: s.id.unwrap_or(sid),
+                    live: live.server(&plive, s),
+                    tls,
+                    pool_key: h.finish(),
+                    conf: s.clone(),
+                });
             }
             let mut listeners = Vec::new();
             for (id, b) in (1..).zip(&conf.binds) {
@@ -132,7 +153,9 @@ impl Snapshot {
                 listeners.push(ListenerNode { live: live.listener(&plive, &name), name, id, tls, conf: b.clone() });
             }
             let names = &crate::config::haproxy::NAMES;
-            let builtin = |text: &str| LogFormat::parse(text, Scope::Log, names).map(Arc::new).map_or(LogLine::Default, LogLine::Format);
+            let builtin = |text: &str| {
+                LogFormat::parse(text, Scope::Log, names).map(Arc::new).map_or(LogLine::Default, LogLine::Format)
+            };
             let format = match &conf.log_format {
                 LogChoice::Default => LogLine::Default,
                 LogChoice::Http if conf.mode == Mode::Tcp => builtin(TCPLOG),
@@ -167,7 +190,11 @@ impl Snapshot {
             let rules = p.conf.use_backend.iter().filter_map(|(c, n, _)| Some((c.clone(), find(n)?))).collect();
             let own = (p.conf.kind == Kind::Listen).then(|| Arc::downgrade(p));
             let default = p.conf.default_backend.as_ref().and_then(|(n, _)| find(n)).or(own);
-            let named = proxies.iter().filter(|b| b.conf.is_backend()).map(|b| (b.conf.name.clone(), Arc::downgrade(b))).collect();
+            let named = proxies
+                .iter()
+                .filter(|b| b.conf.is_backend())
+                .map(|b| (b.conf.name.clone(), Arc::downgrade(b)))
+                .collect();
             // Set once, just here.
             let _ = p.routes.set(Routes { rules, default, named });
         }
@@ -179,7 +206,9 @@ impl Snapshot {
 impl ProxyNode {
     pub fn routes(&self) -> &Routes {
         static NONE: OnceLock<Routes> = OnceLock::new();
-        self.routes.get().unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: HashMap::new() }))
+        self.routes
+            .get()
+            .unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: HashMap::new() }))
     }
 
     /// The answer for a status: the `errorfile`, or the built-in one.

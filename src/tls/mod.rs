@@ -9,7 +9,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::{PemObject, SectionKind};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, ServerName, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, ServerName, UnixTime,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 pub use suites::{cipher_name, version_name};
@@ -76,9 +78,15 @@ fn certified(path: &str, src: &mut dyn Source, provider: &CryptoProvider) -> Res
             let (kind, der) = section.map_err(|e| format!("not PEM: {e}"))?;
             match kind {
                 SectionKind::Certificate if certs => chain.push(CertificateDer::from(der)),
-                SectionKind::PrivateKey => drop(key.get_or_insert(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)))),
-                SectionKind::RsaPrivateKey => drop(key.get_or_insert(PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der)))),
-                SectionKind::EcPrivateKey => drop(key.get_or_insert(PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der)))),
+                SectionKind::PrivateKey => {
+                    key = key.take().or(Some(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der))))
+                }
+                SectionKind::RsaPrivateKey => {
+                    key = key.take().or(Some(PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der))))
+                }
+                SectionKind::EcPrivateKey => {
+                    key = key.take().or(Some(PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der))))
+                }
                 _ => {}
             }
         }
@@ -125,7 +133,12 @@ fn provider(l: &TlsLimits, base: &TlsLimits) -> Arc<CryptoProvider> {
 }
 
 /// The server side of one `bind ... ssl`. `base` is `ssl-default-bind-*`, `crt_base` the directory relative names are in.
-pub fn server_config(b: &BindTls, base: &TlsLimits, crt_base: Option<&str>, src: &mut dyn Source) -> Result<Arc<ServerConfig>, String> {
+pub fn server_config(
+    b: &BindTls,
+    base: &TlsLimits,
+    crt_base: Option<&str>,
+    src: &mut dyn Source,
+) -> Result<Arc<ServerConfig>, String> {
     let provider = provider(&b.limits, base);
     let mut certs = Certificates { strict: b.strict_sni, ..Certificates::default() };
     for path in &b.crt {
@@ -136,8 +149,11 @@ pub fn server_config(b: &BindTls, base: &TlsLimits, crt_base: Option<&str>, src:
         let files = match src.list(&path) {
             Some(names) => {
                 let skip = [".key", ".ocsp", ".sctl", ".issuer", ".dh"];
-                let files: Vec<String> =
-                    names.iter().filter(|n| !n.starts_with('.') && !skip.iter().any(|s| n.ends_with(s))).map(|n| format!("{}/{n}", path.trim_end_matches('/'))).collect();
+                let files: Vec<String> = names
+                    .iter()
+                    .filter(|n| !n.starts_with('.') && !skip.iter().any(|s| n.ends_with(s)))
+                    .map(|n| format!("{}/{n}", path.trim_end_matches('/')))
+                    .collect();
                 if files.is_empty() {
                     return Err(format!("directory '{path}' holds no certificate"));
                 }
@@ -149,7 +165,9 @@ pub fn server_config(b: &BindTls, base: &TlsLimits, crt_base: Option<&str>, src:
             certs.add(certified(&f, src, &provider).map_err(|e| format!("cannot use certificate '{f}' : {e}"))?);
         }
     }
-    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions(&b.limits, base)?).map_err(|e| e.to_string())?;
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions(&b.limits, base)?)
+        .map_err(|e| e.to_string())?;
     let mut c = builder.with_no_client_auth().with_cert_resolver(Arc::new(certs));
     c.alpn_protocols = b.alpn.iter().map(|a| a.as_bytes().to_vec()).collect();
     c.ignore_client_order = true;
@@ -166,13 +184,30 @@ pub fn server_config(b: &BindTls, base: &TlsLimits, crt_base: Option<&str>, src:
 struct AcceptAny(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &rustls::DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls12_signature(m, c, d, &self.0.signature_verification_algorithms)
     }
-    fn verify_tls13_signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &rustls::DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls13_signature(m, c, d, &self.0.signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -199,14 +234,28 @@ impl ServerCertVerifier for ChainAndHost {
         use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
         let name = self.name.as_ref().map_or(asked, |n| n);
         match self.inner.verify_server_cert(leaf, chain, name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) if self.name.is_none() => Ok(ServerCertVerified::assertion()),
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+                if self.name.is_none() =>
+            {
+                Ok(ServerCertVerified::assertion())
+            }
             r => r,
         }
     }
-    fn verify_tls12_signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &rustls::DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.inner.verify_tls12_signature(m, c, d)
     }
-    fn verify_tls13_signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &rustls::DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.inner.verify_tls13_signature(m, c, d)
     }
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -217,7 +266,9 @@ impl ServerCertVerifier for ChainAndHost {
 /// The client side of one `server ... ssl`.
 pub fn client_config(s: &ServerTls, base: &TlsLimits, src: &mut dyn Source) -> Result<Arc<ClientConfig>, String> {
     let provider = provider(&s.limits, base);
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions(&s.limits, base)?).map_err(|e| e.to_string())?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions(&s.limits, base)?)
+        .map_err(|e| e.to_string())?;
     let verifier: Arc<dyn ServerCertVerifier> = if s.verify {
         let path = s.ca_file.as_deref().ok_or("verify is enabled but no ca-file given")?;
         let mut roots = RootCertStore::empty();
@@ -235,7 +286,9 @@ pub fn client_config(s: &ServerTls, base: &TlsLimits, src: &mut dyn Source) -> R
         if roots.is_empty() {
             return Err(format!("ca-file '{path}' holds no certificate"));
         }
-        let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|e| e.to_string())?;
+        let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|e| e.to_string())?;
         let host = s.verify_host.clone().or(match &s.sni {
             Some(crate::config::model::SniRule::Fixed(n)) => Some(n.clone()),
             _ => None,
@@ -252,4 +305,9 @@ pub fn client_config(s: &ServerTls, base: &TlsLimits, src: &mut dyn Source) -> R
 }
 
 /// Where distributions keep the system's roots.
-const SYSTEM_CA: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+const SYSTEM_CA: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];

@@ -19,9 +19,15 @@ use tokio::sync::mpsc;
 
 /// What the engine tells its owner.
 pub enum Told {
-    Log { important: bool, text: String },
+    Log {
+        important: bool,
+        text: String,
+    },
     /// A notify script to run, with its arguments.
-    Notify { command: String, args: Vec<String> },
+    Notify {
+        command: String,
+        args: Vec<String>,
+    },
     /// The addresses of a router are gone or here; for statistics.
     Changed,
 }
@@ -133,20 +139,27 @@ impl Engine {
             }
             self.remove_stale().await;
             if !model.instances.is_empty() {
-                self.frames = Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);
+                self.frames = Some(
+                    raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?,
+                );
             }
         } else if self.frames.is_none() && !model.instances.is_empty() {
-            self.frames = Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);
+            self.frames =
+                Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);
         }
         let mut old = std::mem::take(&mut self.routers);
         for conf in &model.instances {
             let six = is_six(conf);
-            let found = old.iter().position(|r| r.conf.vrid == conf.vrid && r.conf.interface == conf.interface && is_six(&r.conf) == six);
+            let found = old
+                .iter()
+                .position(|r| r.conf.vrid == conf.vrid && r.conf.interface == conf.interface && is_six(&r.conf) == six);
             match found {
                 Some(i) => {
                     let mut r = old.remove(i);
-                    let gone: Vec<Vip> = addresses(&r.conf).filter(|v| !addresses(conf).any(|w| w == *v)).cloned().collect();
-                    let reopen = r.conf.unicast_peers.is_empty() != conf.unicast_peers.is_empty() || r.conf.unicast_src != conf.unicast_src;
+                    let gone: Vec<Vip> =
+                        addresses(&r.conf).filter(|v| !addresses(conf).any(|w| w == *v)).cloned().collect();
+                    let reopen = r.conf.unicast_peers.is_empty() != conf.unicast_peers.is_empty()
+                        || r.conf.unicast_src != conf.unicast_src;
                     r.conf = conf.clone();
                     r.machine.reconfigure(params(conf, &model));
                     if reopen {
@@ -194,7 +207,12 @@ impl Engine {
             r.close();
         }
         self.model = model;
-        self.groups = self.model.groups.iter().map(|g| g.members.iter().filter_map(|m| self.routers.iter().position(|r| r.conf.name == *m)).collect()).collect();
+        self.groups = self
+            .model
+            .groups
+            .iter()
+            .map(|g| g.members.iter().filter_map(|m| self.routers.iter().position(|r| r.conf.name == *m)).collect())
+            .collect();
         self.group_conf = self.model.groups.iter().map(|g| (g.name.clone(), g.notify.clone())).collect();
         for i in 0..self.routers.len() {
             if let Some(twin) = &self.routers[i].conf.twin_of
@@ -225,7 +243,10 @@ impl Engine {
     /// Addresses with our mark that a crashed predecessor left.
     async fn remove_stale(&mut self) {
         for a in self.netlink.addresses().await.unwrap_or_default().into_iter().filter(|a| a.mark == MARK) {
-            self.told.push(Told::Log { important: true, text: format!("removing stale address {}/{} left by a former run", a.addr, a.prefix) });
+            self.told.push(Told::Log {
+                important: true,
+                text: format!("removing stale address {}/{} left by a former run", a.addr, a.prefix),
+            });
             let _ = self.netlink.remove(a.ifindex, a.addr, a.prefix).await;
         }
     }
@@ -249,7 +270,9 @@ impl Engine {
             IpAddr::V4(_) => !six,
         };
         let src = r.conf.unicast_src.or(r.conf.mcast_src).or_else(|| {
-            all.iter().find(|a| a.ifindex == link.index && a.mark != MARK && suits(&a.addr) && !own.contains(&a.addr)).map(|a| a.addr)
+            all.iter()
+                .find(|a| a.ifindex == link.index && a.mark != MARK && suits(&a.addr) && !own.contains(&a.addr))
+                .map(|a| a.addr)
         });
         if src != r.src {
             r.close();
@@ -267,8 +290,14 @@ impl Engine {
             Ok(s)
         };
         // Bound to a source address, a raw socket would not hear multicast: one for sending, one for hearing.
-        let sending = open().map_err(|e| format!("'{}' : cannot open a VRRP socket on {} ({e}): CAP_NET_RAW and CAP_NET_ADMIN are needed", r.conf.name, link.name))?;
-        let hearing = raw::vrrp(six, &link.name, link.index, multicast).map_err(|e| format!("'{}' : cannot open a VRRP socket on {} ({e})", r.conf.name, link.name))?;
+        let sending = open().map_err(|e| {
+            format!(
+                "'{}' : cannot open a VRRP socket on {} ({e}): CAP_NET_RAW and CAP_NET_ADMIN are needed",
+                r.conf.name, link.name
+            )
+        })?;
+        let hearing = raw::vrrp(six, &link.name, link.index, multicast)
+            .map_err(|e| format!("'{}' : cannot open a VRRP socket on {} ({e})", r.conf.name, link.name))?;
         r.socket = Some(sending);
         let key = r.key;
         // SAFETY: the Socket owns its descriptor for the life of the AsyncFd.
@@ -280,7 +309,9 @@ impl Engine {
                 match got {
                     Ok(packet) => {
                         let bytes = buf[packet.start..packet.len].to_vec();
-                        if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(Incoming { router: key, packet, bytes }) {
+                        if let Err(mpsc::error::TrySendError::Closed(_)) =
+                            sender.try_send(Incoming { router: key, packet, bytes })
+                        {
                             return;
                         }
                     }
@@ -324,7 +355,8 @@ impl Engine {
         let r = &self.routers[i];
         let mut out = Vec::new();
         // Members of a group share what the group tracks.
-        let groups: Vec<&crate::config::model::VrrpGroup> = self.model.groups.iter().filter(|g| g.members.contains(&r.conf.name)).collect();
+        let groups: Vec<&crate::config::model::VrrpGroup> =
+            self.model.groups.iter().filter(|g| g.members.contains(&r.conf.name)).collect();
         for t in r.conf.track_interfaces.iter().chain(groups.iter().flat_map(|g| &g.track_interfaces)) {
             let up = self.links.get(&t.name).is_some_and(|l| l.usable);
             out.push(Track { weight: t.weight.unwrap_or(0), reverse: t.reverse, up });
@@ -345,7 +377,11 @@ impl Engine {
     async fn update_priority(&mut self, i: usize, now: Instant) {
         let p = priority::effective(self.routers[i].conf.priority, self.tracks(i)).priority;
         if p != self.routers[i].machine.priority() {
-            let text = format!("({}) effective priority {} -> {p}", self.routers[i].conf.name, self.routers[i].machine.priority());
+            let text = format!(
+                "({}) effective priority {} -> {p}",
+                self.routers[i].conf.name,
+                self.routers[i].machine.priority()
+            );
             self.told.push(Told::Log { important: false, text });
             self.feed(i, now, Input::Priority(p)).await;
         }
@@ -353,7 +389,10 @@ impl Engine {
 
     pub async fn script(&mut self, name: &str, up: bool, now: Instant) {
         if self.scripts.insert(name.to_owned(), up) != Some(up) {
-            self.told.push(Told::Log { important: true, text: format!("script {name} {}", if up { "succeeds" } else { "fails" }) });
+            self.told.push(Told::Log {
+                important: true,
+                text: format!("script {name} {}", if up { "succeeds" } else { "fails" }),
+            });
             self.spread_ability(now).await;
         }
     }
@@ -370,10 +409,17 @@ impl Engine {
                 }
             }
             Event::AddressGone(a) => {
-                let lost: Vec<usize> =
-                    (0..self.routers.len()).filter(|i| self.routers[*i].machine.state().has_address() && addresses(&self.routers[*i].conf).any(|v| v.addr.addr == a.addr)).collect();
+                let lost: Vec<usize> = (0..self.routers.len())
+                    .filter(|i| {
+                        self.routers[*i].machine.state().has_address()
+                            && addresses(&self.routers[*i].conf).any(|v| v.addr.addr == a.addr)
+                    })
+                    .collect();
                 for i in lost {
-                    let text = format!("({}) address {} was removed by somebody else: put back", self.routers[i].conf.name, a.addr);
+                    let text = format!(
+                        "({}) address {} was removed by somebody else: put back",
+                        self.routers[i].conf.name, a.addr
+                    );
                     self.told.push(Told::Log { important: true, text });
                     self.put_on(i).await;
                     self.announce(i, 1);
@@ -393,14 +439,18 @@ impl Engine {
             }
             Event::Overrun => {
                 let Ok(found) = self.netlink.links().await else { return };
-                let gone: Vec<Link> = self.links.values().filter(|l| !found.iter().any(|n| n.name == l.name)).cloned().collect();
+                let gone: Vec<Link> =
+                    self.links.values().filter(|l| !found.iter().any(|n| n.name == l.name)).cloned().collect();
                 for l in gone {
                     self.link_changed(Link { usable: false, ..l }, now).await;
                 }
                 for l in found {
                     self.link_changed(l, now).await;
                 }
-                self.routers.iter_mut().filter(|r| r.machine.state().has_address()).for_each(|r| r.renew_at = Some(now));
+                self.routers
+                    .iter_mut()
+                    .filter(|r| r.machine.state().has_address())
+                    .for_each(|r| r.renew_at = Some(now));
             }
         }
     }
@@ -428,7 +478,11 @@ impl Engine {
 
     /// The next moment at which `tick` is wanted.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.routers.iter().flat_map(|r| [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.renew_at]).flatten().min()
+        self.routers
+            .iter()
+            .flat_map(|r| [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.renew_at])
+            .flatten()
+            .min()
     }
 
     /// Waits for a packet or a finished reset, and takes it in.
@@ -491,18 +545,23 @@ impl Engine {
                 let n = r.stats.rejected.entry(reject_name(e)).or_default();
                 *n += 1;
                 if *n == 1 {
-                    let text = format!("({}) dropped an advert from {}: wrong {}", r.conf.name, p.packet.src, reject_name(e));
+                    let text =
+                        format!("({}) dropped an advert from {}: wrong {}", r.conf.name, p.packet.src, reject_name(e));
                     self.told.push(Told::Log { important: true, text });
                 }
             }
             Ok(a) => {
                 r.stats.received += 1;
-                let same = a.addrs.len() == r.conf.vips.len() && a.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x));
+                let same = a.addrs.len() == r.conf.vips.len()
+                    && a.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x));
                 if !same && !r.conf.skip_addr_check {
                     let n = r.stats.rejected.entry("addresses").or_default();
                     *n += 1;
                     if *n == 1 {
-                        let text = format!("({}) {} advertises other addresses than ours: compare the two configurations", r.conf.name, p.packet.src);
+                        let text = format!(
+                            "({}) {} advertises other addresses than ours: compare the two configurations",
+                            r.conf.name, p.packet.src
+                        );
                         self.told.push(Told::Log { important: true, text });
                     }
                 }
@@ -596,7 +655,8 @@ impl Engine {
                 }
                 Action::Announce { repeat } => {
                     let g = self.routers[i].conf.garp.clone();
-                    let (n, delay) = if repeat { (g.repeat, g.delay) } else { (g.lower_prio_repeat, g.lower_prio_delay) };
+                    let (n, delay) =
+                        if repeat { (g.repeat, g.delay) } else { (g.lower_prio_repeat, g.lower_prio_delay) };
                     self.announce(i, n);
                     let r = &mut self.routers[i];
                     r.announce_at = (!delay.is_zero()).then(|| now + delay);
@@ -612,7 +672,10 @@ impl Engine {
                         _ => {}
                     }
                     let name = r.conf.name.clone();
-                    self.told.push(Told::Log { important: true, text: format!("({name}) Entering {} STATE: {}", to.name(), cause.text()) });
+                    self.told.push(Told::Log {
+                        important: true,
+                        text: format!("({name}) Entering {} STATE: {}", to.name(), cause.text()),
+                    });
                     self.told.push(Told::Changed);
                     self.notify(i, to);
                 }
@@ -642,7 +705,10 @@ impl Engine {
                 told.push(Told::Notify { command: c.clone(), args: Vec::new() });
             }
             if let Some(c) = &n.any {
-                told.push(Told::Notify { command: c.clone(), args: vec![kind.into(), name.into(), to.name().into(), prio.clone()] });
+                told.push(Told::Notify {
+                    command: c.clone(),
+                    args: vec![kind.into(), name.into(), to.name().into(), prio.clone()],
+                });
             }
         };
         say(&r.conf.notify, "INSTANCE", &r.conf.name, &mut self.told);
@@ -681,10 +747,15 @@ impl Engine {
         let Some(frames) = &self.frames else { return };
         for _ in 0..times {
             for v in addresses(&r.conf) {
-                let Some(link) = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface)).filter(|l| l.ethernet) else { continue };
+                let Some(link) = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface)).filter(|l| l.ethernet)
+                else {
+                    continue;
+                };
                 let sent = match v.addr.addr {
                     IpAddr::V4(ip) => raw::send_frame(frames, link.index, &announce::gratuitous_arp(link.mac, ip)),
-                    IpAddr::V6(ip) => raw::send_frame(frames, link.index, &announce::neighbour_advertisement(link.mac, ip, false)),
+                    IpAddr::V6(ip) => {
+                        raw::send_frame(frames, link.index, &announce::neighbour_advertisement(link.mac, ip, false))
+                    }
                 };
                 // A full queue: the repeat makes up for it.
                 let _ = sent;
@@ -737,7 +808,12 @@ impl Engine {
 
     /// Resets what is open on the addresses while they are here: a hung worker's clients come back at once.
     pub fn reset_clients(&self) {
-        let ips: Vec<IpAddr> = self.routers.iter().filter(|r| r.machine.state().has_address()).flat_map(|r| addresses(&r.conf).map(|v| v.addr.addr)).collect();
+        let ips: Vec<IpAddr> = self
+            .routers
+            .iter()
+            .filter(|r| r.machine.state().has_address())
+            .flat_map(|r| addresses(&r.conf).map(|v| v.addr.addr))
+            .collect();
         if !ips.is_empty() {
             std::thread::spawn(move || drop(sockdiag::reset_local(&ips)));
         }
@@ -758,7 +834,8 @@ impl Engine {
         self.routers
             .iter()
             .map(|r| {
-                let mut rejected: Vec<(String, u64)> = r.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+                let mut rejected: Vec<(String, u64)> =
+                    r.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
                 rejected.sort();
                 VrrpView {
                     name: r.conf.name.clone(),
@@ -815,7 +892,16 @@ impl Router {
         let conf = crate::config::keepalived::build::blank_instance("", &crate::base::diag::Place::default());
         Self {
             key: 0,
-            machine: Machine::new(Params { version: Version::V2, interval: Duration::from_secs(1), preempt: true, preempt_delay: Duration::ZERO, grouped: false }, 100),
+            machine: Machine::new(
+                Params {
+                    version: Version::V2,
+                    interval: Duration::from_secs(1),
+                    preempt: true,
+                    preempt_delay: Duration::ZERO,
+                    grouped: false,
+                },
+                100,
+            ),
             conf,
             socket: None,
             reader: None,
@@ -834,7 +920,8 @@ impl Router {
 
 /// Whole seconds, as the kernel counts: the address outlives a dead guardian by the time a peer needs, and a little.
 fn lifetime(r: &Router) -> Duration {
-    let down = super::timing::master_down(version(r.conf.version), r.machine.priority(), r.conf.advert_int) + Duration::from_secs(2);
+    let down = super::timing::master_down(version(r.conf.version), r.machine.priority(), r.conf.advert_int)
+        + Duration::from_secs(2);
     Duration::from_secs(down.as_secs() + u64::from(down.subsec_nanos() > 0))
 }
 
@@ -854,8 +941,16 @@ fn version(v: VrrpVersion) -> Version {
 }
 
 fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
-    let grouped = m.groups.iter().any(|g| g.members.contains(&c.name)) || c.twin_of.is_some() || m.instances.iter().any(|i| i.twin_of.as_ref() == Some(&c.name));
-    Params { version: version(c.version), interval: c.advert_int, preempt: c.preempt, preempt_delay: c.preempt_delay, grouped }
+    let grouped = m.groups.iter().any(|g| g.members.contains(&c.name))
+        || c.twin_of.is_some()
+        || m.instances.iter().any(|i| i.twin_of.as_ref() == Some(&c.name));
+    Params {
+        version: version(c.version),
+        interval: c.advert_int,
+        preempt: c.preempt,
+        preempt_delay: c.preempt_delay,
+        grouped,
+    }
 }
 
 fn reject_name(r: Reject) -> &'static str {

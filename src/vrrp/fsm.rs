@@ -32,12 +32,21 @@ pub struct Params {
 pub enum State {
     Init,
     /// `down_at`: when silence has lasted long enough. `wants`: it has, and the group has not agreed yet.
-    Backup { down_at: Instant, wants: bool },
-    Master { advert_at: Instant },
+    Backup {
+        down_at: Instant,
+        wants: bool,
+    },
+    Master {
+        advert_at: Instant,
+    },
     /// Silent, but still with the address: until another master is heard or nobody came.
-    Holding { until: Instant },
+    Holding {
+        until: Instant,
+    },
     /// On the way out: as `Holding`, but for good.
-    Leaving { until: Instant },
+    Leaving {
+        until: Instant,
+    },
     Fault,
     Stopped,
 }
@@ -123,7 +132,11 @@ impl Cause {
 pub enum Input {
     Start,
     /// An advert that passed all checks. `wins_tie`: the sender's address is greater than ours.
-    Advert { priority: u8, interval: Duration, wins_tie: bool },
+    Advert {
+        priority: u8,
+        interval: Duration,
+        wins_tie: bool,
+    },
     /// Whether this node can serve.
     Serving(bool),
     Priority(u8),
@@ -138,16 +151,26 @@ pub enum Input {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    SendAdvert { priority: u8 },
+    SendAdvert {
+        priority: u8,
+    },
     /// Add the addresses.
     Acquire,
     /// Tell the network where they are. `repeat`: again after the configured delay.
-    Announce { repeat: bool },
+    Announce {
+        repeat: bool,
+    },
     /// Reset connections on the addresses, then remove them.
     Release,
-    Changed { from: Role, to: Role, cause: Cause },
+    Changed {
+        from: Role,
+        to: Role,
+        cause: Cause,
+    },
     /// Something worth a log line that is no change of role.
-    Noted { cause: Cause },
+    Noted {
+        cause: Cause,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +178,9 @@ enum Ability {
     Able,
     Unable,
     /// Healthy again; contends when the time is over, or at once when no master is heard.
-    Probation { until: Instant },
+    Probation {
+        until: Instant,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -176,7 +201,16 @@ pub struct Machine {
 impl Machine {
     pub fn new(params: Params, priority: u8) -> Self {
         let master_interval = params.interval;
-        Self { params, state: State::Init, priority, ability: Ability::Unable, master_interval, master_until: None, master_priority: 0, lower_since: None }
+        Self {
+            params,
+            state: State::Init,
+            priority,
+            ability: Ability::Unable,
+            master_interval,
+            master_until: None,
+            master_priority: 0,
+            lower_since: None,
+        }
     }
 
     pub fn state(&self) -> State {
@@ -241,7 +275,7 @@ impl Machine {
         }
     }
 
-    fn to_master(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
+    fn become_master(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
         // The address is there and announced before the old master hears of it: it may then drop what it has without a gap.
         if !self.state.has_address() {
             out.push(Action::Acquire);
@@ -253,7 +287,7 @@ impl Machine {
         self.go(State::Master { advert_at: now + self.params.interval }, cause, out);
     }
 
-    fn to_backup(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
+    fn become_backup(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
         if self.state.has_address() {
             out.push(Action::Release);
         }
@@ -273,13 +307,15 @@ impl Machine {
         match (input, self.state) {
             (Input::Start, State::Init) => {
                 if self.priority == 255 && self.able() {
-                    self.to_master(now, Cause::Started, out);
+                    self.become_master(now, Cause::Started, out);
                 } else {
-                    self.to_backup(now, Cause::Started, out);
+                    self.become_backup(now, Cause::Started, out);
                 }
             }
             (Input::Start, _) => {}
-            (Input::Advert { priority, interval, wins_tie }, state) => self.advert(now, state, priority, interval, wins_tie, out),
+            (Input::Advert { priority, interval, wins_tie }, state) => {
+                self.advert(now, state, priority, interval, wins_tie, out)
+            }
             (Input::Serving(true), _) => self.serves(now, out),
             (Input::Serving(false), _) => self.cannot_serve(now, out),
             (Input::Priority(p), _) => self.priority = p,
@@ -304,17 +340,17 @@ impl Machine {
                 if self.able() {
                     self.ability = Ability::Probation { until: now + LINK_PROBATION.max(self.master_down()) };
                 }
-                self.to_backup(now, Cause::InterfaceUp, out);
+                self.become_backup(now, Cause::InterfaceUp, out);
             }
             (Input::Interface(true), _) => {}
-            (Input::GroupMaster, State::Backup { .. }) => self.to_master(now, Cause::Group, out),
+            (Input::GroupMaster, State::Backup { .. }) => self.become_master(now, Cause::Group, out),
             (Input::GroupMaster, _) => {}
             (Input::GroupBackup, State::Master { .. }) => {
                 // The peer takes the whole group; without this word it would wait for each member's silence.
                 out.push(Action::SendAdvert { priority: 0 });
-                self.to_backup(now, Cause::Group, out);
+                self.become_backup(now, Cause::Group, out);
             }
-            (Input::GroupBackup, State::Holding { .. }) => self.to_backup(now, Cause::Group, out),
+            (Input::GroupBackup, State::Holding { .. }) => self.become_backup(now, Cause::Group, out),
             (Input::GroupBackup, State::Backup { wants: true, .. }) => {
                 let down_at = self.down_from(now);
                 self.state = State::Backup { down_at, wants: false };
@@ -354,7 +390,15 @@ impl Machine {
         self.go(State::Stopped, Cause::Shutdown, out);
     }
 
-    fn advert(&mut self, now: Instant, state: State, priority: u8, interval: Duration, wins_tie: bool, out: &mut Vec<Action>) {
+    fn advert(
+        &mut self,
+        now: Instant,
+        state: State,
+        priority: u8,
+        interval: Duration,
+        wins_tie: bool,
+        out: &mut Vec<Action>,
+    ) {
         match state {
             State::Init | State::Fault | State::Stopped => {}
             State::Backup { .. } if priority == 0 => {
@@ -362,7 +406,11 @@ impl Machine {
                 if matches!(self.ability, Ability::Probation { .. }) {
                     self.ability = Ability::Able;
                 }
-                let wait = if self.able() { timing::prompt(self.priority) } else { timing::skew(self.params.version, 1, self.master_interval) };
+                let wait = if self.able() {
+                    timing::prompt(self.priority)
+                } else {
+                    timing::skew(self.params.version, 1, self.master_interval)
+                };
                 self.master_priority = 0;
                 self.state = State::Backup { down_at: now + wait, wants: false };
             }
@@ -395,7 +443,7 @@ impl Machine {
                 let mine = self.contending();
                 if priority > mine || priority == mine && wins_tie {
                     self.heard(now, priority, interval);
-                    self.to_backup(now, Cause::HigherAdvert { priority }, out);
+                    self.become_backup(now, Cause::HigherAdvert { priority }, out);
                 } else {
                     // Two masters after a split, or a peer that did not hear us: say at once who wins, and where the address is.
                     out.push(Action::SendAdvert { priority: mine });
@@ -406,7 +454,7 @@ impl Machine {
             State::Holding { .. } | State::Leaving { .. } if priority == 0 => {}
             State::Holding { .. } => {
                 self.heard(now, priority, interval);
-                self.to_backup(now, Cause::PeerTookOver { priority }, out);
+                self.become_backup(now, Cause::PeerTookOver { priority }, out);
             }
             State::Leaving { .. } => {
                 out.push(Action::Noted { cause: Cause::PeerTookOver { priority } });
@@ -426,7 +474,7 @@ impl Machine {
         }
         self.ability = Ability::Able;
         match self.state {
-            State::Holding { .. } => self.to_master(now, Cause::ServesAgain, out),
+            State::Holding { .. } => self.become_master(now, Cause::ServesAgain, out),
             State::Master { .. } => {
                 out.push(Action::SendAdvert { priority: self.contending() });
                 self.state = State::Master { advert_at: now + self.params.interval };
@@ -450,7 +498,12 @@ impl Machine {
                 let full = now + timing::skew(self.params.version, 1, self.master_interval);
                 self.state = State::Backup { down_at: down_at.max(full), wants };
             }
-            State::Init | State::Master { .. } | State::Holding { .. } | State::Leaving { .. } | State::Fault | State::Stopped => {}
+            State::Init
+            | State::Master { .. }
+            | State::Holding { .. }
+            | State::Leaving { .. }
+            | State::Fault
+            | State::Stopped => {}
         }
     }
 
@@ -475,21 +528,31 @@ impl Machine {
                 if matches!(self.ability, Ability::Probation { .. }) {
                     self.ability = Ability::Able;
                 }
-                let cause = if self.master_priority == 0 && self.master_until.is_none() { Cause::MasterReleased } else { Cause::MasterSilent };
+                let cause = if self.master_priority == 0 && self.master_until.is_none() {
+                    Cause::MasterReleased
+                } else {
+                    Cause::MasterSilent
+                };
                 self.master_until = None;
                 if self.params.grouped {
                     self.state = State::Backup { down_at, wants: true };
                 } else {
-                    self.to_master(now, cause, out);
+                    self.become_master(now, cause, out);
                 }
             }
             State::Master { advert_at } if now >= advert_at => {
                 out.push(Action::SendAdvert { priority: self.contending() });
                 self.state = State::Master { advert_at: now + self.params.interval };
             }
-            State::Holding { until } if now >= until => self.to_master(now, Cause::NobodyCame, out),
+            State::Holding { until } if now >= until => self.become_master(now, Cause::NobodyCame, out),
             State::Leaving { until } if now >= until => self.stop(out),
-            State::Init | State::Backup { .. } | State::Master { .. } | State::Holding { .. } | State::Leaving { .. } | State::Fault | State::Stopped => {}
+            State::Init
+            | State::Backup { .. }
+            | State::Master { .. }
+            | State::Holding { .. }
+            | State::Leaving { .. }
+            | State::Fault
+            | State::Stopped => {}
         }
     }
 }

@@ -135,7 +135,16 @@ impl Advert {
                 (3u8, centis.to_be_bytes())
             }
         };
-        out.extend_from_slice(&[v << 4 | TYPE_ADVERTISEMENT, self.vrid, self.priority, u8::try_from(self.addrs.len()).unwrap_or(u8::MAX), word[0], word[1], 0, 0]);
+        out.extend_from_slice(&[
+            v << 4 | TYPE_ADVERTISEMENT,
+            self.vrid,
+            self.priority,
+            u8::try_from(self.addrs.len()).unwrap_or(u8::MAX),
+            word[0],
+            word[1],
+            0,
+            0,
+        ]);
         for a in &self.addrs {
             match a {
                 IpAddr::V4(a) => out.extend_from_slice(&a.octets()),
@@ -184,14 +193,30 @@ mod tests {
     const DST: IpAddr = IpAddr::V4(GROUP4);
 
     fn expect(version: Version) -> Expect<'static> {
-        Expect { version, vrid: 51, src: SRC, dst: DST, ttl: Some(255), auth: None, interval: Duration::from_secs(1), plain_checksum: false }
+        Expect {
+            version,
+            vrid: 51,
+            src: SRC,
+            dst: DST,
+            ttl: Some(255),
+            auth: None,
+            interval: Duration::from_secs(1),
+            plain_checksum: false,
+        }
     }
 
     // VRID 51, priority 101, one address 10.0.0.100, one second, as keepalived sends it.
     const V2: [u8; 20] = [0x21, 51, 101, 1, 0, 1, 0x6f, 0x66, 10, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0];
 
     fn advert(version: Version) -> Advert {
-        Advert { version, vrid: 51, priority: 101, interval: Duration::from_secs(1), addrs: vec!["10.0.0.100".parse().unwrap()], auth: (0, [0; 8]) }
+        Advert {
+            version,
+            vrid: 51,
+            priority: 101,
+            interval: Duration::from_secs(1),
+            addrs: vec!["10.0.0.100".parse().unwrap()],
+            auth: (0, [0; 8]),
+        }
     }
 
     #[test]
@@ -230,8 +255,14 @@ mod tests {
         assert_eq!(p(&flip(3, 2)), Reject::Length);
         assert_eq!(p(&flip(6, 0)), Reject::Checksum);
         assert_eq!(Advert::parse(&V2, &Expect { ttl: Some(64), ..expect(Version::V2) }), Err(Reject::Ttl));
-        assert_eq!(Advert::parse(&V2, &Expect { auth: Some(b"1111\0\0\0\0"), ..expect(Version::V2) }), Err(Reject::AuthType));
-        assert_eq!(Advert::parse(&V2, &Expect { interval: Duration::from_secs(2), ..expect(Version::V2) }), Err(Reject::Interval));
+        assert_eq!(
+            Advert::parse(&V2, &Expect { auth: Some(b"1111\0\0\0\0"), ..expect(Version::V2) }),
+            Err(Reject::AuthType)
+        );
+        assert_eq!(
+            Advert::parse(&V2, &Expect { interval: Duration::from_secs(2), ..expect(Version::V2) }),
+            Err(Reject::Interval)
+        );
     }
 
     #[test]
@@ -241,7 +272,10 @@ mod tests {
         let mut out = Vec::new();
         a.emit(SRC, DST, false, &mut out);
         assert_eq!(Advert::parse(&out, &Expect { auth: Some(b"1111\0\0\0\0"), ..expect(Version::V2) }), Ok(a));
-        assert_eq!(Advert::parse(&out, &Expect { auth: Some(b"2222\0\0\0\0"), ..expect(Version::V2) }), Err(Reject::AuthPass));
+        assert_eq!(
+            Advert::parse(&out, &Expect { auth: Some(b"2222\0\0\0\0"), ..expect(Version::V2) }),
+            Err(Reject::AuthPass)
+        );
         assert_eq!(Advert::parse(&out, &expect(Version::V2)), Err(Reject::AuthType));
     }
 

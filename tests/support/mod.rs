@@ -33,7 +33,7 @@ pub struct Proxy {
     pub child: Child,
     pub dir: tempfile::TempDir,
     pub port: u16,
-    lines: mpsc::Receiver<String>,
+    lines: std::sync::Mutex<mpsc::Receiver<String>>,
 }
 
 impl Proxy {
@@ -44,7 +44,14 @@ impl Proxy {
         let text = config.replace("{port}", &port.to_string()).replace("{dir}", dir.path().to_str().unwrap());
         let file = dir.path().join("h.cfg");
         std::fs::write(&file, text).unwrap();
-        let mut child = Command::new(program).args(["-db", "-f"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = Command::new(program)
+            .args(["-db", "-f"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
         let out = child.stdout.take().unwrap();
         let (tx, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -55,8 +62,10 @@ impl Proxy {
                 }
             }
         });
-        let mut p = Self { child, dir, port, lines };
-        let up = wait_for(Duration::from_secs(10), || TcpStream::connect(p.addr()).is_ok() || p.child.try_wait().unwrap().is_some());
+        let mut p = Self { child, dir, port, lines: lines.into() };
+        let up = wait_for(Duration::from_secs(10), || {
+            TcpStream::connect(p.addr()).is_ok() || p.child.try_wait().unwrap().is_some()
+        });
         assert!(up && p.child.try_wait().unwrap().is_none(), "{program} did not start");
         // Waits until it really serves, not only until the socket is bound, and for the connection above to be over.
         let _ = p.get("/ready-check");
@@ -89,12 +98,12 @@ impl Proxy {
 
     /// The next line of standard output.
     pub fn line(&self) -> String {
-        self.lines.recv_timeout(Duration::from_secs(5)).expect("a log line within 5 s")
+        self.lines.lock().unwrap().recv_timeout(Duration::from_secs(5)).expect("a log line within 5 s")
     }
 
     /// Passes over lines until none has come for a moment.
     pub fn drain(&self) {
-        while self.lines.recv_timeout(Duration::from_millis(150)).is_ok() {}
+        while self.lines.lock().unwrap().recv_timeout(Duration::from_millis(150)).is_ok() {}
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -129,7 +138,7 @@ impl Drop for Proxy {
 /// A server whose answer is made from the bytes of the request head and body part that came with it.
 pub struct Origin {
     pub port: u16,
-    pub seen: mpsc::Receiver<String>,
+    pub seen: std::sync::Mutex<mpsc::Receiver<String>>,
 }
 
 impl Origin {
@@ -145,11 +154,11 @@ impl Origin {
                 std::thread::spawn(move || serve(s, &*answer, &tx));
             }
         });
-        Self { port, seen }
+        Self { port, seen: seen.into() }
     }
 
     pub fn next(&self) -> String {
-        self.seen.recv_timeout(Duration::from_secs(5)).expect("a request within 5 s")
+        self.seen.lock().unwrap().recv_timeout(Duration::from_secs(5)).expect("a request within 5 s")
     }
 }
 
@@ -159,11 +168,14 @@ fn serve(mut s: TcpStream, answer: &(dyn Fn(&str) -> Vec<u8> + Send + Sync), tx:
         let (head, need) = loop {
             if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&buf[..end + 4]).into_owned();
-                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.parse::<usize>().ok());
+                let length =
+                    head.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.parse::<usize>().ok());
                 let have = &buf[end + 4..];
                 let whole = match length {
                     Some(n) => (have.len() >= n).then_some(n),
-                    None if head.contains("transfer-encoding: chunked") => have.windows(5).position(|w| w == b"0\r\n\r\n").map(|p| p + 5),
+                    None if head.contains("transfer-encoding: chunked") => {
+                        have.windows(5).position(|w| w == b"0\r\n\r\n").map(|p| p + 5)
+                    }
                     None => Some(0),
                 };
                 if let Some(n) = whole {
@@ -229,7 +241,8 @@ pub fn run(cases: &[Case]) {
         return;
     }
     let strict = std::env::var_os("TANDEM_REQUIRE_PEERS").is_some();
-    let chosen: Vec<&Case> = cases.iter().filter(|c| filters.is_empty() || filters.iter().any(|f| c.name.contains(f.as_str()))).collect();
+    let chosen: Vec<&Case> =
+        cases.iter().filter(|c| filters.is_empty() || filters.iter().any(|f| c.name.contains(f.as_str()))).collect();
     println!("\nrunning {} tests", chosen.len());
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     for c in chosen {
@@ -245,7 +258,10 @@ pub fn run(cases: &[Case]) {
         println!("test {} ... {} ({:.1} s)", c.name, if good { "ok" } else { "FAILED" }, begin.elapsed().as_secs_f64());
         if good { passed += 1 } else { failed += 1 }
     }
-    println!("\ntest result: {}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n", if failed == 0 { "ok" } else { "FAILED" });
+    println!(
+        "\ntest result: {}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n",
+        if failed == 0 { "ok" } else { "FAILED" }
+    );
     if failed > 0 {
         std::process::exit(101);
     }

@@ -23,7 +23,10 @@ impl Netns {
     }
 
     /// Runs a closure on a thread of its own inside the namespace.
-    pub fn thread<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> io::Result<std::thread::JoinHandle<T>> {
+    pub fn thread<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<std::thread::JoinHandle<T>> {
         let fd = self.0.try_clone()?;
         std::thread::Builder::new().spawn(move || {
             // A namespace that this process made can be entered by it.
@@ -64,8 +67,12 @@ pub fn become_root() -> Result<(), String> {
     if uid == 0 {
         return Ok(());
     }
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).map_err(|e| format!("cannot make a user namespace ({e}); run as root, or permit unprivileged user namespaces"))?;
-    let write = |file: &str, text: String| std::fs::write(format!("/proc/self/{file}"), text).map_err(|e| format!("cannot write {file}: {e}"));
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).map_err(|e| {
+        format!("cannot make a user namespace ({e}); run as root, or permit unprivileged user namespaces")
+    })?;
+    let write = |file: &str, text: String| {
+        std::fs::write(format!("/proc/self/{file}"), text).map_err(|e| format!("cannot write {file}: {e}"))
+    };
     write("setgroups", "deny".into())?;
     write("uid_map", format!("0 {uid} 1"))?;
     write("gid_map", format!("0 {gid} 1"))
@@ -111,9 +118,17 @@ impl Lab {
                     h.link().add(LinkBridge::new("br0").build()).execute().await?;
                     let br = index(&h, "br0").await?;
                     for (i, fd) in fds.into_iter().enumerate() {
-                        let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0".to_owned()).setns_by_fd(fd).build();
+                        let peer =
+                            LinkMessageBuilder::<LinkUnspec>::new().name("eth0".to_owned()).setns_by_fd(fd).build();
                         let port = format!("p{i}");
-                        h.link().add(LinkVeth::new(&port, "unused").set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build()).execute().await?;
+                        h.link()
+                            .add(
+                                LinkVeth::new(&port, "unused")
+                                    .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+                                    .build(),
+                            )
+                            .execute()
+                            .await?;
                         let p = index(&h, &port).await?;
                         h.link().change(LinkUnspec::new_with_index(p).controller(br).up().build()).execute().await?;
                     }
@@ -186,17 +201,27 @@ impl Node {
 
     /// The worker's pid, if there is one.
     pub fn worker(&self) -> Option<i32> {
-        children(self.guardian()).into_iter().find(|p| std::fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.trim() == "haproxy"))
+        children(self.guardian())
+            .into_iter()
+            .find(|p| std::fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.trim() == "haproxy"))
     }
 
     pub fn workers(&self) -> usize {
-        children(self.guardian()).into_iter().filter(|p| std::fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.trim() == "haproxy")).count()
+        children(self.guardian())
+            .into_iter()
+            .filter(|p| std::fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.trim() == "haproxy"))
+            .count()
     }
 
     /// Memory of the worker in KiB.
     pub fn worker_memory(&self) -> u64 {
-        let status = self.worker().and_then(|p| std::fs::read_to_string(format!("/proc/{p}/status")).ok()).unwrap_or_default();
-        status.lines().find_map(|l| l.strip_prefix("VmRSS:")).and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        let status =
+            self.worker().and_then(|p| std::fs::read_to_string(format!("/proc/{p}/status")).ok()).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .and_then(|l| l.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
     }
 
     pub fn signal(&self, pid: i32, signal: i32) {
@@ -224,7 +249,13 @@ impl Drop for Node {
 fn children(pid: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks
-        .flat_map(|t| std::fs::read_to_string(t.path().join("children")).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|t| {
+            std::fs::read_to_string(t.path().join("children"))
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
         .filter_map(|p| p.parse().ok())
         .collect()
 }

@@ -18,7 +18,8 @@ pub fn run(args: &[String]) -> i32 {
         return 1;
     }
     stage::end_on_signals();
-    let binary = std::env::current_exe().map_or_else(|_| "/proc/self/exe".to_owned(), |p| p.to_string_lossy().into_owned());
+    let binary =
+        std::env::current_exe().map_or_else(|_| "/proc/self/exe".to_owned(), |p| p.to_string_lossy().into_owned());
     let mut stage = match Stage::new(&binary, &stage::Dialect::FAST) {
         Ok(s) => s,
         Err(e) => {
@@ -41,7 +42,9 @@ fn scripted(stage: &mut Stage) -> i32 {
         let limit = stage.limit(*e);
         match stage.play(*e) {
             Ok(c) => {
-                let good = c.outage <= limit.outage && (!limit.no_new_failures || c.failed_new == 0) && (!limit.none_fails || c.failed == 0);
+                let good = c.outage <= limit.outage
+                    && (!limit.no_new_failures || c.failed_new == 0)
+                    && (!limit.none_fails || c.failed == 0);
                 println!(
                     "{:<34} {:>10.1} {:>10} {:>8} {:>12}  {}",
                     e.name(),

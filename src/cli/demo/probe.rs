@@ -53,7 +53,8 @@ impl Prober {
 
     /// All probes that ended since `since`, in the order of their beginnings.
     pub fn since(&self, since: Instant) -> Vec<Shot> {
-        let mut v: Vec<Shot> = crate::state::live::lock(&self.shots).iter().filter(|s| s.ended >= since).cloned().collect();
+        let mut v: Vec<Shot> =
+            crate::state::live::lock(&self.shots).iter().filter(|s| s.ended >= since).cloned().collect();
         v.sort_by_key(|s| s.begun);
         v
     }
@@ -92,7 +93,10 @@ async fn get(to: SocketAddr) -> Result<(u8, u8), &'static str> {
     }
     let digit = |name: &str| {
         let text = String::from_utf8_lossy(&buf).to_ascii_lowercase();
-        text.find(name).and_then(|at| text[at + name.len()..].chars().find(char::is_ascii_digit)).and_then(|c| c.to_digit(10)).and_then(|d| u8::try_from(d).ok())
+        text.find(name)
+            .and_then(|at| text[at + name.len()..].chars().find(char::is_ascii_digit))
+            .and_then(|c| c.to_digit(10))
+            .and_then(|d| u8::try_from(d).ok())
     };
     Ok((digit("x-node:").unwrap_or(0), digit("x-server:").unwrap_or(0)))
 }
@@ -119,7 +123,9 @@ pub fn cost(shots: &[Shot], at: Instant, old: Option<u8>, every: Duration) -> Co
     for w in ends[start.min(ends.len())..].windows(2) {
         c.outage = c.outage.max((w[1] - w[0]).saturating_sub(every));
     }
-    let switched = shots.iter().find(|s| s.begun >= at && s.result.is_ok_and(|r| Some(r.0) != old)).map(|s| s.begun);
+    // A connection begun before the switch may be answered after it, by a retransmission: the switch is when the first answer came.
+    let switched =
+        shots.iter().filter(|s| s.begun >= at && s.result.is_ok_and(|r| Some(r.0) != old)).map(|s| s.ended).min();
     c.moved = switched.is_some();
     for s in shots.iter().filter(|s| s.result.is_err()) {
         c.failed += 1;

@@ -125,35 +125,64 @@ fn act(mut stage: Stage, orders: &mpsc::Receiver<Option<Event>>, news: &mpsc::Se
         }
         v.rates.clone_from(&rates);
         for n in 0..2 {
-            v.nodes[n] = stage.vrrp(n).map_or_else(|| "no answer".to_owned(), |(s, able)| if able { s } else { format!("{s}, cannot serve") });
+            v.nodes[n] = stage.vrrp(n).map_or_else(
+                || "no answer".to_owned(),
+                |(s, able)| if able { s } else { format!("{s}, cannot serve") },
+            );
         }
         let _ = news.send(News::View(v));
     }
 }
 
-fn draw(f: &mut ratatui::Frame<'_>, v: &View, history: &[(Event, Result<Cost, String>)], busy: Option<&(Event, Instant)>) {
-    let [top, rate, events, keys] = Layout::vertical([Constraint::Length(5), Constraint::Length(6), Constraint::Min(4), Constraint::Length(3)]).areas(f.area());
+fn draw(
+    f: &mut ratatui::Frame<'_>,
+    v: &View,
+    history: &[(Event, Result<Cost, String>)],
+    busy: Option<&(Event, Instant)>,
+) {
+    let [top, rate, events, keys] =
+        Layout::vertical([Constraint::Length(5), Constraint::Length(6), Constraint::Min(4), Constraint::Length(3)])
+            .areas(f.area());
     let rows = (0..2).map(|n| {
         let master = v.nodes[n].starts_with("MASTER");
         let style = if master { Style::new().fg(Color::Green).add_modifier(Modifier::BOLD) } else { Style::new() };
         Row::new([format!("lb{}", n + 1), v.nodes[n].clone(), format!("{}/s", v.by_node[n])]).style(style)
     });
-    let servers = format!("servers: {}   errors: {}", v.by_server.iter().enumerate().map(|(i, n)| format!("s{} {n}/s", i + 1)).collect::<Vec<_>>().join("  "), v.failed);
+    let servers = format!(
+        "servers: {}   errors: {}",
+        v.by_server.iter().enumerate().map(|(i, n)| format!("s{} {n}/s", i + 1)).collect::<Vec<_>>().join("  "),
+        v.failed
+    );
     f.render_widget(
-        Table::new(rows, [Constraint::Length(6), Constraint::Length(28), Constraint::Length(10)]).block(Block::bordered().title(" 10.77.0.100 ").title_bottom(servers)),
+        Table::new(rows, [Constraint::Length(6), Constraint::Length(28), Constraint::Length(10)])
+            .block(Block::bordered().title(" 10.77.0.100 ").title_bottom(servers)),
         top,
     );
-    f.render_widget(Sparkline::default().data(&v.rates).max(220).block(Block::bordered().title(" answers per second ")), rate);
+    f.render_widget(
+        Sparkline::default().data(&v.rates).max(220).block(Block::bordered().title(" answers per second ")),
+        rate,
+    );
     let mut lines: Vec<Line<'_>> = history
         .iter()
         .rev()
         .map(|(e, r)| match r {
-            Ok(c) => Line::from(format!("{:<28} outage {:>8.1} ms   failed {:>3}   of new connections {:>3}", e.name(), c.outage.as_secs_f64() * 1000.0, c.failed, c.failed_new)),
-            Err(w) => Line::from(format!("{:<28} {}", e.name(), w.lines().next().unwrap_or_default())).style(Style::new().fg(Color::Red)),
+            Ok(c) => Line::from(format!(
+                "{:<28} outage {:>8.1} ms   failed {:>3}   of new connections {:>3}",
+                e.name(),
+                c.outage.as_secs_f64() * 1000.0,
+                c.failed,
+                c.failed_new
+            )),
+            Err(w) => Line::from(format!("{:<28} {}", e.name(), w.lines().next().unwrap_or_default()))
+                .style(Style::new().fg(Color::Red)),
         })
         .collect();
     if let Some((e, since)) = busy {
-        lines.insert(0, Line::from(format!("{:<28} under way for {} s", e.name(), since.elapsed().as_secs())).style(Style::new().fg(Color::Yellow)));
+        lines.insert(
+            0,
+            Line::from(format!("{:<28} under way for {} s", e.name(), since.elapsed().as_secs()))
+                .style(Style::new().fg(Color::Yellow)),
+        );
     }
     f.render_widget(Paragraph::new(lines).block(Block::bordered().title(" failovers ")), events);
     let help = KEYS.iter().map(|k| format!("{} {}", k.0, k.1)).collect::<Vec<_>>().join("   ");

@@ -88,8 +88,16 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: &'static [Self] =
-        &[Self::KillProxy, Self::HangProxy, Self::HangThread, Self::CutLink, Self::PlannedSwitch, Self::Reload, Self::StopGuardian, Self::KillGuardian];
+    pub const ALL: &'static [Self] = &[
+        Self::KillProxy,
+        Self::HangProxy,
+        Self::HangThread,
+        Self::CutLink,
+        Self::PlannedSwitch,
+        Self::Reload,
+        Self::StopGuardian,
+        Self::KillGuardian,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -131,7 +139,15 @@ impl Stage {
             servers.push(lab.hosts[SERVERS].thread(move || serve(n)).map_err(|e| e.to_string())?);
         }
         let prober = Prober::start(&lab.hosts[CLIENT], SocketAddr::new(VIP, 80), EVERY).map_err(|e| e.to_string())?;
-        let mut s = Self { lab, nodes: [None, None], prober, dialect: dialect.clone(), dir, binary: binary.to_owned(), _servers: servers };
+        let mut s = Self {
+            lab,
+            nodes: [None, None],
+            prober,
+            dialect: dialect.clone(),
+            dir,
+            binary: binary.to_owned(),
+            _servers: servers,
+        };
         for i in 0..2 {
             s.start(i)?;
         }
@@ -171,17 +187,26 @@ impl Stage {
 
     /// Writes both files of a node and starts it.
     pub fn start(&mut self, node: usize) -> Result<(), String> {
-        let (h, k, log) = (self.path(&format!("lb{}.cfg", node + 1)), self.path(&format!("lb{}.conf", node + 1)), self.path(&format!("lb{}.log", node + 1)));
+        let (h, k, log) = (
+            self.path(&format!("lb{}.cfg", node + 1)),
+            self.path(&format!("lb{}.conf", node + 1)),
+            self.path(&format!("lb{}.log", node + 1)),
+        );
         std::fs::write(&h, self.haproxy_cfg(node)).map_err(|e| e.to_string())?;
         std::fs::write(&k, self.keepalived_conf(node)).map_err(|e| e.to_string())?;
         let args = ["-f", &h, "-k", &k, "-db"].map(str::to_owned);
-        let n = Node::start(&self.lab, node, &self.binary, &args, &log).map_err(|e| format!("cannot start node {}: {e}", node + 1))?;
+        let n = Node::start(&self.lab, node, &self.binary, &args, &log)
+            .map_err(|e| format!("cannot start node {}: {e}", node + 1))?;
         self.nodes[node] = Some(n);
         Ok(())
     }
 
     pub fn logs(&self) -> String {
-        (1..=2).map(|n| format!("--- lb{n}\n{}", std::fs::read_to_string(self.path(&format!("lb{n}.log"))).unwrap_or_default())).collect()
+        (1..=2)
+            .map(|n| {
+                format!("--- lb{n}\n{}", std::fs::read_to_string(self.path(&format!("lb{n}.log"))).unwrap_or_default())
+            })
+            .collect()
     }
 
     /// `show vrrp` of a node: state and whether it can serve.
@@ -261,7 +286,9 @@ impl Stage {
         let moves = !matches!(e, Event::Reload | Event::KillProxy);
         let window = self.dialect.silence() + Duration::from_millis(1200);
         if moves {
-            wait_for(window, || self.prober.since(at).iter().any(|s| s.begun >= at && s.result.is_ok_and(|r| Some(r.0) != old)));
+            wait_for(window, || {
+                self.prober.since(at).iter().any(|s| s.begun >= at && s.result.is_ok_and(|r| Some(r.0) != old))
+            });
         }
         // Late failures are to be seen as well: a probe takes up to a second.
         std::thread::sleep(Duration::from_millis(1100));
@@ -333,9 +360,13 @@ fn serve(n: u16) {
             let Ok((s, _)) = l.accept().await else { continue };
             tokio::task::spawn_local(async move {
                 let answer = service_fn(move |_: Request<Incoming>| async move {
-                    Response::builder().header("x-server", n + 1).body(Full::new(Bytes::from(format!("server {}\n", n + 1))))
+                    Response::builder()
+                        .header("x-server", n + 1)
+                        .body(Full::new(Bytes::from(format!("server {}\n", n + 1))))
                 });
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(s), answer).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(hyper_util::rt::TokioIo::new(s), answer)
+                    .await;
             });
         }
     });

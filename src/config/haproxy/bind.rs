@@ -42,7 +42,9 @@ pub fn addresses(cx: &mut Cx<'_>, word: &str) -> Option<Vec<ListenAddr>> {
         return None;
     };
     match parse_ports(port) {
-        Ok(range) if range.len() <= MAX_RANGE => Some(range.map(|port| ListenAddr::Inet { addr, port, v4v6: false, device: None }).collect()),
+        Ok(range) if range.len() <= MAX_RANGE => {
+            Some(range.map(|port| ListenAddr::Inet { addr, port, v4v6: false, device: None }).collect())
+        }
         Ok(range) => {
             cx.error(format!("port range '{port}' makes {} listeners; at most {MAX_RANGE} are taken", range.len()));
             None
@@ -86,7 +88,9 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         match word.as_str() {
             "ssl" => ssl = true,
             "crt" | "default-crt" => tls.crt.extend(value(cx)),
-            "alpn" | "npn" => tls.alpn = value(cx).map_or_else(Vec::new, |v| v.split(',').map(|s| s.trim().to_owned()).collect()),
+            "alpn" | "npn" => {
+                tls.alpn = value(cx).map_or_else(Vec::new, |v| v.split(',').map(|s| s.trim().to_owned()).collect())
+            }
             "no-alpn" => tls.alpn.clear(),
             "ciphers" => {
                 let v = value(cx).unwrap_or_default();
@@ -100,7 +104,16 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 let v = value(cx).unwrap_or_default();
                 global::tls_options(cx, &mut tls.limits, &[word.clone(), v], "bind");
             }
-            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "force-tlsv12" | "force-tlsv13" | "no-tls-tickets" | "prefer-client-ciphers" | "tls-tickets" => {
+            "no-sslv3"
+            | "no-tlsv10"
+            | "no-tlsv11"
+            | "no-tlsv12"
+            | "no-tlsv13"
+            | "force-tlsv12"
+            | "force-tlsv13"
+            | "no-tls-tickets"
+            | "prefer-client-ciphers"
+            | "tls-tickets" => {
                 global::tls_options(cx, &mut tls.limits, std::slice::from_ref(word), "bind");
             }
             "curves" | "ecdhe" | "sigalgs" => {
@@ -112,7 +125,10 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "verify" => match value(cx).as_deref() {
                 Some("none") => {}
                 Some("optional" | "required") => cx.not_yet("'verify' of client certificates on 'bind'"),
-                o => cx.error(format!("'bind' : 'verify' is one of none, optional, required, not '{}'", o.unwrap_or_default())),
+                o => cx.error(format!(
+                    "'bind' : 'verify' is one of none, optional, required, not '{}'",
+                    o.unwrap_or_default()
+                )),
             },
             "name" => b.name = value(cx),
             "maxconn" => {
@@ -133,7 +149,8 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "transparent" => cx.not_yet("'transparent' on 'bind'"),
             "tfo" => cx.report.notice(&cx.place, "'tfo' has no effect: TCP fast open is left to the kernel's defaults"),
             "defer-accept" => {}
-            "id" | "nice" | "process" | "thread" | "shards" | "level" | "severity-output" | "guid-prefix" | "nbconn" => drop(value(cx)),
+            "id" | "nice" | "process" | "thread" | "shards" | "level" | "severity-output" | "guid-prefix"
+            | "nbconn" => drop(value(cx)),
             "proto" => match value(cx).as_deref() {
                 Some("h1" | "none") | None => {}
                 Some(o) => cx.not_yet(&format!("'proto {o}' on 'bind'")),
@@ -143,7 +160,10 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 break;
             }
             o => {
-                cx.error(format!("'bind {list}' : unknown keyword '{o}'{}", suggestion(o, known::BIND.iter().copied())));
+                cx.error(format!(
+                    "'bind {list}' : unknown keyword '{o}'{}",
+                    suggestion(o, known::BIND.iter().copied())
+                ));
                 break;
             }
         }

@@ -18,7 +18,9 @@ pub fn httpchk(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let text = if rest.is_empty() { version.to_owned() } else { format!("{version} {rest}") };
     let (version, hidden) = text.split_once("\r\n").unwrap_or((&text, ""));
     if !hidden.is_empty() {
-        cx.warn("'option httpchk' : headers after the version are old syntax; use 'http-check send hdr <name> <value>'");
+        cx.warn(
+            "'option httpchk' : headers after the version are old syntax; use 'http-check send hdr <name> <value>'",
+        );
         let (head, b) = hidden.split_once("\r\n\r\n").unwrap_or((hidden, ""));
         body = b.as_bytes().to_vec();
         for line in head.split("\r\n").filter(|l| !l.is_empty()) {
@@ -26,7 +28,13 @@ pub fn httpchk(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             headers.extend(format(cx, v.trim()).map(|f| (n.trim().to_owned(), f)));
         }
     }
-    let send = CheckStep::HttpSend { method: method.to_owned(), uri: uri.to_owned(), version: minor(cx, version.trim()), headers, body };
+    let send = CheckStep::HttpSend {
+        method: method.to_owned(),
+        uri: uri.to_owned(),
+        version: minor(cx, version.trim()),
+        headers,
+        body,
+    };
     match &mut p.check {
         CheckKind::Http(steps) => match steps.iter_mut().find(|s| matches!(s, CheckStep::HttpSend { .. })) {
             Some(CheckStep::HttpSend { method: m, uri: u, version: v, .. }) if w.len() > 2 => {
@@ -58,7 +66,13 @@ fn format(cx: &mut Cx<'_>, text: &str) -> Option<LogFormat> {
 /// The steps of an HTTP check; `http-check` lines before `option httpchk` count as well.
 fn http_steps(p: &mut Proxy) -> &mut Vec<CheckStep> {
     if !matches!(p.check, CheckKind::Http(_)) {
-        p.check = CheckKind::Http(vec![CheckStep::HttpSend { method: "OPTIONS".into(), uri: "/".into(), version: 0, headers: Vec::new(), body: Vec::new() }]);
+        p.check = CheckKind::Http(vec![CheckStep::HttpSend {
+            method: "OPTIONS".into(),
+            uri: "/".into(),
+            version: 0,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }]);
     }
     match &mut p.check {
         CheckKind::Http(s) => s,
@@ -84,7 +98,11 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                         i += 1;
                     }
                     "uri-lf" | "body-lf" => return cx.not_yet(&format!("'{word}' in 'http-check send'")),
-                    _ => return cx.error(format!("'http-check send' : unknown keyword '{word}'; expected meth, uri, ver, hdr or body")),
+                    _ => {
+                        return cx.error(format!(
+                            "'http-check send' : unknown keyword '{word}'; expected meth, uri, ver, hdr or body"
+                        ));
+                    }
                 }
                 i += 2;
             }
@@ -117,21 +135,33 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                         .collect();
                     match ranges {
                         Some(r) => ExpectHttp::Status(r),
-                        None => return cx.error(format!("'http-check expect status' : '{pattern}' is not a list of status codes or ranges")),
+                        None => {
+                            return cx.error(format!(
+                                "'http-check expect status' : '{pattern}' is not a list of status codes or ranges"
+                            ));
+                        }
                     }
                 }
                 "string" => ExpectHttp::Body(pattern.as_bytes().to_vec()),
-                "rstatus" | "rstring" => match regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(1 << 20).build() {
-                    Ok(r) if kind == "rstatus" => ExpectHttp::StatusRegex(r),
-                    Ok(r) => ExpectHttp::BodyRegex(r),
-                    Err(e) => return cx.error(format!("'http-check expect {kind}' : {e}")),
-                },
+                "rstatus" | "rstring" => {
+                    match regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(1 << 20).build() {
+                        Ok(r) if kind == "rstatus" => ExpectHttp::StatusRegex(r),
+                        Ok(r) => ExpectHttp::BodyRegex(r),
+                        Err(e) => return cx.error(format!("'http-check expect {kind}' : {e}")),
+                    }
+                }
                 "hdr" | "fhdr" | "string-lf" => return cx.not_yet(&format!("'http-check expect {kind}'")),
-                o => return cx.error(format!("'http-check expect' : unknown match '{o}'; use status, rstatus, string or rstring")),
+                o => {
+                    return cx.error(format!(
+                        "'http-check expect' : unknown match '{o}'; use status, rstatus, string or rstring"
+                    ));
+                }
             };
             http_steps(p).push(CheckStep::ExpectHttp { what, negate });
         }
-        Some(o @ ("connect" | "disable-on-404" | "send-state" | "comment" | "set-var" | "set-var-fmt" | "unset-var")) => cx.not_yet(&format!("'http-check {o}'")),
+        Some(
+            o @ ("connect" | "disable-on-404" | "send-state" | "comment" | "set-var" | "set-var-fmt" | "unset-var"),
+        ) => cx.not_yet(&format!("'http-check {o}'")),
         Some(o) => cx.error(format!("'http-check' expects 'send' or 'expect', but got '{o}'")),
         None => cx.error("'http-check' expects 'send' or 'expect'"),
     }
@@ -140,7 +170,17 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 /// `min-recv`, `comment`, `on-success` and the like, which only change how a result is shown.
 fn skip_options(mut rest: &[String]) -> &[String] {
     while let [word, _, tail @ ..] = rest {
-        if !matches!(word.as_str(), "min-recv" | "comment" | "ok-status" | "error-status" | "tout-status" | "on-success" | "on-error" | "status-code") {
+        if !matches!(
+            word.as_str(),
+            "min-recv"
+                | "comment"
+                | "ok-status"
+                | "error-status"
+                | "tout-status"
+                | "on-success"
+                | "on-error"
+                | "status-code"
+        ) {
             break;
         }
         rest = tail;
@@ -177,7 +217,10 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             let Some(text) = cx.arg(w, 2, "hexadecimal digits") else { return };
             match hex(text) {
                 Some(b) => CheckStep::Send(b),
-                None => return cx.error(format!("'tcp-check send-binary' : '{text}' is not a series of hexadecimal digits")),
+                None => {
+                    return cx
+                        .error(format!("'tcp-check send-binary' : '{text}' is not a series of hexadecimal digits"));
+                }
             }
         }
         Some("expect") => {
@@ -193,20 +236,34 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 "string" => ExpectBytes::String(text.as_bytes().to_vec()),
                 "binary" => match hex(text) {
                     Some(b) => ExpectBytes::String(b),
-                    None => return cx.error(format!("'tcp-check expect binary' : '{text}' is not a series of hexadecimal digits")),
+                    None => {
+                        return cx.error(format!(
+                            "'tcp-check expect binary' : '{text}' is not a series of hexadecimal digits"
+                        ));
+                    }
                 },
                 "rstring" => match regex::bytes::RegexBuilder::new(text).unicode(false).size_limit(1 << 20).build() {
                     Ok(r) => ExpectBytes::Regex(r),
                     Err(e) => return cx.error(format!("'tcp-check expect rstring' : {e}")),
                 },
                 "rbinary" | "string-lf" | "binary-lf" => return cx.not_yet(&format!("'tcp-check expect {kind}'")),
-                o => return cx.error(format!("'tcp-check expect' : unknown match '{o}'; use string, rstring or binary")),
+                o => {
+                    return cx
+                        .error(format!("'tcp-check expect' : unknown match '{o}'; use string, rstring or binary"));
+                }
             };
             CheckStep::ExpectBytes { pattern, negate }
         }
         Some("comment") => return,
-        Some(o @ ("send-lf" | "send-binary-lf" | "set-var" | "set-var-fmt" | "unset-var")) => return cx.not_yet(&format!("'tcp-check {o}'")),
-        o => return cx.error(format!("'tcp-check' expects connect, send, send-binary or expect, but got '{}'", o.unwrap_or_default())),
+        Some(o @ ("send-lf" | "send-binary-lf" | "set-var" | "set-var-fmt" | "unset-var")) => {
+            return cx.not_yet(&format!("'tcp-check {o}'"));
+        }
+        o => {
+            return cx.error(format!(
+                "'tcp-check' expects connect, send, send-binary or expect, but got '{}'",
+                o.unwrap_or_default()
+            ));
+        }
     };
     match &mut p.check {
         CheckKind::TcpScript(steps) => steps.push(step),
@@ -215,5 +272,7 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
-    (text.len() % 2 == 0 && text.is_ascii()).then(|| (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()).flatten()
+    (text.len().is_multiple_of(2) && text.is_ascii())
+        .then(|| (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect())
+        .flatten()
 }

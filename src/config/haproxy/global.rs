@@ -34,15 +34,24 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("node", Honoured(|cx, g, w| g.node = cx.arg(w, 1, "a name").map(str::to_owned))),
     ("description", Honoured(|cx, g, w| g.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" ")))),
     ("localpeer", Honoured(|cx, g, w| g.localpeer = cx.arg(w, 1, "a name").unwrap_or_default().to_owned())),
-    ("spread-checks", Honoured(|cx, g, w| g.spread_checks = cx.number::<u32>(w, 1, "a percentage").unwrap_or(0).min(50))),
+    (
+        "spread-checks",
+        Honoured(|cx, g, w| g.spread_checks = cx.number::<u32>(w, 1, "a percentage").unwrap_or(0).min(50)),
+    ),
     ("tune.bufsize", Honoured(bufsize)),
     ("tune.maxrewrite", Honoured(|cx, g, w| g.maxrewrite = cx.number(w, 1, "a size in bytes").unwrap_or(1024))),
     ("ssl-default-bind-ciphers", Honoured(|cx, g, w| ciphers(cx, &mut g.bind_tls, w))),
     ("ssl-default-server-ciphers", Honoured(|cx, g, w| ciphers(cx, &mut g.server_tls, w))),
     ("ssl-default-bind-ciphersuites", Honoured(|cx, g, w| ciphersuites(cx, &mut g.bind_tls, w))),
     ("ssl-default-server-ciphersuites", Honoured(|cx, g, w| ciphersuites(cx, &mut g.server_tls, w))),
-    ("ssl-default-bind-options", Honoured(|cx, g, w| tls_options(cx, &mut g.bind_tls, &w[1..], "ssl-default-bind-options"))),
-    ("ssl-default-server-options", Honoured(|cx, g, w| tls_options(cx, &mut g.server_tls, &w[1..], "ssl-default-server-options"))),
+    (
+        "ssl-default-bind-options",
+        Honoured(|cx, g, w| tls_options(cx, &mut g.bind_tls, &w[1..], "ssl-default-bind-options")),
+    ),
+    (
+        "ssl-default-server-options",
+        Honoured(|cx, g, w| tls_options(cx, &mut g.server_tls, &w[1..], "ssl-default-server-options")),
+    ),
     ("ssl-server-verify", Honoured(server_verify)),
     ("setenv", Honoured(|cx, _, w| setenv(cx, w, true))),
     ("presetenv", Honoured(|cx, _, w| setenv(cx, w, false))),
@@ -171,20 +180,28 @@ pub fn stats_socket(cx: &mut Cx<'_>, addr: &str, w: &[String]) -> Option<StatsSo
             ("level", Some("user")) => s.level = CliLevel::User,
             ("level", Some("operator")) => s.level = CliLevel::Operator,
             ("level", Some("admin")) => s.level = CliLevel::Admin,
-            ("level", o) => cx.error(format!("'stats socket' : 'level' is one of user, operator, admin, not '{}'", o.unwrap_or_default())),
+            ("level", o) => cx.error(format!(
+                "'stats socket' : 'level' is one of user, operator, admin, not '{}'",
+                o.unwrap_or_default()
+            )),
             ("mode", Some(v)) => match u32::from_str_radix(v, 8) {
                 Ok(m) => s.mode = Some(m),
                 Err(_) => cx.error(format!("'stats socket' : '{v}' is not an octal mode")),
             },
             ("user" | "uid", Some(v)) => s.user = Some(v.to_owned()),
             ("group" | "gid", Some(v)) => s.group = Some(v.to_owned()),
-            ("expose-fd", Some("listeners")) => cx.report.notice(&cx.place, "'expose-fd listeners' has no effect: sockets stay with the guardian over a reload"),
+            ("expose-fd", Some("listeners")) => cx
+                .report
+                .notice(&cx.place, "'expose-fd listeners' has no effect: sockets stay with the guardian over a reload"),
             ("process" | "thread" | "severity-output" | "name" | "maxconn" | "backlog" | "nbconn" | "id", Some(_)) => {}
             ("accept-proxy" | "v4v6" | "v6only", _) => {
                 i += 1;
                 continue;
             }
-            _ => cx.error(format!("'stats socket' : unknown or incomplete keyword '{word}'{}", suggestion(word, ["level", "mode", "user", "group", "expose-fd"]))),
+            _ => cx.error(format!(
+                "'stats socket' : unknown or incomplete keyword '{word}'{}",
+                suggestion(word, ["level", "mode", "user", "group", "expose-fd"])
+            )),
         }
         i += 2;
     }
@@ -208,11 +225,21 @@ pub fn ciphers(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
     let kept: Vec<String> = names.iter().filter(|n| TLS12_SUITES.contains(n)).map(|n| (*n).to_owned()).collect();
     let dropped: Vec<&str> = names.iter().filter(|n| !TLS12_SUITES.contains(n)).copied().collect();
     if kept.is_empty() {
-        cx.report.notice(&cx.place, format!("'{}' : none of the suites named exists here; all of this library's TLS 1.2 suites are offered ({})", w[0], TLS12_SUITES.join(":")));
+        cx.report.notice(
+            &cx.place,
+            format!(
+                "'{}' : none of the suites named exists here; all of this library's TLS 1.2 suites are offered ({})",
+                w[0],
+                TLS12_SUITES.join(":")
+            ),
+        );
         return;
     }
     if !dropped.is_empty() {
-        cx.report.notice(&cx.place, format!("'{}' : not offered by this TLS library and left out: {}", w[0], dropped.join(":")));
+        cx.report.notice(
+            &cx.place,
+            format!("'{}' : not offered by this TLS library and left out: {}", w[0], dropped.join(":")),
+        );
     }
     limits.ciphers = Some(kept);
 }
@@ -239,7 +266,10 @@ pub fn tls_options(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String], what: 
                 i += 1;
                 let version = match v.as_str() {
                     "SSLv3" | "TLSv1.0" | "TLSv1.1" if word == "ssl-min-ver" => {
-                        cx.report.notice(&cx.place, format!("'{what}' : versions below TLSv1.2 are not offered by this TLS library"));
+                        cx.report.notice(
+                            &cx.place,
+                            format!("'{what}' : versions below TLSv1.2 are not offered by this TLS library"),
+                        );
                         continue;
                     }
                     "SSLv3" | "TLSv1.0" | "TLSv1.1" => {

@@ -5,8 +5,8 @@ use crate::base::diag::suggestion;
 use crate::config::model::{LogDest, LogForm, LogTarget};
 
 const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp", "audit", "alert", "cron2", "local0", "local1", "local2",
-    "local3", "local4", "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp", "audit",
+    "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 pub const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 const FORMS: &[(&str, LogForm)] = &[
@@ -89,7 +89,10 @@ pub fn parse(cx: &mut Cx<'_>, w: &[String]) -> Option<LogTarget> {
                 match FORMS.iter().find(|f| f.0 == name) {
                     Some(f) => form = Some(f.1),
                     None => {
-                        cx.error(format!("'log' : unknown format '{name}'{}", suggestion(name, FORMS.iter().map(|f| f.0))));
+                        cx.error(format!(
+                            "'log' : unknown format '{name}'{}",
+                            suggestion(name, FORMS.iter().map(|f| f.0))
+                        ));
                         return None;
                     }
                 }

@@ -47,7 +47,10 @@ impl Cx<'_> {
     /// Reports an expression error; `what` names the directive.
     pub fn expr_error(&mut self, what: &str, e: ExprError) {
         match e {
-            ExprError::NotYet(m) => self.report.not_yet(&self.place, format!("'{what}' : {m}; remove the line, or stay with HAProxy for this configuration")),
+            ExprError::NotYet(m) => self.report.not_yet(
+                &self.place,
+                format!("'{what}' : {m}; remove the line, or stay with HAProxy for this configuration"),
+            ),
             ExprError::Unknown(m) | ExprError::Bad(m) => self.error(format!("'{what}' : {m}")),
         }
     }
@@ -114,7 +117,7 @@ enum Section {
     None,
     Global,
     Proxy(Box<Proxy>),
-    Vrrp(vrrp::Draft),
+    Vrrp(Box<vrrp::Draft>),
     VrrpGroup(crate::config::model::VrrpGroup),
     /// A section whose lines are passed over because its header was refused.
     Skipped,
@@ -126,7 +129,12 @@ const MAX_LINE: usize = 1 << 20;
 const MAX_ERRORS: usize = 200;
 
 /// Parses the files, in order, into one model. Findings go to `report`.
-pub fn parse(files: &[(Arc<str>, Arc<[u8]>)], src: &mut dyn Source, args: &super::source::LoadArgs, report: &mut Report) -> Model {
+pub fn parse(
+    files: &[(Arc<str>, Arc<[u8]>)],
+    src: &mut dyn Source,
+    args: &super::source::LoadArgs,
+    report: &mut Report,
+) -> Model {
     let mut model = Model::default();
     model.global.localpeer = args.localpeer.clone();
     model.global.server_verify_none = args.no_verify;
@@ -179,7 +187,21 @@ pub fn parse(files: &[(Arc<str>, Arc<[u8]>)], src: &mut dyn Source, args: &super
 
 /// Section keywords of HAProxy that are not honoured yet.
 const OTHER_SECTIONS: &[&str] = &[
-    "peers", "resolvers", "userlist", "mailers", "cache", "program", "http-errors", "ring", "log-forward", "log-profile", "crt-store", "fcgi-app", "acme", "traces", "ruleset",
+    "peers",
+    "resolvers",
+    "userlist",
+    "mailers",
+    "cache",
+    "program",
+    "http-errors",
+    "ring",
+    "log-forward",
+    "log-profile",
+    "crt-store",
+    "fcgi-app",
+    "acme",
+    "traces",
+    "ruleset",
 ];
 const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group"];
 
@@ -187,7 +209,9 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
     let head = w[0].as_str();
     if head.starts_with('.') {
         match head {
-            ".notice" | ".warning" | ".alert" | ".diag" | ".if" | ".elif" | ".else" | ".endif" => cx.not_yet(&format!("'{head}'")),
+            ".notice" | ".warning" | ".alert" | ".diag" | ".if" | ".elif" | ".else" | ".endif" => {
+                cx.not_yet(&format!("'{head}'"))
+            }
             _ => cx.error(format!("unknown directive '{head}'")),
         }
         return;
@@ -217,7 +241,11 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             cx.not_yet("the 'default' prefix");
             return;
         }
-        if !matches!(w[1].as_str(), "option" | "log" | "quick-exit" | "busy-polling" | "strict-limits" | "insecure-fork-wanted") && !w[1].starts_with("tune.") {
+        if !matches!(
+            w[1].as_str(),
+            "option" | "log" | "quick-exit" | "busy-polling" | "strict-limits" | "insecure-fork-wanted"
+        ) && !w[1].starts_with("tune.")
+        {
             cx.error(format!("'no' cannot be applied to '{}': it is for options and log targets", w[1]));
             return;
         }
@@ -247,7 +275,11 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
         }
         "vrrp" | "vrrp-group" => {
             let Some(name) = cx.arg(w, 1, "a name") else { return Section::Skipped };
-            return if w[0] == "vrrp" { Section::Vrrp(vrrp::Draft::new(name, &cx.place)) } else { Section::VrrpGroup(vrrp::new_group(name)) };
+            return if w[0] == "vrrp" {
+                Section::Vrrp(Box::new(vrrp::Draft::new(name, &cx.place)))
+            } else {
+                Section::VrrpGroup(vrrp::new_group(name))
+            };
         }
         "defaults" => Kind::Defaults,
         "frontend" => Kind::Frontend,
@@ -261,7 +293,10 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             match defaults.iter().rev().find(|d| d.name == name && !name.is_empty()) {
                 Some(d) => d,
                 None => {
-                    cx.error(format!("there is no defaults section called '{name}' before this line{}", suggestion(name, defaults.iter().map(|d| d.name.as_str()))));
+                    cx.error(format!(
+                        "there is no defaults section called '{name}' before this line{}",
+                        suggestion(name, defaults.iter().map(|d| d.name.as_str()))
+                    ));
                     return Section::Skipped;
                 }
             }
@@ -279,12 +314,22 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
         }
     };
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
-        cx.error(format!("character '{bad}' is not permitted in the name of a section ('{name}'); use letters, digits and -_.:"));
+        cx.error(format!(
+            "character '{bad}' is not permitted in the name of a section ('{name}'); use letters, digits and -_.:"
+        ));
     }
     if kind != Kind::Defaults
-        && let Some(other) = model.proxies.iter().find(|p| p.name == name && (kind == Kind::Listen || p.kind == Kind::Listen || p.kind == kind))
+        && let Some(other) = model
+            .proxies
+            .iter()
+            .find(|p| p.name == name && (kind == Kind::Listen || p.kind == Kind::Listen || p.kind == kind))
     {
-        cx.error(format!("{} '{name}' has the same name as {} '{name}' declared at {}", kind.name(), other.kind.name(), other.place));
+        cx.error(format!(
+            "{} '{name}' has the same name as {} '{name}' declared at {}",
+            kind.name(),
+            other.kind.name(),
+            other.place
+        ));
     }
     let mut p = base.clone();
     (p.kind, p.name, p.place) = (kind, name.to_owned(), cx.place.clone());
@@ -296,7 +341,10 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
     let rest = if from == Some(1) { &w[..1] } else { &w[..from.unwrap_or(w.len())] };
     if let Some(extra) = rest.get(2) {
         if matches!(kind, Kind::Frontend | Kind::Listen) {
-            cx.warn(format!("'{} {name} {extra}' : an address on the section line is old syntax; write 'bind {extra}'", w[0]));
+            cx.warn(format!(
+                "'{} {name} {extra}' : an address on the section line is old syntax; write 'bind {extra}'",
+                w[0]
+            ));
             bind::parse(cx, &mut p, &["bind".to_owned(), extra.clone()]);
         } else {
             cx.error(format!("'{} {name}' cannot handle unexpected argument '{extra}'", w[0]));
@@ -309,7 +357,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
     match section {
         Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
         Section::Proxy(p) => model.proxies.push(*p),
-        Section::Vrrp(d) => vrrp::finish(cx, d, &mut model.vrrp),
+        Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
         Section::VrrpGroup(g) => model.vrrp.groups.push(g),
         Section::None | Section::Global | Section::Skipped => {}
     }

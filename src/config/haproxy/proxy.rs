@@ -72,7 +72,12 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             return cx.not_yet(&format!("'{}'", w[0]));
         }
         let names = KEYWORDS.iter().map(|k| k.0).chain(known::PROXY.iter().copied());
-        return cx.error(format!("unknown keyword '{}' in '{}' section{}", w[0], p.kind.name(), suggestion(&w[0], names)));
+        return cx.error(format!(
+            "unknown keyword '{}' in '{}' section{}",
+            w[0],
+            p.kind.name(),
+            suggestion(&w[0], names)
+        ));
     };
     let here = match p.kind {
         Kind::Defaults => D,
@@ -81,9 +86,19 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Kind::Listen => F | B,
     };
     if places & here == 0 {
-        let may: Vec<&str> = [(D, "defaults"), (F, "frontend"), (B, "backend"), (F | B, "listen")].iter().filter(|(b, _)| places & b != 0).map(|(_, n)| *n).collect();
+        let may: Vec<&str> = [(D, "defaults"), (F, "frontend"), (B, "backend"), (F | B, "listen")]
+            .iter()
+            .filter(|(b, _)| places & b != 0)
+            .map(|(_, n)| *n)
+            .collect();
         // HAProxy warns and ignores here; so do we.
-        return cx.warn(format!("'{}' ignored because {} '{}' cannot have it: it belongs to {}", w[0], p.kind.name(), p.name, may.join(", ")));
+        return cx.warn(format!(
+            "'{}' ignored because {} '{}' cannot have it: it belongs to {}",
+            w[0],
+            p.kind.name(),
+            p.name,
+            may.join(", ")
+        ));
     }
     parse(cx, p, w);
 }
@@ -93,14 +108,27 @@ fn mode(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Some("tcp") => p.mode = Mode::Tcp,
         Some("http") => p.mode = Mode::Http,
         Some(o @ ("log" | "spop")) => cx.not_yet(&format!("'mode {o}'")),
-        Some("health") => cx.error("'mode health' is no longer supported; use 'http-request return status 200' in 'mode http'"),
+        Some("health") => {
+            cx.error("'mode health' is no longer supported; use 'http-request return status 200' in 'mode http'")
+        }
         Some(o) => cx.error(format!("unknown proxy mode '{o}'{}", suggestion(o, ["tcp", "http"]))),
         None => {}
     }
 }
 
-const TIMEOUTS: &[&str] =
-    &["client", "server", "connect", "queue", "check", "http-request", "http-keep-alive", "tunnel", "tarpit", "client-fin", "server-fin"];
+const TIMEOUTS: &[&str] = &[
+    "client",
+    "server",
+    "connect",
+    "queue",
+    "check",
+    "http-request",
+    "http-keep-alive",
+    "tunnel",
+    "tarpit",
+    "client-fin",
+    "server-fin",
+];
 
 fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of a timer") else { return };
@@ -108,7 +136,11 @@ fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         if matches!(name, "client-hs") {
             return cx.not_yet("'timeout client-hs'");
         }
-        return cx.error(format!("'timeout' does not know '{name}'{}; it takes {}", suggestion(name, TIMEOUTS.iter().copied()), TIMEOUTS.join(", ")));
+        return cx.error(format!(
+            "'timeout' does not know '{name}'{}; it takes {}",
+            suggestion(name, TIMEOUTS.iter().copied()),
+            TIMEOUTS.join(", ")
+        ));
     }
     let Some(d) = cx.time(w, 2, TimeUnit::Millis) else { return };
     cx.at_most(w, 3);
@@ -144,7 +176,9 @@ fn old_timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 /// Options that are honoured.
 const OPTIONS: &[(&str, Parse)] = &[
-    ("httplog", |_, p, w| p.log_format = if w.get(2).map(String::as_str) == Some("clf") { LogChoice::Clf } else { LogChoice::Http }),
+    ("httplog", |_, p, w| {
+        p.log_format = if w.get(2).map(String::as_str) == Some("clf") { LogChoice::Clf } else { LogChoice::Http }
+    }),
     ("tcplog", |_, p, _| p.log_format = LogChoice::Tcp),
     ("dontlognull", |cx, p, _| p.options.dontlognull = !cx.negated),
     ("dontlog-normal", |cx, p, _| p.options.dontlog_normal = !cx.negated),
@@ -155,7 +189,9 @@ const OPTIONS: &[(&str, Parse)] = &[
     ("http-ignore-probes", |cx, p, _| p.options.ignore_probes = !cx.negated),
     ("abortonclose", |cx, p, _| p.options.abortonclose = !cx.negated),
     ("http-keep-alive", |_, p, _| p.options.conn_mode = ConnMode::KeepAlive),
-    ("http-server-close", |cx, p, _| p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::ServerClose }),
+    ("http-server-close", |cx, p, _| {
+        p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::ServerClose }
+    }),
     ("httpclose", |cx, p, _| p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::Close }),
     ("forceclose", |cx, p, _| p.options.conn_mode = if cx.negated { ConnMode::KeepAlive } else { ConnMode::Close }),
     ("redispatch", |cx, p, w| {
@@ -193,6 +229,9 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
 fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of an option") else { return };
     if let Some((_, f)) = OPTIONS.iter().find(|o| o.0 == name) {
+        if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk") {
+            return cx.error(format!("negation is not supported for 'option {name}'"));
+        }
         return f(cx, p, w);
     }
     if let Some((_, why)) = ACCEPTED_OPTIONS.iter().find(|o| o.0 == name) {
@@ -234,7 +273,9 @@ fn forwardfor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 f.if_none = true;
                 i += 1;
             }
-            o => return cx.error(format!("'option forwardfor' only takes 'except', 'header' and 'if-none', not '{o}'")),
+            o => {
+                return cx.error(format!("'option forwardfor' only takes 'except', 'header' and 'if-none', not '{o}'"));
+            }
         }
     }
     p.options.forwardfor = Some(f);
@@ -265,14 +306,18 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "an algorithm") else { return };
     match Algorithm::NAMES.iter().find(|a| a.0 == name) {
         Some((_, a)) => p.balance = Some(*a),
-        None if ["uri", "url_param", "hash", "random", "rdp-cookie", "sticky", "log-hash", "log-sticky"].contains(&name)
+        None if ["uri", "url_param", "hash", "random", "rdp-cookie", "sticky", "log-hash", "log-sticky"]
+            .contains(&name)
             || name.starts_with("hdr(")
             || name.starts_with("random(")
             || name.starts_with("rdp-cookie(") =>
         {
             cx.not_yet(&format!("'balance {name}'"));
         }
-        None => cx.error(format!("unknown balance algorithm '{name}'{}", suggestion(name, Algorithm::NAMES.iter().map(|a| a.0)))),
+        None => cx.error(format!(
+            "unknown balance algorithm '{name}'{}",
+            suggestion(name, Algorithm::NAMES.iter().map(|a| a.0))
+        )),
     }
 }
 
@@ -324,8 +369,15 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 c.attrs.extend(cx.arg(w, i, "an attribute").map(str::to_owned));
                 i += 1;
             }
-            o @ ("rewrite" | "prefix" | "maxidle" | "maxlife" | "dynamic") => return cx.not_yet(&format!("'{o}' in 'cookie'")),
-            o => return cx.error(format!("'cookie' : unknown keyword '{o}'{}", suggestion(o, ["insert", "indirect", "nocache", "preserve", "httponly", "secure", "domain"]))),
+            o @ ("rewrite" | "prefix" | "maxidle" | "maxlife" | "dynamic") => {
+                return cx.not_yet(&format!("'{o}' in 'cookie'"));
+            }
+            o => {
+                return cx.error(format!(
+                    "'cookie' : unknown keyword '{o}'{}",
+                    suggestion(o, ["insert", "indirect", "nocache", "preserve", "httponly", "secure", "domain"])
+                ));
+            }
         }
     }
     if !insert {
@@ -341,7 +393,9 @@ fn http_reuse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Some("safe") => Reuse::Safe,
         Some("aggressive") => Reuse::Aggressive,
         Some("always") => Reuse::Always,
-        Some(o) => return cx.error(format!("'http-reuse' expects 'never', 'safe', 'aggressive' or 'always', but got '{o}'")),
+        Some(o) => {
+            return cx.error(format!("'http-reuse' expects 'never', 'safe', 'aggressive' or 'always', but got '{o}'"));
+        }
         None => return,
     };
 }
@@ -385,7 +439,19 @@ fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         "http-request" => cx.not_yet("'stats http-request'"),
         "socket" | "timeout" => cx.error(format!("'stats {word}' belongs to the 'global' section")),
         o => {
-            let names = ["enable", "uri", "realm", "auth", "refresh", "hide-version", "show-legends", "show-node", "show-desc", "scope", "admin"];
+            let names = [
+                "enable",
+                "uri",
+                "realm",
+                "auth",
+                "refresh",
+                "hide-version",
+                "show-legends",
+                "show-node",
+                "show-desc",
+                "scope",
+                "admin",
+            ];
             cx.error(format!("unknown stats keyword '{o}'{}", suggestion(o, names)));
         }
     }

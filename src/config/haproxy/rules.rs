@@ -24,7 +24,12 @@ pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 /// One pattern a line; blank lines and comments are passed over.
 fn pattern_file(src: &mut dyn crate::config::source::Source, path: &str) -> Result<Vec<String>, String> {
     let bytes = src.read(path).map_err(|e| format!("cannot read pattern file '{path}' : {e}"))?;
-    Ok(String::from_utf8_lossy(&bytes).lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The condition at the end of a line, which must stand at `at` or nowhere. `Err` was reported.
@@ -69,7 +74,13 @@ pub fn redirect(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redirect, usize)> {
     let mut to = None;
-    let mut r = Redirect { to: RedirectTo::Location(LogFormat::parse("", Scope::Connection, &NAMES).ok()?), code: 302, drop_query: false, append_slash: false, set_cookie: None };
+    let mut r = Redirect {
+        to: RedirectTo::Location(LogFormat::parse("", Scope::Connection, &NAMES).ok()?),
+        code: 302,
+        drop_query: false,
+        append_slash: false,
+        set_cookie: None,
+    };
     while let Some(word) = w.get(i) {
         match word.as_str() {
             "location" | "prefix" | "scheme" => {
@@ -98,7 +109,10 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
             }
             "clear-cookie" => {
                 let c = cx.arg(w, i + 1, "a cookie")?;
-                r.set_cookie = Some(format!("{}; path=/; Max-Age=0;", if c.contains('=') { c.to_owned() } else { format!("{c}=") }));
+                r.set_cookie = Some(format!(
+                    "{}; path=/; Max-Age=0;",
+                    if c.contains('=') { c.to_owned() } else { format!("{c}=") }
+                ));
                 i += 2;
             }
             "drop-query" => {
@@ -109,7 +123,12 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
                 r.append_slash = true;
                 i += 1;
             }
-            "ignore-empty" | "keep-query" => return { cx.not_yet(&format!("'{word}' in 'redirect'")); None },
+            "ignore-empty" | "keep-query" => {
+                return {
+                    cx.not_yet(&format!("'{word}' in 'redirect'"));
+                    None
+                };
+            }
             "if" | "unless" => break,
             o => {
                 cx.error(format!("'redirect' : unexpected '{o}'; expects 'code', 'prefix', 'location', 'scheme', 'set-cookie', 'clear-cookie', 'drop-query' or 'append-slash'"));
@@ -131,16 +150,37 @@ fn push(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], at: usize, scope: Scope, a
     let Ok(cond) = cond(cx, p, w, at, scope) else { return };
     let list = if scope == Scope::Response { &mut p.http_response } else { &mut p.http_request };
     if let Some(last) = list.last().filter(|r| r.cond.is_none() && r.action.is_final()) {
-        cx.report.warning(&cx.place, format!("'{}' : this rule can never run: the one at {} always ends the list", w[..w.len().min(2)].join(" "), last.place));
+        cx.report.warning(
+            &cx.place,
+            format!(
+                "'{}' : this rule can never run: the one at {} always ends the list",
+                w[..w.len().min(2)].join(" "),
+                last.place
+            ),
+        );
     }
     list.push(Rule { place: cx.place.clone(), cond, action });
 }
 
 const REQUEST_ACTIONS: &[&str] = &[
-    "allow", "deny", "return", "redirect", "tarpit", "silent-drop", "set-header", "add-header", "del-header", "replace-header", "set-path", "set-query", "set-method",
-    "set-uri", "use-service",
+    "allow",
+    "deny",
+    "return",
+    "redirect",
+    "tarpit",
+    "silent-drop",
+    "set-header",
+    "add-header",
+    "del-header",
+    "replace-header",
+    "set-path",
+    "set-query",
+    "set-method",
+    "set-uri",
+    "use-service",
 ];
-const RESPONSE_ACTIONS: &[&str] = &["allow", "deny", "return", "redirect", "silent-drop", "set-header", "add-header", "del-header", "replace-header"];
+const RESPONSE_ACTIONS: &[&str] =
+    &["allow", "deny", "return", "redirect", "silent-drop", "set-header", "add-header", "del-header", "replace-header"];
 
 pub fn http_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     http_rule(cx, p, w, Scope::Request);
@@ -153,7 +193,8 @@ pub fn http_response(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     let Some(name) = cx.arg(w, 1, "an action") else { return };
     let request = scope == Scope::Request;
-    let (mine, known) = if request { (REQUEST_ACTIONS, known::HTTP_REQUEST) } else { (RESPONSE_ACTIONS, known::HTTP_RESPONSE) };
+    let (mine, known) =
+        if request { (REQUEST_ACTIONS, known::HTTP_REQUEST) } else { (RESPONSE_ACTIONS, known::HTTP_RESPONSE) };
     let what = format!("{} {name}", w[0]);
     let base = name.split('(').next().unwrap_or(name);
     if base == "set-var" && name.ends_with(')') {
@@ -161,10 +202,19 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     }
     if !mine.contains(&name) {
         let stem = base.trim_end_matches(|c: char| c.is_ascii_digit());
-        if known.contains(&base) || known.contains(&stem) || name.starts_with("lua.") || base.starts_with("track-sc") || base.starts_with("sc-") {
+        if known.contains(&base)
+            || known.contains(&stem)
+            || name.starts_with("lua.")
+            || base.starts_with("track-sc")
+            || base.starts_with("sc-")
+        {
             return cx.not_yet(&format!("'{what}'"));
         }
-        return cx.error(format!("'{}' does not know the action '{name}'{}", w[0], suggestion(name, known.iter().copied())));
+        return cx.error(format!(
+            "'{}' does not know the action '{name}'{}",
+            w[0],
+            suggestion(name, known.iter().copied())
+        ));
     }
     let (action, used) = match name {
         "allow" => (HttpAction::Allow, 2),
@@ -191,8 +241,13 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
             None => return,
         },
         "set-header" | "add-header" => {
-            let (Some(header), Some(text)) = (cx.arg(w, 2, "a header name and a value"), cx.arg(w, 3, "a value")) else { return };
-            if header.is_empty() || !header.bytes().all(|c| c.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&c)) {
+            let (Some(header), Some(text)) = (cx.arg(w, 2, "a header name and a value"), cx.arg(w, 3, "a value"))
+            else {
+                return;
+            };
+            if header.is_empty()
+                || !header.bytes().all(|c| c.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&c))
+            {
                 return cx.error(format!("'{what}' : '{header}' is not a header name"));
             }
             let Some(f) = format(cx, &what, text, scope) else { return };
@@ -211,15 +266,28 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
                     Ok(r) => (NameMatch::Reg(r), 5),
                     Err(e) => return cx.error(format!("'{what}' : {e}")),
                 },
-                (Some("-m"), o) => return cx.error(format!("'{what}' : unknown match method '{}'", o.unwrap_or_default())),
+                (Some("-m"), o) => {
+                    return cx.error(format!("'{what}' : unknown match method '{}'", o.unwrap_or_default()));
+                }
                 _ => (NameMatch::Exact(text), 3),
             };
             (HttpAction::DelHeader(m), used)
         }
         "replace-header" => {
-            let (Some(header), Some(re), Some(to)) = (cx.arg(w, 2, "a name, a pattern and a value"), cx.arg(w, 3, "a pattern"), cx.arg(w, 4, "a value")) else { return };
+            let (Some(header), Some(re), Some(to)) =
+                (cx.arg(w, 2, "a name, a pattern and a value"), cx.arg(w, 3, "a pattern"), cx.arg(w, 4, "a value"))
+            else {
+                return;
+            };
             match regex::bytes::RegexBuilder::new(re).unicode(false).size_limit(1 << 20).build() {
-                Ok(r) if !to.contains("%[") => (HttpAction::ReplaceHeader(header.to_ascii_lowercase(), r, crate::rules::sample::back_references(to)), 5),
+                Ok(r) if !to.contains("%[") => (
+                    HttpAction::ReplaceHeader(
+                        header.to_ascii_lowercase(),
+                        r,
+                        crate::rules::sample::back_references(to),
+                    ),
+                    5,
+                ),
                 Ok(_) => return cx.not_yet(&format!("a sample in the value of '{what}'")),
                 Err(e) => return cx.error(format!("'{what}' : {e}")),
             }
@@ -237,7 +305,9 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         _ => match cx.arg(w, 2, "a service name") {
             Some("prometheus-exporter") => (HttpAction::UseService(Service::PrometheusExporter), 3),
             Some(o) if o.starts_with("lua.") => return cx.not_yet("Lua services"),
-            Some(o) => return cx.error(format!("'{what}' : unknown service '{o}'; the one there is: prometheus-exporter")),
+            Some(o) => {
+                return cx.error(format!("'{what}' : unknown service '{o}'; the one there is: prometheus-exporter"));
+            }
             None => return,
         },
     };
@@ -263,8 +333,20 @@ fn set_var(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
 }
 
 /// The arguments of `return`, `deny` and `tarpit`.
-fn reply(cx: &mut Cx<'_>, w: &[String], mut i: usize, default: u16, scope: Scope, is_return: bool) -> Option<(Reply, usize)> {
-    let mut r = Reply { status: default, content_type: None, headers: Vec::new(), body: if is_return { Body::Empty } else { Body::Default } };
+fn reply(
+    cx: &mut Cx<'_>,
+    w: &[String],
+    mut i: usize,
+    default: u16,
+    scope: Scope,
+    is_return: bool,
+) -> Option<(Reply, usize)> {
+    let mut r = Reply {
+        status: default,
+        content_type: None,
+        headers: Vec::new(),
+        body: if is_return { Body::Empty } else { Body::Default },
+    };
     while let Some(word) = w.get(i) {
         match word.as_str() {
             "status" | "deny_status" => {
@@ -335,8 +417,13 @@ fn reply(cx: &mut Cx<'_>, w: &[String], mut i: usize, default: u16, scope: Scope
 
 /// Makes an errorfile's bytes a message this proxy can send: lines ended by CR LF, names in lower case, no connection headers.
 pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Arc<[u8]>> {
-    let text_end = bytes.windows(4).position(|w| w == b"\r\n\r\n").map(|p| (p, p + 4)).or_else(|| bytes.windows(2).position(|w| w == b"\n\n").map(|p| (p, p + 2)));
-    let Some((end, body_at)) = text_end.or(Some((bytes.len(), bytes.len())).filter(|_| bytes.starts_with(b"HTTP/"))) else {
+    let text_end = bytes
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .map(|p| (p, p + 4))
+        .or_else(|| bytes.windows(2).position(|w| w == b"\n\n").map(|p| (p, p + 2)));
+    let Some((end, body_at)) = text_end.or(Some((bytes.len(), bytes.len())).filter(|_| bytes.starts_with(b"HTTP/")))
+    else {
         cx.error(format!("'{path}' is not an HTTP message: a status line, headers and a blank line are wanted"));
         return None;
     };
@@ -356,7 +443,11 @@ pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Ar
         if let Some((n, v)) = line.split_once(':') {
             let n = n.trim().to_ascii_lowercase();
             if n == "content-length" && v.trim().parse() != Ok(body.len()) {
-                cx.warn(format!("'{path}' : its Content-Length is {}, its body {} bytes; the length is corrected", v.trim(), body.len()));
+                cx.warn(format!(
+                    "'{path}' : its Content-Length is {}, its body {} bytes; the length is corrected",
+                    v.trim(),
+                    body.len()
+                ));
                 out.extend_from_slice(format!("{n}: {}\r\n", body.len()).as_bytes());
             } else if !matches!(n.as_str(), "connection" | "transfer-encoding") {
                 out.extend_from_slice(format!("{n}: {}\r\n", v.trim()).as_bytes());
@@ -376,7 +467,9 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return;
     }
     if !matches!(kind, "connection" | "content" | "session") {
-        return cx.error(format!("'tcp-request' expects 'connection', 'content', 'session' or 'inspect-delay', but got '{kind}'"));
+        return cx.error(format!(
+            "'tcp-request' expects 'connection', 'content', 'session' or 'inspect-delay', but got '{kind}'"
+        ));
     }
     let Some(name) = cx.arg(w, 2, "an action") else { return };
     let action = match name {
@@ -385,10 +478,18 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         "silent-drop" => TcpAction::SilentDrop,
         o => {
             let base = o.split('(').next().unwrap_or(o);
-            if known::TCP_REQUEST.contains(&base) || base.starts_with("track-sc") || base.starts_with("sc-") || o.starts_with("lua.") || base == "expect-proxy" {
+            if known::TCP_REQUEST.contains(&base)
+                || base.starts_with("track-sc")
+                || base.starts_with("sc-")
+                || o.starts_with("lua.")
+                || base == "expect-proxy"
+            {
                 return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
             }
-            return cx.error(format!("'tcp-request {kind}' does not know the action '{o}'{}", suggestion(o, ["accept", "reject", "silent-drop"])));
+            return cx.error(format!(
+                "'tcp-request {kind}' does not know the action '{o}'{}",
+                suggestion(o, ["accept", "reject", "silent-drop"])
+            ));
         }
     };
     if let Ok(cond) = cond(cx, p, w, 3, Scope::Connection) {

@@ -8,12 +8,18 @@ use crate::rules::sample::Expr;
 use std::sync::Arc;
 
 pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let (Some(name), Some(addr)) = (cx.arg(w, 1, "<name> and <address>[:<port>]"), cx.arg(w, 2, "<address>[:<port>]")) else { return };
+    let (Some(name), Some(addr)) = (cx.arg(w, 1, "<name> and <address>[:<port>]"), cx.arg(w, 2, "<address>[:<port>]"))
+    else {
+        return;
+    };
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         cx.error(format!("character '{bad}' is not permitted in server name '{name}'"));
     }
     if let Some(other) = p.servers.iter().find(|s| s.name == name) {
-        cx.error(format!("another server named '{name}' was already defined at {}; please use distinct names", other.place));
+        cx.error(format!(
+            "another server named '{name}' was already defined at {}; please use distinct names",
+            other.place
+        ));
         return;
     }
     let Some(addr) = cx.expand(addr) else { return };
@@ -31,7 +37,11 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 Some(t) => match t.parse::<u16>() {
                     Ok(0) => PortRule::Same,
                     Ok(n) => PortRule::Fixed(n),
-                    Err(_) => return cx.error(format!("'server {name}' : invalid character or value in port number '{t}' in '{addr}'")),
+                    Err(_) => {
+                        return cx.error(format!(
+                            "'server {name}' : invalid character or value in port number '{t}' in '{addr}'"
+                        ));
+                    }
                 },
             };
         }
@@ -51,7 +61,11 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         Host::Unix(_) | Host::Abstract(_) => None,
     };
-    if s.check && s.check_port.is_none() && !matches!(s.port, PortRule::Fixed(_)) && !matches!(s.host, Host::Unix(_) | Host::Abstract(_)) {
+    if s.check
+        && s.check_port.is_none()
+        && !matches!(s.port, PortRule::Fixed(_))
+        && !matches!(s.host, Host::Unix(_) | Host::Abstract(_))
+    {
         cx.error(format!("'server {name}' : a health check needs a port: give the server one, or add 'port <port>'"));
     }
     p.servers.push(s);
@@ -177,7 +191,10 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 if let Some(v) = value!("a list of protocols") {
                     tls.alpn = v.split(',').map(|s| s.trim().to_owned()).filter(|a| a != "h2").collect();
                     if tls.alpn.is_empty() || v.contains("h2") {
-                        cx.report.notice(&cx.place, "'alpn h2' : HTTP/2 to servers is not spoken yet; http/1.1 is negotiated");
+                        cx.report.notice(
+                            &cx.place,
+                            "'alpn h2' : HTTP/2 to servers is not spoken yet; http/1.1 is negotiated",
+                        );
                         tls.alpn = vec!["http/1.1".to_owned()];
                     }
                 }
@@ -194,10 +211,21 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 let v = value!("a version").unwrap_or_default().to_owned();
                 global::tls_options(cx, &mut tls.limits, &[word.clone(), v], what);
             }
-            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "force-tlsv12" | "force-tlsv13" | "no-tls-tickets" | "tls-tickets" => {
+            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tlsv13" | "force-tlsv12" | "force-tlsv13"
+            | "no-tls-tickets" | "tls-tickets" => {
                 global::tls_options(cx, &mut tls.limits, std::slice::from_ref(word), what);
             }
-            "crt" | "crl-file" | "proto" | "source" | "slowstart" | "track" | "agent-check" | "observe" | "socks4" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn"
+            "crt"
+            | "crl-file"
+            | "proto"
+            | "source"
+            | "slowstart"
+            | "track"
+            | "agent-check"
+            | "observe"
+            | "socks4"
+            | "send-proxy-v2-ssl"
+            | "send-proxy-v2-ssl-cn"
                 if !(word == "proto" && matches!(w.get(i).map(String::as_str), Some("h1" | "none"))) =>
             {
                 cx.not_yet(&format!("'{word}' on '{what}'"));
@@ -217,8 +245,16 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 Some(v) => cx.not_yet(&format!("'init-addr {v}'")),
                 None => {}
             },
-            "non-stick" | "stick" | "no-check-send-proxy" | "ssl-reuse" | "no-ssl-reuse" | "tfo" | "no-tfo" | "no-renegotiate" => {}
-            "pool-max-conn" | "pool-low-conn" | "pool-purge-delay" | "max-reuse" | "resolve-prefer" | "guid" | "error-limit" => i += 1,
+            "non-stick"
+            | "stick"
+            | "no-check-send-proxy"
+            | "ssl-reuse"
+            | "no-ssl-reuse"
+            | "tfo"
+            | "no-tfo"
+            | "no-renegotiate" => {}
+            "pool-max-conn" | "pool-low-conn" | "pool-purge-delay" | "max-reuse" | "resolve-prefer" | "guid"
+            | "error-limit" => i += 1,
             "resolvers" => {
                 cx.not_yet(&format!("'resolvers' on '{what}'"));
                 return false;

@@ -26,7 +26,21 @@ impl Draft {
     }
 }
 
-const KEYWORDS: &[&str] = &["interface", "vrid", "priority", "address", "advertise", "version", "auth", "peer", "source", "track", "no", "preempt", "on"];
+const KEYWORDS: &[&str] = &[
+    "interface",
+    "vrid",
+    "priority",
+    "address",
+    "advertise",
+    "version",
+    "auth",
+    "peer",
+    "source",
+    "track",
+    "no",
+    "preempt",
+    "on",
+];
 
 pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
     let i = &mut d.inst;
@@ -45,8 +59,17 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         "address" => {
             for word in &w[1..] {
                 match IpNet::parse(word) {
-                    Some(addr) => d.vips.push(Vip { addr, dev: None, label: None, broadcast: None, scope: 0, no_prefix_route: false }),
-                    None => cx.error(format!("'address' : '{word}' is not an IP address with an optional prefix length")),
+                    Some(addr) => d.vips.push(Vip {
+                        addr,
+                        dev: None,
+                        label: None,
+                        broadcast: None,
+                        scope: 0,
+                        no_prefix_route: false,
+                    }),
+                    None => {
+                        cx.error(format!("'address' : '{word}' is not an IP address with an optional prefix length"))
+                    }
                 }
             }
         }
@@ -86,7 +109,9 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         "track" => match w.get(1).map(String::as_str) {
             Some("interface") => {
                 let Some(name) = cx.arg(w, 2, "an interface") else { return };
-                let weight = (w.get(3).map(String::as_str) == Some("weight")).then(|| cx.number(w, 4, "a number from -253 to 253")).flatten();
+                let weight = (w.get(3).map(String::as_str) == Some("weight"))
+                    .then(|| cx.number(w, 4, "a number from -253 to 253"))
+                    .flatten();
                 i.track_interfaces.push(TrackEntry { name: name.to_owned(), weight, reverse: false });
             }
             Some("proxy") => {}
@@ -153,7 +178,13 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
 }
 
 pub fn new_group(name: &str) -> VrrpGroup {
-    VrrpGroup { name: name.to_owned(), members: Vec::new(), notify: Default::default(), track_interfaces: Vec::new(), track_scripts: Vec::new() }
+    VrrpGroup {
+        name: name.to_owned(),
+        members: Vec::new(),
+        notify: Default::default(),
+        track_interfaces: Vec::new(),
+        track_scripts: Vec::new(),
+    }
 }
 
 pub fn group_line(cx: &mut Cx<'_>, g: &mut VrrpGroup, w: &[String]) {

@@ -2,7 +2,9 @@
 use super::parse::Node;
 use crate::base::addr::IpNet;
 use crate::base::diag::{Place, Report, suggestion};
-use crate::config::model::{Garp, Notify, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion};
+use crate::config::model::{
+    Garp, Notify, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
+};
 use crate::config::source::Source;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -58,8 +60,23 @@ struct Globals {
 
 /// Top-level blocks that belong to keepalived's other halves.
 const OTHER_BLOCKS: &[&str] = &[
-    "virtual_server", "virtual_server_group", "bfd_instance", "garp_group", "static_ipaddress", "static_routes", "static_rules", "track_group", "track_file",
-    "vrrp_track_file", "vrrp_track_process", "track_process", "interface_up_down_delays", "static_track_group", "net_namespace", "process_names", "linkbeat_use_polling",
+    "virtual_server",
+    "virtual_server_group",
+    "bfd_instance",
+    "garp_group",
+    "static_ipaddress",
+    "static_routes",
+    "static_rules",
+    "track_group",
+    "track_file",
+    "vrrp_track_file",
+    "vrrp_track_process",
+    "track_process",
+    "interface_up_down_delays",
+    "static_track_group",
+    "net_namespace",
+    "process_names",
+    "linkbeat_use_polling",
 ];
 const BLOCKS: &[&str] = &["global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group"];
 
@@ -81,7 +98,13 @@ pub fn model(tree: &[Node], src: &mut dyn Source, fault_strict: bool, report: &m
             }
             h => {
                 // keepalived logs and goes on; so do we, loudly.
-                cx.report.warning(&n.place, format!("unknown keyword '{h}', ignored as keepalived does{}", suggestion(h, BLOCKS.iter().chain(OTHER_BLOCKS).copied())));
+                cx.report.warning(
+                    &n.place,
+                    format!(
+                        "unknown keyword '{h}', ignored as keepalived does{}",
+                        suggestion(h, BLOCKS.iter().chain(OTHER_BLOCKS).copied())
+                    ),
+                );
             }
         }
     }
@@ -130,7 +153,13 @@ impl Cx<'_> {
     }
     fn unknown(&mut self, n: &Node, block: &str, known: &[&str]) {
         let w = &n.words[0];
-        self.report.warning(&n.place, format!("unknown keyword '{w}' in '{block}', ignored as keepalived does{}", suggestion(w, known.iter().copied())));
+        self.report.warning(
+            &n.place,
+            format!(
+                "unknown keyword '{w}' in '{block}', ignored as keepalived does{}",
+                suggestion(w, known.iter().copied())
+            ),
+        );
     }
     /// A VRRP-less word: said once, with the reason.
     fn no_effect(&mut self, n: &Node, why: &str) {
@@ -139,9 +168,21 @@ impl Cx<'_> {
 }
 
 const GLOBAL_WORDS: &[&str] = &[
-    "router_id", "vrrp_version", "script_user", "enable_script_security", "vrrp_garp_master_delay", "vrrp_garp_master_repeat", "vrrp_garp_master_refresh",
-    "vrrp_garp_master_refresh_repeat", "vrrp_garp_lower_prio_repeat", "vrrp_garp_lower_prio_delay", "vrrp_skip_check_adv_addr", "vrrp_startup_delay", "vrrp_strict",
-    "vrrp_garp_interval", "vrrp_gna_interval",
+    "router_id",
+    "vrrp_version",
+    "script_user",
+    "enable_script_security",
+    "vrrp_garp_master_delay",
+    "vrrp_garp_master_repeat",
+    "vrrp_garp_master_refresh",
+    "vrrp_garp_master_refresh_repeat",
+    "vrrp_garp_lower_prio_repeat",
+    "vrrp_garp_lower_prio_delay",
+    "vrrp_skip_check_adv_addr",
+    "vrrp_startup_delay",
+    "vrrp_strict",
+    "vrrp_garp_interval",
+    "vrrp_gna_interval",
 ];
 
 fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
@@ -152,15 +193,23 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "router_id" => m.router_id = cx.value(n).unwrap_or_default().to_owned(),
             "vrrp_version" => cx.globals.version = version(cx, n),
             "script_user" => m.script_user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
-            "vrrp_garp_master_delay" | "garp_master_delay" => cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay),
+            "vrrp_garp_master_delay" | "garp_master_delay" => {
+                cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay)
+            }
             "vrrp_garp_master_repeat" => {
                 cx.globals.garp.repeat = cx.number(n, 0u32, 1000).unwrap_or(5).max(1);
                 cx.globals.garp.lower_prio_repeat = cx.globals.garp.repeat;
             }
-            "vrrp_garp_master_refresh" => cx.globals.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero()),
-            "vrrp_garp_master_refresh_repeat" => cx.globals.garp.refresh_repeat = cx.number(n, 0u32, 1000).unwrap_or(1).max(1),
+            "vrrp_garp_master_refresh" => {
+                cx.globals.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero())
+            }
+            "vrrp_garp_master_refresh_repeat" => {
+                cx.globals.garp.refresh_repeat = cx.number(n, 0u32, 1000).unwrap_or(1).max(1)
+            }
             "vrrp_garp_lower_prio_repeat" => cx.globals.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
-            "vrrp_garp_lower_prio_delay" => cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
+            "vrrp_garp_lower_prio_delay" => {
+                cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default()
+            }
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
             "vrrp_startup_delay" => cx.not_yet(n),
             "vrrp_strict" => {
@@ -169,15 +218,31 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 }
             }
             "enable_script_security" => cx.no_effect(n, "a script that others may write to is refused in any case"),
-            "vrrp_garp_interval" | "vrrp_gna_interval" => cx.no_effect(n, "announcements are sent behind the adverts, at the kernel's pace"),
-            "notification_email" | "notification_email_from" | "smtp_server" | "smtp_connect_timeout" | "smtp_alert" | "smtp_helo_name" | "smtp_alert_vrrp" | "smtp_alert_checker" => {
+            "vrrp_garp_interval" | "vrrp_gna_interval" => {
+                cx.no_effect(n, "announcements are sent behind the adverts, at the kernel's pace")
+            }
+            "notification_email"
+            | "notification_email_from"
+            | "smtp_server"
+            | "smtp_connect_timeout"
+            | "smtp_alert"
+            | "smtp_helo_name"
+            | "smtp_alert_vrrp"
+            | "smtp_alert_checker" => {
                 cx.no_effect(n, "mail is not sent; use a notify script");
             }
-            "lvs_id" | "lvs_timeouts" | "lvs_flush" | "lvs_flush_onstop" | "lvs_sync_daemon" | "max_auto_priority" | "vrrp_priority" | "vrrp_no_swap" | "vrrp_rt_priority"
-            | "dynamic_interfaces" | "default_interface" | "enable_dbus" | "vrrp_iptables" | "vrrp_ipsets" | "checker_priority" | "umask" | "shutdown_script" | "startup_script" => {
+            "lvs_id" | "lvs_timeouts" | "lvs_flush" | "lvs_flush_onstop" | "lvs_sync_daemon" | "max_auto_priority"
+            | "vrrp_priority" | "vrrp_no_swap" | "vrrp_rt_priority" | "dynamic_interfaces" | "default_interface"
+            | "enable_dbus" | "vrrp_iptables" | "vrrp_ipsets" | "checker_priority" | "umask" | "shutdown_script"
+            | "startup_script" => {
                 cx.no_effect(n, "nothing here depends on it");
             }
-            "notify_fifo" | "vrrp_notify_fifo" | "vrrp_mcast_group4" | "vrrp_mcast_group6" | "vrrp_notify_priority_changes" | "vrrp_down_timer_adverts" => cx.not_yet(n),
+            "notify_fifo"
+            | "vrrp_notify_fifo"
+            | "vrrp_mcast_group4"
+            | "vrrp_mcast_group6"
+            | "vrrp_notify_priority_changes"
+            | "vrrp_down_timer_adverts" => cx.not_yet(n),
             _ => cx.unknown(n, "global_defs", GLOBAL_WORDS),
         }
     }
@@ -188,10 +253,43 @@ fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {
 }
 
 const INSTANCE_WORDS: &[&str] = &[
-    "state", "interface", "virtual_router_id", "priority", "advert_int", "version", "authentication", "virtual_ipaddress", "virtual_ipaddress_excluded", "unicast_peer",
-    "unicast_src_ip", "mcast_src_ip", "track_interface", "track_script", "nopreempt", "preempt", "preempt_delay", "notify", "notify_master", "notify_backup", "notify_fault",
-    "notify_stop", "garp_master_delay", "garp_master_repeat", "garp_master_refresh", "garp_master_refresh_repeat", "garp_lower_prio_repeat", "garp_lower_prio_delay",
-    "skip_check_adv_addr", "accept", "v3_checksum_as_v2", "use_vmac", "virtual_routes", "virtual_rules", "smtp_alert", "lvs_sync_daemon_interface", "dont_track_primary",
+    "state",
+    "interface",
+    "virtual_router_id",
+    "priority",
+    "advert_int",
+    "version",
+    "authentication",
+    "virtual_ipaddress",
+    "virtual_ipaddress_excluded",
+    "unicast_peer",
+    "unicast_src_ip",
+    "mcast_src_ip",
+    "track_interface",
+    "track_script",
+    "nopreempt",
+    "preempt",
+    "preempt_delay",
+    "notify",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "garp_master_delay",
+    "garp_master_repeat",
+    "garp_master_refresh",
+    "garp_master_refresh_repeat",
+    "garp_lower_prio_repeat",
+    "garp_lower_prio_delay",
+    "skip_check_adv_addr",
+    "accept",
+    "v3_checksum_as_v2",
+    "use_vmac",
+    "virtual_routes",
+    "virtual_rules",
+    "smtp_alert",
+    "lvs_sync_daemon_interface",
+    "dont_track_primary",
 ];
 
 fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
@@ -210,7 +308,13 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "state" => match cx.value(n) {
                 Some("MASTER") => (i.initial_master, state_place) = (true, Some(n.place.clone())),
                 Some("BACKUP") => {}
-                Some(o) => cx.report.warning(&n.place, format!("unknown state '{o}': BACKUP is taken, as keepalived does{}", suggestion(o, ["MASTER", "BACKUP"]))),
+                Some(o) => cx.report.warning(
+                    &n.place,
+                    format!(
+                        "unknown state '{o}': BACKUP is taken, as keepalived does{}",
+                        suggestion(o, ["MASTER", "BACKUP"])
+                    ),
+                ),
                 None => {}
             },
             "interface" => i.interface = cx.value(n).unwrap_or_default().to_owned(),
@@ -225,7 +329,8 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "authentication" => {
                 for a in n.block.iter().flatten() {
                     match a.words.first().map(String::as_str) {
-                        Some("auth_type") if a.words.get(1).is_some_and(|t| t == "PASS" || t == "pass" || t == "SIMPLE") => {}
+                        Some("auth_type")
+                            if a.words.get(1).is_some_and(|t| t == "PASS" || t == "pass" || t == "SIMPLE") => {}
                         Some("auth_type") => cx.not_yet(a),
                         Some("auth_pass") => {
                             if let Some(p) = cx.value(a) {
@@ -247,7 +352,9 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 for a in n.block.iter().flatten().filter(|a| !a.words.is_empty()) {
                     match a.words[0].parse() {
                         Ok(ip) => i.unicast_peers.push(ip),
-                        Err(_) => cx.report.error(&a.place, format!("'unicast_peer' : '{}' is not an IP address", a.words[0])),
+                        Err(_) => {
+                            cx.report.error(&a.place, format!("'unicast_peer' : '{}' is not an IP address", a.words[0]))
+                        }
                     }
                 }
             }
@@ -257,8 +364,14 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 Some(Err(_)) => cx.report.error(&n.place, format!("'{head}' : '{}' is not an IP address", n.words[1])),
                 None => {}
             },
-            "track_interface" => i.track_interfaces = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
-            "track_script" => i.track_scripts = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
+            "track_interface" => {
+                i.track_interfaces =
+                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
+            }
+            "track_script" => {
+                i.track_scripts =
+                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
+            }
             "nopreempt" => i.preempt = false,
             "preempt" => i.preempt = true,
             "preempt_delay" => i.preempt_delay = cx.seconds(n, 0.0, 1000.0).unwrap_or_default(),
@@ -276,15 +389,34 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "lvs_sync_daemon_interface" | "lvs_sync_daemon" => cx.no_effect(n, "IPVS is not driven from here"),
             "dont_track_primary" => cx.not_yet(n),
             h if INSTANCE_WORDS.contains(&h)
-                || ["no_accept", "vmac_xmit_base", "use_ipvlan", "native_ipv6", "track_file", "track_process", "track_bfd", "linkbeat_interfaces", "unicast_ttl", "strict_mode", "vrf"]
-                    .contains(&h) =>
+                || [
+                    "no_accept",
+                    "vmac_xmit_base",
+                    "use_ipvlan",
+                    "native_ipv6",
+                    "track_file",
+                    "track_process",
+                    "track_bfd",
+                    "linkbeat_interfaces",
+                    "unicast_ttl",
+                    "strict_mode",
+                    "vrf",
+                ]
+                .contains(&h) =>
             {
                 cx.not_yet(n);
             }
             _ => cx.unknown(n, "vrrp_instance", INSTANCE_WORDS),
         }
     }
-    let six = i.vips.first().map(|v| v.addr.addr).or(i.mcast_src).or(i.unicast_src).or(i.unicast_peers.first().copied()).is_some_and(|a| a.is_ipv6());
+    let six = i
+        .vips
+        .first()
+        .map(|v| v.addr.addr)
+        .or(i.mcast_src)
+        .or(i.unicast_src)
+        .or(i.unicast_peers.first().copied())
+        .is_some_and(|a| a.is_ipv6());
     i.version = if six { VrrpVersion::V3 } else { own_version.or(cx.globals.version).unwrap_or(VrrpVersion::V2) };
     i.priority = priority.unwrap_or(if i.initial_master { 255 } else { 100 });
     if let Some((s, place)) = advert {
@@ -305,7 +437,10 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         };
     }
     if i.version == VrrpVersion::V3 && i.auth_pass.take().is_some() {
-        cx.report.warning(&block.place, format!("vrrp_instance '{name}' : VRRPv3 has no authentication; auth_pass is ignored, as keepalived does"));
+        cx.report.warning(
+            &block.place,
+            format!("vrrp_instance '{name}' : VRRPv3 has no authentication; auth_pass is ignored, as keepalived does"),
+        );
     }
     if let (Some(place), false) = (&state_place, i.preempt) {
         cx.report.warning(place, "'nopreempt' with 'state MASTER' is ignored, as keepalived does: nopreempt only works with 'state BACKUP' on both nodes");
@@ -319,7 +454,12 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         cx.report.error(&block.place, format!("vrrp_instance '{name}' has no 'interface'"));
     }
     if i.vrid == 0 {
-        cx.report.error(&block.place, format!("vrrp_instance '{name}' has no valid 'virtual_router_id'; both nodes need the same number from 1 to 255"));
+        cx.report.error(
+            &block.place,
+            format!(
+                "vrrp_instance '{name}' has no valid 'virtual_router_id'; both nodes need the same number from 1 to 255"
+            ),
+        );
     }
     if i.vips.is_empty() {
         cx.report.error(&block.place, format!("vrrp_instance '{name}' has no 'virtual_ipaddress'"));
@@ -343,7 +483,9 @@ fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
             ("label", Some(l)) => cx.report.error(&n.place, format!("'label {l}' : at most 15 characters fit")),
             ("brd" | "broadcast", Some(b)) => match (b.as_str(), addr.addr) {
                 ("-", _) => {}
-                ("+", IpAddr::V4(a)) => v.broadcast = Some((u32::from(a) | u32::MAX.checked_shr(addr.prefix.into()).unwrap_or(0)).into()),
+                ("+", IpAddr::V4(a)) => {
+                    v.broadcast = Some((u32::from(a) | u32::MAX.checked_shr(addr.prefix.into()).unwrap_or(0)).into())
+                }
                 (b, _) => match b.parse() {
                     Ok(a) => v.broadcast = Some(a),
                     Err(_) => cx.report.error(&n.place, format!("'brd {b}' is not an IPv4 address")),
@@ -374,7 +516,13 @@ fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
                 cx.report.not_yet(&n.place, format!("'{w}' of an address is known but not honoured yet"));
             }
             (o, _) => {
-                cx.report.warning(&n.place, format!("unknown word '{o}' behind address {word}, ignored as keepalived does{}", suggestion(o, ["dev", "label", "brd", "scope"])));
+                cx.report.warning(
+                    &n.place,
+                    format!(
+                        "unknown word '{o}' behind address {word}, ignored as keepalived does{}",
+                        suggestion(o, ["dev", "label", "brd", "scope"])
+                    ),
+                );
                 i += 1;
                 continue;
             }
@@ -417,7 +565,10 @@ fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
         _ => return cx.not_yet(n),
     };
     if slot.is_some() {
-        cx.report.warning(&n.place, format!("'{}' was already given; the first one is kept, as keepalived does", n.words[0]));
+        cx.report.warning(
+            &n.place,
+            format!("'{}' was already given; the first one is kept, as keepalived does", n.words[0]),
+        );
     } else {
         *slot = Some(cmd);
     }
@@ -444,7 +595,13 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     for n in block.block.iter().flatten() {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
-            "script" => s.command = if n.words.len() > 2 { n.raw.trim_matches('"').to_owned() } else { cx.value(n).unwrap_or_default().to_owned() },
+            "script" => {
+                s.command = if n.words.len() > 2 {
+                    n.raw.trim_matches('"').to_owned()
+                } else {
+                    cx.value(n).unwrap_or_default().to_owned()
+                }
+            }
             "interval" => s.interval = cx.seconds(n, 0.001, 1_000_000.0).unwrap_or(s.interval),
             "timeout" => s.timeout = cx.seconds(n, 0.0, 1_000_000.0).unwrap_or_default(),
             "weight" => {
@@ -466,7 +623,11 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     }
     s.liveness = asks_for_haproxy(&s.command);
     if s.liveness {
-        let what = if s.weight == 0 { "a node whose proxy cannot serve yields".to_owned() } else { format!("weight {} is applied", s.weight) };
+        let what = if s.weight == 0 {
+            "a node whose proxy cannot serve yields".to_owned()
+        } else {
+            format!("weight {} is applied", s.weight)
+        };
         cx.report.notice(&block.place, format!("vrrp_script '{}' only asks whether HAProxy is alive: it is answered from inside, within milliseconds, and never run; {what}", s.name));
     } else {
         script_safety(cx, &s, &block.place);
@@ -480,7 +641,10 @@ fn script_safety(cx: &mut Cx<'_>, s: &VrrpScript, place: &Place) {
     if let Err(e) = cx.src.read(path)
         && e.contains("no such file")
     {
-        cx.report.error(place, format!("vrrp_script '{}' : script '{path}' : {e}; the instance would run untracked", s.name));
+        cx.report.error(
+            place,
+            format!("vrrp_script '{}' : script '{path}' : {e}; the instance would run untracked", s.name),
+        );
     }
 }
 
@@ -494,8 +658,29 @@ pub fn asks_for_haproxy(command: &str) -> bool {
     let text = text.split(['|', '&', ';', '>']).next().unwrap_or_default();
     // Behind the question, only what passes its answer on.
     let behind = command.split(['|', '&', ';', '>', '\'', '"']).skip(1).flat_map(str::split_whitespace);
-    let known = |w: &str| matches!(w, "exit" | "0" | "1" | "true" | "false" | "2" | "/dev/null" | "haproxy" | "killall" | "pidof" | "pgrep" | "pkill" | "-0" | "-x") ;
-    if command.contains(';') || command.contains("| ") && !command.contains("|| ") || behind.into_iter().any(|w| !known(w)) {
+    let known = |w: &str| {
+        matches!(
+            w,
+            "exit"
+                | "0"
+                | "1"
+                | "true"
+                | "false"
+                | "2"
+                | "/dev/null"
+                | "haproxy"
+                | "killall"
+                | "pidof"
+                | "pgrep"
+                | "pkill"
+                | "-0"
+                | "-x"
+        )
+    };
+    if command.contains(';')
+        || command.contains("| ") && !command.contains("|| ")
+        || behind.into_iter().any(|w| !known(w))
+    {
         return false;
     }
     let mut words = text.split_whitespace();
@@ -525,12 +710,33 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
             "group" => g.members = n.block.iter().flatten().flat_map(|w| w.words.clone()).collect(),
-            "track_interface" => g.track_interfaces = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
-            "track_script" => g.track_scripts = n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect(),
+            "track_interface" => {
+                g.track_interfaces =
+                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
+            }
+            "track_script" => {
+                g.track_scripts =
+                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
+            }
             "smtp_alert" => cx.no_effect(n, "mail is not sent; use a notify script"),
-            "global_tracking" | "sync_group_tracking_weight" | "track_file" | "track_process" | "track_bfd" => cx.not_yet(n),
+            "global_tracking" | "sync_group_tracking_weight" | "track_file" | "track_process" | "track_bfd" => {
+                cx.not_yet(n)
+            }
             h if h.starts_with("notify") => notify(cx, n, &mut g.notify),
-            _ => cx.unknown(n, "vrrp_sync_group", &["group", "notify", "notify_master", "notify_backup", "notify_fault", "notify_stop", "track_interface", "track_script"]),
+            _ => cx.unknown(
+                n,
+                "vrrp_sync_group",
+                &[
+                    "group",
+                    "notify",
+                    "notify_master",
+                    "notify_backup",
+                    "notify_fault",
+                    "notify_stop",
+                    "track_interface",
+                    "track_script",
+                ],
+            ),
         }
     }
     m.groups.push(g);
@@ -543,7 +749,15 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
         i.track_scripts.retain(|t| {
             let known = scripts.iter().any(|s| s.name == t.name);
             if !known {
-                cx.report.error(place, format!("vrrp_instance '{}' tracks script '{}', which no vrrp_script defines{}", i.name, t.name, suggestion(&t.name, scripts.iter().map(|s| s.name.as_str()))));
+                cx.report.error(
+                    place,
+                    format!(
+                        "vrrp_instance '{}' tracks script '{}', which no vrrp_script defines{}",
+                        i.name,
+                        t.name,
+                        suggestion(&t.name, scripts.iter().map(|s| s.name.as_str()))
+                    ),
+                );
             }
             known
         });
@@ -552,7 +766,11 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
     }
     for g in &m.groups {
         for name in g.members.iter().filter(|n| !m.instances.iter().any(|i| i.name == **n)) {
-            cx.report.push(crate::base::diag::Severity::Error, None, format!("vrrp_sync_group '{}' names '{name}', which no vrrp_instance defines", g.name));
+            cx.report.push(
+                crate::base::diag::Severity::Error,
+                None,
+                format!("vrrp_sync_group '{}' names '{name}', which no vrrp_instance defines", g.name),
+            );
         }
     }
 }
@@ -570,12 +788,30 @@ mod tests {
     #[test]
     fn liveness_questions_are_recognised() {
         for yes in [
-            "killall -0 haproxy", "/usr/bin/killall -0 haproxy", "pidof haproxy", "/bin/pidof -s haproxy", "pgrep -x haproxy", "pkill -0 haproxy", "systemctl is-active --quiet haproxy",
-            "systemctl is-active haproxy.service", "/bin/sh -c 'killall -0 haproxy'", "killall -0 haproxy || exit 1", "/usr/bin/pgrep haproxy > /dev/null",
+            "killall -0 haproxy",
+            "/usr/bin/killall -0 haproxy",
+            "pidof haproxy",
+            "/bin/pidof -s haproxy",
+            "pgrep -x haproxy",
+            "pkill -0 haproxy",
+            "systemctl is-active --quiet haproxy",
+            "systemctl is-active haproxy.service",
+            "/bin/sh -c 'killall -0 haproxy'",
+            "killall -0 haproxy || exit 1",
+            "/usr/bin/pgrep haproxy > /dev/null",
         ] {
             assert!(asks_for_haproxy(yes), "{yes}");
         }
-        for no in ["killall haproxy", "pidof nginx", "/etc/keepalived/check.sh", "curl http://localhost/", "pgrep haproxy; curl x", "killall -0 haproxy && curl -f http://localhost/", "killall -9 haproxy", ""] {
+        for no in [
+            "killall haproxy",
+            "pidof nginx",
+            "/etc/keepalived/check.sh",
+            "curl http://localhost/",
+            "pgrep haproxy; curl x",
+            "killall -0 haproxy && curl -f http://localhost/",
+            "killall -9 haproxy",
+            "",
+        ] {
             assert!(!asks_for_haproxy(no), "{no}");
         }
     }
@@ -602,7 +838,13 @@ mod tests {
 
     #[test]
     fn mistakes_are_errors_with_places() {
-        let (_, r) = load("vrrp_instance A {\n interface eth0\n virtual_router_id 300\n virtual_ipaddress { 10.0.0.300 }\n track_script { nope }\n}\n");
-        assert!(r.diags.iter().filter(|d| d.severity == crate::base::diag::Severity::Error).count() >= 4, "{:?}", r.diags);
+        let (_, r) = load(
+            "vrrp_instance A {\n interface eth0\n virtual_router_id 300\n virtual_ipaddress { 10.0.0.300 }\n track_script { nope }\n}\n",
+        );
+        assert!(
+            r.diags.iter().filter(|d| d.severity == crate::base::diag::Severity::Error).count() >= 4,
+            "{:?}",
+            r.diags
+        );
     }
 }

@@ -31,7 +31,12 @@ struct Reader<'a> {
 }
 
 pub fn tree(path: &str, src: &mut dyn Source, report: &mut Report) -> Vec<Node> {
-    let mut r = Reader { src, report, vars: BTreeMap::from([("_HASH".into(), "#".into()), ("_BANG".into(), "!".into())]), lines: Vec::new() };
+    let mut r = Reader {
+        src,
+        report,
+        vars: BTreeMap::from([("_HASH".into(), "#".into()), ("_BANG".into(), "!".into())]),
+        lines: Vec::new(),
+    };
     r.file(path, 0, None);
     let Reader { lines, report, .. } = r;
     // The stack holds the open blocks; the bottom is the file itself.
@@ -43,7 +48,8 @@ pub fn tree(path: &str, src: &mut dyn Source, report: &mut Report) -> Vec<Node> 
                     let opened = stack.last().and_then(|l| l.last()).is_some_and(|n| n.block.is_none());
                     if !opened {
                         report.error(&line.place, "'{' without a directive before it");
-                        let node = Node { words: Vec::new(), raw: String::new(), place: line.place.clone(), block: None };
+                        let node =
+                            Node { words: Vec::new(), raw: String::new(), place: line.place.clone(), block: None };
                         if let Some(top) = stack.last_mut() {
                             top.push(node);
                         }
@@ -69,7 +75,10 @@ pub fn tree(path: &str, src: &mut dyn Source, report: &mut Report) -> Vec<Node> 
     }
     if stack.len() > 1 {
         let place = stack[stack.len() - 2].last().map(|n| n.place.clone()).unwrap_or_default();
-        report.error(&place, format!("{} missing '}}' at the end of the file: the block opened here is not closed", stack.len() - 1));
+        report.error(
+            &place,
+            format!("{} missing '}}' at the end of the file: the block opened here is not closed", stack.len() - 1),
+        );
         while stack.len() > 1 {
             close(&mut stack);
         }
@@ -89,7 +98,11 @@ impl Reader<'_> {
         let bytes = match self.src.read(path) {
             Ok(b) => b,
             Err(e) => {
-                self.report.push(crate::base::diag::Severity::Error, from.cloned(), format!("cannot read '{path}' : {e}"));
+                self.report.push(
+                    crate::base::diag::Severity::Error,
+                    from.cloned(),
+                    format!("cannot read '{path}' : {e}"),
+                );
                 return;
             }
         };
@@ -128,7 +141,12 @@ impl Reader<'_> {
             if matches!(word, "include" | "includer" | "includem" | "includew" | "includeb" | "includea") {
                 let pattern = expanded[word.len()..].trim().trim_matches('"').to_owned();
                 if depth >= MAX_DEPTH {
-                    self.report.error(&place, format!("'include {pattern}' : includes nest deeper than {MAX_DEPTH}; does a file include itself?"));
+                    self.report.error(
+                        &place,
+                        format!(
+                            "'include {pattern}' : includes nest deeper than {MAX_DEPTH}; does a file include itself?"
+                        ),
+                    );
                     continue;
                 }
                 self.include(&pattern, path, word != "include", depth, &place);
@@ -142,13 +160,23 @@ impl Reader<'_> {
 
     /// Includes every file that matches, relative to the including file's directory. No match is silent for plain `include`.
     fn include(&mut self, pattern: &str, from: &str, strict: bool, depth: usize, place: &Place) {
-        let full = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{}/{pattern}", from.rsplit_once('/').map_or(".", |x| x.0)) };
+        let full = if pattern.starts_with('/') {
+            pattern.to_owned()
+        } else {
+            format!("{}/{pattern}", from.rsplit_once('/').map_or(".", |x| x.0))
+        };
         let (dir, name) = full.rsplit_once('/').unwrap_or((".", &full));
         let found: Vec<String> = if name.contains(['*', '?', '[', '{']) {
             let names = self.src.list(dir).unwrap_or_default();
             braces(name)
                 .iter()
-                .flat_map(|g| names.iter().filter(|n| !n.starts_with('.') && glob(g.as_bytes(), n.as_bytes())).map(|n| format!("{dir}/{n}")).collect::<Vec<_>>())
+                .flat_map(|g| {
+                    names
+                        .iter()
+                        .filter(|n| !n.starts_with('.') && glob(g.as_bytes(), n.as_bytes()))
+                        .map(|n| format!("{dir}/{n}"))
+                        .collect::<Vec<_>>()
+                })
                 .collect()
         } else {
             vec![full.clone()]
@@ -182,7 +210,8 @@ impl Reader<'_> {
                     (&tail[..n], n)
                 }
             };
-            let value = name.strip_prefix("_ENV ").map_or_else(|| self.vars.get(name).cloned(), |n| self.src.env(n.trim()));
+            let value =
+                name.strip_prefix("_ENV ").map_or_else(|| self.vars.get(name).cloned(), |n| self.src.env(n.trim()));
             match value {
                 Some(v) => out.push_str(&v),
                 None => out.push_str(&rest[at..at + 1 + used]),
@@ -197,7 +226,9 @@ impl Reader<'_> {
 /// `$NAME=value` at the start of a line.
 fn definition(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.strip_prefix('$')?.split_once('=')?;
-    let valid = !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    let valid = !name.is_empty()
+        && !name.as_bytes()[0].is_ascii_digit()
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
     valid.then_some((name, value))
 }
 
@@ -274,7 +305,9 @@ fn words(text: &str) -> Result<Vec<String>, String> {
 /// `{a,b}` alternatives of a glob, one level.
 fn braces(pattern: &str) -> Vec<String> {
     match (pattern.find('{'), pattern.find('}')) {
-        (Some(a), Some(b)) if a < b => pattern[a + 1..b].split(',').map(|m| format!("{}{m}{}", &pattern[..a], &pattern[b + 1..])).collect(),
+        (Some(a), Some(b)) if a < b => {
+            pattern[a + 1..b].split(',').map(|m| format!("{}{m}{}", &pattern[..a], &pattern[b + 1..])).collect()
+        }
         _ => vec![pattern.to_owned()],
     }
 }
@@ -310,7 +343,8 @@ mod tests {
         for (n, t) in files {
             src.files.insert((*n).to_owned(), Ok(t.as_bytes().to_vec()));
         }
-        src.dirs.insert("/d".to_owned(), Some(files.iter().map(|f| f.0.trim_start_matches("/d/").to_owned()).collect()));
+        src.dirs
+            .insert("/d".to_owned(), Some(files.iter().map(|f| f.0.trim_start_matches("/d/").to_owned()).collect()));
         let mut report = Report::default();
         (tree(files[0].0, &mut src, &mut report), report)
     }

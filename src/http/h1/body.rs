@@ -13,14 +13,28 @@ pub enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
     /// Reading the size line; the number so far and whether a digit was seen, and whether an extension is being skipped.
-    Size { n: u64, digits: u8, ext: u16 },
-    SizeLf { n: u64 },
-    Data { left: u64 },
+    Size {
+        n: u64,
+        digits: u8,
+        ext: u16,
+    },
+    SizeLf {
+        n: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// In trailers; bytes seen on the current line.
-    Trailer { line: u32, total: u32 },
-    TrailerLf { line: u32, total: u32 },
+    Trailer {
+        line: u32,
+        total: u32,
+    },
+    TrailerLf {
+        line: u32,
+        total: u32,
+    },
     Done,
 }
 
@@ -122,7 +136,9 @@ impl Chunk {
                 let d = u64::from((b as char).to_digit(16).unwrap_or(0));
                 Self::Size { n: n * 16 + d, digits: digits + 1, ext: 0 }
             }
-            (Self::Size { n, digits: digits @ 1.., ext }, b) if ext < MAX_EXTENSION && b != b'\n' && (ext > 0 || matches!(b, b';' | b' ' | b'\t')) => {
+            (Self::Size { n, digits: digits @ 1.., ext }, b)
+                if ext < MAX_EXTENSION && b != b'\n' && (ext > 0 || matches!(b, b';' | b' ' | b'\t')) =>
+            {
                 Self::Size { n, digits, ext: ext + 1 }
             }
             (Self::DataCr, b'\r') => Self::DataLf,
@@ -130,7 +146,9 @@ impl Chunk {
             (Self::TrailerLf { line: 0, .. }, b'\n') => Self::Done,
             (Self::TrailerLf { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1 },
             (Self::Trailer { line, total }, b'\r') => Self::TrailerLf { line, total },
-            (Self::Trailer { line, total }, b) if total < MAX_TRAILER && b != b'\n' => Self::Trailer { line: line + 1, total: total + 1 },
+            (Self::Trailer { line, total }, b) if total < MAX_TRAILER && b != b'\n' => {
+                Self::Trailer { line: line + 1, total: total + 1 }
+            }
             _ => return Err(BadChunk),
         })
     }
@@ -159,7 +177,18 @@ mod tests {
 
     #[test]
     fn broken_chunking_is_refused() {
-        for bad in ["x\r\n", "5\r\nhelloX", "\r\n", "FFFFFFFFFFFFFFFFF\r\n", "-1\r\n", " 5\r\n", "5\rX", "5\nhello\r\n", "5\r\nhello\n", "0\r\n\n"] {
+        for bad in [
+            "x\r\n",
+            "5\r\nhelloX",
+            "\r\n",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "-1\r\n",
+            " 5\r\n",
+            "5\rX",
+            "5\nhello\r\n",
+            "5\r\nhello\n",
+            "0\r\n\n",
+        ] {
             assert_eq!(Follower::new(Framing::Chunked).feed(bad.as_bytes()), Err(BadChunk), "{bad:?}");
         }
     }

@@ -124,13 +124,14 @@ impl Head {
         self.clear();
         let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
         let mut req = httparse::Request::new(&mut []);
-        let len = match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut req, bytes, &mut headers) {
-            Ok(httparse::Status::Complete(n)) => n,
-            Ok(httparse::Status::Partial) => return Err(HeadError::Syntax),
-            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyHeaders),
-            Err(httparse::Error::Version) => return Err(HeadError::Version),
-            Err(_) => return Err(HeadError::Syntax),
-        };
+        let len =
+            match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut req, bytes, &mut headers) {
+                Ok(httparse::Status::Complete(n)) => n,
+                Ok(httparse::Status::Partial) => return Err(HeadError::Syntax),
+                Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyHeaders),
+                Err(httparse::Error::Version) => return Err(HeadError::Version),
+                Err(_) => return Err(HeadError::Syntax),
+            };
         let (method, target) = (req.method.unwrap_or_default(), req.path.unwrap_or_default());
         self.method = Span::of(bytes, method.as_bytes());
         self.target = Span::of(bytes, target.as_bytes());
@@ -138,7 +139,10 @@ impl Head {
         self.take_fields(bytes, req.headers);
         self.buf.extend_from_slice(&bytes[..len]);
         self.lower_names();
-        let form = target.starts_with('/') || target == "*" && method == "OPTIONS" || target.contains("://") || method == "CONNECT";
+        let form = target.starts_with('/')
+            || target == "*" && method == "OPTIONS"
+            || target.contains("://")
+            || method == "CONNECT";
         if !form || target.bytes().any(|c| c == b'#' || c >= 0x80) {
             return Err(HeadError::Syntax);
         }
@@ -173,7 +177,11 @@ impl Head {
     }
 
     fn take_fields(&mut self, bytes: &[u8], headers: &[httparse::Header<'_>]) {
-        self.fields.extend(headers.iter().map(|h| Field { name: Span::of(bytes, h.name.as_bytes()), value: Span::of(bytes, h.value), live: true }));
+        self.fields.extend(headers.iter().map(|h| Field {
+            name: Span::of(bytes, h.name.as_bytes()),
+            value: Span::of(bytes, h.value),
+            live: true,
+        }));
     }
 
     fn lower_names(&mut self) {
@@ -247,7 +255,9 @@ impl Head {
                 _ => {}
             }
         }
-        if answering.is_none() && let Some(h) = host {
+        if answering.is_none()
+            && let Some(h) = host
+        {
             let target = self.target.get(&self.buf);
             if let Some(at) = target.windows(3).position(|w| w == b"://") {
                 let rest = &target[at + 3..];
@@ -472,7 +482,11 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(HeadError::TransferEncoding)),
             ("Foo : bar\r\n", Err(HeadError::Syntax)),
         ] {
-            assert_eq!(req(&format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}\r\n")).map(|h| h.framing), want, "{headers}");
+            assert_eq!(
+                req(&format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}\r\n")).map(|h| h.framing),
+                want,
+                "{headers}"
+            );
         }
         assert!(!req("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().keep_alive);
     }
@@ -484,7 +498,10 @@ mod tests {
         h.add("X-Forwarded-For", b"1.2.3.4");
         let mut out = Vec::new();
         h.write_request(None, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "GET /x HTTP/1.1\r\nhost: a\r\nx-a: 3  Evil: 1\r\nx-forwarded-for: 1.2.3.4\r\n\r\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "GET /x HTTP/1.1\r\nhost: a\r\nx-a: 3  Evil: 1\r\nx-forwarded-for: 1.2.3.4\r\n\r\n"
+        );
     }
 
     #[test]

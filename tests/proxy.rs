@@ -1,0 +1,323 @@
+//! Ring 3: the binary as a black box on loopback; configuration in, bytes out.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+use support::{Origin, Proxy, ok, tandem, wait_for};
+
+const HEAD: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 2\ndefaults\n mode http\n timeout client 3s\n timeout server 1s\n timeout connect 500ms\n timeout http-request 1s\n log stdout format raw local0\n option httplog\n";
+
+fn proxy(rest: &str) -> Proxy {
+    Proxy::start(&tandem(), &format!("{HEAD}{rest}"))
+}
+
+#[test]
+fn kept_connections_bodies_and_pipelining() {
+    let o =
+        Origin::start(|r| if r.starts_with("POST") { ok(r.split("\r\n\r\n").nth(1).unwrap()) } else { ok("hello") });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    // Three requests in one packet, one with a body, on one connection.
+    let answer = p.exchange(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcdeGET /3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
+    assert!(answer.contains("\r\n\r\nabcdeHTTP"), "{answer}");
+    assert!(answer.ends_with("connection: close\r\n\r\nhello"), "{answer}");
+    assert_eq!(o.next(), "GET /ready-check HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(o.next(), "GET /1 HTTP/1.1\r\nhost: x\r\n\r\n");
+}
+
+#[test]
+fn chunked_bodies_pass_both_ways_however_they_are_cut() {
+    let o = Origin::start(|r| {
+        let body = r.split_once("\r\n\r\n").unwrap().1;
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes()
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let mut s = p.connect();
+    for part in [
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+        "5\r\nhe",
+        "llo\r\n",
+        "0\r\n",
+        "\r\n",
+    ] {
+        s.write_all(part.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut out = String::new();
+    s.read_to_string(&mut out).unwrap();
+    assert!(out.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{out}");
+}
+
+#[test]
+fn what_could_be_understood_in_two_ways_is_refused() {
+    let o = Origin::start(|_| ok("x"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    for bad in [
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nFoo : bar\r\n\r\n",
+        "GET /# HTTP/1.1\r\nHost: a\r\n\r\n",
+        "hello\r\n\r\n",
+    ] {
+        let answer = p.exchange(bad.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 Bad request\r\n"), "{bad:?} -> {answer}");
+    }
+    // A list of equal lengths reaches the server as one.
+    p.exchange(b"POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\nConnection: close\r\n\r\nabc");
+    let got = std::iter::repeat_with(|| o.next()).find(|r| r.starts_with("POST /l")).unwrap();
+    assert_eq!(got, "POST /l HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
+}
+
+#[test]
+fn rules_headers_and_answers_of_its_own() {
+    let o = Origin::start(|_| ok("x"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n option forwardfor\n acl api path_beg /api\n http-request deny if {{ path /no }}\n http-request redirect location /there code 301 if {{ path /go }}\n http-request return status 200 content-type text/plain string hi if {{ path /hi }}\n http-request set-header X-A %[path] if api\n http-request del-header Cookie\n http-response add-header X-B b\n use_backend b if api or {{ method POST }}\n default_backend none\nbackend b\n server s 127.0.0.1:{}\nbackend none\n",
+        o.port
+    ));
+    assert!(p.get("/no").starts_with("HTTP/1.1 403 Forbidden\r\ncontent-length: 93\r\ncache-control: no-cache\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n"));
+    assert!(p.get("/go").contains("location: /there\r\n"));
+    assert!(p.get("/hi").ends_with("\r\n\r\nhi"));
+    assert!(p.get("/else").starts_with("HTTP/1.1 503 "));
+    let a = p.exchange(b"GET /api/x HTTP/1.1\r\nHost: h\r\nCookie: a=b\r\nX-A: old\r\nConnection: close\r\n\r\n");
+    assert!(a.contains("x-b: b\r\n"), "{a}");
+    assert_eq!(o.next(), "GET /api/x HTTP/1.1\r\nhost: h\r\nx-a: /api/x\r\nx-forwarded-for: 127.0.0.1\r\n\r\n");
+}
+
+#[test]
+fn round_robin_cookies_and_server_states() {
+    let (a, b) = (Origin::start(|_| ok("A")), Origin::start(|_| ok("B")));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n balance roundrobin\n cookie SRV insert indirect nocache\n server a 127.0.0.1:{} cookie ca\n server b 127.0.0.1:{} cookie cb\n",
+        a.port, b.port
+    ));
+    let first = p.get("/");
+    let second = p.get("/");
+    assert_ne!(first.chars().last(), second.chars().last());
+    let stuck = p.exchange(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: SRV=cb; o=1\r\nConnection: close\r\n\r\n");
+    assert!(stuck.ends_with('B') && !stuck.contains("set-cookie"), "{stuck}");
+    assert!(first.contains("set-cookie: SRV=c") && first.contains("; path=/\r\n"));
+    assert_eq!(p.cli("disable server b/b"), "\n");
+    for _ in 0..4 {
+        assert!(p.get("/").ends_with('A'));
+    }
+    assert!(p.cli("show servers state b").contains(" b 127.0.0.1 0 1 1 1 "), "{}", p.cli("show servers state b"));
+    p.cli("enable server b/b");
+    p.cli("set server b/a weight 0");
+    assert!(p.get("/").ends_with('B'));
+    assert_eq!(p.cli("set server b/zz state maint"), "No such server.\n\n");
+}
+
+#[test]
+fn health_checks_take_a_server_out_and_bring_it_back() {
+    let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let h = healthy.clone();
+    let o = Origin::start(move |r| {
+        if r.starts_with("OPTIONS") && !h.load(std::sync::atomic::Ordering::Relaxed) {
+            b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n".to_vec()
+        } else {
+            ok("x")
+        }
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n option httpchk\n server s 127.0.0.1:{} check inter 50ms rise 2 fall 2\n",
+        o.port
+    ));
+    let status = || {
+        p.cli("show stat b 4 -1").lines().nth(1).unwrap_or_default().split(',').nth(17).unwrap_or_default().to_owned()
+    };
+    assert!(wait_for(Duration::from_secs(5), || status() == "UP"), "{}", status());
+    healthy.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(wait_for(Duration::from_secs(5), || status().starts_with("DOWN")));
+    assert!(p.get("/").starts_with("HTTP/1.1 503 "));
+    healthy.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(wait_for(Duration::from_secs(5), || status() == "UP"));
+    assert!(p.get("/").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_full_server_queues_and_the_queue_has_a_limit_in_time() {
+    let o = Origin::start(|r| {
+        if r.contains("/slow") {
+            std::thread::sleep(Duration::from_millis(600));
+        }
+        ok("x")
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n timeout queue 200ms\n default_backend b\nbackend b\n timeout queue 200ms\n server s 127.0.0.1:{} maxconn 1\n",
+        o.port
+    ));
+    std::thread::scope(|s| {
+        let slow = s.spawn(|| p.get("/slow"));
+        assert!(wait_for(Duration::from_secs(5), || o
+            .seen
+            .lock()
+            .unwrap()
+            .try_recv()
+            .is_ok_and(|r| r.contains("/slow"))
+            || p.cli("show stat b 4 -1").contains("b,s,0,0,1,")));
+        let begin = Instant::now();
+        assert!(p.get("/queued").starts_with("HTTP/1.1 503 "));
+        assert!(begin.elapsed() >= Duration::from_millis(190));
+        assert!(slow.join().unwrap().starts_with("HTTP/1.1 200 "));
+    });
+    assert!(p.get("/after").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_reload_takes_effect_keeps_connections_and_a_bad_file_changes_nothing() {
+    let o = Origin::start(|_| ok("x"));
+    let text = |extra: &str| {
+        format!(
+            "{HEAD}frontend f\n bind 127.0.0.1:{{port}}\n {extra}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+            o.port
+        )
+    };
+    let p = Proxy::start(&tandem(), &text("http-response set-header X-V 1"));
+    let write = |extra: &str| {
+        let t = text(extra).replace("{port}", &p.port.to_string()).replace("{dir}", p.dir.path().to_str().unwrap());
+        std::fs::write(p.path("h.cfg"), t).unwrap();
+    };
+    let mut kept = p.connect();
+    let mut ask = |want: &str| {
+        kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut buf = [0u8; 4096];
+        let n = kept.read(&mut buf).unwrap();
+        let t = String::from_utf8_lossy(&buf[..n]).into_owned();
+        assert!(t.contains(want), "{t}");
+    };
+    ask("x-v: 1");
+    write("http-response set-header X-V 2");
+    p.signal(12);
+    assert!(wait_for(Duration::from_secs(5), || p.cli("show reloads").starts_with("1 in force")));
+    // The very connection that was open is on the new configuration.
+    ask("x-v: 2");
+    write("nonsense here");
+    p.signal(12);
+    assert!(wait_for(Duration::from_secs(5), || p.cli("show reloads").contains("1 failed")));
+    ask("x-v: 2");
+}
+
+#[test]
+fn tls_is_terminated_and_spoken_to_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let pem = dir.path().join("a.pem");
+    std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
+    let pem = pem.to_str().unwrap();
+    let o = Origin::start(|_| ok("deep"));
+    // One frontend speaks TLS; the other speaks TLS to it, checking its certificate.
+    let inner = support::free_port();
+    let p = proxy(&format!(
+        "frontend outer\n bind 127.0.0.1:{{port}}\n default_backend tls\nbackend tls\n server t 127.0.0.1:{inner} ssl verify required ca-file {pem} sni str(a.example)\nfrontend inner\n bind 127.0.0.1:{inner} ssl crt {pem} alpn h2,http/1.1\n http-response set-header X-Tls %[ssl_fc]\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let a = p.get("/");
+    assert!(a.contains("x-tls: 1\r\n") && a.ends_with("deep"), "{a}");
+}
+
+#[test]
+fn tcp_mode_relays_and_half_closes() {
+    let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut s in l.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut all = Vec::new();
+                // Reads to the end, then answers: only a half-closed connection gets that far.
+                let _ = s.read_to_end(&mut all);
+                let _ = s.write_all(&all);
+            });
+        }
+    });
+    let p = proxy(&format!(
+        "frontend f\n mode tcp\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n mode tcp\n server s 127.0.0.1:{port}\n"
+    ));
+    let mut s = p.connect();
+    let data = vec![7u8; 3_000_000];
+    let mut w = s.try_clone().unwrap();
+    let sent = data.clone();
+    let writer = std::thread::spawn(move || {
+        w.write_all(&sent).unwrap();
+        w.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let mut back = Vec::new();
+    s.read_to_end(&mut back).unwrap();
+    writer.join().unwrap();
+    assert_eq!(back.len(), data.len());
+}
+
+#[test]
+fn hostile_clients_do_not_take_the_worker_down() {
+    let o = Origin::start(|_| ok("x"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n maxconn 200\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let mut seed = 42u64;
+    for round in 0..300 {
+        let mut s = p.connect();
+        let mut bytes = if round % 2 == 0 { b"GET / HTTP/1.1\r\n".to_vec() } else { Vec::new() };
+        for _ in 0..200 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            bytes.push((seed >> 40) as u8);
+        }
+        let _ = s.write_all(&bytes);
+    }
+    // Heads larger than the buffer, and bytes one by one.
+    let huge = [b"GET / HTTP/1.1\r\nA: ".to_vec(), vec![b'a'; 40_000]].concat();
+    assert!(p.exchange(&huge).starts_with("HTTP/1.1 400"));
+    let mut slow = p.connect();
+    for b in b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" {
+        slow.write_all(&[*b]).unwrap();
+    }
+    let mut out = String::new();
+    slow.read_to_string(&mut out).unwrap();
+    assert!(out.starts_with("HTTP/1.1 200"), "{out}");
+    // More connections than allowed: the rest waits, nobody is dropped.
+    let held: Vec<_> = (0..220).map(|_| p.connect()).collect();
+    drop(held);
+    assert!(wait_for(Duration::from_secs(5), || p.get("/").starts_with("HTTP/1.1 200")));
+}
+
+#[test]
+fn the_command_line_answers_like_haproxys() {
+    let run = |args: &[&str]| std::process::Command::new(tandem()).args(args).output().unwrap();
+    let v = run(&["-v"]);
+    assert!(String::from_utf8_lossy(&v.stdout).starts_with("HAProxy version 3.4.0 ") && v.status.success());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("h.cfg");
+    let path = file.to_str().unwrap();
+    std::fs::write(
+        &file,
+        "global\n maxcon 5\nfrontend f\n mode http\n timeout client 1s\n bind :8080\n default_backend none\n",
+    )
+    .unwrap();
+    let bad = run(&["-c", "-f", path]);
+    let err = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(err.contains("[ALERT]    (") && err.contains(&format!("config : parsing [{path}:2] : unknown keyword 'maxcon' in 'global' section; did you mean 'maxconn' maybe ?")), "{err}");
+    assert!(err.contains(":7] : unable to find required backend: 'none'"), "{err}");
+    std::fs::write(
+        &file,
+        "frontend f\n mode http\n timeout client 1s\n bind 127.0.0.1:8080\n http-request return status 200\n",
+    )
+    .unwrap();
+    let good = run(&["-c", "-V", "-f", path]);
+    assert_eq!(String::from_utf8_lossy(&good.stdout), "Configuration file is valid\n");
+    assert!(run(&["-c", "-f", path]).status.success());
+    assert_eq!(run(&["-S", "x", "-f", path]).status.code(), Some(1));
+}
