@@ -282,7 +282,7 @@ fn keepalived_master() {
     let _ = Command::new("kill").args(["-15", &k.id().to_string()]).status();
     let took = m.moves_to(0, MS(300));
     println!("    Tandem took over {took:?} after keepalived's SIGTERM");
-    end(&mut k, 9);
+    end(&mut k, 15);
     m.start_keepalived(200, "");
     m.moves_to(1, Duration::from_secs(8));
     // A split: both serve; when it heals, the higher priority wins.

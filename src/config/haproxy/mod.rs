@@ -118,7 +118,7 @@ enum Section {
     Global,
     Proxy(Box<Proxy>),
     Vrrp(Box<vrrp::Draft>),
-    VrrpGroup(crate::config::model::VrrpGroup),
+    VrrpGroup(Box<crate::config::model::VrrpGroup>),
     /// A section whose lines are passed over because its header was refused.
     Skipped,
 }
@@ -278,7 +278,7 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             return if w[0] == "vrrp" {
                 Section::Vrrp(Box::new(vrrp::Draft::new(name, &cx.place)))
             } else {
-                Section::VrrpGroup(vrrp::new_group(name))
+                Section::VrrpGroup(Box::new(vrrp::new_group(name)))
             };
         }
         "defaults" => Kind::Defaults,
@@ -358,7 +358,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
         Section::Proxy(p) => model.proxies.push(*p),
         Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
-        Section::VrrpGroup(g) => model.vrrp.groups.push(g),
+        Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
         Section::None | Section::Global | Section::Skipped => {}
     }
 }
