@@ -16,6 +16,7 @@ fn main() {
         Case { name: "usual_adverts_table", needs: &[Need::Root], run: usual_table },
         Case { name: "proxy_killed_ten_times", needs: &[Need::Root], run: killed_ten_times },
         Case { name: "both_proxies_killed", needs: &[Need::Root], run: both_killed },
+        Case { name: "full_load_moves_nothing", needs: &[Need::Root], run: full_load },
         Case { name: "hostile_adverts_are_counted_and_dropped", needs: &[Need::Root], run: hostile_adverts },
         Case { name: "keepalived_as_backup_peer", needs: &[Need::Root, Need::Keepalived], run: keepalived_backup },
         Case { name: "keepalived_as_master_peer", needs: &[Need::Root, Need::Keepalived], run: keepalived_master },
@@ -86,6 +87,63 @@ fn both_killed() {
     println!("    service returned after {:?}", first - at);
     assert!(first - at < MS(300), "{:?}\n{}", first - at, s.logs());
     assert!(s.master().is_some());
+}
+
+/// Both cores busy with other work and as much traffic as they give: no yield, no transition. TANDEM_SOAK sets the seconds.
+fn full_load() {
+    use std::io::{Read, Write};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+    let seconds = std::env::var("TANDEM_SOAK").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    let s = Stage::new(&tandem(), &Dialect::FAST).unwrap();
+    assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
+    let before = s.logs().matches("Entering").count();
+    let workers: Vec<_> = s.nodes.iter().map(|n| n.as_ref().unwrap().worker().unwrap()).collect();
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let answers = std::sync::Arc::new(AtomicU64::new(0));
+    let mut threads = Vec::new();
+    for _ in 0..std::thread::available_parallelism().unwrap().get() * 2 {
+        let stop = stop.clone();
+        threads.push(std::thread::spawn(move || {
+            while !stop.load(Relaxed) {
+                std::hint::black_box((0..100_000u64).fold(1u64, |a, b| a.wrapping_mul(31).wrapping_add(b)));
+            }
+        }));
+    }
+    for _ in 0..4 {
+        let (stop, answers) = (stop.clone(), answers.clone());
+        threads.push(
+            s.lab.hosts[2]
+                .thread(move || {
+                    let mut buf = [0u8; 4096];
+                    while !stop.load(Relaxed) {
+                        let Ok(mut c) = std::net::TcpStream::connect((VIP, 80)) else { continue };
+                        let _ = c.set_read_timeout(Some(Duration::from_secs(5)));
+                        for _ in 0..1000 {
+                            if stop.load(Relaxed)
+                                || c.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").is_err()
+                                || !c.read(&mut buf).is_ok_and(|n| n > 0)
+                            {
+                                break;
+                            }
+                            answers.fetch_add(1, Relaxed);
+                        }
+                    }
+                })
+                .unwrap(),
+        );
+    }
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let calm = !wait_for(end - Instant::now(), || s.logs().matches("Entering").count() != before);
+    stop.store(true, Relaxed);
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    println!("    {} answers in {seconds} s", answers.load(Relaxed));
+    assert!(calm, "{}", s.logs());
+    assert_eq!(
+        workers,
+        s.nodes.iter().map(|n| n.as_ref().unwrap().worker().unwrap()).collect::<Vec<_>>(),
+        "a worker was replaced\n{}",
+        s.logs()
+    );
 }
 
 /// Packets that are no proper adverts change nothing and are counted.

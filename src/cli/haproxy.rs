@@ -35,7 +35,7 @@ pub fn run(args: &[String], strict: bool) -> i32 {
         return 1;
     }
     if said.check {
-        return check_only(&said.options.load, said.options.quiet, said.verbose, false);
+        return check_only(&said.options.load, said.options.quiet, said.verbose, said.verbose);
     }
     let mut options = said.options;
     // `daemon` in the file counts unless the command line keeps the program in the foreground.

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// `IFA_PROTO` of addresses set here, by which stale ones are known after a crash.
 pub const MARK: u8 = 0x7a;
 /// The kernel answers within the request; a longer wait means that its answer was lost.
-const ANSWER: Duration = Duration::from_millis(500);
+const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Address {
@@ -24,14 +24,14 @@ pub struct Address {
 }
 
 #[derive(Clone, Debug)]
-pub struct NewAddress<'a> {
+pub struct NewAddress {
     pub ifindex: u32,
     pub addr: IpAddr,
     pub prefix: u8,
     /// Seconds after which the kernel takes the address off by itself; `u32::MAX` is for ever.
     pub lifetime: u32,
     pub scope: u8,
-    pub label: Option<&'a str>,
+    pub label: Option<String>,
     pub broadcast: Option<Ipv4Addr>,
     pub no_prefix_route: bool,
 }
@@ -71,7 +71,7 @@ impl Netlink {
     }
 
     /// Adds an address, or refreshes its lifetime.
-    pub async fn put(&self, a: &NewAddress<'_>) -> Result<(), String> {
+    pub async fn put(&self, a: &NewAddress) -> Result<(), String> {
         let mut m = AddressMessage::default();
         m.header.family = family(a.addr);
         m.header.prefix_len = a.prefix;
@@ -92,8 +92,8 @@ impl Netlink {
         if let Some(b) = a.broadcast {
             m.attributes.push(AddressAttribute::Broadcast(b));
         }
-        if let (Some(l), true) = (a.label, a.addr.is_ipv4()) {
-            m.attributes.push(AddressAttribute::Label(l.to_owned()));
+        if let (Some(l), true) = (&a.label, a.addr.is_ipv4()) {
+            m.attributes.push(AddressAttribute::Label(l.clone()));
         }
         let mut life = CacheInfo::default();
         life.ifa_valid = a.lifetime;
@@ -144,6 +144,54 @@ impl Netlink {
         let all: Vec<LinkMessage> =
             self.handle.link().get().execute().try_collect().await.map_err(|e| e.to_string())?;
         Ok(all.iter().map(link).collect())
+    }
+}
+
+/// What the keeper of addresses is told.
+enum Order {
+    Put(Vec<NewAddress>, tokio::sync::oneshot::Sender<Vec<String>>),
+    Remove(u32, IpAddr, u8),
+}
+
+/// Sets and removes addresses on a thread of its own, in the order it is told: the kernel's lock for such changes is shared with all that happens to any
+/// network namespace, and may keep a caller waiting for hundreds of milliseconds (seen), in which adverts have to go on.
+pub struct Keeper(tokio::sync::mpsc::UnboundedSender<Order>);
+
+impl Keeper {
+    pub fn start() -> std::io::Result<Self> {
+        let (tx, mut orders) = tokio::sync::mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("addresses".into()).spawn(move || {
+            tokio::task::LocalSet::new().block_on(&runtime, async move {
+                let Ok(netlink) = Netlink::new() else { return };
+                while let Some(o) = orders.recv().await {
+                    match o {
+                        Order::Put(all, done) => {
+                            let mut failures = Vec::new();
+                            for a in &all {
+                                if let Err(e) = netlink.put(a).await {
+                                    failures.push(format!("cannot add {}/{}: {e}", a.addr, a.prefix));
+                                }
+                            }
+                            let _ = done.send(failures);
+                        }
+                        Order::Remove(ifindex, addr, prefix) => drop(netlink.remove(ifindex, addr, prefix).await),
+                    }
+                }
+            });
+        })?;
+        Ok(Self(tx))
+    }
+
+    /// Adds or renews addresses; the failures come when it is done.
+    pub fn put(&self, all: Vec<NewAddress>) -> tokio::sync::oneshot::Receiver<Vec<String>> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let _ = self.0.send(Order::Put(all, tx));
+        rx
+    }
+
+    pub fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) {
+        let _ = self.0.send(Order::Remove(ifindex, addr, prefix));
     }
 }
 

@@ -620,8 +620,9 @@ impl Guardian {
         self.log.warning("dumps of data and statistics are not there yet; 'show vrrp' on a stats socket shows them");
     }
 
-    /// Scripts of the last transitions get their time.
+    /// What was given up is taken off, and scripts of the last transitions get their time.
     async fn last_scripts(&mut self) {
+        self.engine.drain().await;
         self.flush();
         let (nobody, _) = mpsc::unbounded_channel();
         drop(std::mem::replace(&mut self.notify, nobody));

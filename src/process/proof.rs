@@ -125,7 +125,10 @@ impl Watch {
         match f.state {
             'T' | 't' if self.stalled >= HUNG => Verdict::Hung("is stopped"),
             // It has had most of the time of the stall: it is not waiting for a CPU, it is in a loop.
-            'R' if self.stalled >= HUNG && ran >= self.stalled.mul_f32(0.6) => Verdict::Hung("burns CPU in a loop"),
+            // On a crowded machine it takes longer to burn as much, but no turn of the event loop takes so much CPU.
+            'R' if self.stalled >= HUNG && (ran >= self.stalled.mul_f32(0.6) || ran >= HUNG) => {
+                Verdict::Hung("burns CPU in a loop")
+            }
             'R' if self.stalled >= STARVED => Verdict::Starved,
             'S' | 'D' if self.stalled >= STARVED => Verdict::Hung("is blocked"),
             'Z' | 'X' => Verdict::Hung("is dead"),
@@ -181,6 +184,9 @@ mod tests {
         assert_eq!(run(5, 20, 'T', 0.0), Verdict::Alive);
         assert!(matches!(run(8, 20, 'R', 1.0), Verdict::Hung(_)));
         assert_eq!(run(40, 20, 'R', 0.1), Verdict::Alive);
+        // A quarter of a CPU is enough to give a loop away, only later.
+        assert_eq!(run(20, 20, 'R', 0.25), Verdict::Alive);
+        assert!(matches!(run(30, 20, 'R', 0.25), Verdict::Hung(_)));
         assert_eq!(run(51, 20, 'R', 0.1), Verdict::Starved);
         assert!(matches!(run(51, 20, 'S', 0.0), Verdict::Hung(_)));
     }

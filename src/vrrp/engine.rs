@@ -7,7 +7,7 @@ use super::priority::{self, Track};
 use super::timing::Version;
 use super::view::VrrpView;
 use crate::config::model::{Notify, Vip, VrrpInstance, VrrpModel, VrrpVersion};
-use crate::net::netlink::{Event, Link, MARK, Netlink, NewAddress};
+use crate::net::netlink::{Event, Keeper, Link, MARK, Netlink, NewAddress};
 use crate::net::{raw, sockdiag};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -34,6 +34,8 @@ pub enum Told {
 
 /// Packets waiting for the engine: more than any sane network sends between two looks. A flood beyond it is dropped.
 const QUEUE: usize = 256;
+/// How long a new master waits for its addresses before it announces them all the same.
+const ACQUIRE: Duration = Duration::from_millis(50);
 
 struct Incoming {
     router: u64,
@@ -75,6 +77,7 @@ pub struct Engine {
     group_conf: Vec<(String, Notify)>,
     model: VrrpModel,
     netlink: Netlink,
+    keeper: Keeper,
     links: HashMap<String, Link>,
     frames: Option<socket2::Socket>,
     incoming: mpsc::Receiver<Incoming>,
@@ -95,6 +98,7 @@ impl Engine {
     /// Must be called inside the guardian's runtime.
     pub async fn new(now: Instant) -> Result<Self, String> {
         let netlink = Netlink::new().map_err(|e| format!("cannot open netlink: {e}"))?;
+        let keeper = Keeper::start().map_err(|e| format!("cannot start the keeper of addresses: {e}"))?;
         let (sender, incoming) = mpsc::channel(QUEUE);
         let (release, released) = mpsc::unbounded_channel();
         Ok(Self {
@@ -103,6 +107,7 @@ impl Engine {
             group_conf: Vec::new(),
             model: VrrpModel::default(),
             netlink,
+            keeper,
             links: HashMap::new(),
             frames: None,
             incoming,
@@ -167,7 +172,7 @@ impl Engine {
                     }
                     if r.machine.state().has_address() {
                         for v in gone {
-                            self.take_off(&r, &v).await;
+                            self.take_off(&r, &v);
                         }
                         r.renew_at = Some(now);
                         r.announce_at = Some(now);
@@ -202,7 +207,7 @@ impl Engine {
                 self.send_advert(&mut r, 0);
             }
             for v in addresses(&r.conf).cloned().collect::<Vec<_>>() {
-                self.take_off(&r, &v).await;
+                self.take_off(&r, &v);
             }
             r.close();
         }
@@ -421,7 +426,7 @@ impl Engine {
                         self.routers[i].conf.name, a.addr
                     );
                     self.told.push(Told::Log { important: true, text });
-                    self.put_on(i).await;
+                    self.put_on(i, ACQUIRE).await;
                     self.announce(i, 1);
                 }
             }
@@ -508,7 +513,7 @@ impl Engine {
                     self.routers[i].resetting = false;
                     if !self.routers[i].machine.state().has_address() {
                         for v in addresses(&self.routers[i].conf).cloned().collect::<Vec<_>>() {
-                            self.take_off(&self.routers[i], &v).await;
+                            self.take_off(&self.routers[i], &v);
                         }
                     }
                 }
@@ -603,11 +608,16 @@ impl Engine {
                 self.announce(i, n);
             }
             if self.routers[i].renew_at.is_some_and(|t| t <= now) {
-                self.put_on(i).await;
+                self.put_on(i, Duration::ZERO).await;
                 self.routers[i].renew_at = Some(now + lifetime(&self.routers[i]) / 3);
             }
         }
         self.settle(now).await;
+    }
+
+    /// Waits until addresses that were given up are off.
+    pub async fn drain(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.keeper.put(Vec::new())).await;
     }
 
     pub async fn shutdown(&mut self, now: Instant) {
@@ -649,7 +659,7 @@ impl Engine {
                     self.routers[i] = r;
                 }
                 Action::Acquire => {
-                    self.put_on(i).await;
+                    self.put_on(i, ACQUIRE).await;
                     let life = lifetime(&self.routers[i]);
                     self.routers[i].renew_at = Some(now + life / 3);
                 }
@@ -763,32 +773,47 @@ impl Engine {
         }
     }
 
-    async fn put_on(&mut self, i: usize) {
+    /// Puts the addresses on, or renews them. A new master waits a moment for them, because it announces them next; a renewal waits for nothing.
+    async fn put_on(&mut self, i: usize, wait: Duration) {
         let r = &self.routers[i];
         let seconds = u32::try_from(lifetime(r).as_secs()).unwrap_or(u32::MAX);
-        let mut failures = Vec::new();
-        for v in addresses(&r.conf) {
-            let Some(link) = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface)) else { continue };
-            let a = NewAddress {
-                ifindex: link.index,
-                addr: v.addr.addr,
-                prefix: v.addr.prefix,
-                lifetime: seconds,
-                scope: v.scope,
-                label: v.label.as_deref(),
-                broadcast: v.broadcast,
-                no_prefix_route: v.no_prefix_route,
-            };
-            if let Err(e) = self.netlink.put(&a).await {
-                failures.push(format!("({}) cannot add {} to {}: {e}", r.conf.name, v.addr, link.name));
-            }
+        let all = addresses(&r.conf)
+            .filter_map(|v| {
+                let link = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface))?;
+                Some(NewAddress {
+                    ifindex: link.index,
+                    addr: v.addr.addr,
+                    prefix: v.addr.prefix,
+                    lifetime: seconds,
+                    scope: v.scope,
+                    label: v.label.clone(),
+                    broadcast: v.broadcast,
+                    no_prefix_route: v.no_prefix_route,
+                })
+            })
+            .collect();
+        let name = r.conf.name.clone();
+        let done = self.keeper.put(all);
+        if wait.is_zero() {
+            return;
         }
-        self.told.extend(failures.into_iter().map(|text| Told::Log { important: true, text }));
+        match tokio::time::timeout(wait, done).await {
+            Ok(failures) => self.told.extend(
+                failures
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|f| Told::Log { important: true, text: format!("({name}) {f}") }),
+            ),
+            Err(_) => self.told.push(Told::Log {
+                important: true,
+                text: format!("({name}) the kernel takes its time to add the addresses; going on meanwhile"),
+            }),
+        }
     }
 
-    async fn take_off(&self, r: &Router, v: &Vip) {
+    fn take_off(&self, r: &Router, v: &Vip) {
         if let Some(link) = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface)) {
-            let _ = self.netlink.remove(link.index, v.addr.addr, v.addr.prefix).await;
+            self.keeper.remove(link.index, v.addr.addr, v.addr.prefix);
         }
     }
 
