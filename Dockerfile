@@ -1,8 +1,6 @@
-# Two ways to build:
-#   docker build --build-arg FROM_STAGE=prebuilt -t tandem .   with a static `tandem` binary and `ca-certificates.crt` in ./docker-context
-#   docker build -t tandem .                                     compiles first (pulls the Rust image)
-# The stage that needs nothing pulled comes first: the legacy builder runs every stage before the one it is asked for.
-FROM scratch AS prebuilt
+# Built from scratch around a static binary; nothing is pulled. The build context holds `tandem`, `ca-certificates.crt`, `passwd`, `group`
+# and `haproxy.cfg`; `.ci/docker` makes it, builds and tries the image.
+FROM scratch
 COPY tandem /usr/local/sbin/tandem
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY passwd group /etc/
