@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use std::time::{Duration, Instant};
-use tandem_proxy::vrrp::fsm::{Action, Input, Machine, Params, State};
+use tandem_proxy::vrrp::fsm::{Action, Input, Machine, Params, State, Why};
 use tandem_proxy::vrrp::timing::Version;
 
 struct Rng(u64);
@@ -17,6 +17,10 @@ impl Rng {
     fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
+}
+
+fn able(yes: bool) -> Result<(), Why> {
+    if yes { Ok(()) } else { Err(Why::Proxy) }
 }
 
 struct Node {
@@ -59,7 +63,7 @@ impl Lan {
     fn boot(&mut self, i: usize) {
         let mut m = Machine::new(self.params.clone(), self.nodes[i].priority);
         let mut out = Vec::new();
-        m.handle(self.now, Input::Serving(self.nodes[i].serving), &mut out);
+        m.handle(self.now, Input::Serving(able(self.nodes[i].serving)), &mut out);
         m.handle(self.now, Input::Start, &mut out);
         self.nodes[i].m = Some(m);
         self.send(i, &out);
@@ -132,11 +136,11 @@ fn story(seed: u64, version: Version, preempt: bool) {
         match what {
             0 => {
                 lan.nodes[i].serving = false;
-                lan.feed(i, Input::Serving(false));
+                lan.feed(i, Input::Serving(Err(Why::Proxy)));
             }
             1 => {
                 lan.nodes[i].serving = true;
-                lan.feed(i, Input::Serving(true));
+                lan.feed(i, Input::Serving(Ok(())));
             }
             2 => lan.nodes[i].m = None,
             3 if lan.nodes[i].m.is_none() => lan.boot(i),
@@ -161,7 +165,7 @@ fn story(seed: u64, version: Version, preempt: bool) {
         let lame = usize::try_from(lan.rng.below(4)).unwrap();
         for k in 0..3 {
             lan.nodes[k].serving = k != lame;
-            lan.feed(k, Input::Serving(k != lame));
+            lan.feed(k, Input::Serving(able(k != lame)));
         }
         lan.run(lan.now + Duration::from_secs(10) + patience * 3);
         let h = lan.holders();
@@ -196,8 +200,8 @@ fn nobody_can_serve_and_the_address_still_stays_somewhere() {
         let mut lan = Lan::new(seed, 2, Version::V3, true);
         let patience = lan.patience();
         lan.run(lan.now + patience);
-        lan.feed(1, Input::Serving(false));
-        lan.feed(0, Input::Serving(false));
+        lan.feed(1, Input::Serving(Err(Why::Proxy)));
+        lan.feed(0, Input::Serving(Err(Why::Proxy)));
         // Never a moment without a holder, and no ping-pong: the roles settle.
         let mut moves = 0;
         let mut last = lan.holders();
@@ -220,7 +224,7 @@ fn a_killed_proxy_costs_a_backup_that_serves_at_most_its_prompt_wait() {
         lan.run(lan.now + Duration::from_secs(6));
         assert_eq!(lan.holders(), [1]);
         let at = lan.now;
-        lan.feed(1, Input::Serving(false));
+        lan.feed(1, Input::Serving(Err(Why::Proxy)));
         while !matches!(lan.nodes[0].m.as_ref().unwrap().state(), State::Master { .. }) {
             lan.run(lan.now + Duration::from_micros(500));
             assert!(lan.now - at < Duration::from_millis(12), "seed {seed}");

@@ -15,12 +15,14 @@ pub const MARK: u8 = 0x7a;
 /// The kernel answers within the request; a longer wait means that its answer was lost.
 const ANSWER: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     pub ifindex: u32,
     pub addr: IpAddr,
     pub prefix: u8,
     pub mark: u8,
+    /// Duplicate address detection is not over, or failed: it cannot be spoken from.
+    pub tentative: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -51,8 +53,8 @@ pub enum Event {
     Link(Link),
     LinkGone(Link),
     AddressGone(Address),
-    /// An address that is not ours came or went on a link.
-    AddressChanged(u32),
+    /// An address came, or was renewed.
+    Address(Address),
     /// Messages were lost: everything is to be read again.
     Overrun,
 }
@@ -147,52 +149,116 @@ impl Netlink {
     }
 }
 
-/// What the keeper of addresses is told.
+/// What the keeper is told.
 enum Order {
-    Put(Vec<NewAddress>, tokio::sync::oneshot::Sender<Vec<String>>),
+    Put { all: Vec<NewAddress>, tag: Option<u64> },
     Remove(u32, IpAddr, u8),
+    Open { tag: u64, wanted: Wanted },
+    Survey,
 }
 
-/// Sets and removes addresses on a thread of its own, in the order it is told: the kernel's lock for such changes is shared with all that happens to any
-/// network namespace, and may keep a caller waiting for hundreds of milliseconds (seen), in which adverts have to go on.
+/// A VRRP socket pair to be opened: see [`Opened`].
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub six: bool,
+    pub ifname: String,
+    pub ifindex: u32,
+    pub multicast: bool,
+    /// Address that adverts leave from.
+    pub src: Option<IpAddr>,
+}
+
+/// One socket for sending and one for hearing: bound to a source address, a raw socket would not hear multicast.
+#[derive(Debug)]
+pub struct Opened {
+    pub sending: socket2::Socket,
+    pub hearing: socket2::Socket,
+}
+
+/// What the keeper has done.
+#[derive(Debug)]
+pub enum Done {
+    /// Addresses are on, or these could not be added. `tag` as in the order.
+    Put {
+        tag: Option<u64>,
+        failures: Vec<String>,
+    },
+    Opened {
+        tag: u64,
+        result: std::io::Result<Opened>,
+    },
+    /// Everything there is, read anew.
+    Survey(Vec<Link>, Vec<Address>),
+}
+
+/// Does what takes the kernel's lock for network changes, on a thread of its own and in the order it is told: that lock is shared with all that happens to
+/// any network namespace of the host, and may keep a caller waiting for hundreds of milliseconds (seen), in which adverts have to go on.
 pub struct Keeper(tokio::sync::mpsc::UnboundedSender<Order>);
 
 impl Keeper {
-    pub fn start() -> std::io::Result<Self> {
+    /// The keeper, and where it reports.
+    pub fn start() -> std::io::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Done>)> {
         let (tx, mut orders) = tokio::sync::mpsc::unbounded_channel();
+        let (report, done) = tokio::sync::mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("addresses".into()).spawn(move || {
             tokio::task::LocalSet::new().block_on(&runtime, async move {
                 let Ok(netlink) = Netlink::new() else { return };
                 while let Some(o) = orders.recv().await {
-                    match o {
-                        Order::Put(all, done) => {
+                    let said = match o {
+                        Order::Put { all, tag } => {
                             let mut failures = Vec::new();
                             for a in &all {
                                 if let Err(e) = netlink.put(a).await {
                                     failures.push(format!("cannot add {}/{}: {e}", a.addr, a.prefix));
                                 }
                             }
-                            let _ = done.send(failures);
+                            Done::Put { tag, failures }
                         }
-                        Order::Remove(ifindex, addr, prefix) => drop(netlink.remove(ifindex, addr, prefix).await),
+                        Order::Remove(ifindex, addr, prefix) => {
+                            let _ = netlink.remove(ifindex, addr, prefix).await;
+                            continue;
+                        }
+                        Order::Open { tag, wanted } => Done::Opened { tag, result: open(&wanted) },
+                        Order::Survey => match (netlink.links().await, netlink.addresses().await) {
+                            (Ok(l), Ok(a)) => Done::Survey(l, a),
+                            _ => continue,
+                        },
+                    };
+                    if report.send(said).is_err() {
+                        return;
                     }
                 }
             });
         })?;
-        Ok(Self(tx))
+        Ok((Self(tx), done))
     }
 
-    /// Adds or renews addresses; the failures come when it is done.
-    pub fn put(&self, all: Vec<NewAddress>) -> tokio::sync::oneshot::Receiver<Vec<String>> {
-        let (tx, rx) = tokio::sync::oneshot::channel();
-        let _ = self.0.send(Order::Put(all, tx));
-        rx
+    /// Adds or renews addresses.
+    pub fn put(&self, all: Vec<NewAddress>, tag: Option<u64>) {
+        let _ = self.0.send(Order::Put { all, tag });
     }
 
     pub fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) {
         let _ = self.0.send(Order::Remove(ifindex, addr, prefix));
     }
+
+    /// Joining a multicast group takes the lock as well.
+    pub fn open(&self, tag: u64, wanted: Wanted) {
+        let _ = self.0.send(Order::Open { tag, wanted });
+    }
+
+    pub fn survey(&self) {
+        let _ = self.0.send(Order::Survey);
+    }
+}
+
+fn open(w: &Wanted) -> std::io::Result<Opened> {
+    let sending = super::raw::vrrp(w.six, &w.ifname, w.ifindex, w.multicast)?;
+    if let Some(src) = w.src {
+        super::raw::bind_source(&sending, src, w.ifindex)?;
+    }
+    Ok(Opened { sending, hearing: super::raw::vrrp(w.six, &w.ifname, w.ifindex, w.multicast)? })
 }
 
 /// Watches links and addresses. Must be called inside the runtime.
@@ -217,14 +283,12 @@ pub fn monitor() -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Event>>
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l)) => Event::Link(link(&l)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(l)) => Event::LinkGone(link(&l)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(a)) => match address(&a) {
-                    Some(a) if a.mark == MARK => Event::AddressGone(a),
-                    Some(a) => Event::AddressChanged(a.ifindex),
+                    Some(a) => Event::AddressGone(a),
                     None => continue,
                 },
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(a)) => match address(&a) {
-                    // A refresh of our own says nothing new.
-                    Some(a) if a.mark != MARK => Event::AddressChanged(a.ifindex),
-                    _ => continue,
+                    Some(a) => Event::Address(a),
+                    None => continue,
                 },
                 NetlinkPayload::Overrun(_) => Event::Overrun,
                 _ => continue,
@@ -243,15 +307,18 @@ fn family(ip: IpAddr) -> AddressFamily {
 
 fn address(m: &AddressMessage) -> Option<Address> {
     let (mut local, mut other, mut mark) = (None, None, 0);
+    let mut flags = AddressFlags::from_bits_retain(u32::from(m.header.flags.bits()));
     for a in &m.attributes {
         match a {
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Address(ip) => other = Some(*ip),
             AddressAttribute::Protocol(p) => mark = u8::from(*p),
+            AddressAttribute::Flags(f) => flags = *f,
             _ => {}
         }
     }
-    Some(Address { ifindex: m.header.index, addr: local.or(other)?, prefix: m.header.prefix_len, mark })
+    let tentative = flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+    Some(Address { ifindex: m.header.index, addr: local.or(other)?, prefix: m.header.prefix_len, mark, tentative })
 }
 
 fn link(m: &LinkMessage) -> Link {

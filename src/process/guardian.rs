@@ -8,6 +8,7 @@ use super::{loader, privilege, worker};
 use crate::config::source::LoadArgs;
 use crate::net::netlink;
 use crate::vrrp::engine::{Engine, Told};
+use crate::vrrp::script::{self, Runner};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -73,16 +74,13 @@ struct Guardian {
     /// A load that the worker has not answered yet.
     pending: Option<(u64, Plan, Spec, OwnedFd)>,
     stopping: Option<Stop>,
-    notify: mpsc::UnboundedSender<Script>,
-    scripts: ScriptTasks,
-    script_results: mpsc::UnboundedSender<(String, bool)>,
+    scripts: Runner,
     views_at: Instant,
     loading: Option<tokio::task::JoinHandle<Result<(OwnedFd, bundle::Bundle), String>>>,
     /// A worker has served once; until then a start that fails is the end.
     ever_ready: bool,
     failures: u32,
     zombie: Option<i32>,
-    notifier: Option<tokio::task::JoinHandle<()>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,14 +95,6 @@ enum Stop {
     },
     /// No worker could be started.
     Failed,
-}
-
-#[derive(Default)]
-struct ScriptTasks(Vec<tokio::task::JoinHandle<()>>);
-impl Drop for ScriptTasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(tokio::task::JoinHandle::abort);
-    }
 }
 
 /// Loads once in a loader process; its messages are on standard error already.
@@ -197,8 +187,8 @@ pub fn main(options: Options) -> i32 {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return 1 };
     let set = tokio::task::LocalSet::new();
     let code = set.block_on(&runtime, async {
-        match Guardian::new(options, log.clone(), sockets, first.spec, fd).await {
-            Ok(mut g) => g.run().await,
+        match Guardian::start(options, log.clone(), sockets, first.spec, fd).await {
+            Ok((mut g, events, reports)) => g.run(events, reports).await,
             Err(e) => {
                 log.alert(e);
                 1
@@ -242,6 +232,8 @@ fn detach() -> std::io::Result<()> {
     Ok(())
 }
 
+type Started = (Guardian, mpsc::UnboundedReceiver<netlink::Event>, mpsc::UnboundedReceiver<script::Report>);
+
 struct Signals {
     term: Signal,
     int: Signal,
@@ -252,13 +244,13 @@ struct Signals {
 }
 
 impl Guardian {
-    async fn new(options: Options, log: Logger, sockets: Sockets, spec: Spec, bundle: OwnedFd) -> Result<Self, String> {
+    /// Takes the first configuration in force, all but its worker.
+    async fn start(options: Options, log: Logger, sockets: Sockets, spec: Spec, bundle: OwnedFd) -> Result<Started, String> {
         let now = Instant::now();
-        let engine = Engine::new(now).await?;
-        let (notify, queue) = mpsc::unbounded_channel();
-        let notifier_task = tokio::task::spawn_local(notifier(queue, log.clone()));
-        let (script_results, _) = mpsc::unbounded_channel();
-        Ok(Self {
+        let events = netlink::monitor().map_err(|e| format!("cannot watch interfaces: {e}"))?;
+        let engine = Engine::start(spec.vrrp.clone(), now).await?;
+        let (scripts, reports) = Runner::start().map_err(|e| format!("cannot start the runner of scripts: {e}"))?;
+        let g = Self {
             options,
             log,
             engine,
@@ -271,19 +263,17 @@ impl Guardian {
             restart_at: None,
             pending: None,
             stopping: None,
-            notify,
-            scripts: ScriptTasks::default(),
-            script_results,
+            scripts,
             views_at: now,
             loading: None,
             ever_ready: false,
             failures: 0,
             zombie: None,
-            notifier: Some(notifier_task),
-        })
+        };
+        Ok((g, events, reports))
     }
 
-    async fn run(&mut self) -> i32 {
+    async fn run(&mut self, mut events: mpsc::UnboundedReceiver<netlink::Event>, mut reports: mpsc::UnboundedReceiver<script::Report>) -> i32 {
         let mut s = match Self::signals() {
             Ok(s) => s,
             Err(e) => {
@@ -291,19 +281,6 @@ impl Guardian {
                 return 1;
             }
         };
-        let mut events = match netlink::monitor() {
-            Ok(e) => e,
-            Err(e) => {
-                self.log.alert(format!("cannot watch interfaces: {e}"));
-                return 1;
-            }
-        };
-        let (results, mut script_results) = mpsc::unbounded_channel();
-        self.script_results = results;
-        if let Err(e) = self.engine.apply(self.spec.vrrp.clone(), Instant::now()).await {
-            self.log.alert(e);
-            return 1;
-        }
         self.start_scripts();
         self.start_worker().await;
         let mut look = tokio::time::interval(proof::LOOK);
@@ -325,21 +302,21 @@ impl Guardian {
             tokio::select! {
                 // Adverts first: what arrives on the wire and what is due, before anything else.
                 biased;
-                w = self.engine.wait() => self.engine.work(w, Instant::now()).await,
+                w = self.engine.wait() => self.engine.work(w, Instant::now()),
                 () = timer => {
                     let now = Instant::now();
-                    self.engine.tick(now).await;
+                    self.engine.tick(now);
                     if self.restart_at.is_some_and(|t| t <= now) {
                         self.restart_at = None;
                         self.start_worker().await;
                     }
                 }
                 () = died(self.worker.as_ref()) => self.worker_died().await,
-                Some(e) = events.recv() => self.engine.event(e, Instant::now()).await,
+                Some(e) = events.recv() => self.engine.event(e, Instant::now()),
                 _ = look.tick() => {
                     let now = Instant::now();
                     let gap = clock.gap(now);
-                    self.engine.tick(now).await;
+                    self.engine.tick(now);
                     self.look(gap, now).await;
                     if std::process::id() == 1 {
                         reap(self.worker.as_ref().map(|w| w.pid), &mut self.zombie);
@@ -351,7 +328,10 @@ impl Guardian {
                     // The channel closed before the process ended: its death is a moment away.
                     None => tokio::time::sleep(Duration::from_millis(1)).await,
                 },
-                Some((name, up)) = script_results.recv() => self.engine.script(&name, up, Instant::now()).await,
+                Some(r) = reports.recv() => match r {
+                    script::Report::Check { name, up } => self.engine.script(&name, up, Instant::now()),
+                    script::Report::Trouble(text) => self.log.alert(text),
+                },
                 _ = s.term.recv() => self.stop(true).await,
                 _ = s.int.recv() => self.stop(true).await,
                 _ = s.usr1.recv() => if self.options.keepalived { self.no_dump() } else { self.stop(false).await },
@@ -381,7 +361,7 @@ impl Guardian {
                 Told::Log { important, text } if important => self.log.warning(text),
                 Told::Log { text, .. } => self.log.notice(text),
                 Told::Notify { command, args } => {
-                    drop(self.notify.send((command, args, ids(self.spec.vrrp.script_user.as_ref()))))
+                    self.scripts.notify(command, args, script::ids(self.spec.vrrp.script_user.as_ref()))
                 }
                 Told::Changed => changed = true,
             }
@@ -481,7 +461,7 @@ impl Guardian {
         let now = Instant::now();
         // The advert is first; everything else can wait a moment.
         if w.ready || w.hung {
-            self.engine.serving(false, now).await;
+            self.engine.serving(false, now);
         }
         let status = wait_status(w.pid);
         if self.stopping.is_some() {
@@ -497,7 +477,7 @@ impl Guardian {
                     w.pid
                 ));
                 self.stopping = Some(Stop::Failed);
-                self.engine.shutdown(now).await;
+                self.engine.shutdown(now);
                 return;
             }
         }
@@ -543,7 +523,7 @@ impl Guardian {
 
     /// A hung worker: the advert first, then its end while the address is still here, so that the kernel resets its clients.
     async fn condemn(&mut self, why: &str, now: Instant) {
-        self.engine.serving(false, now).await;
+        self.engine.serving(false, now);
         if let Some(w) = self.worker.as_mut() {
             w.hung = true;
             self.log.alert(format!("worker {} hangs (a thread {why}): killed", w.pid));
@@ -562,7 +542,7 @@ impl Guardian {
                     w.tids = threads;
                     w.ready = true;
                     self.ever_ready = true;
-                    self.engine.serving(true, Instant::now()).await;
+                    self.engine.serving(true, Instant::now());
                     self.log.notice(format!("worker {} serves", self.worker.as_ref().map_or(0, |w| w.pid)));
                     tell_systemd(true);
                     self.replace_old();
@@ -572,7 +552,7 @@ impl Guardian {
                         self.sockets.commit(plan);
                         (self.spec, self.bundle, self.generation) = (spec, fd, g);
                         if self.stopping.is_none() {
-                            if let Err(e) = self.engine.apply(self.spec.vrrp.clone(), Instant::now()).await {
+                            if let Err(e) = self.engine.apply(self.spec.vrrp.clone(), Instant::now()) {
                                 self.log.alert(e);
                             }
                             self.start_scripts();
@@ -597,7 +577,7 @@ impl Guardian {
                 } else {
                     "contending again"
                 });
-                self.engine.standby(yes, Instant::now()).await;
+                self.engine.standby(yes, Instant::now());
             }
         }
     }
@@ -624,11 +604,7 @@ impl Guardian {
     async fn last_scripts(&mut self) {
         self.engine.drain().await;
         self.flush();
-        let (nobody, _) = mpsc::unbounded_channel();
-        drop(std::mem::replace(&mut self.notify, nobody));
-        if let Some(t) = self.notifier.take() {
-            let _ = tokio::time::timeout(Duration::from_secs(5), t).await;
-        }
+        self.scripts.finish(Duration::from_secs(5)).await;
     }
 
     /// The loader has ended: what it left goes to the worker.
@@ -689,7 +665,7 @@ impl Guardian {
             (None, _) => {
                 self.log.warning(if hard { "stopping" } else { "stopping softly: the addresses go first" });
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-                self.engine.shutdown(now).await;
+                self.engine.shutdown(now);
             }
             (Some(Stop::Soft { .. }), true) => {}
             _ => return,
@@ -734,42 +710,9 @@ impl Guardian {
     }
 
     /// Check scripts that are not answered from inside.
-    fn start_scripts(&mut self) {
-        self.scripts = ScriptTasks::default();
-        for s in self.engine.scripts().iter().filter(|s| !s.liveness) {
-            let (s, results, log, default) =
-                (s.clone(), self.script_results.clone(), self.log.clone(), self.engine.model().script_user.clone());
-            self.scripts.0.push(tokio::task::spawn_local(async move {
-                let (mut good, mut bad, mut first) = (0u32, 0u32, true);
-                loop {
-                    let begin = Instant::now();
-                    let ok = run_command(&s.command, &[], s.timeout, ids(s.user.as_ref().or(default.as_ref())))
-                        .await
-                        .unwrap_or_else(|e| {
-                            if first {
-                                log.alert(format!("script {}: {e}", s.name));
-                            }
-                            false
-                        });
-                    (good, bad) = if ok { (good + 1, 0) } else { (0, bad + 1) };
-                    if first || ok && good == s.rise || !ok && bad == s.fall {
-                        let _ = results.send((s.name.clone(), ok));
-                    }
-                    first = false;
-                    tokio::time::sleep(s.interval.saturating_sub(begin.elapsed())).await;
-                }
-            }));
-        }
+    fn start_scripts(&self) {
+        self.scripts.check(self.engine.scripts(), script::ids(self.spec.vrrp.script_user.as_ref()));
     }
-}
-
-/// A notify script with its arguments and whose rights it has.
-type Script = (String, Vec<String>, Option<(u32, u32)>);
-
-/// Accounts as the loader wrote them: numbers.
-fn ids(user: Option<&(String, Option<String>)>) -> Option<(u32, u32)> {
-    let (u, g) = user?;
-    Some((u.parse().ok()?, g.as_ref()?.parse().ok()?))
 }
 
 /// Waits for the worker's death; for ever if there is none.
@@ -825,53 +768,6 @@ async fn loaded(
     match task {
         Some(t) => t.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Runs one command to its end, or to its time-out.
-async fn run_command(
-    command: &str,
-    args: &[String],
-    limit: Duration,
-    user: Option<(u32, u32)>,
-) -> Result<bool, String> {
-    let plain = !command.contains(['|', '&', ';', '<', '>', '$', '`', '"', '\'', '(', '*', '?']);
-    let mut c = if plain {
-        let mut words = command.split_whitespace();
-        let mut c = tokio::process::Command::new(words.next().unwrap_or_default());
-        c.args(words);
-        c
-    } else {
-        // What needs a shell gets one, as the operator wrote it.
-        let mut c = tokio::process::Command::new("/bin/sh");
-        c.arg("-c").arg(if args.is_empty() { command.to_owned() } else { format!("{command} \"$@\"") }).arg("sh");
-        c
-    };
-    if let Some((uid, gid)) = user {
-        c.uid(uid).gid(gid);
-    }
-    c.process_group(0).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let mut child = c.spawn().map_err(|e| format!("cannot run '{command}': {}", crate::base::diag::io_words(&e)))?;
-    match tokio::time::timeout(limit, child.wait()).await {
-        Ok(Ok(status)) => Ok(status.success()),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => {
-            // Whatever the script started goes with it.
-            if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
-                kill(-pid, libc::SIGKILL);
-            }
-            Ok(false)
-        }
-    }
-}
-
-/// Notify scripts, one after the other, so that they run in the order of the events.
-async fn notifier(mut queue: mpsc::UnboundedReceiver<Script>, log: Logger) {
-    const LIMIT: Duration = Duration::from_secs(60);
-    while let Some((command, args, user)) = queue.recv().await {
-        if let Err(e) = run_command(&command, &args, LIMIT, user).await {
-            log.alert(format!("notify: {e}"));
-        }
     }
 }
 

@@ -1,20 +1,16 @@
-//! The driver: performs what the machines decide. Runs in the guardian, on its one thread.
-use super::announce;
-use super::fsm::{Action, Cause, Input, Machine, Params, Role, State};
-use super::group;
-use super::packet::{AUTH_SIMPLE, Advert, Expect, GROUP4, GROUP6, Reject};
+//! The driver: performs what the machines decide. Runs in the guardian, on its one thread; nothing here waits.
+use super::fsm::{Action, Input, Role, State, Why};
+use super::packet::{Advert, Expect, Reject};
 use super::priority::{self, Track};
-use super::timing::Version;
+use super::router::{Incoming, Router, addresses, claim, is_six, params, reject_name, version};
 use super::view::VrrpView;
-use crate::config::model::{Notify, Vip, VrrpInstance, VrrpModel, VrrpVersion};
-use crate::net::netlink::{Event, Keeper, Link, MARK, Netlink, NewAddress};
-use crate::net::{raw, sockdiag};
+use super::group;
+use crate::config::model::{Notify, Vip, VrrpGroup, VrrpModel};
+use crate::net::netlink::{Address, Done, Event, Keeper, Link, MARK, Netlink, Wanted};
+use crate::net::raw;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 /// What the engine tells its owner.
@@ -28,101 +24,107 @@ pub enum Told {
         command: String,
         args: Vec<String>,
     },
-    /// The addresses of a router are gone or here; for statistics.
+    /// A state or a cause is another one; for statistics.
     Changed,
 }
 
 /// Packets waiting for the engine: more than any sane network sends between two looks. A flood beyond it is dropped.
 const QUEUE: usize = 256;
-/// How long a new master waits for its addresses before it announces them all the same.
-const ACQUIRE: Duration = Duration::from_millis(50);
-
-struct Incoming {
-    router: u64,
-    packet: raw::Packet,
-    bytes: Vec<u8>,
-}
-
-#[derive(Default, Clone)]
-struct Stats {
-    sent: u64,
-    received: u64,
-    became_master: u64,
-    released_master: u64,
-    rejected: HashMap<&'static str, u64>,
-}
-
-struct Router {
-    key: u64,
-    conf: VrrpInstance,
-    machine: Machine,
-    socket: Option<socket2::Socket>,
-    reader: Option<tokio::task::JoinHandle<()>>,
-    link: Option<Link>,
-    src: Option<IpAddr>,
-    /// Further announcements: when, and whether they repeat for ever.
-    announce_at: Option<Instant>,
-    refresh_at: Option<Instant>,
-    renew_at: Option<Instant>,
-    stats: Stats,
-    cause: Cause,
-    resetting: bool,
-    /// Held while this process runs the router: an abstract socket, one a network namespace.
-    _claim: Option<std::os::unix::net::UnixDatagram>,
-}
+/// The keeper has this long to open the first sockets; a longer wait means that the kernel does not answer.
+const START: Duration = Duration::from_secs(10);
 
 pub struct Engine {
-    routers: Vec<Router>,
+    pub(super) routers: Vec<Router>,
     groups: Vec<Vec<usize>>,
     group_conf: Vec<(String, Notify)>,
     model: VrrpModel,
-    netlink: Netlink,
-    keeper: Keeper,
-    links: HashMap<String, Link>,
-    frames: Option<socket2::Socket>,
+    pub(super) keeper: Keeper,
+    done: mpsc::UnboundedReceiver<Done>,
+    /// Orders of addresses under way: tag, and key of the router.
+    pub(super) puts: Vec<(u64, u64)>,
+    /// The kernel's interfaces and addresses, as its notices have them.
+    pub(super) links: HashMap<String, Link>,
+    addrs: Vec<Address>,
+    pub(super) frames: Option<socket2::Socket>,
     incoming: mpsc::Receiver<Incoming>,
     sender: mpsc::Sender<Incoming>,
-    released: mpsc::UnboundedReceiver<u64>,
-    release: mpsc::UnboundedSender<u64>,
+    resets: mpsc::UnboundedReceiver<u64>,
+    pub(super) release: mpsc::UnboundedSender<u64>,
     pub told: Vec<Told>,
     serving: bool,
     standby: bool,
-    started: bool,
     scripts: HashMap<String, bool>,
     last_tick: Instant,
-    next_key: u64,
+    last_tag: u64,
     buf: Vec<u8>,
 }
 
+/// Something that arrived.
+pub enum Work {
+    Packet(Incoming),
+    /// Connections on a router's addresses are reset.
+    Released(u64),
+    Done(Done),
+}
+
 impl Engine {
-    /// Must be called inside the guardian's runtime.
-    pub async fn new(now: Instant) -> Result<Self, String> {
+    /// Takes the first model in force. Must be called inside the guardian's runtime, after the watch of the kernel has begun, so that nothing is missed.
+    /// The only place that waits: nothing is under way yet.
+    pub async fn start(model: VrrpModel, now: Instant) -> Result<Self, String> {
         let netlink = Netlink::new().map_err(|e| format!("cannot open netlink: {e}"))?;
-        let keeper = Keeper::start().map_err(|e| format!("cannot start the keeper of addresses: {e}"))?;
+        let (keeper, done) = Keeper::start().map_err(|e| format!("cannot start the keeper of addresses: {e}"))?;
         let (sender, incoming) = mpsc::channel(QUEUE);
-        let (release, released) = mpsc::unbounded_channel();
-        Ok(Self {
+        let (release, resets) = mpsc::unbounded_channel();
+        let mut e = Self {
             routers: Vec::new(),
             groups: Vec::new(),
             group_conf: Vec::new(),
             model: VrrpModel::default(),
-            netlink,
             keeper,
-            links: HashMap::new(),
+            done,
+            puts: Vec::new(),
+            links: netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect(),
+            addrs: netlink.addresses().await?,
             frames: None,
             incoming,
             sender,
-            released,
+            resets,
             release,
             told: Vec::new(),
             serving: false,
             standby: false,
-            started: false,
             scripts: HashMap::new(),
             last_tick: now,
-            next_key: 0,
+            last_tag: 0,
             buf: Vec::new(),
-        })
+        };
+        // Before anything of a living predecessor is touched.
+        model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
+        e.remove_stale(&netlink).await;
+        e.apply(model, now)?;
+        while e.routers.iter().any(|r| r.opening.is_some()) {
+            match tokio::time::timeout(START, e.done.recv()).await {
+                Ok(Some(Done::Opened { result: Err(why), .. })) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Err(format!("cannot open a VRRP socket ({why}): CAP_NET_RAW and CAP_NET_ADMIN are needed"));
+                }
+                Ok(Some(d)) => e.finished(d, Instant::now()),
+                _ => return Err("the kernel does not answer: no VRRP socket could be opened".into()),
+            }
+        }
+        Ok(e)
+    }
+
+    /// Addresses with our mark that a crashed predecessor left.
+    async fn remove_stale(&mut self, netlink: &Netlink) {
+        let (stale, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.addrs).into_iter().partition(|a| a.mark == MARK);
+        self.addrs = rest;
+        for a in stale {
+            self.told.push(Told::Log {
+                important: true,
+                text: format!("removing stale address {}/{} left by a former run", a.addr, a.prefix),
+            });
+            let _ = netlink.remove(a.ifindex, a.addr, a.prefix).await;
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -134,69 +136,39 @@ impl Engine {
         self.routers.iter().all(|r| r.machine.state() == State::Stopped && !r.resetting)
     }
 
-    /// Takes a model in force: new routers start, known ones go on with their state, others give their addresses up.
-    pub async fn apply(&mut self, model: VrrpModel, now: Instant) -> Result<(), String> {
-        self.refresh_links().await?;
-        if !self.started {
-            for conf in &model.instances {
-                // Before anything of a living predecessor is touched.
-                drop(claim(conf)?);
-            }
-            self.remove_stale().await;
-            if !model.instances.is_empty() {
-                self.frames = Some(
-                    raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?,
-                );
-            }
-        } else if self.frames.is_none() && !model.instances.is_empty() {
+    pub(super) fn next_tag(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    /// Takes a model in force: new routers start, known ones go on with their state, others give their addresses up. An error changes nothing.
+    pub fn apply(&mut self, model: VrrpModel, now: Instant) -> Result<(), String> {
+        if self.frames.is_none() && !model.instances.is_empty() {
             self.frames =
                 Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);
         }
+        let same = |r: &Router, c: &crate::config::model::VrrpInstance| {
+            r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == is_six(c)
+        };
+        let mut fresh = Vec::new();
+        for conf in &model.instances {
+            if self.routers.iter().any(|r| same(r, conf)) {
+                continue;
+            }
+            let key = self.next_tag();
+            fresh.push(Router::new(key, conf, &model)?);
+        }
         let mut old = std::mem::take(&mut self.routers);
         for conf in &model.instances {
-            let six = is_six(conf);
-            let found = old
-                .iter()
-                .position(|r| r.conf.vrid == conf.vrid && r.conf.interface == conf.interface && is_six(&r.conf) == six);
-            match found {
+            match old.iter().position(|r| same(r, conf)) {
                 Some(i) => {
-                    let mut r = old.remove(i);
-                    let gone: Vec<Vip> =
-                        addresses(&r.conf).filter(|v| !addresses(conf).any(|w| w == *v)).cloned().collect();
-                    let reopen = r.conf.unicast_peers.is_empty() != conf.unicast_peers.is_empty()
-                        || r.conf.unicast_src != conf.unicast_src;
-                    r.conf = conf.clone();
-                    r.machine.reconfigure(params(conf, &model));
-                    if reopen {
-                        r.close();
-                    }
-                    if r.machine.state().has_address() {
-                        for v in gone {
-                            self.take_off(&r, &v);
-                        }
-                        r.renew_at = Some(now);
-                        r.announce_at = Some(now);
-                    }
-                    self.routers.push(r);
+                    let r = old.remove(i);
+                    self.reconfigure(r, conf.clone(), &model, now);
                 }
                 None => {
-                    self.next_key += 1;
-                    self.routers.push(Router {
-                        key: self.next_key,
-                        machine: Machine::new(params(conf, &model), conf.priority),
-                        conf: conf.clone(),
-                        socket: None,
-                        reader: None,
-                        link: None,
-                        src: None,
-                        announce_at: None,
-                        refresh_at: None,
-                        renew_at: None,
-                        stats: Stats::default(),
-                        cause: Cause::Started,
-                        resetting: false,
-                        _claim: Some(claim(conf)?),
-                    });
+                    if let Some(i) = fresh.iter().position(|r| same(r, conf)) {
+                        self.routers.push(fresh.swap_remove(i));
+                    }
                 }
             }
         }
@@ -204,164 +176,207 @@ impl Engine {
             let mut out = Vec::new();
             r.machine.handle(now, Input::Shutdown, &mut out);
             if out.contains(&Action::SendAdvert { priority: 0 }) {
-                self.send_advert(&mut r, 0);
+                r.send_advert(0, &mut self.buf);
             }
-            for v in addresses(&r.conf).cloned().collect::<Vec<_>>() {
-                self.take_off(&r, &v);
-            }
-            r.close();
+            self.take_all_off(&r);
         }
         self.model = model;
-        self.groups = self
-            .model
-            .groups
-            .iter()
-            .map(|g| g.members.iter().filter_map(|m| self.routers.iter().position(|r| r.conf.name == *m)).collect())
-            .collect();
+        self.regroup();
+        for i in 0..self.routers.len() {
+            self.attach(i);
+            if self.routers[i].machine.state() != State::Init {
+                let up = self.up(i);
+                self.feed(i, now, Input::Interface(up));
+                self.update_priority(i, now);
+            } else if self.routers[i].opening.is_none() {
+                self.begin(i, now);
+            }
+        }
+        self.spread_ability(now);
+        Ok(())
+    }
+
+    /// A known router under a new configuration.
+    fn reconfigure(&mut self, mut r: Router, conf: crate::config::model::VrrpInstance, model: &VrrpModel, now: Instant) {
+        let gone: Vec<Vip> = r.addresses().filter(|v| !addresses(&conf).any(|w| w == *v)).cloned().collect();
+        let changed = r.conf.vips != conf.vips || r.conf.excluded != conf.excluded;
+        if r.unicast() == conf.unicast_peers.is_empty()
+            || r.conf.unicast_src != conf.unicast_src
+            || r.conf.mcast_src != conf.mcast_src
+        {
+            r.close();
+        }
+        if r.machine.state().has_address() {
+            gone.iter().for_each(|v| self.take_off(&r, v));
+            if changed {
+                (r.renew_at, r.announce_at) = (Some(now), Some(now));
+            }
+        }
+        r.machine.reconfigure(params(&conf, model));
+        r.conf = conf;
+        self.routers.push(r);
+    }
+
+    fn regroup(&mut self) {
+        let index = |routers: &[Router], name: &str| routers.iter().position(|r| r.conf.name == name);
+        self.groups =
+            self.model.groups.iter().map(|g| g.members.iter().filter_map(|m| index(&self.routers, m)).collect()).collect();
         self.group_conf = self.model.groups.iter().map(|g| (g.name.clone(), g.notify.clone())).collect();
+        // Both families of one section move together.
         for i in 0..self.routers.len() {
             if let Some(twin) = &self.routers[i].conf.twin_of
-                && let Some(j) = self.routers.iter().position(|r| r.conf.name == *twin)
+                && let Some(j) = index(&self.routers, twin)
             {
                 self.groups.push(vec![j, i]);
                 self.group_conf.push((twin.clone(), Notify::default()));
             }
         }
-        for i in 0..self.routers.len() {
-            self.attach(i).await?;
-            let link_up = self.routers[i].ready();
-            let able = self.able(i);
-            let fresh = self.routers[i].machine.state() == State::Init;
-            if fresh {
-                self.feed(i, now, Input::Serving(able)).await;
-                self.feed(i, now, if link_up { Input::Start } else { Input::Interface(false) }).await;
-            } else {
-                self.feed(i, now, Input::Interface(link_up)).await;
-            }
-            self.update_priority(i, now).await;
-        }
-        self.started = true;
-        self.settle(now).await;
-        Ok(())
     }
 
-    /// Addresses with our mark that a crashed predecessor left.
-    async fn remove_stale(&mut self) {
-        for a in self.netlink.addresses().await.unwrap_or_default().into_iter().filter(|a| a.mark == MARK) {
-            self.told.push(Told::Log {
-                important: true,
-                text: format!("removing stale address {}/{} left by a former run", a.addr, a.prefix),
-            });
-            let _ = self.netlink.remove(a.ifindex, a.addr, a.prefix).await;
-        }
-    }
-
-    async fn refresh_links(&mut self) -> Result<(), String> {
-        self.links = self.netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect();
-        Ok(())
-    }
-
-    /// Opens the socket of a router and starts reading from it.
-    async fn attach(&mut self, i: usize) -> Result<(), String> {
-        let own: Vec<IpAddr> = self.routers.iter().flat_map(|r| addresses(&r.conf).map(|v| v.addr.addr)).collect();
-        let all = self.netlink.addresses().await?;
-        let sender = self.sender.clone();
+    /// Finds a router's interface and source address, and has its sockets opened if they are not.
+    fn attach(&mut self, i: usize) {
+        let own: Vec<IpAddr> = self.routers.iter().flat_map(|r| r.addresses().map(|v| v.addr.addr)).collect();
+        let tag = self.next_tag();
         let r = &mut self.routers[i];
-        r.link = self.links.get(&r.conf.interface).cloned();
-        let Some(link) = r.link.clone() else { return Ok(()) };
-        let six = is_six(&r.conf);
-        let suits = |ip: &IpAddr| match ip {
-            IpAddr::V6(a) => six && a.is_unicast_link_local(),
-            IpAddr::V4(_) => !six,
-        };
-        let src = r.conf.unicast_src.or(r.conf.mcast_src).or_else(|| {
-            all.iter()
-                .find(|a| a.ifindex == link.index && a.mark != MARK && suits(&a.addr) && !own.contains(&a.addr))
-                .map(|a| a.addr)
-        });
+        let link = self.links.get(&r.conf.interface).cloned();
+        if r.link.as_ref().map(|l| l.index) != link.as_ref().map(|l| l.index) {
+            r.close();
+        }
+        r.link = link;
+        let src = r.source(&self.addrs, &own, MARK);
         if src != r.src {
             r.close();
             r.src = src;
         }
-        if r.socket.is_some() {
-            return Ok(());
+        if r.open() || r.opening.is_some() {
+            return;
         }
-        let multicast = r.conf.unicast_peers.is_empty();
-        let open = || -> std::io::Result<socket2::Socket> {
-            let s = raw::vrrp(six, &link.name, link.index, multicast)?;
-            if let Some(src) = r.src {
-                raw::bind_source(&s, src, link.index).ok();
-            }
-            Ok(s)
+        let (Some(link), Some(src)) = (&r.link, r.src) else {
+            let what = if r.link.is_none() { "does not exist" } else { "has no address to speak from" };
+            let text = format!("interface {} {what}", r.conf.interface);
+            return self.problem(i, text);
         };
-        // Bound to a source address, a raw socket would not hear multicast: one for sending, one for hearing.
-        let sending = open().map_err(|e| {
-            format!(
-                "'{}' : cannot open a VRRP socket on {} ({e}): CAP_NET_RAW and CAP_NET_ADMIN are needed",
-                r.conf.name, link.name
-            )
-        })?;
-        let hearing = raw::vrrp(six, &link.name, link.index, multicast)
-            .map_err(|e| format!("'{}' : cannot open a VRRP socket on {} ({e})", r.conf.name, link.name))?;
-        r.socket = Some(sending);
-        let key = r.key;
-        // SAFETY: the Socket owns its descriptor for the life of the AsyncFd.
-        let fd = unsafe { AsyncFd::register_with_interest(hearing, Interest::READABLE) }.map_err(|e| e.to_string())?;
-        r.reader = Some(tokio::task::spawn_local(async move {
-            let mut buf = vec![0u8; 2048];
-            loop {
-                let got = fd.async_io(Interest::READABLE, |s| raw::receive(s.as_raw_fd(), six, &mut buf)).await;
-                match got {
-                    Ok(packet) => {
-                        let bytes = buf[packet.start..packet.len].to_vec();
-                        if let Err(mpsc::error::TrySendError::Closed(_)) =
-                            sender.try_send(Incoming { router: key, packet, bytes })
-                        {
-                            return;
-                        }
+        r.opening = Some(tag);
+        let wanted = Wanted {
+            six: r.six(),
+            ifname: link.name.clone(),
+            ifindex: link.index,
+            multicast: !r.unicast(),
+            src: Some(src),
+        };
+        self.keeper.open(tag, wanted);
+    }
+
+    /// Says what is wrong with a router, once.
+    pub(super) fn problem(&mut self, i: usize, text: String) {
+        let r = &mut self.routers[i];
+        if r.problem != text {
+            self.told.push(Told::Log { important: true, text: format!("({}) {text}", r.conf.name) });
+            r.problem = text;
+        }
+    }
+
+    /// The keeper has done something.
+    fn finished(&mut self, d: Done, now: Instant) {
+        match d {
+            Done::Put { tag, failures } => self.put_done(tag, &failures, now),
+            Done::Opened { tag, result } => {
+                // Closed or asked for again meanwhile: it belongs to nobody.
+                let Some(i) = self.routers.iter().position(|r| r.opening == Some(tag)) else { return };
+                self.routers[i].opening = None;
+                match result.and_then(|o| self.routers[i].serve(o, self.sender.clone())) {
+                    Ok(()) => self.routers[i].problem.clear(),
+                    Err(e) => {
+                        let r = &self.routers[i];
+                        let from = r.src.map_or_else(String::new, |s| format!(" from {s}"));
+                        let text = format!(
+                            "cannot open a VRRP socket on {}{from} ({}); correct the address or give the rights CAP_NET_RAW and CAP_NET_ADMIN",
+                            r.conf.interface,
+                            crate::base::diag::io_words(&e)
+                        );
+                        self.problem(i, text);
                     }
-                    Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
-                    // A link that went down: the netlink watch says so; here it is only to be survived.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 }
+                if self.routers[i].machine.state() == State::Init {
+                    self.begin(i, now);
+                } else {
+                    let up = self.up(i);
+                    self.feed(i, now, Input::Interface(up));
+                }
+                self.settle(now);
             }
-        }));
-        Ok(())
+            Done::Survey(links, addrs) => self.surveyed(links, addrs, now),
+        }
+    }
+
+    /// A new router begins. One that joins a group which holds its addresses joins in that, too: nobody else has to move.
+    fn begin(&mut self, i: usize, now: Instant) {
+        let joins = self.groups.iter().filter(|g| g.contains(&i)).any(|g| {
+            let mut mates = g.iter().filter(|m| **m != i).map(|m| self.routers[*m].machine.state()).peekable();
+            mates.peek().is_some() && mates.all(State::has_address)
+        });
+        let able = self.able(i);
+        self.feed(i, now, Input::Serving(able));
+        let up = self.up(i);
+        self.feed(i, now, if up { Input::Start } else { Input::Interface(false) });
+        self.update_priority(i, now);
+        if joins && up && able.is_ok() {
+            self.feed(i, now, Input::GroupMaster);
+        }
+    }
+
+    /// The router's own interface can be used; with `fault strict`, so can everything that it tracks without a weight.
+    fn up(&self, i: usize) -> bool {
+        self.routers[i].ready() && !(self.model.fault_strict && self.failed_tracks(i))
     }
 
     /// Serving, not told to stand by, and nothing failed that is tracked without a weight.
-    fn able(&self, i: usize) -> bool {
-        let mates = self.groups.iter().filter(|g| g.contains(&i)).flatten().copied().chain([i]);
-        self.serving && !self.standby && !mates.into_iter().any(|m| self.failed_tracks(m))
+    fn able(&self, i: usize) -> Result<(), Why> {
+        let mut mates = self.groups.iter().filter(|g| g.contains(&i)).flatten().copied().chain([i]);
+        if !self.serving {
+            Err(Why::Proxy)
+        } else if self.standby {
+            Err(Why::Standby)
+        } else if !self.model.fault_strict && mates.any(|m| self.failed_tracks(m)) {
+            Err(Why::Track)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the local proxy serves. Passed on to every router.
-    pub async fn serving(&mut self, yes: bool, now: Instant) {
+    pub fn serving(&mut self, yes: bool, now: Instant) {
         self.serving = yes;
-        self.spread_ability(now).await;
+        self.spread_ability(now);
     }
 
     /// An operator's wish to give the addresses away.
-    pub async fn standby(&mut self, yes: bool, now: Instant) {
+    pub fn standby(&mut self, yes: bool, now: Instant) {
         self.standby = yes;
-        self.spread_ability(now).await;
+        self.spread_ability(now);
     }
 
-    async fn spread_ability(&mut self, now: Instant) {
+    fn spread_ability(&mut self, now: Instant) {
         for i in 0..self.routers.len() {
+            if self.routers[i].machine.state() == State::Init {
+                continue;
+            }
             let able = self.able(i);
-            self.feed(i, now, Input::Serving(able)).await;
-            self.update_priority(i, now).await;
+            self.feed(i, now, Input::Serving(able));
+            if self.model.fault_strict && self.routers[i].opening.is_none() {
+                let up = self.up(i);
+                self.feed(i, now, Input::Interface(up));
+            }
+            self.update_priority(i, now);
         }
-        self.settle(now).await;
+        self.settle(now);
     }
 
     fn tracks(&self, i: usize) -> Vec<Track> {
         let r = &self.routers[i];
         let mut out = Vec::new();
         // Members of a group share what the group tracks.
-        let groups: Vec<&crate::config::model::VrrpGroup> =
-            self.model.groups.iter().filter(|g| g.members.contains(&r.conf.name)).collect();
+        let groups: Vec<&VrrpGroup> = self.model.groups.iter().filter(|g| g.members.contains(&r.conf.name)).collect();
         for t in r.conf.track_interfaces.iter().chain(groups.iter().flat_map(|g| &g.track_interfaces)) {
             let up = self.links.get(&t.name).is_some_and(|l| l.usable);
             out.push(Track { weight: t.weight.unwrap_or(0), reverse: t.reverse, up });
@@ -379,162 +394,176 @@ impl Engine {
         priority::effective(self.routers[i].conf.priority, self.tracks(i)).failed
     }
 
-    async fn update_priority(&mut self, i: usize, now: Instant) {
+    fn update_priority(&mut self, i: usize, now: Instant) {
         let p = priority::effective(self.routers[i].conf.priority, self.tracks(i)).priority;
-        if p != self.routers[i].machine.priority() {
-            let text = format!(
-                "({}) effective priority {} -> {p}",
-                self.routers[i].conf.name,
-                self.routers[i].machine.priority()
-            );
+        let before = self.routers[i].machine.priority();
+        if p != before {
+            let text = format!("({}) effective priority {before} -> {p}", self.routers[i].conf.name);
             self.told.push(Told::Log { important: false, text });
-            self.feed(i, now, Input::Priority(p)).await;
+            self.feed(i, now, Input::Priority(p));
         }
     }
 
-    pub async fn script(&mut self, name: &str, up: bool, now: Instant) {
+    /// A check script's state changed.
+    pub fn script(&mut self, name: &str, up: bool, now: Instant) {
         if self.scripts.insert(name.to_owned(), up) != Some(up) {
             self.told.push(Told::Log {
                 important: true,
                 text: format!("script {name} {}", if up { "succeeds" } else { "fails" }),
             });
-            self.spread_ability(now).await;
+            self.spread_ability(now);
         }
     }
 
     /// A change that the kernel reports.
-    pub async fn event(&mut self, e: Event, now: Instant) {
+    pub fn event(&mut self, e: Event, now: Instant) {
         match e {
-            Event::Link(l) => self.link_changed(l, now).await,
+            Event::Link(l) => self.link_changed(l, now),
             Event::LinkGone(l) => {
-                self.link_changed(Link { usable: false, ..l.clone() }, now).await;
+                self.link_changed(Link { usable: false, ..l.clone() }, now);
                 self.links.remove(&l.name);
+                self.addrs.retain(|a| a.ifindex != l.index);
                 for r in self.routers.iter_mut().filter(|r| r.conf.interface == l.name) {
+                    (r.link, r.src) = (None, None);
                     r.close();
                 }
             }
+            Event::Address(a) => {
+                let known = self.addrs.iter().position(|b| b.ifindex == a.ifindex && b.addr == a.addr);
+                if known.is_some_and(|k| self.addrs[k] == a) {
+                    return;
+                }
+                match known {
+                    Some(k) => self.addrs[k] = a.clone(),
+                    None => self.addrs.push(a.clone()),
+                }
+                self.addresses_changed(a.ifindex, now);
+            }
             Event::AddressGone(a) => {
-                let lost: Vec<usize> = (0..self.routers.len())
-                    .filter(|i| {
-                        self.routers[*i].machine.state().has_address()
-                            && addresses(&self.routers[*i].conf).any(|v| v.addr.addr == a.addr)
-                    })
-                    .collect();
-                for i in lost {
-                    let text = format!(
-                        "({}) address {} was removed by somebody else: put back",
-                        self.routers[i].conf.name, a.addr
-                    );
-                    self.told.push(Told::Log { important: true, text });
-                    self.put_on(i, ACQUIRE).await;
-                    self.announce(i, 1);
-                }
+                self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
+                self.address_gone(a.addr);
+                self.addresses_changed(a.ifindex, now);
             }
-            Event::AddressChanged(ifindex) => {
-                for i in 0..self.routers.len() {
-                    if self.routers[i].link.as_ref().is_some_and(|l| l.index == ifindex) {
-                        if let Err(e) = self.attach(i).await {
-                            self.told.push(Told::Log { important: true, text: e });
-                        }
-                        let up = self.routers[i].ready();
-                        self.feed(i, now, Input::Interface(up)).await;
-                    }
-                }
-                self.settle(now).await;
-            }
-            Event::Overrun => {
-                let Ok(found) = self.netlink.links().await else { return };
-                let gone: Vec<Link> =
-                    self.links.values().filter(|l| !found.iter().any(|n| n.name == l.name)).cloned().collect();
-                for l in gone {
-                    self.link_changed(Link { usable: false, ..l }, now).await;
-                }
-                for l in found {
-                    self.link_changed(l, now).await;
-                }
-                self.routers
-                    .iter_mut()
-                    .filter(|r| r.machine.state().has_address())
-                    .for_each(|r| r.renew_at = Some(now));
-            }
+            Event::Overrun => self.keeper.survey(),
         }
     }
 
-    async fn link_changed(&mut self, l: Link, now: Instant) {
+    /// Addresses of an interface came or went: adverts may have to leave from another one.
+    fn addresses_changed(&mut self, ifindex: u32, now: Instant) {
+        for i in 0..self.routers.len() {
+            if self.routers[i].link.as_ref().is_none_or(|l| l.index != ifindex) {
+                continue;
+            }
+            let before = self.routers[i].ready();
+            self.attach(i);
+            // While sockets are being opened anew nothing is said; what comes of it decides.
+            if self.routers[i].opening.is_none() && self.routers[i].machine.state() != State::Init && before != self.routers[i].ready() {
+                let up = self.up(i);
+                self.feed(i, now, Input::Interface(up));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Notices were lost: what is there now, against what was known.
+    fn surveyed(&mut self, links: Vec<Link>, addrs: Vec<Address>, now: Instant) {
+        let gone: Vec<Link> =
+            self.links.values().filter(|l| !links.iter().any(|n| n.name == l.name)).cloned().collect();
+        gone.into_iter().for_each(|l| self.event(Event::LinkGone(l), now));
+        links.into_iter().for_each(|l| self.link_changed(l, now));
+        let lost: Vec<Address> = self
+            .addrs
+            .iter()
+            .filter(|a| !addrs.iter().any(|b| b.ifindex == a.ifindex && b.addr == a.addr))
+            .cloned()
+            .collect();
+        lost.into_iter().for_each(|a| self.event(Event::AddressGone(a), now));
+        addrs.into_iter().for_each(|a| self.event(Event::Address(a), now));
+        self.routers.iter_mut().filter(|r| r.machine.state().has_address()).for_each(|r| r.renew_at = Some(now));
+    }
+
+    fn link_changed(&mut self, l: Link, now: Instant) {
+        // A rename: the old name is nobody's.
+        self.links.retain(|name, k| k.index != l.index || *name == l.name);
         let before = self.links.insert(l.name.clone(), l.clone());
         if before.as_ref().is_some_and(|b| *b == l) {
             return;
         }
+        let tracked = self.routers.iter().flat_map(|r| &r.conf.track_interfaces).any(|t| t.name == l.name)
+            || self.model.groups.iter().flat_map(|g| &g.track_interfaces).any(|t| t.name == l.name);
+        if tracked && before.is_none_or(|b| b.usable != l.usable) {
+            let text = format!("tracked interface {} {}", l.name, if l.usable { "can be used" } else { "is lost" });
+            self.told.push(Told::Log { important: true, text });
+        }
         for i in 0..self.routers.len() {
             if self.routers[i].conf.interface == l.name {
-                if self.routers[i].link.as_ref().is_none_or(|old| old.index != l.index) {
-                    self.routers[i].close();
+                self.attach(i);
+                if self.routers[i].machine.state() == State::Init {
+                    continue;
                 }
-                if let Err(e) = self.attach(i).await {
-                    self.told.push(Told::Log { important: true, text: e });
+                let up = self.up(i);
+                // Not yet known to be up again while its sockets are opened.
+                if !up || self.routers[i].opening.is_none() {
+                    self.feed(i, now, Input::Interface(up));
                 }
-                self.routers[i].link = Some(l.clone());
-                let up = self.routers[i].ready();
-                self.feed(i, now, Input::Interface(up)).await;
             }
         }
-        self.spread_ability(now).await;
+        if l.usable {
+            self.restore_on(&l.name);
+        }
+        self.spread_ability(now);
     }
 
     /// The next moment at which `tick` is wanted.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.routers
             .iter()
-            .flat_map(|r| [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.renew_at])
+            .flat_map(|r| {
+                let held = r.held.as_ref().map(|h| h.until);
+                [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.renew_at, held]
+            })
             .flatten()
             .min()
     }
 
-    /// Waits for a packet or a finished reset, and takes it in.
+    /// Waits for something to do; `work` takes it in.
     pub async fn wait(&mut self) -> Work {
         tokio::select! {
+            biased;
             Some(p) = self.incoming.recv() => Work::Packet(p),
-            Some(key) = self.released.recv() => Work::Released(key),
+            Some(key) = self.resets.recv() => Work::Released(key),
+            Some(d) = self.done.recv() => Work::Done(d),
         }
     }
 
-    pub async fn work(&mut self, w: Work, now: Instant) {
+    pub fn work(&mut self, w: Work, now: Instant) {
         match w {
             Work::Packet(p) => {
-                self.notice_freeze(now).await;
-                self.packet(p, now).await;
-                // However many packets come, what is due is done.
-                if self.next_deadline().is_some_and(|t| t <= now) {
-                    self.tick(now).await;
-                }
+                self.notice_freeze(now);
+                self.packet(&p, now);
             }
-            Work::Released(key) => {
-                if let Some(i) = self.routers.iter().position(|r| r.key == key) {
-                    self.routers[i].resetting = false;
-                    if !self.routers[i].machine.state().has_address() {
-                        for v in addresses(&self.routers[i].conf).cloned().collect::<Vec<_>>() {
-                            self.take_off(&self.routers[i], &v);
-                        }
-                    }
-                }
-            }
+            Work::Released(key) => self.released(key),
+            Work::Done(d) => self.finished(d, now),
+        }
+        // However much comes in, what is due is done.
+        if self.next_deadline().is_some_and(|t| t <= now) {
+            self.tick(now);
         }
     }
 
-    async fn packet(&mut self, p: Incoming, now: Instant) {
+    fn packet(&mut self, p: &Incoming, now: Instant) {
         let Some(i) = self.routers.iter().position(|r| r.key == p.router) else { return };
         let r = &mut self.routers[i];
-        let unicast = !r.conf.unicast_peers.is_empty();
-        if Some(p.packet.src) == r.src || addresses(&r.conf).any(|v| v.addr.addr == p.packet.src) {
+        let unicast = r.unicast();
+        if Some(p.packet.src) == r.src || r.has(p.packet.src) {
             return;
         }
         if unicast && !r.conf.unicast_peers.contains(&p.packet.src) {
-            *r.stats.rejected.entry("source").or_default() += 1;
+            r.reject("source");
             return;
         }
-        let version = version(r.conf.version);
         let expect = Expect {
-            version,
+            version: version(r.conf.version),
             vrid: r.conf.vrid,
             src: p.packet.src,
             dst: p.packet.dst,
@@ -543,13 +572,11 @@ impl Engine {
             interval: r.conf.advert_int,
             plain_checksum: r.conf.checksum_v2,
         };
-        // Another router's VRID on the same wire is nobody's mistake, and not counted as one.
         match Advert::parse(&p.bytes, &expect) {
-            Err(Reject::Vrid) => *r.stats.rejected.entry("vrid").or_default() += 1,
+            // Another router's VRID on the same wire is nobody's mistake, and no log line.
+            Err(Reject::Vrid) => drop(r.reject("vrid")),
             Err(e) => {
-                let n = r.stats.rejected.entry(reject_name(e)).or_default();
-                *n += 1;
-                if *n == 1 {
+                if r.reject(reject_name(e)) == 1 {
                     let text =
                         format!("({}) dropped an advert from {}: wrong {}", r.conf.name, p.packet.src, reject_name(e));
                     self.told.push(Told::Log { important: true, text });
@@ -559,42 +586,44 @@ impl Engine {
                 r.stats.received += 1;
                 let same = a.addrs.len() == r.conf.vips.len()
                     && a.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x));
-                if !same && !r.conf.skip_addr_check {
-                    let n = r.stats.rejected.entry("addresses").or_default();
-                    *n += 1;
-                    if *n == 1 {
-                        let text = format!(
-                            "({}) {} advertises other addresses than ours: compare the two configurations",
-                            r.conf.name, p.packet.src
-                        );
-                        self.told.push(Told::Log { important: true, text });
-                    }
+                if !same && !r.conf.skip_addr_check && r.reject("addresses") == 1 {
+                    let text = format!(
+                        "({}) {} advertises other addresses than ours: compare the two configurations",
+                        r.conf.name, p.packet.src
+                    );
+                    self.told.push(Told::Log { important: true, text });
                 }
                 let wins_tie = r.src.is_some_and(|s| p.packet.src > s);
-                self.feed(i, now, Input::Advert { priority: a.priority, interval: a.interval, wins_tie }).await;
-                self.settle(now).await;
+                self.feed(i, now, Input::Advert { priority: a.priority, interval: a.interval, wins_tie });
+                self.settle(now);
             }
         }
     }
 
     /// Notices that this process was not running for longer than a peer would wait, before anything is said as master.
-    async fn notice_freeze(&mut self, now: Instant) {
+    fn notice_freeze(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.last_tick);
         self.last_tick = now;
         for i in 0..self.routers.len() {
             if gap > self.routers[i].machine.master_down() {
-                self.feed(i, now, Input::Frozen).await;
+                self.feed(i, now, Input::Frozen);
             }
         }
     }
 
     /// Called at least every second, so that a gap means a freeze.
-    pub async fn tick(&mut self, now: Instant) {
-        self.notice_freeze(now).await;
+    pub fn tick(&mut self, now: Instant) {
+        self.notice_freeze(now);
         for i in 0..self.routers.len() {
+            if self.routers[i].held.as_ref().is_some_and(|h| h.until <= now) {
+                let name = &self.routers[i].conf.name;
+                let text = format!("({name}) the kernel takes its time to add the addresses; going on meanwhile");
+                self.told.push(Told::Log { important: true, text });
+                self.speak(i, now);
+            }
             let mut out = Vec::new();
             self.routers[i].machine.tick(now, &mut out);
-            self.perform(i, now, out).await;
+            self.perform(i, now, out);
             let r = &mut self.routers[i];
             if r.announce_at.is_some_and(|t| t <= now) {
                 r.announce_at = None;
@@ -608,32 +637,42 @@ impl Engine {
                 self.announce(i, n);
             }
             if self.routers[i].renew_at.is_some_and(|t| t <= now) {
-                self.put_on(i, Duration::ZERO).await;
-                self.routers[i].renew_at = Some(now + lifetime(&self.routers[i]) / 3);
+                self.put_on(i, None);
+                let r = &mut self.routers[i];
+                r.renew_at = Some(now + r.lifetime() / 3);
             }
         }
-        self.settle(now).await;
+        self.settle(now);
     }
 
-    /// Waits until addresses that were given up are off.
-    pub async fn drain(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.keeper.put(Vec::new())).await;
+    /// Waits until addresses that were given up are off. The last thing before the end.
+    pub async fn drain(&mut self) {
+        let tag = self.next_tag();
+        self.keeper.put(Vec::new(), Some(tag));
+        let seen = async {
+            while let Some(d) = self.done.recv().await {
+                if matches!(d, Done::Put { tag: Some(t), .. } if t == tag) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), seen).await;
     }
 
-    pub async fn shutdown(&mut self, now: Instant) {
+    pub fn shutdown(&mut self, now: Instant) {
         for i in 0..self.routers.len() {
-            self.feed(i, now, Input::Shutdown).await;
+            self.feed(i, now, Input::Shutdown);
         }
     }
 
-    async fn feed(&mut self, i: usize, now: Instant, input: Input) {
+    pub(super) fn feed(&mut self, i: usize, now: Instant, input: Input) {
         let mut out = Vec::new();
         self.routers[i].machine.handle(now, input, &mut out);
-        self.perform(i, now, out).await;
+        self.perform(i, now, out);
     }
 
     /// Lets groups agree.
-    async fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, now: Instant) {
         for g in 0..self.groups.len() {
             // Each round moves members one step; there are only a few steps.
             for _ in 0..4 {
@@ -644,25 +683,26 @@ impl Engine {
                 }
                 for (k, input) in said {
                     let i = self.groups[g][k];
-                    self.feed(i, now, input).await;
+                    self.feed(i, now, input);
                 }
             }
         }
     }
 
-    async fn perform(&mut self, i: usize, now: Instant, actions: Vec<Action>) {
+    pub(super) fn perform(&mut self, i: usize, now: Instant, actions: Vec<Action>) {
         for a in actions {
+            if Self::hold(&mut self.routers[i], a) {
+                continue;
+            }
             match a {
                 Action::SendAdvert { priority } => {
-                    let mut r = std::mem::replace(&mut self.routers[i], Router::hollow());
-                    self.send_advert(&mut r, priority);
-                    self.routers[i] = r;
+                    let r = &mut self.routers[i];
+                    if priority == 0 {
+                        r.held = None;
+                    }
+                    r.send_advert(priority, &mut self.buf);
                 }
-                Action::Acquire => {
-                    self.put_on(i, ACQUIRE).await;
-                    let life = lifetime(&self.routers[i]);
-                    self.routers[i].renew_at = Some(now + life / 3);
-                }
+                Action::Acquire => self.acquire(i, now),
                 Action::Announce { repeat } => {
                     let g = self.routers[i].conf.garp.clone();
                     let (n, delay) =
@@ -681,19 +721,16 @@ impl Engine {
                         (Role::Master, _) => r.stats.released_master += 1,
                         _ => {}
                     }
-                    let name = r.conf.name.clone();
-                    self.told.push(Told::Log {
-                        important: true,
-                        text: format!("({name}) Entering {} STATE: {}", to.name(), cause.text()),
-                    });
+                    let text = format!("({}) Entering {} STATE: {}", r.conf.name, to.name(), cause.text());
+                    self.told.push(Told::Log { important: true, text });
                     self.told.push(Told::Changed);
                     self.notify(i, to);
                 }
                 Action::Noted { cause } => {
                     let r = &mut self.routers[i];
                     r.cause = cause;
-                    let name = r.conf.name.clone();
-                    self.told.push(Told::Log { important: true, text: format!("({name}) {}", cause.text()) });
+                    let text = format!("({}) {}", r.conf.name, cause.text());
+                    self.told.push(Told::Log { important: true, text });
                     self.told.push(Told::Changed);
                 }
             }
@@ -731,273 +768,23 @@ impl Engine {
         }
     }
 
-    fn send_advert(&mut self, r: &mut Router, priority: u8) {
-        let (Some(s), Some(src), Some(link)) = (&r.socket, r.src, &r.link) else { return };
-        let auth = r.conf.auth_pass.map_or((0, [0; 8]), |p| (AUTH_SIMPLE, p));
-        let advert = Advert {
-            version: version(r.conf.version),
-            vrid: r.conf.vrid,
-            priority,
-            interval: r.conf.advert_int,
-            addrs: r.conf.vips.iter().map(|v| v.addr.addr).collect(),
-            auth,
-        };
-        let group: IpAddr = if src.is_ipv4() { GROUP4.into() } else { GROUP6.into() };
-        let targets: &[IpAddr] = if r.conf.unicast_peers.is_empty() { &[group] } else { &r.conf.unicast_peers };
-        for dst in targets {
-            advert.emit(src, *dst, r.conf.checksum_v2, &mut self.buf);
-            if raw::send(s, *dst, link.index, &self.buf).is_ok() {
-                r.stats.sent += 1;
-            }
-        }
-    }
-
-    fn announce(&mut self, i: usize, times: u32) {
-        let r = &self.routers[i];
-        let Some(frames) = &self.frames else { return };
-        for _ in 0..times {
-            for v in addresses(&r.conf) {
-                let Some(link) = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface)).filter(|l| l.ethernet)
-                else {
-                    continue;
-                };
-                let sent = match v.addr.addr {
-                    IpAddr::V4(ip) => raw::send_frame(frames, link.index, &announce::gratuitous_arp(link.mac, ip)),
-                    IpAddr::V6(ip) => {
-                        raw::send_frame(frames, link.index, &announce::neighbour_advertisement(link.mac, ip, false))
-                    }
-                };
-                // A full queue: the repeat makes up for it.
-                let _ = sent;
-            }
-        }
-    }
-
-    /// Puts the addresses on, or renews them. A new master waits a moment for them, because it announces them next; a renewal waits for nothing.
-    async fn put_on(&mut self, i: usize, wait: Duration) {
-        let r = &self.routers[i];
-        let seconds = u32::try_from(lifetime(r).as_secs()).unwrap_or(u32::MAX);
-        let all = addresses(&r.conf)
-            .filter_map(|v| {
-                let link = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface))?;
-                Some(NewAddress {
-                    ifindex: link.index,
-                    addr: v.addr.addr,
-                    prefix: v.addr.prefix,
-                    lifetime: seconds,
-                    scope: v.scope,
-                    label: v.label.clone(),
-                    broadcast: v.broadcast,
-                    no_prefix_route: v.no_prefix_route,
-                })
-            })
-            .collect();
-        let name = r.conf.name.clone();
-        let done = self.keeper.put(all);
-        if wait.is_zero() {
-            return;
-        }
-        match tokio::time::timeout(wait, done).await {
-            Ok(failures) => self.told.extend(
-                failures
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|f| Told::Log { important: true, text: format!("({name}) {f}") }),
-            ),
-            Err(_) => self.told.push(Told::Log {
-                important: true,
-                text: format!("({name}) the kernel takes its time to add the addresses; going on meanwhile"),
-            }),
-        }
-    }
-
-    fn take_off(&self, r: &Router, v: &Vip) {
-        if let Some(link) = self.links.get(v.dev.as_ref().unwrap_or(&r.conf.interface)) {
-            self.keeper.remove(link.index, v.addr.addr, v.addr.prefix);
-        }
-    }
-
-    /// Resets connections on the addresses, on a thread of its own because there may be many, then removes the addresses.
-    fn release(&mut self, i: usize) {
-        let r = &mut self.routers[i];
-        (r.announce_at, r.refresh_at, r.renew_at) = (None, None, None);
-        r.resetting = true;
-        let ips: Vec<IpAddr> = addresses(&r.conf).map(|v| v.addr.addr).collect();
-        let (key, done) = (r.key, self.release.clone());
-        std::thread::spawn(move || {
-            // A kernel without SOCK_DESTROY leaves the connections to time out; the address goes all the same.
-            let _ = sockdiag::reset_local(&ips);
-            let _ = done.send(key);
-        });
-    }
-
-    /// Resets what is open on the addresses while they are here: a hung worker's clients come back at once.
-    pub fn reset_clients(&self) {
-        let ips: Vec<IpAddr> = self
-            .routers
-            .iter()
-            .filter(|r| r.machine.state().has_address())
-            .flat_map(|r| addresses(&r.conf).map(|v| v.addr.addr))
-            .collect();
-        if !ips.is_empty() {
-            std::thread::spawn(move || drop(sockdiag::reset_local(&ips)));
-        }
-    }
-
     /// True if a master is heard that is better than a node whose proxy starves.
     pub fn better_peer(&self, now: Instant) -> bool {
         // A backup needs nobody's leave; a master that hears a better one is about to lose anyway.
         self.holds_any() && self.routers.iter().any(|r| r.machine.heard_master(now).is_some_and(|p| p > 1))
     }
 
-    /// True if somebody else is being heard, or the address is not here.
+    /// True if an address of any router is here.
     pub fn holds_any(&self) -> bool {
         self.routers.iter().any(|r| r.machine.state().has_address())
     }
 
     pub fn view(&self, now: Instant) -> Vec<VrrpView> {
-        self.routers
-            .iter()
-            .map(|r| {
-                let mut rejected: Vec<(String, u64)> =
-                    r.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
-                rejected.sort();
-                VrrpView {
-                    name: r.conf.name.clone(),
-                    interface: r.conf.interface.clone(),
-                    vrid: r.conf.vrid,
-                    state: r.machine.state().role().name().to_owned(),
-                    priority: r.conf.priority,
-                    effective: if r.machine.able() { r.machine.priority() } else { 1 },
-                    able: r.machine.able(),
-                    vips: addresses(&r.conf).map(|v| v.addr.to_string()).collect(),
-                    cause: r.cause.text(),
-                    master_priority: r.machine.heard_master(now),
-                    sent: r.stats.sent,
-                    received: r.stats.received,
-                    became_master: r.stats.became_master,
-                    released_master: r.stats.released_master,
-                    rejected,
-                }
-            })
-            .collect()
+        self.routers.iter().map(|r| r.view(now)).collect()
     }
 
-    /// Scripts that have to be run, and how.
+    /// Check scripts of the model in force.
     pub fn scripts(&self) -> &[crate::config::model::VrrpScript] {
         &self.model.scripts
     }
-    pub fn model(&self) -> &VrrpModel {
-        &self.model
-    }
-}
-
-/// Something that arrived.
-pub enum Work {
-    #[allow(private_interfaces)] // Made and taken in by the engine only.
-    Packet(Incoming),
-    Released(u64),
-}
-
-impl Router {
-    /// The interface is usable and has an address to speak from.
-    fn ready(&self) -> bool {
-        self.link.as_ref().is_some_and(|l| l.usable) && self.src.is_some()
-    }
-
-    fn close(&mut self) {
-        self.socket = None;
-        if let Some(t) = self.reader.take() {
-            t.abort();
-        }
-    }
-
-    /// Stands in while the real one is borrowed.
-    fn hollow() -> Self {
-        let conf = crate::config::keepalived::build::blank_instance("", &crate::base::diag::Place::default());
-        Self {
-            key: 0,
-            machine: Machine::new(
-                Params {
-                    version: Version::V2,
-                    interval: Duration::from_secs(1),
-                    preempt: true,
-                    preempt_delay: Duration::ZERO,
-                    grouped: false,
-                },
-                100,
-            ),
-            conf,
-            socket: None,
-            reader: None,
-            link: None,
-            src: None,
-            announce_at: None,
-            refresh_at: None,
-            renew_at: None,
-            stats: Stats::default(),
-            cause: Cause::Started,
-            resetting: false,
-            _claim: None,
-        }
-    }
-}
-
-/// Whole seconds, as the kernel counts: the address outlives a dead guardian by the time a peer needs, and a little.
-fn lifetime(r: &Router) -> Duration {
-    let down = super::timing::master_down(version(r.conf.version), r.machine.priority(), r.conf.advert_int)
-        + Duration::from_secs(2);
-    Duration::from_secs(down.as_secs() + u64::from(down.subsec_nanos() > 0))
-}
-
-fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {
-    c.vips.iter().chain(&c.excluded)
-}
-
-fn is_six(c: &VrrpInstance) -> bool {
-    c.vips.first().is_some_and(|v| v.addr.addr.is_ipv6())
-}
-
-fn version(v: VrrpVersion) -> Version {
-    match v {
-        VrrpVersion::V2 => Version::V2,
-        VrrpVersion::V3 => Version::V3,
-    }
-}
-
-fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
-    let grouped = m.groups.iter().any(|g| g.members.contains(&c.name))
-        || c.twin_of.is_some()
-        || m.instances.iter().any(|i| i.twin_of.as_ref() == Some(&c.name));
-    Params {
-        version: version(c.version),
-        interval: c.advert_int,
-        preempt: c.preempt,
-        preempt_delay: c.preempt_delay,
-        grouped,
-    }
-}
-
-fn reject_name(r: Reject) -> &'static str {
-    match r {
-        Reject::Length => "length",
-        Reject::Ttl => "ttl",
-        Reject::Version => "version",
-        Reject::Type => "type",
-        Reject::Checksum => "checksum",
-        Reject::Vrid => "vrid",
-        Reject::AuthType => "authentication type",
-        Reject::AuthPass => "password",
-        Reject::Interval => "advert interval",
-        Reject::Addresses => "addresses",
-    }
-}
-
-/// Makes sure that no other process on this host runs the same router.
-fn claim(c: &VrrpInstance) -> Result<std::os::unix::net::UnixDatagram, String> {
-    use std::os::linux::net::SocketAddrExt;
-    let name = format!("tandem/vrrp/{}/{}/{}", c.interface, c.vrid, if is_six(c) { 6 } else { 4 });
-    let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| e.to_string())?;
-    std::os::unix::net::UnixDatagram::bind_addr(&addr)
-        .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.interface))
 }

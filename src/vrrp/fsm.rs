@@ -89,6 +89,17 @@ impl State {
     }
 }
 
+/// Why a node cannot serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The proxy is dead, hung or not there yet.
+    Proxy,
+    /// An operator's wish.
+    Standby,
+    /// A track without weight failed, its own or one of its group.
+    Track,
+}
+
 /// Why a state changed: every change has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -96,7 +107,7 @@ pub enum Cause {
     MasterSilent,
     MasterReleased,
     HigherAdvert { priority: u8 },
-    CannotServe,
+    CannotServe(Why),
     ServesAgain,
     NobodyCame,
     PeerTookOver { priority: u8 },
@@ -115,12 +126,14 @@ impl Cause {
             Self::MasterSilent => "no master was heard for the master-down time".into(),
             Self::MasterReleased => "the master released the address (priority 0)".into(),
             Self::HigherAdvert { priority } => format!("an advert with priority {priority} was heard, which wins"),
-            Self::CannotServe => "the local proxy cannot serve".into(),
-            Self::ServesAgain => "the local proxy serves again and no other master was heard".into(),
+            Self::CannotServe(Why::Proxy) => "the local proxy cannot serve".into(),
+            Self::CannotServe(Why::Standby) => "an operator told it to stand by".into(),
+            Self::CannotServe(Why::Track) => "something that it tracks without a weight has failed".into(),
+            Self::ServesAgain => "this node can serve again and no other master was heard".into(),
             Self::NobodyCame => "the address was offered and nobody took it".into(),
             Self::PeerTookOver { priority } => format!("the peer took over with priority {priority}"),
-            Self::InterfaceDown => "its interface is down".into(),
-            Self::InterfaceUp => "its interface is up again".into(),
+            Self::InterfaceDown => "its interface cannot be used".into(),
+            Self::InterfaceUp => "its interface can be used again".into(),
             Self::Group => "its sync group moved".into(),
             Self::Frozen => "this process was frozen for longer than the master-down time".into(),
             Self::Shutdown => "stopping".into(),
@@ -137,8 +150,8 @@ pub enum Input {
         interval: Duration,
         wins_tie: bool,
     },
-    /// Whether this node can serve.
-    Serving(bool),
+    /// Whether this node can serve, or why not.
+    Serving(Result<(), Why>),
     Priority(u8),
     Interface(bool),
     /// The group agreed on mastership, or a member lost it.
@@ -316,8 +329,8 @@ impl Machine {
             (Input::Advert { priority, interval, wins_tie }, state) => {
                 self.advert(now, state, priority, interval, wins_tie, out)
             }
-            (Input::Serving(true), _) => self.serves(now, out),
-            (Input::Serving(false), _) => self.cannot_serve(now, out),
+            (Input::Serving(Ok(())), _) => self.serves(now, out),
+            (Input::Serving(Err(why)), _) => self.cannot_serve(now, why, out),
             (Input::Priority(p), _) => self.priority = p,
             (Input::Interface(false), State::Fault | State::Stopped | State::Init) => {
                 if self.state == State::Init {
@@ -484,14 +497,14 @@ impl Machine {
         }
     }
 
-    fn cannot_serve(&mut self, now: Instant, out: &mut Vec<Action>) {
+    fn cannot_serve(&mut self, now: Instant, why: Why, out: &mut Vec<Action>) {
         let was_able = self.able();
         self.ability = Ability::Unable;
         match self.state {
             State::Master { .. } if was_able => {
                 out.push(Action::SendAdvert { priority: 0 });
                 let until = self.down_from(now);
-                self.go(State::Holding { until }, Cause::CannotServe, out);
+                self.go(State::Holding { until }, Cause::CannotServe(why), out);
             }
             // Waiting promptly after a priority 0 is for those who can serve.
             State::Backup { down_at, wants } => {

@@ -10,7 +10,7 @@ fn machine(priority: u8, preempt: bool) -> (Machine, Instant) {
     let now = Instant::now();
     let mut m = Machine::new(p, priority);
     let mut out = Vec::new();
-    m.handle(now, Input::Serving(true), &mut out);
+    m.handle(now, Input::Serving(Ok(())), &mut out);
     m.handle(now, Input::Start, &mut out);
     (m, now)
 }
@@ -48,10 +48,10 @@ fn master(priority: u8) -> (Machine, Instant) {
 #[test]
 fn yields_once_holds_and_drops_when_the_peer_speaks() {
     let (mut m, t) = master(100);
-    let out = step(&mut m, t, Input::Serving(false));
+    let out = step(&mut m, t, Input::Serving(Err(Why::Proxy)));
     assert_eq!(out[0], Action::SendAdvert { priority: 0 });
     assert!(m.state().has_address());
-    assert_eq!(step(&mut m, t, Input::Serving(false)), []);
+    assert_eq!(step(&mut m, t, Input::Serving(Err(Why::Proxy))), []);
     let out = step(&mut m, t + ms(7), advert(90));
     assert_eq!(out[0], Action::Release);
     assert_eq!(m.state().role(), Role::Backup);
@@ -60,25 +60,25 @@ fn yields_once_holds_and_drops_when_the_peer_speaks() {
 #[test]
 fn the_last_one_keeps_the_address_at_priority_one() {
     let (mut m, t) = master(100);
-    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, Input::Serving(Err(Why::Proxy)));
     let at = m.next_deadline().unwrap();
     assert_eq!(at - t, timing::master_down(Version::V3, 1, ms(100)));
     let out = tick(&mut m, at);
     assert!(out.contains(&Action::SendAdvert { priority: 1 }) && !out.contains(&Action::Acquire));
     // Able again: at once, since nobody else is there.
-    let out = step(&mut m, at + ms(1), Input::Serving(true));
+    let out = step(&mut m, at + ms(1), Input::Serving(Ok(())));
     assert_eq!(out[0], Action::SendAdvert { priority: 100 });
     // And never a second 0 while it cannot serve as last resort.
-    step(&mut m, at, Input::Serving(false));
+    step(&mut m, at, Input::Serving(Err(Why::Proxy)));
     expire(&mut m);
-    assert!(!step(&mut m, at, Input::Serving(false)).contains(&Action::SendAdvert { priority: 0 }));
+    assert!(!step(&mut m, at, Input::Serving(Err(Why::Proxy))).contains(&Action::SendAdvert { priority: 0 }));
 }
 
 #[test]
 fn a_restart_within_the_hold_takes_back_at_once() {
     let (mut m, t) = master(100);
-    step(&mut m, t, Input::Serving(false));
-    let out = step(&mut m, t + ms(30), Input::Serving(true));
+    step(&mut m, t, Input::Serving(Err(Why::Proxy)));
+    let out = step(&mut m, t + ms(30), Input::Serving(Ok(())));
     assert_eq!(out[1], Action::SendAdvert { priority: 100 });
 }
 
@@ -90,7 +90,7 @@ fn a_backup_takes_over_promptly_after_priority_zero_only_if_it_can_serve() {
     assert_eq!(m.next_deadline().unwrap() - t, Duration::from_micros(40 * 166));
     let (mut m, t) = machine(90, true);
     step(&mut m, t, advert(100));
-    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, Input::Serving(Err(Why::Proxy)));
     step(&mut m, t, advert(0));
     assert_eq!(m.next_deadline().unwrap() - t, timing::skew(Version::V3, 1, ms(100)));
 }
@@ -98,9 +98,9 @@ fn a_backup_takes_over_promptly_after_priority_zero_only_if_it_can_serve() {
 #[test]
 fn contends_again_after_probation_or_when_the_master_goes() {
     let (mut m, t) = machine(200, true);
-    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, Input::Serving(Err(Why::Proxy)));
     step(&mut m, t, advert(100));
-    step(&mut m, t, Input::Serving(true));
+    step(&mut m, t, Input::Serving(Ok(())));
     assert!(!m.able());
     let mut now = t;
     while now < t + ms(9_900) {
@@ -112,9 +112,9 @@ fn contends_again_after_probation_or_when_the_master_goes() {
     tick(&mut m, t + PROBATION);
     assert!(m.able());
     let (mut m, t) = machine(200, true);
-    step(&mut m, t, Input::Serving(false));
+    step(&mut m, t, Input::Serving(Err(Why::Proxy)));
     step(&mut m, t, advert(100));
-    step(&mut m, t, Input::Serving(true));
+    step(&mut m, t, Input::Serving(Ok(())));
     step(&mut m, t, advert(0));
     assert!(m.able());
 }

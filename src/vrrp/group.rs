@@ -3,7 +3,7 @@ use super::fsm::{Input, State};
 
 /// What a group has to say to its members after one of them moved. Repeat until it is empty.
 pub fn settle(states: &[State]) -> Vec<(usize, Input)> {
-    let fault = states.iter().any(|s| matches!(s, State::Fault | State::Init));
+    let fault = states.iter().any(|s| matches!(s, State::Fault));
     let master = |s: &State| s.has_address();
     let backup = |s: &State| matches!(s, State::Backup { wants: false, .. });
     let wants = |s: &State| matches!(s, State::Backup { wants: true, .. });
@@ -38,5 +38,8 @@ mod tests {
         assert_eq!(settle(&[master, State::Fault]), [(0, Input::GroupBackup)]);
         assert_eq!(settle(&[backup(true), State::Fault]), [(0, Input::GroupBackup)]);
         assert!(settle(&[master, master]).is_empty());
+        // One that a reload added has not begun yet: it is waited for, and nobody moves because of it.
+        assert!(settle(&[master, State::Init]).is_empty());
+        assert!(settle(&[backup(true), State::Init]).is_empty());
     }
 }

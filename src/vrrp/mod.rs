@@ -5,5 +5,8 @@ pub mod fsm;
 pub mod group;
 pub mod packet;
 pub mod priority;
+pub mod router;
+pub mod script;
 pub mod timing;
 pub mod view;
+mod vip;

@@ -1,0 +1,293 @@
+//! One virtual router as the engine runs it: its machine, its sockets, its counters.
+use super::fsm::{Action, Cause, Machine, Params};
+use super::packet::{AUTH_SIMPLE, Advert, GROUP4, GROUP6, Reject};
+use super::timing::Version;
+use super::view::VrrpView;
+use crate::config::model::{Vip, VrrpInstance, VrrpModel, VrrpVersion};
+use crate::net::netlink::{Address, Link, Opened};
+use crate::net::raw;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+/// A packet for one router.
+pub struct Incoming {
+    pub router: u64,
+    pub packet: raw::Packet,
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Default, Clone)]
+pub struct Stats {
+    pub sent: u64,
+    pub received: u64,
+    pub became_master: u64,
+    pub released_master: u64,
+    pub rejected: HashMap<&'static str, u64>,
+}
+
+/// What a new master says only once its addresses are on.
+pub struct Held {
+    /// Of the order to the keeper.
+    pub tag: u64,
+    /// It goes on without them then.
+    pub until: Instant,
+    pub actions: Vec<Action>,
+}
+
+pub struct Router {
+    /// Unique in this process; packets and finished work name the router by it.
+    pub key: u64,
+    pub conf: VrrpInstance,
+    pub machine: Machine,
+    pub link: Option<Link>,
+    /// Where adverts come from.
+    pub src: Option<IpAddr>,
+    socket: Option<socket2::Socket>,
+    reader: Option<tokio::task::JoinHandle<()>>,
+    /// Sockets are being opened under this tag.
+    pub opening: Option<u64>,
+    pub held: Option<Held>,
+    /// Further announcements, and renewals of the addresses' lifetime.
+    pub announce_at: Option<Instant>,
+    pub refresh_at: Option<Instant>,
+    pub renew_at: Option<Instant>,
+    pub stats: Stats,
+    pub cause: Cause,
+    /// Connections on its addresses are being reset; the addresses go afterwards.
+    pub resetting: bool,
+    /// The last thing that went wrong, so that it is said once.
+    pub problem: String,
+    /// Held while this process runs the router: an abstract socket, one a network namespace.
+    _claim: std::os::unix::net::UnixDatagram,
+}
+
+impl Router {
+    pub fn new(key: u64, conf: &VrrpInstance, model: &VrrpModel) -> Result<Self, String> {
+        Ok(Self {
+            key,
+            machine: Machine::new(params(conf, model), conf.priority),
+            link: None,
+            src: None,
+            socket: None,
+            reader: None,
+            opening: None,
+            held: None,
+            announce_at: None,
+            refresh_at: None,
+            renew_at: None,
+            stats: Stats::default(),
+            cause: Cause::Started,
+            resetting: false,
+            problem: String::new(),
+            _claim: claim(conf)?,
+            conf: conf.clone(),
+        })
+    }
+
+    /// The interface is usable, and adverts can leave and be heard.
+    pub fn ready(&self) -> bool {
+        self.link.as_ref().is_some_and(|l| l.usable) && self.socket.is_some()
+    }
+
+    pub fn open(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    pub fn close(&mut self) {
+        (self.socket, self.opening) = (None, None);
+        if let Some(t) = self.reader.take() {
+            t.abort();
+        }
+    }
+
+    pub fn unicast(&self) -> bool {
+        !self.conf.unicast_peers.is_empty()
+    }
+
+    pub fn six(&self) -> bool {
+        is_six(&self.conf)
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = &Vip> {
+        addresses(&self.conf)
+    }
+
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.addresses().any(|v| v.addr.addr == ip)
+    }
+
+    /// The interface that an address lives on.
+    pub fn device<'a>(&'a self, v: &'a Vip) -> &'a str {
+        v.dev.as_deref().unwrap_or(&self.conf.interface)
+    }
+
+    /// The address to speak from: what the file says, else the one used so far, else the first one of the interface that is no virtual one of ours.
+    pub fn source(&self, all: &[Address], virtual_ones: &[IpAddr], mark: u8) -> Option<IpAddr> {
+        let six = self.six();
+        let index = self.link.as_ref()?.index;
+        let suits = |a: &&Address| {
+            let kind = match a.addr {
+                IpAddr::V6(ip) => six && ip.is_unicast_link_local(),
+                IpAddr::V4(_) => !six,
+            };
+            kind && a.ifindex == index && a.mark != mark && !a.tentative && !virtual_ones.contains(&a.addr)
+        };
+        self.conf.unicast_src.or(self.conf.mcast_src).or_else(|| {
+            let mut found = all.iter().filter(suits).map(|a| a.addr);
+            let first = found.next()?;
+            if found.chain([first]).any(|a| Some(a) == self.src) { self.src } else { Some(first) }
+        })
+    }
+
+    /// Takes opened sockets into service.
+    pub fn serve(&mut self, o: Opened, sender: mpsc::Sender<Incoming>) -> std::io::Result<()> {
+        let (key, six) = (self.key, self.six());
+        // SAFETY: the Socket owns its descriptor for the life of the AsyncFd.
+        let fd = unsafe { AsyncFd::register_with_interest(o.hearing, Interest::READABLE) }?;
+        self.socket = Some(o.sending);
+        self.reader = Some(tokio::task::spawn_local(async move {
+            let mut buf = vec![0u8; 2048];
+            loop {
+                let got = fd.async_io(Interest::READABLE, |s| raw::receive(s.as_raw_fd(), six, &mut buf)).await;
+                match got {
+                    Ok(packet) => {
+                        let bytes = buf[packet.start..packet.len].to_vec();
+                        if let Err(mpsc::error::TrySendError::Closed(_)) =
+                            sender.try_send(Incoming { router: key, packet, bytes })
+                        {
+                            return;
+                        }
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
+                    // A link that went down: the netlink watch says so; here it is only to be survived.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        }));
+        Ok(())
+    }
+
+    /// One advert to whoever has to hear it. `buf` is scratch.
+    pub fn send_advert(&mut self, priority: u8, buf: &mut Vec<u8>) {
+        let (Some(s), Some(src), Some(link)) = (&self.socket, self.src, &self.link) else { return };
+        let advert = Advert {
+            version: version(self.conf.version),
+            vrid: self.conf.vrid,
+            priority,
+            interval: self.conf.advert_int,
+            addrs: self.conf.vips.iter().map(|v| v.addr.addr).collect(),
+            auth: self.conf.auth_pass.map_or((0, [0; 8]), |p| (AUTH_SIMPLE, p)),
+        };
+        let group: IpAddr = if src.is_ipv4() { GROUP4.into() } else { GROUP6.into() };
+        let targets: &[IpAddr] =
+            if self.conf.unicast_peers.is_empty() { &[group] } else { &self.conf.unicast_peers };
+        for dst in targets {
+            advert.emit(src, *dst, self.conf.checksum_v2, buf);
+            if raw::send(s, *dst, link.index, buf).is_ok() {
+                self.stats.sent += 1;
+            }
+        }
+    }
+
+    /// How long an address outlives a dead guardian: the time a peer needs, and a little. Whole seconds, as the kernel counts.
+    pub fn lifetime(&self) -> Duration {
+        let down = super::timing::master_down(
+            version(self.conf.version),
+            self.machine.priority(),
+            self.conf.advert_int,
+        ) + Duration::from_secs(2);
+        Duration::from_secs(down.as_secs() + u64::from(down.subsec_nanos() > 0))
+    }
+
+    pub fn reject(&mut self, why: &'static str) -> u64 {
+        let n = self.stats.rejected.entry(why).or_default();
+        *n += 1;
+        *n
+    }
+
+    pub fn view(&self, now: Instant) -> VrrpView {
+        let mut rejected: Vec<(String, u64)> =
+            self.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        rejected.sort();
+        VrrpView {
+            name: self.conf.name.clone(),
+            interface: self.conf.interface.clone(),
+            vrid: self.conf.vrid,
+            state: self.machine.state().role().name().to_owned(),
+            priority: self.conf.priority,
+            effective: if self.machine.able() { self.machine.priority() } else { 1 },
+            able: self.machine.able(),
+            vips: self.addresses().map(|v| v.addr.to_string()).collect(),
+            cause: self.cause.text(),
+            master_priority: self.machine.heard_master(now),
+            sent: self.stats.sent,
+            received: self.stats.received,
+            became_master: self.stats.became_master,
+            released_master: self.stats.released_master,
+            rejected,
+        }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+pub fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {
+    c.vips.iter().chain(&c.excluded)
+}
+
+pub fn is_six(c: &VrrpInstance) -> bool {
+    c.vips.first().is_some_and(|v| v.addr.addr.is_ipv6())
+}
+
+pub fn version(v: VrrpVersion) -> Version {
+    match v {
+        VrrpVersion::V2 => Version::V2,
+        VrrpVersion::V3 => Version::V3,
+    }
+}
+
+pub fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
+    let grouped = m.groups.iter().any(|g| g.members.contains(&c.name))
+        || c.twin_of.is_some()
+        || m.instances.iter().any(|i| i.twin_of.as_ref() == Some(&c.name));
+    Params {
+        version: version(c.version),
+        interval: c.advert_int,
+        preempt: c.preempt,
+        preempt_delay: c.preempt_delay,
+        grouped,
+    }
+}
+
+pub fn reject_name(r: Reject) -> &'static str {
+    match r {
+        Reject::Length => "length",
+        Reject::Ttl => "ttl",
+        Reject::Version => "version",
+        Reject::Type => "type",
+        Reject::Checksum => "checksum",
+        Reject::Vrid => "vrid",
+        Reject::AuthType => "authentication type",
+        Reject::AuthPass => "password",
+        Reject::Interval => "advert interval",
+        Reject::Addresses => "addresses",
+    }
+}
+
+/// Makes sure that no other process on this host runs the same router.
+pub fn claim(c: &VrrpInstance) -> Result<std::os::unix::net::UnixDatagram, String> {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("tandem/vrrp/{}/{}/{}", c.interface, c.vrid, if is_six(c) { 6 } else { 4 });
+    let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| e.to_string())?;
+    std::os::unix::net::UnixDatagram::bind_addr(&addr)
+        .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.interface))
+}
