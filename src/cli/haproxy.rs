@@ -2,8 +2,9 @@
 use super::help;
 use crate::base::diag::Severity;
 use crate::config::source::LoadArgs;
-use crate::process::guardian::{self, Options};
 use crate::process::loader;
+use crate::process::rendezvous::Half;
+use crate::process::start::{self, Options};
 
 #[derive(Default)]
 struct Said {
@@ -41,7 +42,8 @@ pub fn run(args: &[String], strict: bool) -> i32 {
     // `daemon` in the file counts unless the command line keeps the program in the foreground.
     options.background = said.daemon;
     options.foreground = said.foreground;
-    guardian::main(options)
+    options.named = strict.then_some(Half::Haproxy);
+    start::main(options)
 }
 
 /// `tandem check`: both files, everything that is wrong.
@@ -126,6 +128,7 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
             }
             "-db" | "-W" | "-Ws" => s.foreground = true,
             "-D" => s.daemon = true,
+            "--keepalived-pid" => s.options.keepalived_pidfile = Some(value("a file")?),
             "-p" => s.options.pidfile = Some(value("a file")?),
             "-L" => s.options.load.localpeer = value("a name")?,
             "-n" => s.options.load.maxconn = Some(number(a, &value("a number")?)?),

@@ -2,8 +2,9 @@
 use super::{haproxy, help};
 use crate::base::diag::Severity;
 use crate::config::source::LoadArgs;
-use crate::process::guardian::{self, Options};
 use crate::process::loader;
+use crate::process::rendezvous::Half;
+use crate::process::start::{self, KEEPALIVED_PID, Options};
 
 const DEFAULT_CONF: &str = "/etc/keepalived/keepalived.conf";
 
@@ -33,7 +34,12 @@ const NO_EFFECT: &[&str] = &[
 
 pub fn run(args: &[String]) -> i32 {
     let mut conf = DEFAULT_CONF.to_owned();
-    let mut o = Options { background: true, keepalived: true, ..Options::default() };
+    let mut o = Options {
+        background: true,
+        named: Some(Half::Keepalived),
+        pidfile: Some(KEEPALIVED_PID.to_owned()),
+        ..Options::default()
+    };
     let mut test = false;
     let mut i = 0;
     while let Some(a) = args.get(i) {
@@ -55,7 +61,7 @@ pub fn run(args: &[String]) -> i32 {
                 None => return usage("'-f' expects a file"),
             },
             "-n" | "--dont-fork" => (o.background, o.foreground) = (false, true),
-            "-p" | "--pid" => o.pidfile = value(),
+            "-p" | "--pid" => o.pidfile = value().or(o.pidfile),
             "-r" | "--vrrp_pid" | "-c" | "--checkers_pid" | "-b" | "--bfd_pid" | "-i" | "--config-id" | "-m" | "-M" => {
                 drop(value())
             }
@@ -79,7 +85,7 @@ pub fn run(args: &[String]) -> i32 {
         return if l.report.diags.iter().any(|d| d.severity > Severity::Notice) { 5 } else { 0 };
     }
     o.load = load;
-    guardian::main(o)
+    start::main(o)
 }
 
 fn usage(why: &str) -> i32 {

@@ -4,12 +4,16 @@ mod haproxy;
 mod help;
 mod keepalived;
 
-use crate::process::{loader, worker};
+use crate::process::{loader, start, worker};
 
 /// Runs the program; the value is its exit code.
 pub fn main(args: &[String]) -> i32 {
     match args.get(1).map(String::as_str) {
-        Some("--tandem-worker") => return worker::main(),
+        Some("--tandem-worker") => return worker::main(false),
+        Some("--tandem-worker=background") => return worker::main(true),
+        Some("--tandem-keepalived") => {
+            return start::keepalived_stub(args.get(2).map(String::as_str), args.get(3).map(String::as_str));
+        }
         Some("--tandem-loader") => return args.get(2).map_or(2, |json| loader::main(json)),
         _ => {}
     }

@@ -101,6 +101,13 @@ pub enum LogDest {
     Fd(i32),
 }
 
+impl LogDest {
+    /// The descriptor, if it is one.
+    pub fn fd(&self) -> Option<i32> {
+        if let Self::Fd(n) = self { Some(*n) } else { None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogForm {
     /// RFC 3164 without a host name unless one is set: HAProxy's default over the network.

@@ -115,7 +115,7 @@ pub fn act_on(p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
             *lock(&l.addr) = Some((ip, port));
         }
         ServerAct::MaxConn(max) => l.maxconn.store(*max, Relaxed),
-        ServerAct::ShutdownSessions => l.kill.notify_waiters(),
+        ServerAct::ShutdownSessions => l.shutdown_sessions(false),
     }
     p.live.bump();
     p.live.wake(None);

@@ -147,6 +147,9 @@ async fn connect(
             .map(|s| Box::new(s) as Box<dyn Io>)
             .map_err(|e| refused(&e));
     }
+    if let Host::Abstract(name) = &s.conf.host {
+        return crate::net::connect_abstract(name).map(|s| Box::new(s) as Box<dyn Io>).map_err(|e| refused(&e));
+    }
     let set = *lock(&s.live.addr);
     let ip = s.conf.check_addr.or(set.map(|a| a.0)).or(s.conf.ip).ok_or_else(|| found("SOCKERR"))?;
     let own = match (set, &s.conf.port) {
@@ -411,7 +414,7 @@ fn settle(
             s.live.counters.inc(Counter::ChecksDown);
             p.live.bump();
             if s.conf.shutdown_on_down {
-                s.live.kill.notify_waiters();
+                s.live.shutdown_sessions(true);
             }
             let (a, b) = counts(p);
             let why = if verbose { String::new() } else { format!(", {reason}") };
@@ -447,7 +450,9 @@ fn settle(
     let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
     for (severity, text) in lines {
         snapshot.sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &live.dropped_logs);
-        eprintln!("[WARNING]  ({}) : {text}", snapshot.sinks.pid);
+        if let Some(c) = &snapshot.sinks.console {
+            c.warning(text);
+        }
     }
 }
 

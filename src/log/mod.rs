@@ -1,4 +1,9 @@
 //! Traffic logs: one line rendered into a reused buffer, sent without blocking; what cannot be sent is counted, never waited for.
+pub mod console;
+mod fd;
+
+use self::console::Console;
+use self::fd::FdSink;
 use crate::base::addr::Host;
 use crate::config::model::{LogDest, LogForm, LogTarget};
 use crate::rules::logformat::{DateForm, date};
@@ -22,6 +27,10 @@ pub struct Sinks {
     unix: Option<UnixDatagram>,
     /// Unix paths in use, connected while they could still be reached: a chroot may hide them.
     paths: Vec<(String, UnixDatagram)>,
+    /// Descriptors in use: standard output and the like.
+    fds: Vec<(i32, FdSink)>,
+    /// The process's own messages.
+    pub console: Option<Console>,
     pub pid: u32,
     pub utc_offset: i32,
     sampled: AtomicU32,
@@ -34,10 +43,31 @@ pub struct Tag<'a> {
 }
 
 impl Sinks {
-    pub fn open<'a>(targets: impl Iterator<Item = &'a LogTarget>, utc_offset: i32) -> Self {
+    /// For a check: nothing is ever sent.
+    pub fn closed() -> Self {
+        Self {
+            udp4: None,
+            udp6: None,
+            unix: None,
+            paths: Vec::new(),
+            fds: Vec::new(),
+            console: None,
+            pid: std::process::id(),
+            utc_offset: 0,
+            sampled: AtomicU32::new(0),
+        }
+    }
+
+    pub fn open<'a>(targets: impl Iterator<Item = &'a LogTarget>, console: Console, utc_offset: i32) -> Self {
         let nonblocking = |s: std::io::Result<UdpSocket>| s.and_then(|s| s.set_nonblocking(true).map(|()| s)).ok();
         let mut paths: Vec<(String, UnixDatagram)> = Vec::new();
+        let mut fds: Vec<(i32, FdSink)> = Vec::new();
         for t in targets {
+            if let LogDest::Fd(n) = t.dest
+                && !fds.iter().any(|(m, _)| *m == n)
+            {
+                fds.push((n, FdSink::open(n)));
+            }
             if let LogDest::Unix(p) = &t.dest
                 && !paths.iter().any(|(q, _)| q == p)
                 && let Ok(s) = UnixDatagram::unbound()
@@ -52,6 +82,8 @@ impl Sinks {
             udp6: nonblocking(UdpSocket::bind("[::]:0")),
             unix: UnixDatagram::unbound().ok().filter(|s| s.set_nonblocking(true).is_ok()),
             paths,
+            fds,
+            console: Some(console),
             pid: std::process::id(),
             utc_offset,
             sampled: AtomicU32::new(0),
@@ -138,11 +170,10 @@ impl Sinks {
                 }
                 self.unix.as_ref().is_some_and(|s| s.send_to(bytes, path).is_ok())
             }
-            LogDest::Fd(fd) => {
-                // SAFETY: `bytes` is valid for its length; a closed descriptor is answered with EBADF.
-                let n = unsafe { libc::write(*fd, bytes.as_ptr().cast(), bytes.len()) };
-                n >= 0
-            }
+            LogDest::Fd(n) => match self.fds.iter().find(|(m, _)| m == n) {
+                Some((_, sink)) => sink.write(bytes),
+                None => FdSink::open(*n).write(bytes),
+            },
         }
     }
 }

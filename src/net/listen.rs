@@ -3,13 +3,11 @@ use crate::base::addr::ListenAddr;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 /// `backlog` when neither the bind line nor the frontend says one: HAProxy takes the frontend's maxconn, the kernel caps it.
 pub const DEFAULT_BACKLOG: i32 = 4096;
 
 pub struct Options {
-    pub backlog: i32,
     /// The address may come and go: bind although it is not there (IP_FREEBIND, no sysctl needed).
     pub freebind: bool,
     pub mode: Option<u32>,
@@ -17,8 +15,44 @@ pub struct Options {
     pub gid: Option<u32>,
 }
 
-/// Opens one socket; several with SO_REUSEPORT share an address. The error says what to do.
-pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
+/// A socket that is bound and does not listen yet: until [`begin`], nobody is sent to it.
+#[derive(Debug)]
+pub struct Bound {
+    pub fd: OwnedFd,
+    /// A unix socket that has yet to be moved to its name.
+    pub unplaced: Option<Unplaced>,
+}
+
+/// A unix socket lies beside its name until it is moved over it, so that there is no moment without one. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Unplaced {
+    temp: String,
+    path: String,
+}
+
+impl Unplaced {
+    /// Puts it in place of whatever has the name.
+    pub fn place(self) -> Result<(), String> {
+        std::fs::rename(&self.temp, &self.path)
+            .map_err(|e| format!("cannot put the socket '{}' in place: {}", self.path, crate::base::diag::io_words(&e)))
+    }
+}
+
+impl Drop for Unplaced {
+    fn drop(&mut self) {
+        // Once it is placed, there is nothing by this name.
+        let _ = std::fs::remove_file(&self.temp);
+    }
+}
+
+/// Starts listening. `backlog`: connections that may wait; the kernel caps it at net.core.somaxconn.
+pub fn begin(fd: &OwnedFd, backlog: i32) -> std::io::Result<()> {
+    socket2::SockRef::from(fd).listen(backlog)
+}
+
+/// Binds one socket; several with SO_REUSEPORT share an address. The error says what to do.
+pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
+    let plain = |fd: OwnedFd| Bound { fd, unplaced: None };
     match addr {
         ListenAddr::Inet { addr: ip, port, v4v6, device } => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
@@ -41,18 +75,17 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
                 s.bind_device(Some(d.as_bytes())).map_err(|e| say("cannot bind to the interface", e))?;
             }
             s.bind(&SockAddr::from(SocketAddr::new(*ip, *port))).map_err(|e| say("cannot bind socket", e))?;
-            s.listen(o.backlog).map_err(|e| say("cannot listen", e))?;
-            Ok(s.into())
+            Ok(plain(s.into()))
         }
         ListenAddr::Unix(path) => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
-            // Bound beside the name and moved over it, so that there is no moment without a socket.
             let temp = format!("{path}.{}.tmp", std::process::id());
             let _ = std::fs::remove_file(&temp);
             let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
                 .map_err(|e| say("cannot create a socket", e))?;
             s.bind(&SockAddr::unix(&temp).map_err(|e| say("the path is too long", e))?)
                 .map_err(|e| say("cannot bind socket", e))?;
+            let unplaced = Unplaced { temp: temp.clone(), path: path.clone() };
             if let Some(m) = o.mode {
                 use std::os::unix::fs::PermissionsExt;
                 std::fs::set_permissions(&temp, std::fs::Permissions::from_mode(m))
@@ -61,17 +94,16 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
             if o.uid.is_some() || o.gid.is_some() {
                 std::os::unix::fs::chown(&temp, o.uid, o.gid).map_err(|e| say("cannot set the owner", e))?;
             }
-            s.listen(o.backlog).map_err(|e| say("cannot listen", e))?;
-            std::fs::rename(&temp, Path::new(path)).map_err(|e| say("cannot put the socket in place", e))?;
-            Ok(s.into())
+            Ok(Bound { fd: s.into(), unplaced: Some(unplaced) })
         }
         ListenAddr::Abstract(name) => {
-            use std::os::linux::net::SocketAddrExt;
-            let a = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| hint("bad name", addr, &e))?;
-            let l =
-                std::os::unix::net::UnixListener::bind_addr(&a).map_err(|e| hint("cannot bind socket", addr, &e))?;
-            l.set_nonblocking(true).map_err(|e| hint("cannot set non-blocking", addr, &e))?;
-            Ok(l.into())
+            let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
+            let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+                .map_err(|e| say("cannot create a socket", e))?;
+            // An abstract name is a path that begins with a zero.
+            s.bind(&SockAddr::unix(format!("\0{name}")).map_err(|e| say("the name is too long", e))?)
+                .map_err(|e| say("cannot bind socket", e))?;
+            Ok(plain(s.into()))
         }
         ListenAddr::Fd(n) => {
             // SAFETY: only duplicates; a descriptor that is not open is answered with EBADF.
@@ -82,7 +114,7 @@ pub fn open(addr: &ListenAddr, o: &Options) -> Result<OwnedFd, String> {
             // SAFETY: just made, and nobody else's.
             let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
             let _ = socket2::SockRef::from(&fd).set_nonblocking(true);
-            Ok(fd)
+            Ok(plain(fd))
         }
     }
 }

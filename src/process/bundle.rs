@@ -25,13 +25,16 @@ pub struct Spec {
     pub daemon: bool,
     pub hard_stop_ms: Option<u64>,
     pub maxconn: u32,
+    /// There is a proxy's half: `-f`.
+    pub proxy: bool,
     pub frontends: usize,
 }
 
 impl Spec {
-    /// The words that need a new worker when they change: user, group, chroot, nbthread.
+    /// The words that need a new worker when they change: user, group, chroot, nbthread; and whether there is anything to proxy.
     pub fn needs_new_worker(&self, other: &Self) -> bool {
-        (self.threads, self.uid, self.gid, &self.chroot) != (other.threads, other.uid, other.gid, &other.chroot)
+        (self.threads, self.uid, self.gid, &self.chroot, self.proxy)
+            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy)
     }
 }
 
@@ -53,6 +56,15 @@ pub struct ListenSpec {
 pub enum Target {
     Frontend { name: String, index: usize },
     Cli { level: CliLevel },
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frontend { name, .. } => write!(f, "frontend '{name}'"),
+            Self::Cli { .. } => f.write_str("a stats socket"),
+        }
+    }
 }
 
 /// Offset and length in the blob, or why the file could not be read.

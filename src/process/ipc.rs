@@ -40,6 +40,7 @@ pub struct SocketRef {
     pub thread: usize,
     pub target: Target,
     pub unix: bool,
+    pub backlog: i32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

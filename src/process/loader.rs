@@ -1,5 +1,6 @@
 //! The loader: reads and checks a configuration in a process of its own, resolves names without privileges, seals the result.
-use super::bundle::{ListenSpec, Spec, Target};
+use super::bundle::{self, Bundle, ListenSpec, Spec, Target};
+use super::child::dup_to;
 use super::privilege;
 use crate::base::addr::ListenAddr;
 use crate::base::diag::{Report, Severity};
@@ -12,7 +13,9 @@ use crate::state::live::Live;
 use crate::state::snapshot::Snapshot;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -41,7 +44,7 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
     );
     let (first, _) = load(&mut disk, args);
     let live = Live::new(1);
-    let sinks = Arc::new(Sinks::open(std::iter::empty(), 0));
+    let sinks = Arc::new(Sinks::closed());
     // Certificates are read by the compiler.
     Snapshot::compile(first, &mut disk, &live, sinks.clone(), 0, &mut Report::default());
     let accounts = privilege::Accounts::read();
@@ -51,7 +54,7 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
     disk.recorded.names = names.borrow().iter().map(|n| (n.clone(), dns::lookup(n))).collect();
     let mut recorded = std::mem::take(&mut disk.recorded);
     let (model, mut report) = load(&mut recorded, args);
-    let mut spec = spec(&model, &accounts, &mut report);
+    let mut spec = spec(&model, args, &accounts, &mut report);
     Snapshot::compile(model.clone(), &mut recorded, &live, sinks, 0, &mut report);
     if spec.listeners.iter().all(|l| matches!(l.target, Target::Cli { .. }))
         && spec.vrrp.instances.is_empty()
@@ -63,7 +66,7 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
 }
 
 /// The guardian's part of a model; accounts become numbers here, because the guardian reads no file.
-fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec {
+fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut Report) -> Spec {
     let g = &m.global;
     let mut user = |name: &Option<String>, kind: &str, find: &dyn Fn(&str) -> Option<u32>| -> Option<u32> {
         let n = name.as_deref()?;
@@ -130,6 +133,8 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
     };
     vrrp.script_user = named.as_ref().and_then(&mut numbers);
     for s in &mut vrrp.scripts {
+        // Without a proxy of ours, the question is about somebody else's: it is asked.
+        s.liveness &= !args.haproxy.is_empty();
         s.user = s.user.as_ref().and_then(&mut numbers);
     }
     for s in vrrp.scripts.iter().filter(|s| !s.liveness) {
@@ -166,8 +171,31 @@ fn spec(m: &Model, accounts: &privilege::Accounts, report: &mut Report) -> Spec 
         daemon: g.daemon,
         hard_stop_ms: g.hard_stop_after.map(crate::base::units::millis),
         maxconn: g.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN),
+        proxy: !args.haproxy.is_empty(),
         frontends: m.proxies.iter().filter(|p| p.is_frontend() && !p.binds.is_empty()).count(),
     }
+}
+
+/// Loads in a loader process, and waits for it. The bundle is there even if the configuration is bad; it says so.
+pub fn load_apart(args: &LoadArgs) -> Result<(OwnedFd, Bundle), String> {
+    let fd = bundle::memfd().map_err(|e| format!("cannot make a bundle: {e}"))?;
+    let json = serde_json::to_string(args).map_err(|e| e.to_string())?;
+    let raw = fd.as_raw_fd();
+    let mut c = Command::new("/proc/self/exe");
+    c.arg0("tandem-loader").arg("--tandem-loader").arg(json).stdin(Stdio::null());
+    // SAFETY: only async-signal-safe calls between fork and exec.
+    unsafe {
+        c.pre_exec(move || if raw == OUTPUT_FD { clear_cloexec(raw) } else { dup_to(raw, OUTPUT_FD) });
+    }
+    let mut child = c.spawn().map_err(|e| format!("cannot start the loader: {e}"))?;
+    child.wait().map_err(|e| e.to_string())?;
+    let b = bundle::read(&fd, false).map_err(|e| format!("the loader left no result: {e}"))?;
+    Ok((fd, b))
+}
+
+fn clear_cloexec(fd: RawFd) -> std::io::Result<()> {
+    // SAFETY: plain system call on a descriptor of this process.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Entry of the loader process: arguments as JSON, the memfd on a fixed descriptor. The exit code says whether the bundle can be used.
@@ -178,7 +206,7 @@ pub fn main(json: &str) -> i32 {
     let l = run(&args, true);
     let ok = !l.report.has_fatal();
     let text = l.report.render(std::process::id(), Severity::Warning);
-    if super::bundle::write(out, ok, text, l.spec, &l.recorded).is_err() {
+    if bundle::write(out, ok, text, l.spec, &l.recorded).is_err() {
         return 2;
     }
     i32::from(!ok)

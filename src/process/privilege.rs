@@ -107,6 +107,23 @@ fn drop_capabilities() {
     }
 }
 
+/// Puts /dev/null in place of the standard descriptors, but for those in `keep`.
+pub fn close_standard(keep: &[i32]) {
+    // SAFETY: plain system calls on descriptors of this process.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if null < 0 {
+            return;
+        }
+        for fd in (0..3).filter(|fd| !keep.contains(fd)) {
+            libc::dup2(null, fd);
+        }
+        if null > 2 {
+            libc::close(null);
+        }
+    }
+}
+
 /// Raises the soft limit of descriptors as far as allowed, up to `want`.
 pub fn raise_nofile(want: u64) -> u64 {
     // SAFETY: `l` is a plain struct that the calls read and write.

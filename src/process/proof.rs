@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 /// One cache line a thread.
 const STRIDE: usize = 64;
-const LEN: NonZeroUsize = NonZeroUsize::new(64 * STRIDE).expect("not zero");
+/// Every thread there can be, and the control thread.
+const CELLS: usize = 128;
+const LEN: NonZeroUsize = NonZeroUsize::new(CELLS * STRIDE).expect("not zero");
 
 /// The page of epochs.
 pub struct Page {
@@ -40,7 +42,7 @@ impl Page {
     }
 
     fn cell(&self, thread: usize) -> &AtomicU64 {
-        let at = (thread % 64) * STRIDE;
+        let at = (thread % CELLS) * STRIDE;
         // SAFETY: `at` is within the page and aligned; the mapping lives as long as `self`.
         unsafe { &*self.ptr.as_ptr().byte_add(at).cast::<AtomicU64>() }
     }
@@ -69,6 +71,9 @@ pub const HUNG: Duration = Duration::from_millis(120);
 /// One that waits for a CPU, or sleeps in the kernel, only after this.
 pub const STARVED: Duration = Duration::from_secs(1);
 
+/// The control thread may be busy with a reload or with thousands of servers: what is alarming in a traffic thread is not yet in it.
+const PATIENT: Duration = Duration::from_secs(5);
+
 /// What `/proc` says of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sched {
@@ -93,15 +98,22 @@ pub struct Watch {
     /// Stall counted over looks that were on time.
     stalled: Duration,
     ran_at_stall: Option<Duration>,
+    /// How long one may burn CPU, and how long it may wait.
+    limits: [Duration; 2],
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { epoch: u64::MAX, stalled: Duration::ZERO, ran_at_stall: None }
+        Self { epoch: u64::MAX, stalled: Duration::ZERO, ran_at_stall: None, limits: [HUNG, STARVED] }
     }
 }
 
 impl Watch {
+    /// For the control thread.
+    pub fn patient() -> Self {
+        Self { limits: [PATIENT, PATIENT], ..Self::default() }
+    }
+
     /// True if the facts of `/proc` are wanted: the epoch has stood still for a look.
     pub fn wants_facts(&self, epoch: u64) -> bool {
         epoch == self.epoch
@@ -110,15 +122,16 @@ impl Watch {
     /// `gap`: time since the last look.
     pub fn look(&mut self, epoch: u64, gap: Duration, facts: Option<Sched>) -> Verdict {
         if epoch != self.epoch {
-            *self = Self { epoch, ..Self::default() };
+            *self = Self { epoch, limits: self.limits, ..Self::default() };
             return Verdict::Alive;
         }
         if gap <= ON_TIME {
             self.stalled += gap;
         }
+        let [hung, starved] = self.limits;
         let Some(f) = facts else {
             // A thread that is not there any more has no facts.
-            return if self.stalled >= STARVED { Verdict::Hung("is gone") } else { Verdict::Alive };
+            return if self.stalled >= starved { Verdict::Hung("is gone") } else { Verdict::Alive };
         };
         let since = *self.ran_at_stall.get_or_insert(f.ran);
         let ran = f.ran.saturating_sub(since);
@@ -126,11 +139,11 @@ impl Watch {
             'T' | 't' if self.stalled >= HUNG => Verdict::Hung("is stopped"),
             // It has had most of the time of the stall: it is not waiting for a CPU, it is in a loop.
             // On a crowded machine it takes longer to burn as much, but no turn of the event loop takes so much CPU.
-            'R' if self.stalled >= HUNG && (ran >= self.stalled.mul_f32(0.6) || ran >= HUNG) => {
+            'R' if self.stalled >= hung && (ran >= self.stalled.mul_f32(0.6) || ran >= hung) => {
                 Verdict::Hung("burns CPU in a loop")
             }
-            'R' if self.stalled >= STARVED => Verdict::Starved,
-            'S' | 'D' if self.stalled >= STARVED => Verdict::Hung("is blocked"),
+            'R' if self.stalled >= starved => Verdict::Starved,
+            'S' | 'D' if self.stalled >= starved => Verdict::Hung("is blocked"),
             'Z' | 'X' => Verdict::Hung("is dead"),
             _ => Verdict::Alive,
         }

@@ -10,6 +10,8 @@ use crate::control::execute::Asked;
 use crate::control::{Pages, socket};
 use crate::health::prober;
 use crate::log::Sinks;
+use crate::log::console::Console;
+use crate::net::listen;
 use crate::proxy::listener::{Accepted, Place, accept_loop, start};
 use crate::proxy::{Shared, Thread};
 use crate::state::counters::{Counter, set_shard};
@@ -41,8 +43,8 @@ struct Served {
     stop: watch::Sender<bool>,
 }
 
-pub fn main() -> i32 {
-    privilege::set_name("haproxy");
+/// `background`: standard descriptors are given up once it serves.
+pub fn main(background: bool) -> i32 {
     // SAFETY: the guardian put these two there; nobody else in this process owns them.
     let (channel, page) = unsafe { (OwnedFd::from_raw_fd(CHANNEL_FD), OwnedFd::from_raw_fd(PAGE_FD)) };
     // The guardian decides when to end; a terminal's Ctrl-C goes to it as well.
@@ -54,7 +56,7 @@ pub fn main() -> i32 {
     }
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return 1 };
     let set = tokio::task::LocalSet::new();
-    match set.block_on(&runtime, Worker::run(channel, page)) {
+    match set.block_on(&runtime, Worker::run(channel, page, background)) {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("[ALERT]    ({}) : {e}", std::process::id());
@@ -74,12 +76,16 @@ struct Worker {
     drain: watch::Sender<bool>,
     sinks: Arc<Sinks>,
     orphan_life: Duration,
+    page: Arc<Page>,
 }
 
 /// Without virtual addresses an orphan waits this long for its successor to be there.
 const ORPHAN_LIFE: Duration = Duration::from_secs(300);
 /// And lets its connections end for this long.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(60);
+
+/// How often the control thread proves that it lives.
+const LIFE: Duration = Duration::from_millis(100);
 
 /// A load that is coming in: the bundle, and sockets until all are here.
 struct Incoming {
@@ -91,11 +97,13 @@ struct Incoming {
 }
 
 impl Worker {
-    async fn run(channel: OwnedFd, page: OwnedFd) -> Result<(), String> {
+    async fn run(channel: OwnedFd, page: OwnedFd, background: bool) -> Result<(), String> {
         let channel = Channel::new(channel).map_err(|e| e.to_string())?;
         let first = receive_load(&channel).await?.ok_or("the guardian is gone")?;
         let read = bundle::read(&first.bundle, true).map_err(|e| e.to_string())?;
         let spec = read.spec;
+        // The name that scripts look for belongs to what proxies.
+        privilege::set_name(if spec.proxy { "haproxy" } else { "tandem-worker" });
         let mut recorded = read.recorded;
         let threads = spec.threads;
         // As long as addresses last in the kernel: the time a peer needs, and two seconds.
@@ -107,12 +115,11 @@ impl Worker {
         // Logs are opened while their paths can be reached; then everything that is not needed is given up.
         let targets: Vec<_> =
             model.global.logs.iter().chain(model.proxies.iter().flat_map(|p| &p.logs)).cloned().collect();
-        let sinks = Arc::new(Sinks::open(targets.iter(), crate::log::utc_offset()));
+        let console = Console::start(true, false);
+        let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset()));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + 200);
         let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid)?;
-        for n in notes {
-            eprintln!("[NOTICE]   ({}) : {n}", std::process::id());
-        }
+        notes.into_iter().for_each(|n| console.notice(n));
         let snapshot = Snapshot::compile(model, &mut recorded, &live, sinks.clone(), first.generation, &mut report);
         if report.has_fatal() {
             return Err(report.render(std::process::id(), Severity::NotYet));
@@ -160,6 +167,9 @@ impl Worker {
             let (id, tid) = got_tids.recv().await.ok_or("a thread did not start")?;
             kernel_ids[id] = tid;
         }
+        // The control thread proves that it lives as the others do; it is the last one.
+        // SAFETY: gettid has no arguments and cannot fail.
+        kernel_ids.push(unsafe { libc::gettid() });
         let (ask, asked) = mpsc::unbounded_channel();
         let mut w = Self {
             channel,
@@ -172,11 +182,16 @@ impl Worker {
             drain,
             sinks,
             orphan_life,
+            page,
         };
         let generation = first.generation;
+        listen_on(&first)?;
         w.put_in_service(first);
         w.probes = Some(prober::start(&w.snapshot.load_full(), &w.live));
         w.say(&ToGuardian::Ready { generation, threads: kernel_ids });
+        if background {
+            privilege::close_standard(&targets.iter().filter_map(|t| t.dest.fd()).collect::<Vec<_>>());
+        }
         w.serve(asked).await
     }
 
@@ -187,6 +202,8 @@ impl Worker {
 
     async fn serve(&mut self, mut asked: mpsc::UnboundedReceiver<Asked>) -> Result<(), String> {
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut life = tokio::time::interval(LIFE);
+        life.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut incoming: Option<Incoming> = None;
         let mut hard_stop: Option<tokio::time::Instant> = None;
         let mut orphan = false;
@@ -239,6 +256,7 @@ impl Worker {
                     Asked::Standby(yes) => self.say(&ToGuardian::Control(Control::Standby(yes))),
                     Asked::Loop(ms) => drop(self.threads[0].send(ThreadCmd::Loop(ms))),
                 },
+                _ = life.tick() => self.page.advance(self.threads.len()),
                 _ = second.tick() => {
                     self.sample();
                     if self.live.stopping.load(Relaxed) && self.live.conns.get() == 0 {
@@ -276,8 +294,10 @@ impl Worker {
             if report.has_fatal() { Err(report.render(std::process::id(), Severity::NotYet)) } else { Ok(s) }
         })
         .await;
+        let compiled = compiled.map_err(|e| e.to_string()).and_then(|s| s).and_then(|s| listen_on(&i).map(|()| s));
         match compiled {
-            Ok(Ok(s)) => {
+            Ok(s) => {
+                s.adopt(&self.live);
                 let old = self.snapshot.swap(Arc::new(s));
                 for p in &self.snapshot.load().proxies {
                     p.live.bump();
@@ -290,8 +310,7 @@ impl Worker {
                 drop(old);
                 self.say(&ToGuardian::Ready { generation, threads: Vec::new() });
             }
-            Ok(Err(why)) => self.failed(generation, why),
-            Err(e) => self.failed(generation, e.to_string()),
+            Err(why) => self.failed(generation, why),
         }
     }
 
@@ -370,6 +389,17 @@ impl Worker {
     }
 }
 
+/// What came with a load listens from now on.
+fn listen_on(i: &Incoming) -> Result<(), String> {
+    for w in &i.wanted {
+        if let Some(fd) = i.sockets.get(&w.id) {
+            listen::begin(fd, w.backlog)
+                .map_err(|e| format!("cannot listen for {}: {}", w.target, crate::base::diag::io_words(&e)))?;
+        }
+    }
+    Ok(())
+}
+
 /// The first load of a worker's life.
 async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
     let mut incoming: Option<Incoming> = None;
@@ -419,6 +449,7 @@ fn traffic(
         }
         drop(tids);
         let ticker: Rc<Thread> = t.clone();
+        let mut bell = t.shared.live.bell.listen();
         let mut tick = tokio::time::interval(Duration::from_millis(crate::proxy::wheel::TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -427,6 +458,7 @@ fn traffic(
                     page.advance(id);
                     ticker.tick();
                 }
+                Ok(()) = bell.changed() => t.wheel.wake_all(),
                 c = commands.recv() => match c {
                     Some(ThreadCmd::Listen { socket, place, stop }) => {
                         tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));

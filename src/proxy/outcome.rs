@@ -20,7 +20,10 @@ pub enum Cause {
     Local,
     ClientTimeout,
     ServerTimeout,
+    /// An operator closed it.
     Killed,
+    /// Its server went down, and `on-marked-down shutdown-sessions` stands there.
+    ServerDown,
 }
 
 /// Second letter: where it was then.
@@ -46,6 +49,7 @@ impl Cause {
             Self::ClientTimeout => b'c',
             Self::ServerTimeout => b's',
             Self::Killed => b'K',
+            Self::ServerDown => b'D',
         }
     }
 }

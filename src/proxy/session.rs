@@ -4,7 +4,7 @@ use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use super::reply::{self, Message};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, BackendSession, ConnectError, NoServer, Slot};
-use super::wheel::Timer;
+use super::wheel::{FOREVER, Timer};
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, CookiePersist, Mode};
 use crate::http::cookie;
@@ -575,7 +575,7 @@ impl Session<'_> {
             return Attempt::Failed(400);
         };
         out.extend_from_slice(&self.inbuf[used..used + n]);
-        self.st.set(be.conf.timeouts.server);
+        self.st.set(server_timeout(be));
         let sent = write_all(&mut up, &out, &self.st).await;
         self.t.give_buf(out);
         let replayable = body.done();
@@ -585,7 +585,7 @@ impl Session<'_> {
         let mut upload = Half::new(body);
         upload.failed = sent.is_err();
         let mut resbuf = Vec::new();
-        let head = self.await_response(x, be, &mut up, &mut upload, &mut resbuf).await;
+        let head = self.await_response(x, slot, be, &mut up, &mut upload, &mut resbuf).await;
         let res_used = match head {
             Ok(n) => n,
             Err(e) => {
@@ -601,7 +601,7 @@ impl Session<'_> {
         self.consume(used, n, &mut upload);
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
         x.responded = Some(Instant::now());
-        let next = self.relay_response(x, be, server, mode, up, upload, resbuf, res_used).await;
+        let next = self.relay_response(x, be, slot, mode, up, upload, resbuf, res_used).await;
         Attempt::Done(next)
     }
 
@@ -615,6 +615,7 @@ impl Session<'_> {
     async fn await_response(
         &mut self,
         x: &mut Exchange<'_>,
+        slot: &Slot,
         be: &Arc<ProxyNode>,
         up: &mut Stream,
         upload: &mut Half,
@@ -642,7 +643,7 @@ impl Session<'_> {
                 return Err(NoResponse::Garbage);
             }
             let (t, stream, ct, st) = (self.t, &mut self.stream, &self.ct, &self.st);
-            let (server_timeout, client_timeout) = (be.conf.timeouts.server, x.fe.conf.timeouts.client);
+            let (server_timeout, client_timeout) = (server_timeout(be), x.fe.conf.timeouts.client);
             let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
             let read = poll_fn(|cx| {
                 if sending {
@@ -674,6 +675,9 @@ impl Session<'_> {
                         Poll::Ready(Err(NoResponse::ClientTimeout))
                     }
                     Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending if slot.over().is_some() => {
+                        Poll::Ready(Err(NoResponse::Killed(slot.over().unwrap_or(Cause::Killed))))
+                    }
                     Poll::Pending if sending && ct.expired(cx) => Poll::Ready(Err(NoResponse::ClientTimeout)),
                     Poll::Pending if abort && !sending && client_left(stream, cx) => {
                         Poll::Ready(Err(NoResponse::ClientGone))
@@ -691,13 +695,14 @@ impl Session<'_> {
         &mut self,
         x: &mut Exchange<'_>,
         be: &Arc<ProxyNode>,
-        server: &ServerNode,
+        slot: &Slot,
         mode: ConnMode,
         mut up: Stream,
         mut upload: Half,
         mut resbuf: Vec<u8>,
         res_used: usize,
     ) -> Next {
+        let server = slot.server();
         x.status = x.res.status.into();
         // A chunked message has an end of its own, which HAProxy counts as one.
         x.bytes_out = x.res.accounted() + u64::from(x.res.framing == Framing::Chunked);
@@ -761,7 +766,7 @@ impl Session<'_> {
         let mut quiet = !extra;
         if !follower.done() || !(upload.complete() || upload.failed) {
             let mut down = Half::new(follower);
-            let ended = self.relay(x, be, &mut up, &mut upload, &mut down, tunnel).await;
+            let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
             x.bytes_out = base + down.follower.payload();
             quiet &= down.rest.is_empty();
             self.inbuf.append(&mut upload.rest);
@@ -777,10 +782,12 @@ impl Session<'_> {
     }
 
     /// Both directions at once, in one task.
+    #[allow(clippy::too_many_arguments)] // As above.
     async fn relay(
         &mut self,
         x: &Exchange<'_>,
         be: &Arc<ProxyNode>,
+        slot: &Slot,
         up: &mut Stream,
         upload: &mut Half,
         down: &mut Half,
@@ -789,7 +796,7 @@ impl Session<'_> {
         let (fe, t) = (&x.fe, self.t);
         let tunnel_timeout = be.conf.timeouts.tunnel.filter(|_| tunnel);
         let client_timeout = tunnel_timeout.or(fe.conf.timeouts.client);
-        let server_timeout = tunnel_timeout.or(be.conf.timeouts.server);
+        let server_timeout = tunnel_timeout.or(server_timeout(be));
         self.ct.set(client_timeout);
         self.st.set(server_timeout);
         let mut up_done = upload.complete() || upload.failed;
@@ -839,6 +846,9 @@ impl Session<'_> {
             if moved[1] || moved_up[0] {
                 ct.set(client_timeout);
             }
+            if let Some(why) = slot.over() {
+                return Poll::Ready(Err((why, Phase::Data)));
+            }
             // The server is only late if it is its turn.
             if down.waits_for_sink() {
                 if ct.expired(cx) {
@@ -872,6 +882,13 @@ enum NoResponse {
     ClientGone,
     ClientTimeout,
     BadRequest,
+    /// The server's sessions were shut down.
+    Killed(Cause),
+}
+
+/// On the wheel even if there is none, so that a session that waits for its server can be woken.
+fn server_timeout(be: &ProxyNode) -> Option<Duration> {
+    be.conf.timeouts.server.or(Some(FOREVER))
 }
 
 fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse) -> Attempt {
@@ -882,6 +899,7 @@ fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e
         NoResponse::ClientGone => (Cause::ClientAbort, 400),
         NoResponse::ClientTimeout => (Cause::ClientTimeout, 400),
         NoResponse::BadRequest => (Cause::Denied, 400),
+        NoResponse::Killed(why) => (*why, 503),
     };
     if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
         server.live.counters.inc(Counter::ResponseErrors);

@@ -3,6 +3,7 @@ use super::Thread;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use super::stream::{Half, HalfError, Stream};
 use super::upstream::{self, BackendSession, ConnectError, NoServer};
+use super::wheel::FOREVER;
 use crate::http::h1::body::{Follower, Framing};
 use crate::rules::acl;
 use crate::rules::action::TcpAction;
@@ -113,7 +114,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
     let tunnel = be.conf.timeouts.tunnel;
     let client_timeout = tunnel.or(x.fe.conf.timeouts.client);
-    let server_timeout = tunnel.or(be.conf.timeouts.server);
+    let server_timeout = tunnel.or(be.conf.timeouts.server).or(Some(FOREVER));
     let (client_fin, server_fin) = (x.fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
     ct.set(client_timeout);
     st.set(server_timeout);
@@ -124,8 +125,6 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     let mut response = Half::new(Follower::new(Framing::UntilClose));
     let (mut up_done, mut down_done) = (false, false);
     let (mut up_shut, mut down_shut) = (false, false);
-    let live = slot.server().live.clone();
-    let mut killed = std::pin::pin!(live.kill.notified());
     let ended = poll_fn(|cx| {
         let (mut a, mut b) = ([false; 2], [false; 2]);
         if !up_done {
@@ -165,8 +164,8 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         if b[0] || a[1] {
             st.set(if down_done { server_fin.or(server_timeout) } else { server_timeout });
         }
-        if std::future::Future::poll(killed.as_mut(), cx).is_ready() {
-            return Poll::Ready(Some(Cause::Killed));
+        if let Some(why) = slot.over() {
+            return Poll::Ready(Some(why));
         }
         if ct.expired(cx) {
             return Poll::Ready(Some(Cause::ClientTimeout));

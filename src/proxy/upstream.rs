@@ -1,6 +1,6 @@
 //! The server side: which server, waiting for a slot, a pooled or a new connection.
 use super::Thread;
-use super::outcome::Exchange;
+use super::outcome::{Cause, Exchange};
 use super::stream::Stream;
 use super::wheel::Timer;
 use crate::balance::{self, Algorithm, Load};
@@ -73,18 +73,27 @@ impl Thread {
 pub struct Slot {
     be: Arc<ProxyNode>,
     server: usize,
+    /// The server's when the slot was taken.
+    era: u64,
 }
 
 impl Slot {
     pub fn server(&self) -> &ServerNode {
         &self.be.servers[self.server]
     }
+
+    /// Why the session has to end, once the server's sessions are to be closed.
+    pub fn over(&self) -> Option<Cause> {
+        let now = self.server().live.era();
+        (now != self.era).then(|| if now & 1 == 1 { Cause::ServerDown } else { Cause::Killed })
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.be.servers[self.server].live.sessions.down();
-        self.be.live.wake(Some(self.server));
+        let s = &self.be.servers[self.server].live;
+        s.sessions.down();
+        self.be.live.wake(Some(s));
     }
 }
 
@@ -215,14 +224,13 @@ pub async fn assign(
         };
         let s = &be.servers[i];
         // Nobody overtakes who waits already, unless he was just woken.
-        if !full(s) && (queued || be.live.queued.get() == 0) {
-            s.live.sessions.up();
+        if (queued || be.live.queued.get() == 0) && s.live.take_slot() {
             s.live.counters.inc(Counter::Sessions);
             s.live.counters.inc(Counter::Chosen);
             be.live.back.inc(Counter::Chosen);
             s.live.touch();
             be.live.last_session.store(i64::try_from(crate::state::live::now_ms() / 1000).unwrap_or(0), Relaxed);
-            return Ok(Slot { be: be.clone(), server: i });
+            return Ok(Slot { be: be.clone(), server: i, era: s.live.era() });
         }
         if bound.is_some() && !s.live.reachable() {
             return Err(NoServer::Down);
@@ -240,7 +248,7 @@ pub async fn assign(
                 x.queues = [if bound.is_some() { s.live.queued.get() } else { 0 }, be.live.queued.get()];
             }
             // Who was woken and found the slot taken keeps its place.
-            let w = Waiter { wake, server: bound };
+            let w = Waiter { wake, server: bound.map(|i| be.servers[i].live.clone()) };
             if queued { q.push_front(w) } else { q.push_back(w) }
         }
         if bound.is_some() {
@@ -252,7 +260,7 @@ pub async fn assign(
         }
         // A slot may have been freed between the look and the queueing.
         if !full(s) {
-            be.live.wake(Some(i));
+            be.live.wake(Some(&s.live));
         }
         let result = std::future::poll_fn(|cx| {
             if std::pin::Pin::new(&mut woken).poll(cx).is_ready() {
@@ -320,13 +328,7 @@ pub async fn connect(
     let open = async {
         let tcp = match &s.conf.host {
             Host::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
-            Host::Abstract(name) => {
-                use std::os::linux::net::SocketAddrExt;
-                let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-                let stream = std::os::unix::net::UnixStream::connect_addr(&addr)?;
-                stream.set_nonblocking(true)?;
-                return UnixStream::from_std(stream).map(Stream::Unix);
-            }
+            Host::Abstract(name) => return crate::net::connect_abstract(name).map(Stream::Unix),
             Host::Ip(_) | Host::Name(_) => {
                 let addr = address(s, x.client.dst).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
                 TcpStream::connect(addr).await?

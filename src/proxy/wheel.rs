@@ -86,6 +86,15 @@ impl Wheel {
         }
     }
 
+    /// Wakes whoever waits with a deadline, so that he looks again whether he is still wanted.
+    pub fn wake_all(&self) {
+        for e in self.slots.borrow().iter().flatten() {
+            if let Some(w) = e.waker.borrow_mut().take() {
+                w.wake();
+            }
+        }
+    }
+
     /// True once for each second that began.
     pub fn second_passed(&self) -> bool {
         let s = self.now.get() * TICK / 1000;
@@ -98,6 +107,9 @@ impl Wheel {
         Timer { wheel: self.clone(), entry: Rc::new(e) }
     }
 }
+
+/// In place of no time-out at all, where a wait has to be on the wheel to be found by [`Wheel::wake_all`]: longer than any that can be configured.
+pub const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 
 /// One deadline, moved as often as needed.
 pub struct Timer {

@@ -121,6 +121,16 @@ impl Gauge {
         }
         n
     }
+    /// One more, unless there are `limit` already.
+    pub fn up_below(&self, limit: u64) -> bool {
+        let r = self.now.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
+        if let Ok(before) = r
+            && before + 1 > self.max.load(Relaxed)
+        {
+            self.max.fetch_max(before + 1, Relaxed);
+        }
+        r.is_ok()
+    }
     pub fn down(&self) {
         self.now.fetch_sub(1, Relaxed);
     }

@@ -49,8 +49,25 @@ pub struct ServerLive {
     pub times: Times,
     /// What the file said when the run-time values were taken from it.
     said: Mutex<(u32, bool, u32)>,
-    /// Bumped to make sessions on this server close (`shutdown sessions`, `on-marked-down`).
-    pub kill: tokio::sync::Notify,
+    /// Bumped to make sessions on this server close; each holds the number it began with.
+    era: AtomicU64,
+    bell: Arc<Bell>,
+}
+
+/// Rung when sessions anywhere have to look whether they are over; every traffic thread listens and wakes its sessions.
+#[derive(Debug)]
+pub struct Bell(tokio::sync::watch::Sender<u64>);
+
+impl Bell {
+    fn new() -> Self {
+        Self(tokio::sync::watch::channel(0).0)
+    }
+    fn ring(&self) {
+        self.0.send_modify(|n| *n = n.wrapping_add(1));
+    }
+    pub fn listen(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.subscribe()
+    }
 }
 
 /// Averages over the last 1024 requests, in milliseconds, kept as sliding sums.
@@ -85,7 +102,7 @@ impl Times {
 }
 
 impl ServerLive {
-    fn new(s: &Server, threads: usize) -> Self {
+    fn new(s: &Server, threads: usize, bell: Arc<Bell>) -> Self {
         Self {
             counters: Counters::new(threads),
             sessions: Gauge::default(),
@@ -105,12 +122,36 @@ impl ServerLive {
             idle: AtomicU64::new(0),
             times: Times::default(),
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
-            kill: tokio::sync::Notify::new(),
+            era: AtomicU64::new(0),
+            bell,
         }
     }
 
-    /// A reload: what the file says now counts only where the file changed; what was set at run time stays otherwise.
-    fn reconcile(&self, s: &Server) {
+    /// Closes the sessions that this server has now: `shutdown sessions server`, or, if it is `down`, `on-marked-down shutdown-sessions`.
+    pub fn shutdown_sessions(&self, down: bool) {
+        // The lowest bit tells which of the two it was.
+        let _ = self.era.fetch_update(Relaxed, Relaxed, |e| Some(((e >> 1) + 1) << 1 | u64::from(down)));
+        self.bell.ring();
+    }
+
+    /// What a session remembers; it is over once this has changed. The lowest bit: because the server went down.
+    pub fn era(&self) -> u64 {
+        self.era.load(Relaxed)
+    }
+
+    /// Takes a session's place, unless `maxconn` is reached.
+    pub fn take_slot(&self) -> bool {
+        match u64::from(self.maxconn.load(Relaxed)) {
+            0 => {
+                self.sessions.up();
+                true
+            }
+            max => self.sessions.up_below(max),
+        }
+    }
+
+    /// A reload in force: what the file says now counts only where the file changed; what was set at run time stays otherwise.
+    pub fn reconcile(&self, s: &Server) {
         let now = (s.weight, s.disabled, s.maxconn);
         let mut said = lock(&self.said);
         if said.0 != now.0 {
@@ -219,7 +260,7 @@ impl ServerLive {
 pub struct Waiter {
     pub wake: tokio::sync::oneshot::Sender<()>,
     /// Only this server will do (persistence); else any.
-    pub server: Option<usize>,
+    pub server: Option<Arc<ServerLive>>,
 }
 
 /// One proxy at run time; a `listen` section has both halves in one.
@@ -277,20 +318,20 @@ impl ProxyLive {
     }
 
     /// Wakes who waits: the first waiter that the freed server will do for.
-    pub fn wake(&self, freed: Option<usize>) {
+    pub fn wake(&self, freed: Option<&Arc<ServerLive>>) {
         if self.queued.get() == 0 {
             return;
         }
         let mut q = lock(&self.queue);
         q.retain(|w| !w.wake.is_closed());
-        if freed.is_none() {
+        let Some(freed) = freed else {
             // A server came, went or changed: everybody looks again.
             for w in q.drain(..) {
                 let _ = w.wake.send(());
             }
             return;
-        }
-        while let Some(at) = q.iter().position(|w| w.server.is_none() || w.server == freed) {
+        };
+        while let Some(at) = q.iter().position(|w| w.server.as_ref().is_none_or(|s| Arc::ptr_eq(s, freed))) {
             // One that gave up meanwhile is passed over.
             if let Some(w) = q.remove(at)
                 && w.wake.send(()).is_ok()
@@ -306,6 +347,7 @@ impl ProxyLive {
 pub struct Live {
     pub threads: usize,
     pub proxies: Mutex<HashMap<String, Arc<ProxyLive>>>,
+    pub bell: Arc<Bell>,
     pub conns: Arc<Gauge>,
     pub total_conns: AtomicU64,
     pub total_requests: AtomicU64,
@@ -334,6 +376,7 @@ impl Live {
         Arc::new(Self {
             threads,
             proxies: Mutex::default(),
+            bell: Arc::new(Bell::new()),
             conns: Arc::default(),
             total_conns: AtomicU64::new(0),
             total_requests: AtomicU64::new(0),
@@ -355,27 +398,22 @@ impl Live {
         })
     }
 
-    /// The live half of a proxy: the one it had before the reload, or a new one.
+    /// The live half of a proxy: the one it had before the reload, or a new one. Changes nothing that is in force.
     pub fn proxy(&self, p: &Proxy) -> Arc<ProxyLive> {
-        let key = format!("{}/{}", p.kind.name(), p.name);
-        let live = lock(&self.proxies).entry(key).or_insert_with(|| Arc::new(ProxyLive::new(self.threads))).clone();
-        live.stopped.store(false, Relaxed);
-        live
+        lock(&self.proxies).entry(key(p)).or_insert_with(|| Arc::new(ProxyLive::new(self.threads))).clone()
     }
 
+    /// As [`Live::proxy`], for a server.
     pub fn server(&self, proxy: &ProxyLive, s: &Server) -> Arc<ServerLive> {
-        let mut servers = lock(&proxy.servers);
-        match servers.get(&s.name) {
-            Some(l) => {
-                l.reconcile(s);
-                l.clone()
-            }
-            None => {
-                let l = Arc::new(ServerLive::new(s, self.threads));
-                servers.insert(s.name.clone(), l.clone());
-                l
-            }
-        }
+        lock(&proxy.servers)
+            .entry(s.name.clone())
+            .or_insert_with(|| Arc::new(ServerLive::new(s, self.threads, self.bell.clone())))
+            .clone()
+    }
+
+    /// Forgets proxies that no configuration in force has; sessions that are left keep what they need.
+    pub fn forget_proxies(&self, keep: impl Fn(&Arc<ProxyLive>) -> bool) {
+        lock(&self.proxies).retain(|_, p| keep(p));
     }
 
     pub fn listener(&self, proxy: &ProxyLive, name: &str) -> Arc<ListenerLive> {
@@ -386,6 +424,10 @@ impl Live {
             })
             .clone()
     }
+}
+
+fn key(p: &Proxy) -> String {
+    format!("{}/{}", p.kind.name(), p.name)
 }
 
 /// A poisoned lock only means that another thread panicked while counting; the data is still whole.

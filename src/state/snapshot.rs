@@ -1,5 +1,5 @@
 //! The compiled configuration: a table of per-proxy `Arc`s, swapped whole. A long connection pins its own proxy, not the world.
-use super::live::{ListenerLive, Live, ProxyLive, ServerLive};
+use super::live::{ListenerLive, Live, ProxyLive, ServerLive, lock};
 use crate::base::diag::Report;
 use crate::config::model::{Bind, Global, Kind, LogChoice, LogTarget, Mode, Model, Proxy, Server};
 use crate::config::source::Source;
@@ -91,6 +91,16 @@ impl Snapshot {
     }
     pub fn proxy(&self, name: &str) -> Option<&Arc<ProxyNode>> {
         self.by_name.get(name).map(|i| &self.proxies[*i])
+    }
+
+    /// Comes into force: what lives on takes what the files say now. Until here nothing that is shared has changed.
+    pub fn adopt(&self, live: &Live) {
+        for p in &self.proxies {
+            p.live.stopped.store(false, std::sync::atomic::Ordering::Relaxed);
+            p.servers.iter().for_each(|s| s.live.reconcile(&s.conf));
+            lock(&p.live.servers).retain(|_, l| p.servers.iter().any(|s| Arc::ptr_eq(&s.live, l)));
+        }
+        live.forget_proxies(|l| self.proxies.iter().any(|p| Arc::ptr_eq(&p.live, l)));
     }
 
     /// Compiles a model. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.

@@ -1,10 +1,10 @@
 //! The driver: performs what the machines decide. Runs in the guardian, on its one thread; nothing here waits.
 use super::fsm::{Action, Input, Role, State, Why};
+use super::group;
 use super::packet::{Advert, Expect, Reject};
 use super::priority::{self, Track};
 use super::router::{Incoming, Router, addresses, claim, is_six, params, reject_name, version};
 use super::view::VrrpView;
-use super::group;
 use crate::config::model::{Notify, Vip, VrrpGroup, VrrpModel};
 use crate::net::netlink::{Address, Done, Event, Keeper, Link, MARK, Netlink, Wanted};
 use crate::net::raw;
@@ -104,7 +104,9 @@ impl Engine {
         e.apply(model, now)?;
         while e.routers.iter().any(|r| r.opening.is_some()) {
             match tokio::time::timeout(START, e.done.recv()).await {
-                Ok(Some(Done::Opened { result: Err(why), .. })) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(Some(Done::Opened { result: Err(why), .. }))
+                    if why.kind() == std::io::ErrorKind::PermissionDenied =>
+                {
                     return Err(format!("cannot open a VRRP socket ({why}): CAP_NET_RAW and CAP_NET_ADMIN are needed"));
                 }
                 Ok(Some(d)) => e.finished(d, Instant::now()),
@@ -197,7 +199,13 @@ impl Engine {
     }
 
     /// A known router under a new configuration.
-    fn reconfigure(&mut self, mut r: Router, conf: crate::config::model::VrrpInstance, model: &VrrpModel, now: Instant) {
+    fn reconfigure(
+        &mut self,
+        mut r: Router,
+        conf: crate::config::model::VrrpInstance,
+        model: &VrrpModel,
+        now: Instant,
+    ) {
         let gone: Vec<Vip> = r.addresses().filter(|v| !addresses(&conf).any(|w| w == *v)).cloned().collect();
         let changed = r.conf.vips != conf.vips || r.conf.excluded != conf.excluded;
         if r.unicast() == conf.unicast_peers.is_empty()
@@ -219,8 +227,12 @@ impl Engine {
 
     fn regroup(&mut self) {
         let index = |routers: &[Router], name: &str| routers.iter().position(|r| r.conf.name == name);
-        self.groups =
-            self.model.groups.iter().map(|g| g.members.iter().filter_map(|m| index(&self.routers, m)).collect()).collect();
+        self.groups = self
+            .model
+            .groups
+            .iter()
+            .map(|g| g.members.iter().filter_map(|m| index(&self.routers, m)).collect())
+            .collect();
         self.group_conf = self.model.groups.iter().map(|g| (g.name.clone(), g.notify.clone())).collect();
         // Both families of one section move together.
         for i in 0..self.routers.len() {
@@ -457,7 +469,10 @@ impl Engine {
             let before = self.routers[i].ready();
             self.attach(i);
             // While sockets are being opened anew nothing is said; what comes of it decides.
-            if self.routers[i].opening.is_none() && self.routers[i].machine.state() != State::Init && before != self.routers[i].ready() {
+            if self.routers[i].opening.is_none()
+                && self.routers[i].machine.state() != State::Init
+                && before != self.routers[i].ready()
+            {
                 let up = self.up(i);
                 self.feed(i, now, Input::Interface(up));
             }

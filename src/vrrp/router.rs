@@ -184,8 +184,7 @@ impl Router {
             auth: self.conf.auth_pass.map_or((0, [0; 8]), |p| (AUTH_SIMPLE, p)),
         };
         let group: IpAddr = if src.is_ipv4() { GROUP4.into() } else { GROUP6.into() };
-        let targets: &[IpAddr] =
-            if self.conf.unicast_peers.is_empty() { &[group] } else { &self.conf.unicast_peers };
+        let targets: &[IpAddr] = if self.conf.unicast_peers.is_empty() { &[group] } else { &self.conf.unicast_peers };
         for dst in targets {
             advert.emit(src, *dst, self.conf.checksum_v2, buf);
             if raw::send(s, *dst, link.index, buf).is_ok() {
@@ -196,11 +195,9 @@ impl Router {
 
     /// How long an address outlives a dead guardian: the time a peer needs, and a little. Whole seconds, as the kernel counts.
     pub fn lifetime(&self) -> Duration {
-        let down = super::timing::master_down(
-            version(self.conf.version),
-            self.machine.priority(),
-            self.conf.advert_int,
-        ) + Duration::from_secs(2);
+        let down =
+            super::timing::master_down(version(self.conf.version), self.machine.priority(), self.conf.advert_int)
+                + Duration::from_secs(2);
         Duration::from_secs(down.as_secs() + u64::from(down.subsec_nanos() > 0))
     }
 
@@ -211,8 +208,7 @@ impl Router {
     }
 
     pub fn view(&self, now: Instant) -> VrrpView {
-        let mut rejected: Vec<(String, u64)> =
-            self.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        let mut rejected: Vec<(String, u64)> = self.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
         rejected.sort();
         VrrpView {
             name: self.conf.name.clone(),

@@ -1,7 +1,7 @@
 //! Scripts: checks that are asked again and again, and notifications in the order of the events. They run from a thread of their own, because starting a program
 //! waits for the disk it lies on.
-use crate::config::model::VrrpScript;
 use crate::base::diag::io_words;
+use crate::config::model::VrrpScript;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};

@@ -119,10 +119,7 @@ fn log_line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
 
 fn fault(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
     match w.get(1).map(String::as_str) {
-        Some("strict") => {
-            g.fault_strict = true;
-            cx.not_yet("'fault strict'");
-        }
+        Some("strict") => g.fault_strict = true,
         _ => cx.error("'fault' expects 'strict'"),
     }
 }

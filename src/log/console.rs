@@ -1,4 +1,4 @@
-//! The guardian's own messages: through a bounded queue to a thread, so that no write, however slow, delays an advert. What does not fit is counted.
+//! A process's own messages: through a bounded queue to a thread, so that no write, however slow, delays an advert or a request. What does not fit is counted.
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 /// Messages that may wait: more than a whole storm of transitions.
 const DEPTH: usize = 1024;
 
-#[derive(Clone)]
-pub struct Logger {
+#[derive(Clone, Debug)]
+pub struct Console {
     queue: SyncSender<(u8, String)>,
     dropped: Arc<AtomicU64>,
 }
 
-impl Logger {
-    /// `stderr`: also write there; `syslog`: also send to /dev/log as `daemon`.
+impl Console {
+    /// `stderr`: write there; `syslog`: send to /dev/log as `daemon`.
     pub fn start(stderr: bool, syslog: bool) -> Self {
         let (queue, rx) = sync_channel::<(u8, String)>(DEPTH);
         let pid = std::process::id();
@@ -38,19 +38,19 @@ impl Logger {
         Self { queue, dropped: Arc::default() }
     }
 
-    fn say(&self, severity: u8, text: String) {
+    pub fn say(&self, severity: u8, text: String) {
         if self.queue.try_send((severity, text)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
     pub fn alert(&self, text: impl Into<String>) {
-        self.say(crate::log::ALERT, text.into());
+        self.say(super::ALERT, text.into());
     }
     pub fn warning(&self, text: impl Into<String>) {
-        self.say(crate::log::WARNING, text.into());
+        self.say(super::WARNING, text.into());
     }
     pub fn notice(&self, text: impl Into<String>) {
-        self.say(crate::log::NOTICE, text.into());
+        self.say(super::NOTICE, text.into());
     }
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
