@@ -1,16 +1,44 @@
 //! Resolving server names when a configuration is loaded: /etc/hosts, then the name servers of resolv.conf. Our own, because a static binary has no NSS.
+use hickory_proto::op::ResponseCode;
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A whole look-up takes no longer.
 const LIMIT: Duration = Duration::from_secs(5);
 const PER_TRY: Duration = Duration::from_millis(1500);
 
+/// Look-ups at a time.
+const AT_ONCE: usize = 16;
+
+/// Addresses of many names, looked up side by side; IPv4 ones first.
+pub fn lookup_all<'a>(names: impl Iterator<Item = &'a String>) -> BTreeMap<String, Vec<IpAddr>> {
+    let todo: Mutex<Vec<&String>> = Mutex::new(names.collect());
+    let found = Mutex::new(BTreeMap::new());
+    let next = || todo.lock().ok()?.pop();
+    std::thread::scope(|s| {
+        let workers = todo.lock().map_or(0, |t| t.len()).min(AT_ONCE);
+        for _ in 0..workers {
+            s.spawn(|| {
+                while let Some(n) = next() {
+                    let v = lookup(n);
+                    if let Ok(mut f) = found.lock() {
+                        f.insert(n.clone(), v);
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap_or_default()
+}
+
 /// Addresses of `name`, IPv4 ones first.
-pub fn lookup(name: &str) -> Vec<IpAddr> {
+fn lookup(name: &str) -> Vec<IpAddr> {
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let found = from_hosts(&hosts, name);
     if !found.is_empty() {
@@ -86,16 +114,16 @@ fn ask(name: &str, kind: RecordType, server: SocketAddr, deadline: Instant) -> O
     m.metadata.recursion_desired = true;
     m.add_query(Query::query(fqdn, kind));
     let id = m.metadata.id;
-    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(server).ok()?;
-    socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).ok()?;
-    socket.send(&m.to_vec().ok()?).ok()?;
-    let mut buf = [0u8; 4096];
-    let n = socket.recv(&mut buf).ok()?;
-    let answer = Message::from_vec(&buf[..n]).ok()?;
-    if answer.metadata.id != id {
-        return None;
+    let question = m.to_vec().ok()?;
+    let usable = |bytes: &[u8]| {
+        let answer = Message::from_vec(bytes).ok().filter(|a| a.metadata.id == id)?;
+        // A server that failed or refuses says nothing about the name: the next one may know.
+        matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain).then_some(answer)
+    };
+    let mut answer = usable(&by_udp(&question, server, left)?)?;
+    if answer.metadata.truncation {
+        // The whole answer does not fit into a datagram (RFC 7766).
+        answer = usable(&by_tcp(&question, server, deadline.checked_duration_since(Instant::now())?)?)?;
     }
     Some(
         answer
@@ -110,9 +138,66 @@ fn ask(name: &str, kind: RecordType, server: SocketAddr, deadline: Instant) -> O
     )
 }
 
+fn by_udp(question: &[u8], server: SocketAddr, limit: Duration) -> Option<Vec<u8>> {
+    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(server).ok()?;
+    socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).ok()?;
+    socket.send(question).ok()?;
+    let mut buf = vec![0u8; 4096];
+    let n = socket.recv(&mut buf).ok()?;
+    buf.truncate(n);
+    Some(buf)
+}
+
+/// Over TCP, each message has its length before it (RFC 1035 4.2.2).
+fn by_tcp(question: &[u8], server: SocketAddr, limit: Duration) -> Option<Vec<u8>> {
+    let limit = limit.max(Duration::from_millis(1));
+    let mut s = TcpStream::connect_timeout(&server, limit).ok()?;
+    s.set_read_timeout(Some(limit)).ok()?;
+    let mut out = u16::try_from(question.len()).ok()?.to_be_bytes().to_vec();
+    out.extend_from_slice(question);
+    s.write_all(&out).ok()?;
+    let mut len = [0u8; 2];
+    s.read_exact(&mut len).ok()?;
+    let mut answer = vec![0u8; usize::from(u16::from_be_bytes(len))];
+    s.read_exact(&mut answer).ok()?;
+    Some(answer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A name server for one question a time, by `answer`.
+    fn server(answer: impl Fn(Message) -> Message + Send + 'static) -> SocketAddr {
+        let s = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = s.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buf = [0u8; 512];
+            while let Ok((n, from)) = s.recv_from(&mut buf) {
+                let a = answer(Message::from_vec(&buf[..n]).unwrap());
+                s.send_to(&a.to_vec().unwrap(), from).unwrap();
+            }
+        });
+        at
+    }
+
+    fn reply(q: &Message, code: ResponseCode) -> Message {
+        let mut m = q.clone();
+        m.metadata.message_type = hickory_proto::op::MessageType::Response;
+        m.metadata.response_code = code;
+        m
+    }
+
+    #[test]
+    fn a_server_that_failed_has_said_nothing_about_the_name() {
+        let end = || Instant::now() + LIMIT;
+        let broken = server(|q| reply(&q, ResponseCode::ServFail));
+        assert_eq!(ask("a.example", RecordType::A, broken, end()), None);
+        let empty = server(|q| reply(&q, ResponseCode::NXDomain));
+        assert_eq!(ask("a.example", RecordType::A, empty, end()), Some(Vec::new()));
+    }
 
     #[test]
     fn files() {

@@ -51,7 +51,7 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
     if drop_rights {
         privilege::become_nobody();
     }
-    disk.recorded.names = names.borrow().iter().map(|n| (n.clone(), dns::lookup(n))).collect();
+    disk.recorded.names = dns::lookup_all(names.borrow().iter());
     let mut recorded = std::mem::take(&mut disk.recorded);
     let (model, mut report) = load(&mut recorded, args);
     let mut spec = spec(&model, args, &accounts, &mut report);

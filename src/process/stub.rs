@@ -37,7 +37,13 @@ pub fn run(half: Half, mut guardian: Found) -> End {
     if set.thread_block().is_err() {
         return End::Gone;
     }
-    let Ok(signals) = SignalFd::new(&set) else { return End::Gone };
+    let end = SignalFd::new(&set).map_or(End::Gone, |signals| relay(half, &mut guardian, &signals));
+    // Whatever this process becomes hears them again.
+    let _ = set.thread_unblock();
+    end
+}
+
+fn relay(half: Half, guardian: &mut Found, signals: &SignalFd) -> End {
     loop {
         let mut fds =
             [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(guardian.stream.as_fd(), PollFlags::POLLIN)];

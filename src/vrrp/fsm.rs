@@ -207,6 +207,8 @@ pub struct Machine {
     /// Until when the last master heard counts as alive.
     master_until: Option<Instant>,
     master_priority: u8,
+    /// The last word of a master was that it gives the address away.
+    released: bool,
     /// With a preempt delay: since when a lower master has been heard.
     lower_since: Option<Instant>,
 }
@@ -222,6 +224,7 @@ impl Machine {
             master_interval,
             master_until: None,
             master_priority: 0,
+            released: false,
             lower_since: None,
         }
     }
@@ -313,6 +316,7 @@ impl Machine {
             self.master_interval = interval;
         }
         self.master_priority = priority;
+        self.released = false;
         self.master_until = Some(now + timing::master_down(self.params.version, self.priority, interval));
     }
 
@@ -424,7 +428,7 @@ impl Machine {
                 } else {
                     timing::skew(self.params.version, 1, self.master_interval)
                 };
-                self.master_priority = 0;
+                self.released = true;
                 self.state = State::Backup { down_at: now + wait, wants: false };
             }
             State::Backup { down_at, wants } => {
@@ -541,11 +545,8 @@ impl Machine {
                 if matches!(self.ability, Ability::Probation { .. }) {
                     self.ability = Ability::Able;
                 }
-                let cause = if self.master_priority == 0 && self.master_until.is_none() {
-                    Cause::MasterReleased
-                } else {
-                    Cause::MasterSilent
-                };
+                let cause = if self.released { Cause::MasterReleased } else { Cause::MasterSilent };
+                self.released = false;
                 self.master_until = None;
                 if self.params.grouped {
                     self.state = State::Backup { down_at, wants: true };

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 100));
 /// Pace of the probes.
 pub const EVERY: Duration = Duration::from_millis(5);
+/// Reloads after which the worker's memory is measured, and KiB that it may have grown by after as many more as make twenty.
+const RELOADS_TO_LEVEL: u32 = 5;
+const MEMORY_SLACK: u64 = 1024;
 const CLIENT: usize = 2;
 const SERVERS: usize = 3;
 
@@ -84,6 +87,7 @@ pub enum Event {
     PlannedSwitch,
     Reload,
     StopGuardian,
+    SoftStopGuardian,
     KillGuardian,
 }
 
@@ -96,6 +100,7 @@ impl Event {
         Self::PlannedSwitch,
         Self::Reload,
         Self::StopGuardian,
+        Self::SoftStopGuardian,
         Self::KillGuardian,
     ];
 
@@ -108,6 +113,7 @@ impl Event {
             Self::PlannedSwitch => "planned switch",
             Self::Reload => "20 reloads",
             Self::StopGuardian => "node stopped (SIGTERM)",
+            Self::SoftStopGuardian => "node stopped softly (SIGUSR1)",
             Self::KillGuardian => "guardian killed (SIGKILL)",
         }
     }
@@ -246,7 +252,7 @@ impl Stage {
             Event::KillProxy => (ms(20), true, false),
             Event::HangProxy | Event::HangThread => (ms(250), true, false),
             Event::CutLink | Event::KillGuardian => (self.dialect.silence(), true, false),
-            Event::PlannedSwitch | Event::StopGuardian => (ms(20), true, false),
+            Event::PlannedSwitch | Event::StopGuardian | Event::SoftStopGuardian => (ms(20), true, false),
             Event::Reload => (ms(100), true, true),
         };
         Limit { outage, no_new_failures, none_fails }
@@ -268,18 +274,28 @@ impl Stage {
             Event::CutLink => self.lab.port(m, false)?,
             Event::PlannedSwitch => drop(command(&self.socket(m), "vrrp standby").map_err(|e| e.to_string())?),
             Event::Reload => {
-                for _ in 0..20 {
+                let mut level = 0;
+                for n in 0..20 {
+                    // Caches and arenas fill with the first few; from then on memory stays level.
+                    if n == RELOADS_TO_LEVEL {
+                        level = node.worker_memory();
+                    }
                     let before = reloads(&self.socket(m));
                     node.signal(node.guardian(), libc::SIGUSR2);
                     if !wait_for(Duration::from_secs(5), || reloads(&self.socket(m)) > before) {
                         return Err("a reload did not come into force within 5 s".into());
                     }
                 }
+                let grown = node.worker_memory().saturating_sub(level);
+                if grown > MEMORY_SLACK {
+                    return Err(format!("the worker grew by {grown} KiB over 15 reloads, from {level} KiB"));
+                }
                 if node.workers() != 1 {
                     return Err(format!("{} worker processes after the reloads", node.workers()));
                 }
             }
             Event::StopGuardian => node.signal(node.guardian(), libc::SIGTERM),
+            Event::SoftStopGuardian => node.signal(node.guardian(), libc::SIGUSR1),
             Event::KillGuardian => node.signal(node.guardian(), libc::SIGKILL),
         }
         // A killed worker may be back before the peer has to take over.
@@ -300,7 +316,7 @@ impl Stage {
         match e {
             Event::CutLink => self.lab.port(m, true)?,
             Event::PlannedSwitch => drop(command(&self.socket(m), "vrrp resume").map_err(|e| e.to_string())?),
-            Event::StopGuardian | Event::KillGuardian => {
+            Event::StopGuardian | Event::SoftStopGuardian | Event::KillGuardian => {
                 if e == Event::KillGuardian && self.nodes[m].as_ref().is_some_and(|_| !alive(worker)) {
                     return Err("the worker did not outlive its guardian".into());
                 }
