@@ -21,6 +21,15 @@ fn main() {
         Case { name: "keepalived_as_backup_peer", needs: &[Need::Root, Need::Keepalived], run: keepalived_backup },
         Case { name: "keepalived_as_master_peer", needs: &[Need::Root, Need::Keepalived], run: keepalived_master },
         Case { name: "keepalived_nopreempt_peer", needs: &[Need::Root, Need::Keepalived], run: keepalived_nopreempt },
+        Case { name: "keepalived_over_ipv6", needs: &[Need::Root, Need::Keepalived], run: keepalived_ipv6 },
+        Case { name: "keepalived_version_3_unicast", needs: &[Need::Root, Need::Keepalived], run: keepalived_unicast },
+        Case { name: "keepalived_sync_group", needs: &[Need::Root, Need::Keepalived], run: keepalived_group },
+        Case { name: "keepalived_split_as_master", needs: &[Need::Root, Need::Keepalived], run: keepalived_split },
+        Case { name: "clients_of_a_hung_proxy_are_reset", needs: &[Need::Root], run: hung_clients },
+        Case { name: "a_guardian_that_is_back_at_once_keeps_the_address", needs: &[Need::Root], run: guardian_back },
+        Case { name: "an_address_that_somebody_left_is_removed", needs: &[Need::Root], run: left_address },
+        Case { name: "a_frozen_guardian_says_nothing_of_what_it_missed", needs: &[Need::Root], run: frozen },
+        Case { name: "tracks_yield_and_strict_ones_fault", needs: &[Need::Root], run: tracks },
     ]);
 }
 
@@ -211,6 +220,8 @@ struct Mixed {
     tandem: Option<Node>,
     keepalived: Option<Child>,
     dir: tempfile::TempDir,
+    /// What moves.
+    vips: Vec<IpAddr>,
 }
 
 impl Drop for Mixed {
@@ -231,7 +242,13 @@ fn end(c: &mut Child, signal: i32) {
 
 impl Mixed {
     fn new() -> Self {
-        Self { lab: Lab::new(2).unwrap(), tandem: None, keepalived: None, dir: tempfile::tempdir().unwrap() }
+        Self {
+            lab: Lab::new(2).unwrap(),
+            tandem: None,
+            keepalived: None,
+            dir: tempfile::tempdir().unwrap(),
+            vips: vec![VIP],
+        }
     }
 
     fn path(&self, name: &str) -> String {
@@ -245,11 +262,17 @@ impl Mixed {
     }
 
     fn start_tandem(&mut self, priority: u8, extra: &str) {
+        let conf = self.conf(priority, extra);
+        self.start_tandem_with(&conf);
+    }
+
+    fn start_tandem_with(&mut self, conf: &str) {
         let (h, k) = (self.path("t.cfg"), self.path("t.conf"));
-        std::fs::write(&k, self.conf(priority, extra)).unwrap();
+        std::fs::write(&k, conf).unwrap();
         let cfg = format!(
-            "global\n stats socket {} level admin\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind {VIP}:80\n http-request return status 200\n",
-            self.path("t.sock")
+            "global\n stats socket {} level admin\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n{} http-request return status 200\n",
+            self.path("t.sock"),
+            self.vips.iter().map(|v| format!(" bind {v}:80\n")).collect::<String>()
         );
         std::fs::write(&h, cfg).unwrap();
         let args = ["-f", &h, "-k", &k, "-db"].map(str::to_owned);
@@ -257,8 +280,13 @@ impl Mixed {
     }
 
     fn start_keepalived(&mut self, priority: u8, extra: &str) {
+        let conf = self.conf(priority, extra);
+        self.start_keepalived_with(&conf);
+    }
+
+    fn start_keepalived_with(&mut self, conf: &str) {
         let k = self.path("k.conf");
-        std::fs::write(&k, self.conf(priority, extra)).unwrap();
+        std::fs::write(&k, conf).unwrap();
         let mut c = Command::new("/usr/sbin/keepalived");
         let (p, r, q) = (self.path("k.pid"), self.path("kv.pid"), self.path("kc.pid"));
         c.args(["-n", "-l", "-P", "-f", &k, "-p", &p, "-r", &r, "-c", &q])
@@ -269,7 +297,7 @@ impl Mixed {
     }
 
     fn holds(&self, host: usize) -> bool {
-        self.lab.addresses(host).contains(&VIP)
+        self.vips.iter().all(|v| self.lab.addresses(host).contains(v))
     }
 
     /// Waits for the address on one host and only there; how long it took.
@@ -365,4 +393,268 @@ fn keepalived_nopreempt() {
     m.moves_to(1, SKEW_100);
     m.cli("vrrp resume");
     m.stays_on(1, Duration::from_secs(3));
+}
+
+/// VRRPv3 over IPv6: an address of its own family, spoken from link-local ones.
+fn keepalived_ipv6() {
+    let mut m = Mixed::new();
+    m.vips = vec!["fd77::100".parse().unwrap()];
+    let conf = |priority: u8| {
+        format!(
+            "global_defs {{\n vrrp_version 3\n}}\nvrrp_instance V6 {{\n state BACKUP\n interface eth0\n virtual_router_id 61\n priority {priority}\n advert_int 0.2\n virtual_ipaddress {{\n fe80::100/64\n fd77::100/64\n }}\n}}\n"
+        )
+    };
+    m.start_keepalived_with(&conf(100));
+    m.moves_to(1, Duration::from_secs(8));
+    m.start_tandem_with(&conf(150));
+    m.moves_to(0, Duration::from_secs(8));
+    m.stays_on(0, Duration::from_secs(2));
+    m.cli("vrrp standby");
+    // Its skew at 200 ms adverts is 122 ms.
+    let took = m.moves_to(1, MS(122 + 50 + 40));
+    println!("    keepalived took over {took:?} after a yield");
+    m.stays_on(1, Duration::from_secs(1));
+    m.cli("vrrp resume");
+    m.moves_to(0, Duration::from_secs(16));
+    let mut k = m.keepalived.take().unwrap();
+    end(&mut k, 15);
+    m.stays_on(0, Duration::from_secs(1));
+}
+
+/// VRRPv3 between two addresses, without multicast.
+fn keepalived_unicast() {
+    let mut m = Mixed::new();
+    let conf = |own: usize, priority: u8| {
+        format!(
+            "global_defs {{\n vrrp_version 3\n}}\nvrrp_instance U {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n advert_int 0.2\n unicast_src_ip {}\n unicast_peer {{\n {}\n }}\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n}}\n",
+            address(own),
+            address(1 - own)
+        )
+    };
+    m.start_tandem_with(&conf(0, 100));
+    m.moves_to(0, Duration::from_secs(8));
+    m.start_keepalived_with(&conf(1, 150));
+    m.moves_to(1, Duration::from_secs(8));
+    m.stays_on(1, Duration::from_secs(2));
+    let mut k = m.keepalived.take().unwrap();
+    let _ = Command::new("kill").args(["-15", &k.id().to_string()]).status();
+    let took = m.moves_to(0, MS(300));
+    println!("    Tandem took over {took:?} after keepalived's SIGTERM");
+    end(&mut k, 15);
+    m.start_keepalived_with(&conf(1, 50));
+    m.stays_on(0, Duration::from_secs(2));
+    m.cli("vrrp standby");
+    // Priority 50 at 200 ms: 161 ms.
+    m.moves_to(1, MS(161 + 50 + 40));
+}
+
+/// Two instances that move together: what one loses, both give up.
+fn keepalived_group() {
+    let mut m = Mixed::new();
+    let other: IpAddr = "10.77.0.101".parse().unwrap();
+    m.vips = vec![VIP, other];
+    let conf = |priority: u8, second: u8| {
+        let one = |name: &str, vrid: u8, ip: IpAddr, priority: u8| {
+            format!(
+                "vrrp_instance {name} {{\n state BACKUP\n interface eth0\n virtual_router_id {vrid}\n priority {priority}\n advert_int 0.2\n virtual_ipaddress {{\n {ip}/24\n }}\n}}\n"
+            )
+        };
+        format!(
+            "global_defs {{\n vrrp_version 3\n}}\nvrrp_sync_group G {{\n group {{\n A\n B\n }}\n}}\n{}{}",
+            one("A", 51, VIP, priority),
+            one("B", 52, other, second)
+        )
+    };
+    m.start_keepalived_with(&conf(100, 100));
+    m.moves_to(1, Duration::from_secs(8));
+    m.start_tandem_with(&conf(150, 150));
+    m.moves_to(0, Duration::from_secs(8));
+    m.stays_on(0, Duration::from_secs(2));
+    m.cli("vrrp standby");
+    m.moves_to(1, MS(800));
+    m.cli("vrrp resume");
+    m.moves_to(0, Duration::from_secs(16));
+    let mut k = m.keepalived.take().unwrap();
+    end(&mut k, 15);
+    m.start_keepalived_with(&conf(200, 200));
+    m.moves_to(1, Duration::from_secs(8));
+    m.stays_on(1, Duration::from_secs(2));
+}
+
+/// A split while Tandem is the master: both serve; it heals to the one with the higher priority, and only that one.
+fn keepalived_split() {
+    let mut m = Mixed::new();
+    m.start_tandem(150, "");
+    m.start_keepalived(100, "");
+    m.moves_to(0, Duration::from_secs(8));
+    // Cut between the two, on keepalived's side: Tandem's interface stays up.
+    m.lab.port(1, false).unwrap();
+    m.stays_on(0, Duration::from_secs(1));
+    m.lab.port(1, true).unwrap();
+    m.moves_to(0, Duration::from_secs(8));
+    m.stays_on(0, Duration::from_secs(3));
+    // On Tandem's side: keepalived takes over, and gives back.
+    m.lab.port(0, false).unwrap();
+    assert!(wait_for(DOWN, || m.holds(1)));
+    m.lab.port(0, true).unwrap();
+    m.moves_to(0, Duration::from_secs(12));
+}
+
+/// A client in the middle of an exchange with a proxy that hangs hears a reset, and does not wait for ever.
+fn hung_clients() {
+    use std::io::{Read, Write};
+    let s = Stage::new(&tandem(), &Dialect::FAST).unwrap();
+    assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
+    let open = s.lab.hosts[2]
+        .run(|| {
+            let mut c = std::net::TcpStream::connect((VIP, 80)).unwrap();
+            c.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            c.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut b = [0u8; 1024];
+            assert!(c.read(&mut b).unwrap() > 0);
+            c
+        })
+        .unwrap();
+    let n = s.nodes[s.master().unwrap()].as_ref().unwrap();
+    n.signal(n.worker().unwrap(), 19);
+    let begin = Instant::now();
+    let mut b = [0u8; 16];
+    let r = (&open).read(&mut b);
+    println!("    heard {r:?} after {:?}", begin.elapsed());
+    assert!(matches!(&r, Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset), "{r:?}");
+    assert!(begin.elapsed() < MS(400), "{:?}", begin.elapsed());
+}
+
+/// An interface tracked without a weight: lost, the node yields and keeps the address while nobody takes it; with `fault strict` it gives it up.
+fn tracks() {
+    for strict in [false, true] {
+        let mut m = Mixed::new();
+        m.lab.hosts[0]
+            .run(|| {
+                assert!(
+                    Command::new("ip")
+                        .args(["link", "add", "t0", "type", "veth", "peer", "name", "t1"])
+                        .status()
+                        .unwrap()
+                        .success()
+                )
+            })
+            .unwrap();
+        let set = |m: &Mixed, what: &'static str| {
+            m.lab.hosts[0]
+                .run(move || {
+                    ["t0", "t1"].iter().for_each(|l| {
+                        assert!(Command::new("ip").args(["link", "set", l, what]).status().unwrap().success())
+                    })
+                })
+                .unwrap();
+        };
+        set(&m, "up");
+        let global = if strict { " fault strict\n" } else { "" };
+        let cfg = format!(
+            "global\n stats socket {} level admin\n nbthread 1\n{global}defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind {VIP}:80\n http-request return status 200\nvrrp v\n interface eth0\n vrid 51\n priority 150\n advertise 50ms\n address 10.77.0.100/24\n track interface t0\n",
+            m.path("t.sock")
+        );
+        std::fs::write(m.path("t.cfg"), cfg).unwrap();
+        let args = ["-f", &m.path("t.cfg"), "-db"].map(str::to_owned);
+        m.tandem = Some(Node::start(&m.lab, 0, &tandem(), &args, &m.path("t.log")).unwrap());
+        assert!(wait_for(Duration::from_secs(5), || m.holds(0)));
+        set(&m, "down");
+        let state = |m: &Mixed| command(&m.path("t.sock"), "show vrrp").unwrap_or_default();
+        if strict {
+            assert!(
+                wait_for(Duration::from_secs(3), || !m.holds(0) && state(&m).contains("state=FAULT")),
+                "{}",
+                state(&m)
+            );
+        } else {
+            assert!(wait_for(Duration::from_secs(3), || state(&m).contains("serves=false")), "{}", state(&m));
+            assert!(!wait_for(Duration::from_secs(1), || !m.holds(0)), "the last one keeps it\n{}", state(&m));
+        }
+        set(&m, "up");
+        assert!(wait_for(Duration::from_secs(8), || m.holds(0) && state(&m).contains("state=MASTER")), "{}", state(&m));
+    }
+}
+
+/// A supervisor starts the guardian again before the peer has missed it: the orphaned worker serves on, and nothing moves.
+fn guardian_back() {
+    let mut s = Stage::new(&tandem(), &Dialect::USUAL).unwrap();
+    assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
+    let m = s.master().unwrap();
+    let moved = |s: &Stage| s.logs().matches("Entering MASTER").count();
+    s.prober.forget();
+    let at = Instant::now();
+    let node = s.nodes[m].as_ref().unwrap();
+    node.signal(node.guardian(), 9);
+    s.start(m).unwrap();
+    let before = moved(&s);
+    assert!(wait_for(Duration::from_secs(5), || s.logs().contains("predecessor was killed")), "{}", s.logs());
+    assert!(
+        wait_for(Duration::from_secs(8), || s.logs().contains("the address was offered and nobody took it")),
+        "{}",
+        s.logs()
+    );
+    let failed = s.prober.since(at).iter().filter(|p| p.begun > at && p.result.is_err()).count();
+    assert_eq!(failed, 0, "{}", s.logs());
+    assert_eq!(s.master(), Some(m));
+    // The one that took over from itself; the peer never did.
+    assert!(moved(&s) <= before + 1, "{}", s.logs());
+    assert!(s.settle(Duration::from_secs(5)), "{}", s.logs());
+}
+
+/// What a killed keepalived left on the wrong host would be there twice, for ever.
+fn left_address() {
+    let mut m = Mixed::new();
+    m.lab.hosts[0]
+        .run(|| {
+            assert!(
+                Command::new("ip").args(["addr", "add", "10.77.0.100/24", "dev", "eth0"]).status().unwrap().success()
+            )
+        })
+        .unwrap();
+    m.start_tandem(150, "");
+    assert!(wait_for(Duration::from_secs(2), || !m.holds(0)), "it is removed at the start");
+    m.moves_to(0, Duration::from_secs(8));
+}
+
+/// A guardian that did not run while the peer took over: no announcement of an address that is not its own any more.
+fn frozen() {
+    use std::os::fd::AsRawFd;
+    let mut m = Mixed::new();
+    m.start_tandem(150, "nopreempt");
+    m.moves_to(0, Duration::from_secs(8));
+    let guardian = m.tandem.as_ref().unwrap().guardian();
+    m.tandem.as_ref().unwrap().signal(guardian, 19);
+    // Another machine with the address, and ears for announcements.
+    let heard = m.lab.hosts[1]
+        .thread(move || {
+            let ip = |args: &[&str]| assert!(Command::new("ip").args(args).status().unwrap().success());
+            let s = socket2::Socket::new(
+                socket2::Domain::PACKET,
+                socket2::Type::RAW,
+                Some(socket2::Protocol::from(i32::from(0x0806u16.to_be()))),
+            )
+            .unwrap();
+            s.set_read_timeout(Some(MS(200))).unwrap();
+            ip(&["addr", "add", "10.77.0.100/24", "dev", "eth0"]);
+            // Long enough for the freeze to be longer than the master-down time, and for the first repeat to be due.
+            std::thread::sleep(Duration::from_millis(6000));
+            // SAFETY: plain system call; the guardian is this test's own.
+            unsafe { libc::kill(guardian, libc::SIGCONT) };
+            let end = Instant::now() + MS(1000);
+            let mut n = 0;
+            let mut buf = [0u8; 128];
+            while Instant::now() < end {
+                // SAFETY: `buf` is valid for its length.
+                let got = unsafe { libc::recv(s.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
+                if got >= 42 && buf[28..32] == [10, 77, 0, 100] {
+                    n += 1;
+                }
+            }
+            n
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(heard, 0, "announcements after a freeze");
 }

@@ -34,6 +34,7 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     if let Some(n) = args.maxconn {
         model.global.maxconn = Some(n);
     }
+    model.vrrp.fault_strict = model.global.fault_strict;
     if let Some(k) = &args.keepalived {
         if !model.vrrp.instances.is_empty() {
             report.push(

@@ -573,6 +573,8 @@ pub struct VrrpModel {
     pub startup_delay: Duration,
     /// `fault strict`: other lost interfaces and failed weightless scripts are FAULT, as in keepalived.
     pub fault_strict: bool,
+    /// `dynamic_interfaces`: interfaces may come later.
+    pub dynamic_interfaces: bool,
     /// user, group of scripts
     pub script_user: Option<(String, Option<String>)>,
 }
@@ -603,13 +605,26 @@ pub struct TrackEntry {
     pub reverse: bool,
 }
 
+/// A script to be run, and whose rights it has: user and group, numbers once the loader is through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptCall {
+    pub command: String,
+    pub user: Option<(String, Option<String>)>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Notify {
-    pub master: Option<String>,
-    pub backup: Option<String>,
-    pub fault: Option<String>,
-    pub stop: Option<String>,
-    pub any: Option<String>,
+    pub master: Option<ScriptCall>,
+    pub backup: Option<ScriptCall>,
+    pub fault: Option<ScriptCall>,
+    pub stop: Option<ScriptCall>,
+    pub any: Option<ScriptCall>,
+}
+
+impl Notify {
+    pub fn each(&mut self) -> impl Iterator<Item = &mut ScriptCall> {
+        [&mut self.master, &mut self.backup, &mut self.fault, &mut self.stop, &mut self.any].into_iter().flatten()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -637,6 +652,8 @@ pub struct VrrpInstance {
     /// keepalived's `v3_checksum_as_v2`: no pseudo header in a VRRPv3 checksum over IPv4.
     pub checksum_v2: bool,
     pub skip_addr_check: bool,
+    /// Adverts that do not come from a unicast peer are dropped.
+    pub check_unicast_src: bool,
     /// Two instances made of one section, IPv4 and IPv6, move together.
     pub twin_of: Option<String>,
 }

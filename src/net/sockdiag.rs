@@ -10,6 +10,33 @@ const STATES: u32 = 0x1ffe & !(1 << 10) & !(1 << 6);
 /// nlmsghdr and inet_diag_req_v2
 const REQUEST: usize = 72;
 
+/// Resets connections on a thread of its own, because there may be many. Started once: at the moment of a loss there may be no room for another thread.
+pub struct Resets(std::sync::mpsc::Sender<(Vec<IpAddr>, Option<u64>)>);
+
+impl Resets {
+    /// The thread, and where it says which keyed orders are done.
+    pub fn start() -> io::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<u64>)> {
+        let (tx, orders) = std::sync::mpsc::channel::<(Vec<IpAddr>, Option<u64>)>();
+        let (done, finished) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::Builder::new().name("resets".into()).spawn(move || {
+            for (ips, key) in orders {
+                // A kernel without SOCK_DESTROY leaves the connections to time out; the address goes all the same.
+                let _ = reset_local(&ips);
+                if let Some(key) = key
+                    && done.send(key).is_err()
+                {
+                    return;
+                }
+            }
+        })?;
+        Ok((Self(tx), finished))
+    }
+
+    pub fn reset(&self, ips: Vec<IpAddr>, key: Option<u64>) {
+        let _ = self.0.send((ips, key));
+    }
+}
+
 /// Resets every connection whose local address is one of `ips`. Returns how many there were.
 pub fn reset_local(ips: &[IpAddr]) -> io::Result<usize> {
     // SAFETY: plain system call; the result is checked.

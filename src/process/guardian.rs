@@ -53,6 +53,8 @@ pub struct Guardian {
     ever_ready: bool,
     failures: u32,
     zombie: Option<i32>,
+    /// Real-time priority was asked for.
+    realtime: bool,
     /// Whoever started us in the background waits here.
     waiting: Option<OwnedFd>,
     /// The process that takes keepalived's signals for us.
@@ -163,6 +165,7 @@ impl Guardian {
             ever_ready: false,
             failures: 0,
             zombie: None,
+            realtime: false,
             waiting,
             stub: None,
             _post: post,
@@ -171,6 +174,7 @@ impl Guardian {
     }
 
     pub async fn run(&mut self, mut i: Inputs) -> i32 {
+        self.realtime = !self.spec.vrrp.instances.is_empty();
         self.start_scripts();
         self.start_worker();
         let mut look = tokio::time::interval(proof::LOOK);
@@ -253,8 +257,9 @@ impl Guardian {
             match t {
                 Told::Log { important, text } if important => self.log.warning(text),
                 Told::Log { text, .. } => self.log.notice(text),
-                Told::Notify { command, args } => {
-                    self.scripts.notify(command, args, script::ids(self.spec.vrrp.script_user.as_ref()))
+                Told::Notify { script: s, args } => {
+                    let user = script::ids(s.user.as_ref().or(self.spec.vrrp.script_user.as_ref()));
+                    self.scripts.notify(s.command, args, user);
                 }
                 Told::Changed => changed = true,
             }
@@ -550,9 +555,12 @@ impl Guardian {
         if !b.report.is_empty() {
             self.log.warning(b.report.trim_end().to_owned());
         }
+        self.engine.check(&b.spec.vrrp)?;
         let plan = self.sockets.plan(&b.spec, fresh.map_err(|e| e.join("; "))?);
         let generation = self.generation + 1;
-        let successor = if self.spec.needs_new_worker(&b.spec) {
+        // One that keeps dying may do so because of its configuration: the new one gets a worker of its own then.
+        let here = self.worker.as_ref().is_some_and(|w| w.ready && !w.hung);
+        let successor = if self.spec.needs_new_worker(&b.spec) || !here {
             let (sockets, fresh) = self.sockets.with(&plan);
             let load = Load { generation, bundle: &bundle, sockets, fresh };
             Some(
@@ -595,6 +603,10 @@ impl Guardian {
         (self.spec, self.bundle, self.generation) = (spec, bundle, generation);
         if let Some(load) = &request.load {
             self.options.load = load.clone();
+        }
+        if !self.realtime && !self.spec.vrrp.instances.is_empty() {
+            self.realtime = true;
+            super::privilege::realtime().into_iter().for_each(|n| self.log.notice(n));
         }
         if let Some(w) = successor {
             let pid = w.pid;

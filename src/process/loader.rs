@@ -132,6 +132,15 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         Some((uid.to_string(), Some(gid.to_string())))
     };
     vrrp.script_user = named.as_ref().and_then(&mut numbers);
+    for call in vrrp
+        .instances
+        .iter_mut()
+        .map(|i| &mut i.notify)
+        .chain(vrrp.groups.iter_mut().map(|g| &mut g.notify))
+        .flat_map(crate::config::model::Notify::each)
+    {
+        call.user = call.user.as_ref().and_then(&mut numbers);
+    }
     for s in &mut vrrp.scripts {
         // Without a proxy of ours, the question is about somebody else's: it is asked.
         s.liveness &= !args.haproxy.is_empty();
@@ -148,6 +157,11 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
             );
         }
     }
+    for g in &m.vrrp.groups {
+        for t in g.track_interfaces.iter().filter(|t| nix::net::if_::if_nametoindex(t.name.as_str()).is_err()) {
+            report.push(Severity::Error, None, format!("vrrp_sync_group '{}' tracks interface '{}', which is not on this host; correct the name, or create it first", g.name, t.name));
+        }
+    }
     for i in &m.vrrp.instances {
         let names = std::iter::once(&i.interface)
             .chain(i.track_interfaces.iter().map(|t| &t.name))
@@ -155,7 +169,14 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         for name in names {
             if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
                 let place = crate::config::keepalived::build::place_of(&i.place);
-                report.error(&place, format!("virtual router '{}' : there is no interface '{name}' on this host; correct the name, or create it first", i.name));
+                if m.vrrp.dynamic_interfaces {
+                    report.warning(
+                        &place,
+                        format!("virtual router '{}' : there is no interface '{name}' yet; it is waited for", i.name),
+                    );
+                } else {
+                    report.error(&place, format!("virtual router '{}' : there is no interface '{name}' on this host; correct the name, create it first, or say 'dynamic_interfaces' if it comes later", i.name));
+                }
             }
         }
     }

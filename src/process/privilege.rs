@@ -157,14 +157,22 @@ pub fn realtime() -> Vec<String> {
         }
         let mut l: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut l);
-        // With a limit, locking future pages would make later allocations fail.
-        if l.rlim_cur == libc::RLIM_INFINITY
-            && libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0
-        {
+        // With a limit that holds, locking future pages would make later allocations fail.
+        if l.rlim_cur != libc::RLIM_INFINITY && !may_lock() {
+            notes.push("memory is not locked: that takes CAP_IPC_LOCK, or no limit (ulimit -l)".to_owned());
+        } else if libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0 {
             notes.push("memory is not locked (not permitted)".to_owned());
         }
     }
     notes
+}
+
+/// CAP_IPC_LOCK is in force: limits of locked memory do not count.
+fn may_lock() -> bool {
+    const CAP_IPC_LOCK: u64 = 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")?.trim().parse::<String>().ok());
+    effective.and_then(|h| u64::from_str_radix(&h, 16).ok()).is_some_and(|c| c & (1 << CAP_IPC_LOCK) != 0)
 }
 
 /// The process's name as `ps` and `pidof` see it.

@@ -5,9 +5,10 @@ use super::packet::{Advert, Expect, Reject};
 use super::priority::{self, Track};
 use super::router::{Incoming, Router, addresses, claim, is_six, params, reject_name, version};
 use super::view::VrrpView;
-use crate::config::model::{Notify, Vip, VrrpGroup, VrrpModel};
+use crate::config::model::{Notify, ScriptCall, Vip, VrrpGroup, VrrpInstance, VrrpModel};
 use crate::net::netlink::{Address, Done, Event, Keeper, Link, MARK, Netlink, Wanted};
 use crate::net::raw;
+use crate::net::sockdiag::Resets;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ pub enum Told {
     },
     /// A notify script to run, with its arguments.
     Notify {
-        command: String,
+        script: ScriptCall,
         args: Vec<String>,
     },
     /// A state or a cause is another one; for statistics.
@@ -48,8 +49,12 @@ pub struct Engine {
     pub(super) frames: Option<socket2::Socket>,
     incoming: mpsc::Receiver<Incoming>,
     sender: mpsc::Sender<Incoming>,
-    resets: mpsc::UnboundedReceiver<u64>,
-    pub(super) release: mpsc::UnboundedSender<u64>,
+    pub(super) resets: Resets,
+    reset: mpsc::UnboundedReceiver<u64>,
+    /// Addresses that go once their connections are reset: interface, address, prefix length.
+    pub(super) leaving: Vec<(u64, Vec<(u32, IpAddr, u8)>)>,
+    /// Addresses found at the start, of a predecessor that was killed.
+    adopted: Vec<(u32, IpAddr)>,
     pub told: Vec<Told>,
     serving: bool,
     standby: bool,
@@ -57,6 +62,11 @@ pub struct Engine {
     last_tick: Instant,
     last_tag: u64,
     buf: Vec<u8>,
+}
+
+/// A router is known by what its packets carry, and where.
+fn same(r: &Router, c: &VrrpInstance) -> bool {
+    r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == is_six(c)
 }
 
 /// Something that arrived.
@@ -74,7 +84,7 @@ impl Engine {
         let netlink = Netlink::new().map_err(|e| format!("cannot open netlink: {e}"))?;
         let (keeper, done) = Keeper::start().map_err(|e| format!("cannot start the keeper of addresses: {e}"))?;
         let (sender, incoming) = mpsc::channel(QUEUE);
-        let (release, resets) = mpsc::unbounded_channel();
+        let (resets, reset) = Resets::start().map_err(|e| format!("cannot start a thread: {e}"))?;
         let mut e = Self {
             routers: Vec::new(),
             groups: Vec::new(),
@@ -89,7 +99,9 @@ impl Engine {
             incoming,
             sender,
             resets,
-            release,
+            reset,
+            leaving: Vec::new(),
+            adopted: Vec::new(),
             told: Vec::new(),
             serving: false,
             standby: false,
@@ -100,7 +112,7 @@ impl Engine {
         };
         // Before anything of a living predecessor is touched.
         model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
-        e.remove_stale(&netlink).await;
+        e.clear_stale(&model, &netlink).await;
         e.apply(model, now)?;
         while e.routers.iter().any(|r| r.opening.is_some()) {
             match tokio::time::timeout(START, e.done.recv()).await {
@@ -116,16 +128,31 @@ impl Engine {
         Ok(e)
     }
 
-    /// Addresses with our mark that a crashed predecessor left.
-    async fn remove_stale(&mut self, netlink: &Netlink) {
-        let (stale, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.addrs).into_iter().partition(|a| a.mark == MARK);
-        self.addrs = rest;
-        for a in stale {
-            self.told.push(Told::Log {
-                important: true,
-                text: format!("removing stale address {}/{} left by a former run", a.addr, a.prefix),
-            });
-            let _ = netlink.remove(a.ifindex, a.addr, a.prefix).await;
+    /// Addresses of the routers that are here already: those with our mark are a killed predecessor's, whose worker may still serve on them, and are taken over;
+    /// others were left by another program, and are removed, as keepalived does. The owner's (priority 255) stay. What else has the mark expires by itself.
+    async fn clear_stale(&mut self, model: &VrrpModel, netlink: &Netlink) {
+        for c in model.instances.iter().filter(|c| c.priority != 255) {
+            for v in addresses(c) {
+                let dev = v.dev.as_deref().unwrap_or(&c.interface);
+                let Some(link) = self.links.get(dev) else { continue };
+                let Some(at) = self.addrs.iter().position(|a| a.ifindex == link.index && a.addr == v.addr.addr) else {
+                    continue;
+                };
+                let a = self.addrs[at].clone();
+                if a.mark == MARK {
+                    self.adopted.push((a.ifindex, a.addr));
+                    continue;
+                }
+                self.addrs.remove(at);
+                self.told.push(Told::Log {
+                    important: true,
+                    text: format!(
+                        "({}) removing address {}/{}, which somebody left on {dev}",
+                        c.name, a.addr, a.prefix
+                    ),
+                });
+                let _ = netlink.remove(a.ifindex, a.addr, a.prefix).await;
+            }
         }
     }
 
@@ -133,9 +160,13 @@ impl Engine {
         self.routers.is_empty()
     }
 
-    /// True once nothing is left to give away.
-    pub fn stopped(&self) -> bool {
-        self.routers.iter().all(|r| r.machine.state() == State::Stopped && !r.resetting)
+    /// True once nothing is left to give away. Another process may run the routers then.
+    pub fn stopped(&mut self) -> bool {
+        let all = self.routers.iter().all(|r| r.machine.state() == State::Stopped && !r.resetting);
+        if all {
+            self.routers.iter_mut().for_each(Router::unclaim);
+        }
+        all
     }
 
     pub(super) fn next_tag(&mut self) -> u64 {
@@ -149,9 +180,15 @@ impl Engine {
             self.frames =
                 Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);
         }
-        let same = |r: &Router, c: &crate::config::model::VrrpInstance| {
-            r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == is_six(c)
-        };
+        // One that is on its way out and wanted again begins anew, at once.
+        let back: Vec<usize> = (0..self.routers.len())
+            .rev()
+            .filter(|i| self.routers[*i].departing && model.instances.iter().any(|c| same(&self.routers[*i], c)))
+            .collect();
+        for i in back {
+            let r = self.routers.remove(i);
+            self.take_all_off(&r);
+        }
         let mut fresh = Vec::new();
         for conf in &model.instances {
             if self.routers.iter().any(|r| same(r, conf)) {
@@ -174,17 +211,18 @@ impl Engine {
                 }
             }
         }
+        let kept = self.routers.len();
         for mut r in old {
-            let mut out = Vec::new();
-            r.machine.handle(now, Input::Shutdown, &mut out);
-            if out.contains(&Action::SendAdvert { priority: 0 }) {
-                r.send_advert(0, &mut self.buf);
-            }
-            self.take_all_off(&r);
+            r.departing = true;
+            self.routers.push(r);
         }
         self.model = model;
         self.regroup();
-        for i in 0..self.routers.len() {
+        for i in kept..self.routers.len() {
+            self.feed(i, now, Input::Shutdown);
+        }
+        self.forget_departed();
+        for i in 0..kept {
             self.attach(i);
             if self.routers[i].machine.state() != State::Init {
                 let up = self.up(i);
@@ -196,6 +234,17 @@ impl Engine {
         }
         self.spread_ability(now);
         Ok(())
+    }
+
+    /// Routers without a configuration are gone once they have nothing left. They are the last ones, so that nobody's index changes.
+    pub(super) fn forget_departed(&mut self) {
+        self.routers.retain(|r| !r.departing || r.machine.state() != State::Stopped || r.resetting);
+    }
+
+    /// Whether a model could be taken in force: every router that is new can be claimed.
+    pub fn check(&self, model: &VrrpModel) -> Result<(), String> {
+        let known = |c: &VrrpInstance| self.routers.iter().any(|r| same(r, c));
+        model.instances.iter().filter(|c| !known(c)).try_for_each(|c| claim(c).map(drop))
     }
 
     /// A known router under a new configuration.
@@ -215,18 +264,18 @@ impl Engine {
             r.close();
         }
         if r.machine.state().has_address() {
-            gone.iter().for_each(|v| self.take_off(&r, v));
+            self.part_with(&r, &gone);
             if changed {
                 (r.renew_at, r.announce_at) = (Some(now), Some(now));
             }
         }
-        r.machine.reconfigure(params(&conf, model));
+        r.machine.reconfigure(now, params(&conf, model));
         r.conf = conf;
         self.routers.push(r);
     }
 
     fn regroup(&mut self) {
-        let index = |routers: &[Router], name: &str| routers.iter().position(|r| r.conf.name == name);
+        let index = |routers: &[Router], name: &str| routers.iter().position(|r| r.conf.name == name && !r.departing);
         self.groups = self
             .model
             .groups
@@ -236,6 +285,9 @@ impl Engine {
         self.group_conf = self.model.groups.iter().map(|g| (g.name.clone(), g.notify.clone())).collect();
         // Both families of one section move together.
         for i in 0..self.routers.len() {
+            if self.routers[i].departing {
+                continue;
+            }
             if let Some(twin) = &self.routers[i].conf.twin_of
                 && let Some(j) = index(&self.routers, twin)
             {
@@ -330,7 +382,20 @@ impl Engine {
         let able = self.able(i);
         self.feed(i, now, Input::Serving(able));
         let up = self.up(i);
-        self.feed(i, now, if up { Input::Start } else { Input::Interface(false) });
+        let left = self.routers[i].addresses().any(|v| self.adopted.iter().any(|a| a.1 == v.addr.addr));
+        self.feed(
+            i,
+            now,
+            match (up, left) {
+                (false, _) => Input::Interface(false),
+                (true, true) => Input::Adopt,
+                (true, false) => Input::Start,
+            },
+        );
+        if left && up {
+            // Its lifetime ran on while nobody renewed it.
+            self.routers[i].renew_at = Some(now);
+        }
         self.update_priority(i, now);
         if joins && up && able.is_ok() {
             self.feed(i, now, Input::GroupMaster);
@@ -370,7 +435,7 @@ impl Engine {
 
     fn spread_ability(&mut self, now: Instant) {
         for i in 0..self.routers.len() {
-            if self.routers[i].machine.state() == State::Init {
+            if self.routers[i].machine.state() == State::Init || self.routers[i].departing {
                 continue;
             }
             let able = self.able(i);
@@ -546,7 +611,7 @@ impl Engine {
         tokio::select! {
             biased;
             Some(p) = self.incoming.recv() => Work::Packet(p),
-            Some(key) = self.resets.recv() => Work::Released(key),
+            Some(key) = self.reset.recv() => Work::Released(key),
             Some(d) = self.done.recv() => Work::Done(d),
         }
     }
@@ -571,12 +636,28 @@ impl Engine {
         let r = &mut self.routers[i];
         let unicast = r.unicast();
         if Some(p.packet.src) == r.src || r.has(p.packet.src) {
+            // Our own, or from one that speaks from the address which is at stake: such an advert is no peer's.
+            r.reject("own source");
             return;
         }
         if unicast && !r.conf.unicast_peers.contains(&p.packet.src) {
-            r.reject("source");
-            return;
+            let first = r.reject("source") == 1;
+            let strict = r.conf.check_unicast_src;
+            if first {
+                let what = if strict {
+                    "dropped"
+                } else {
+                    "taken all the same, as keepalived does without 'check_unicast_src'"
+                };
+                let text =
+                    format!("({}) an advert from {}, which is no unicast peer: {what}", r.conf.name, p.packet.src);
+                self.told.push(Told::Log { important: true, text });
+            }
+            if strict {
+                return;
+            }
         }
+        let r = &mut self.routers[i];
         let expect = Expect {
             version: version(r.conf.version),
             vrid: r.conf.vrid,
@@ -622,6 +703,9 @@ impl Engine {
         for i in 0..self.routers.len() {
             if gap > self.routers[i].machine.master_down() {
                 self.feed(i, now, Input::Frozen);
+                // Nothing that was due meanwhile is done: the addresses may be somebody else's by now.
+                let r = &mut self.routers[i];
+                (r.announce_at, r.refresh_at, r.renew_at) = (None, None, None);
             }
         }
     }
@@ -639,7 +723,11 @@ impl Engine {
             let mut out = Vec::new();
             self.routers[i].machine.tick(now, &mut out);
             self.perform(i, now, out);
+            // Only a master says where the addresses are.
             let r = &mut self.routers[i];
+            if !matches!(r.machine.state(), State::Master { .. }) {
+                (r.announce_at, r.refresh_at) = (None, None);
+            }
             if r.announce_at.is_some_and(|t| t <= now) {
                 r.announce_at = None;
                 let n = r.conf.garp.repeat;
@@ -657,6 +745,7 @@ impl Engine {
                 r.renew_at = Some(now + r.lifetime() / 3);
             }
         }
+        self.forget_departed();
         self.settle(now);
     }
 
@@ -725,6 +814,7 @@ impl Engine {
                     self.announce(i, n);
                     let r = &mut self.routers[i];
                     r.announce_at = (!delay.is_zero()).then(|| now + delay);
+                    r.renew_at.get_or_insert(now);
                     r.refresh_at = g.refresh.map(|d| now + d);
                 }
                 Action::Release => self.release(i),
@@ -755,7 +845,7 @@ impl Engine {
     fn notify(&mut self, i: usize, to: Role) {
         let r = &self.routers[i];
         let prio = r.machine.priority().to_string();
-        let say = |n: &Notify, kind: &str, name: &str, told: &mut Vec<Told>| {
+        let say = |n: &Notify, kind: &str, name: &str, prio: &str, told: &mut Vec<Told>| {
             let own = match to {
                 Role::Master => &n.master,
                 Role::Backup => &n.backup,
@@ -764,21 +854,20 @@ impl Engine {
                 Role::Init => &None,
             };
             if let Some(c) = own {
-                told.push(Told::Notify { command: c.clone(), args: Vec::new() });
+                told.push(Told::Notify { script: c.clone(), args: Vec::new() });
             }
             if let Some(c) = &n.any {
-                told.push(Told::Notify {
-                    command: c.clone(),
-                    args: vec![kind.into(), name.into(), to.name().into(), prio.clone()],
-                });
+                let args = vec![kind.into(), name.into(), to.name().into(), prio.into()];
+                told.push(Told::Notify { script: c.clone(), args });
             }
         };
-        say(&r.conf.notify, "INSTANCE", &r.conf.name, &mut self.told);
+        say(&r.conf.notify, "INSTANCE", &r.conf.name, &prio, &mut self.told);
         for (g, members) in self.groups.iter().enumerate() {
             // A group has moved when its last member has.
             if members.contains(&i) && members.iter().all(|m| self.routers[*m].machine.state().role() == to) {
                 let (name, n) = &self.group_conf[g];
-                say(n, "GROUP", name, &mut self.told);
+                // A group has no priority, and keepalived says 0.
+                say(n, "GROUP", name, "0", &mut self.told);
             }
         }
     }
@@ -795,7 +884,7 @@ impl Engine {
     }
 
     pub fn view(&self, now: Instant) -> Vec<VrrpView> {
-        self.routers.iter().map(|r| r.view(now)).collect()
+        self.routers.iter().filter(|r| !r.departing).map(|r| r.view(now)).collect()
     }
 
     /// Check scripts of the model in force.

@@ -7,6 +7,7 @@
 //!                      ^                            | cannot serve: advert 0
 //!                      |     another's advert       v
 //!                      +------------------------ Holding --(nobody came, or able again)--> Master
+//!   Init -- the addresses are here, of a predecessor that was killed --> Holding
 //!   any state -- own interface lost --> Fault -- back --> Backup
 //! ```
 //! No clock, socket or priority source: `handle`, `tick` and `next_deadline` take and give times.
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// A node that failed to serve contends again after this much health, if a master is there.
 pub const PROBATION: Duration = Duration::from_secs(10);
+/// Beyond one interval, how long a peer that may have the address is listened for.
+const ADOPTION: Duration = Duration::from_millis(50);
 /// One whose interface came back has been cut off from its servers as well: their checks get this long before it preempts.
 pub const LINK_PROBATION: Duration = Duration::from_secs(3);
 
@@ -104,6 +107,7 @@ pub enum Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Started,
+    Adopted,
     MasterSilent,
     MasterReleased,
     HigherAdvert { priority: u8 },
@@ -123,6 +127,7 @@ impl Cause {
     pub fn text(self) -> String {
         match self {
             Self::Started => "started".into(),
+            Self::Adopted => "started where a predecessor was killed, with the addresses still here".into(),
             Self::MasterSilent => "no master was heard for the master-down time".into(),
             Self::MasterReleased => "the master released the address (priority 0)".into(),
             Self::HigherAdvert { priority } => format!("an advert with priority {priority} was heard, which wins"),
@@ -159,6 +164,8 @@ pub enum Input {
     GroupBackup,
     /// The process was not running for longer than the master-down time.
     Frozen,
+    /// In place of `Start`: the addresses are still here, from a predecessor that was killed a moment ago.
+    Adopt,
     Shutdown,
 }
 
@@ -207,6 +214,8 @@ pub struct Machine {
     /// Until when the last master heard counts as alive.
     master_until: Option<Instant>,
     master_priority: u8,
+    /// Holding what a predecessor left: a peer that took it over has to be heard before anything is said.
+    adopted: bool,
     /// The last word of a master was that it gives the address away.
     released: bool,
     /// With a preempt delay: since when a lower master has been heard.
@@ -224,6 +233,7 @@ impl Machine {
             master_interval,
             master_until: None,
             master_priority: 0,
+            adopted: false,
             released: false,
             lower_since: None,
         }
@@ -250,9 +260,13 @@ impl Machine {
     }
 
     /// New parameters after a reload; the state goes on.
-    pub fn reconfigure(&mut self, params: Params) {
+    pub fn reconfigure(&mut self, now: Instant, params: Params) {
         if !matches!(self.state, State::Backup { .. }) || params.version == Version::V2 {
             self.master_interval = params.interval;
+        }
+        if let (State::Backup { wants: true, .. }, false) = (self.state, params.grouped) {
+            // The group that it waited for is gone.
+            self.state = State::Backup { down_at: now, wants: false };
         }
         self.params = params;
     }
@@ -282,6 +296,7 @@ impl Machine {
     }
 
     fn go(&mut self, to: State, cause: Cause, out: &mut Vec<Action>) {
+        self.adopted = false;
         let (from, role) = (self.state.role(), to.role());
         self.state = to;
         if from == role {
@@ -329,7 +344,13 @@ impl Machine {
                     self.become_backup(now, Cause::Started, out);
                 }
             }
-            (Input::Start, _) => {}
+            (Input::Adopt, State::Init) => {
+                // A peer that has taken over says so within its interval; nobody else is that fast without the old one's release.
+                let until = now + self.params.interval + ADOPTION;
+                self.go(State::Holding { until }, Cause::Adopted, out);
+                self.adopted = true;
+            }
+            (Input::Start | Input::Adopt, _) => {}
             (Input::Advert { priority, interval, wins_tie }, state) => {
                 self.advert(now, state, priority, interval, wins_tie, out)
             }
@@ -437,6 +458,8 @@ impl Machine {
                 // A master of priority 1 cannot serve: it is never left in place out of politeness.
                 let last_resort = priority == 1 && mine > 1;
                 let lower = priority < mine;
+                // And one that can serve waits for it no longer than after a priority 0.
+                let down_at = if last_resort { down_at.min(now + timing::prompt(self.priority)) } else { down_at };
                 let polite = !self.params.preempt && !last_resort;
                 if !lower {
                     self.lower_since = None;
@@ -491,13 +514,21 @@ impl Machine {
         }
         self.ability = Ability::Able;
         match self.state {
+            State::Holding { .. } if self.adopted => {}
             State::Holding { .. } => self.become_master(now, Cause::ServesAgain, out),
+            State::Backup { down_at, wants: false } => {
+                // It waited as one that cannot serve: now at its own pace, and not at all for a master that cannot serve.
+                let last_resort = self.heard_master(now).is_some_and(|p| p == 1);
+                let wait = if last_resort { timing::prompt(self.priority) } else { self.master_down() };
+                self.state = State::Backup { down_at: down_at.min(now + wait), wants: false };
+            }
             State::Master { .. } => {
                 out.push(Action::SendAdvert { priority: self.contending() });
                 self.state = State::Master { advert_at: now + self.params.interval };
                 out.push(Action::Noted { cause: Cause::ServesAgain });
             }
-            State::Init | State::Backup { .. } | State::Leaving { .. } | State::Fault | State::Stopped => {}
+            State::Init | State::Backup { wants: true, .. } | State::Leaving { .. } | State::Fault | State::Stopped => {
+            }
         }
     }
 

@@ -1,6 +1,64 @@
 //! Timelines.
 use super::*;
 
+#[test]
+fn addresses_of_a_killed_predecessor_are_held_until_a_peer_would_have_been_heard() {
+    let t = Instant::now();
+    let params =
+        Params { version: Version::V2, interval: ms(1000), preempt: true, preempt_delay: ms(0), grouped: false };
+    for peer in [false, true] {
+        let mut m = Machine::new(params.clone(), 150);
+        assert!(
+            step(&mut m, t, Input::Adopt)
+                .iter()
+                .all(|a| !matches!(a, Action::SendAdvert { .. } | Action::Announce { .. }))
+        );
+        assert!(m.state().has_address());
+        // Being able is no reason to speak before the peer has had its turn.
+        assert_eq!(step(&mut m, t + ms(50), Input::Serving(Ok(()))), []);
+        if peer {
+            let advert = Input::Advert { priority: 100, interval: ms(1000), wins_tie: false };
+            assert!(step(&mut m, t + ms(900), advert).contains(&Action::Release));
+        } else {
+            let mut out = Vec::new();
+            m.tick(t + ms(1100), &mut out);
+            assert!(out.contains(&Action::SendAdvert { priority: 150 }), "{out:?}");
+            assert!(!out.contains(&Action::Acquire));
+        }
+    }
+}
+
+#[test]
+fn a_master_that_cannot_serve_is_not_waited_for() {
+    let t = Instant::now();
+    let params =
+        Params { version: Version::V2, interval: ms(1000), preempt: false, preempt_delay: ms(0), grouped: false };
+    let mut m = Machine::new(params, 150);
+    step(&mut m, t, Input::Start);
+    let last = Input::Advert { priority: 1, interval: ms(1000), wins_tie: false };
+    step(&mut m, t + ms(500), last);
+    step(&mut m, t + ms(600), Input::Serving(Ok(())));
+    assert!(m.next_deadline().unwrap() <= t + ms(600) + timing::prompt(150), "{:?}", m.state());
+    let mut m = Machine::new(m.params.clone(), 150);
+    step(&mut m, t, Input::Serving(Ok(())));
+    step(&mut m, t, Input::Start);
+    step(&mut m, t + ms(500), last);
+    assert!(m.next_deadline().unwrap() <= t + ms(500) + timing::prompt(150), "{:?}", m.state());
+}
+
+#[test]
+fn who_waited_for_a_group_that_is_gone_waits_no_longer() {
+    let t = Instant::now();
+    let params =
+        Params { version: Version::V2, interval: ms(1000), preempt: true, preempt_delay: ms(0), grouped: true };
+    let mut m = Machine::new(params.clone(), 150);
+    step(&mut m, t, Input::Start);
+    m.tick(t + ms(5000), &mut Vec::new());
+    assert!(matches!(m.state(), State::Backup { wants: true, .. }));
+    m.reconfigure(t + ms(6000), Params { grouped: false, ..params });
+    assert_eq!(m.next_deadline(), Some(t + ms(6000)));
+}
+
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -125,9 +183,8 @@ fn nopreempt_is_polite_but_not_to_a_master_that_cannot_serve() {
     let before = m.next_deadline();
     step(&mut m, t + ms(50), advert(100));
     assert!(m.next_deadline() > before);
-    let held = m.next_deadline();
     step(&mut m, t + ms(90), advert(1));
-    assert_eq!(m.next_deadline(), held);
+    assert_eq!(m.next_deadline(), Some(t + ms(90) + timing::prompt(200)));
 }
 
 #[test]

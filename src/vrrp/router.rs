@@ -63,7 +63,9 @@ pub struct Router {
     /// The last thing that went wrong, so that it is said once.
     pub problem: String,
     /// Held while this process runs the router: an abstract socket, one a network namespace.
-    _claim: std::os::unix::net::UnixDatagram,
+    claim: Option<std::os::unix::net::UnixDatagram>,
+    /// No configuration has it any more: it gives its addresses up in order, and is forgotten.
+    pub departing: bool,
 }
 
 impl Router {
@@ -84,7 +86,8 @@ impl Router {
             cause: Cause::Started,
             resetting: false,
             problem: String::new(),
-            _claim: claim(conf)?,
+            claim: Some(claim(conf)?),
+            departing: false,
             conf: conf.clone(),
         })
     }
@@ -92,6 +95,11 @@ impl Router {
     /// The interface is usable, and adverts can leave and be heard.
     pub fn ready(&self) -> bool {
         self.link.as_ref().is_some_and(|l| l.usable) && self.socket.is_some()
+    }
+
+    /// It has ended here: another process may run it.
+    pub fn unclaim(&mut self) {
+        self.claim = None;
     }
 
     pub fn open(&self) -> bool {

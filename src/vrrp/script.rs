@@ -41,7 +41,7 @@ impl Runner {
         Ok((Self(tx), reports))
     }
 
-    /// Runs a notify script after those that were asked for before.
+    /// Starts a notify script after those that were asked for before.
     pub fn notify(&self, command: String, args: Vec<String>, user: User) {
         let _ = self.0.send(Order::Notify { command, args, user });
     }
@@ -67,9 +67,18 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
     while let Some(o) = orders.recv().await {
         match o {
             Order::Checks { all, default } => {
-                checks = Checks::default();
+                // One that has not changed goes on where it is, with what it has counted.
+                let mut before = std::mem::take(&mut checks);
                 for s in all {
-                    checks.0.push(tokio::task::spawn_local(check(s, default, report.clone())));
+                    let known = before.0.iter().position(|c| c.script == s && c.default == default);
+                    checks.0.push(match known {
+                        Some(at) => before.0.swap_remove(at),
+                        None => Check {
+                            script: s.clone(),
+                            default,
+                            task: tokio::task::spawn_local(check(s, default, report.clone())),
+                        },
+                    });
                 }
             }
             o => drop(queue.send(o)),
@@ -79,11 +88,17 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
 }
 
 #[derive(Default)]
-struct Checks(Vec<tokio::task::JoinHandle<()>>);
+struct Checks(Vec<Check>);
 
-impl Drop for Checks {
+struct Check {
+    script: VrrpScript,
+    default: User,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Check {
     fn drop(&mut self) {
-        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+        self.task.abort();
     }
 }
 
@@ -110,17 +125,22 @@ async fn check(s: VrrpScript, default: User, report: mpsc::UnboundedSender<Repor
     }
 }
 
+/// Starts notify scripts in the order of the events; they run side by side, as keepalived's do.
 async fn notifier(mut queue: mpsc::UnboundedReceiver<Order>, report: mpsc::UnboundedSender<Report>) {
+    let mut running = tokio::task::JoinSet::new();
     while let Some(o) = queue.recv().await {
         match o {
-            Order::Notify { command, args, user } => {
-                if let Err(e) = run_command(&command, &args, NOTIFY_LIMIT, user).await {
-                    let _ = report.send(Report::Trouble(format!("notify: {e}")));
-                }
+            Order::Notify { command, args, user } => match start(&command, &args, user, false) {
+                Ok(child) => drop(running.spawn_local(wait(child, NOTIFY_LIMIT))),
+                Err(e) => drop(report.send(Report::Trouble(format!("notify: {e}")))),
+            },
+            Order::Finish(done) => {
+                while running.join_next().await.is_some() {}
+                let _ = done.send(());
             }
-            Order::Finish(done) => drop(done.send(())),
             Order::Checks { .. } => {}
         }
+        while running.try_join_next().is_some() {}
     }
 }
 
@@ -132,6 +152,11 @@ pub fn ids(user: Option<&(String, Option<String>)>) -> User {
 
 /// Runs one command to its end, or to its time-out. True if it ended with 0.
 async fn run_command(command: &str, args: &[String], limit: Duration, user: User) -> Result<bool, String> {
+    Ok(wait(start(command, args, user, true)?, limit).await)
+}
+
+/// Starts a command. `ours`: it is ended when nobody waits for it any more.
+fn start(command: &str, args: &[String], user: User, ours: bool) -> Result<tokio::process::Child, String> {
     let plain = !command.contains(['|', '&', ';', '<', '>', '$', '`', '"', '\'', '(', '*', '?']);
     let mut c = if plain {
         let mut words = command.split_whitespace();
@@ -147,18 +172,20 @@ async fn run_command(command: &str, args: &[String], limit: Duration, user: User
     if let Some((uid, gid)) = user {
         c.uid(uid).gid(gid);
     }
-    c.process_group(0).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let mut child = c.spawn().map_err(|e| format!("cannot run '{command}': {}", io_words(&e)))?;
+    c.process_group(0).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(ours);
+    c.spawn().map_err(|e| format!("cannot run '{command}': {}", io_words(&e)))
+}
+
+async fn wait(mut child: tokio::process::Child, limit: Duration) -> bool {
     match tokio::time::timeout(limit, child.wait()).await {
-        Ok(Ok(status)) => Ok(status.success()),
-        Ok(Err(e)) => Err(e.to_string()),
+        Ok(status) => status.is_ok_and(|s| s.success()),
         Err(_) => {
             // Whatever the script started goes with it.
             if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
                 // SAFETY: plain system call; the group is that of our own child, which is not reaped yet.
                 unsafe { libc::kill(-pid, libc::SIGKILL) };
             }
-            Ok(false)
+            false
         }
     }
 }

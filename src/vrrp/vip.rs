@@ -1,11 +1,11 @@
 //! The addresses of a virtual router: put on, announced, renewed, given up. What may wait for the kernel is done by its keeper.
 use super::announce;
 use super::engine::{Engine, Told};
-use super::fsm::Action;
+use super::fsm::{Action, Cause, State};
 use super::router::{Held, Router};
 use crate::config::model::Vip;
 use crate::net::netlink::NewAddress;
-use crate::net::{raw, sockdiag};
+use crate::net::raw;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,9 @@ impl Engine {
         match &self.routers[i].held {
             Some(h) if Some(h.tag) == tag => self.speak(i, now),
             Some(_) => {}
-            // Put back, or on an interface that came back.
-            None => self.announce(i, 1),
+            // Put back, or on an interface that came back. Only a master says where the addresses are.
+            None if matches!(self.routers[i].machine.state(), State::Master { .. }) => self.announce(i, 1),
+            None => {}
         }
     }
 
@@ -118,18 +119,13 @@ impl Engine {
         r.addresses().for_each(|v| self.take_off(r, v));
     }
 
-    /// Resets connections on the addresses, on a thread of its own because there may be many, then removes the addresses.
+    /// Resets connections on the addresses, then removes them.
     pub(super) fn release(&mut self, i: usize) {
         let r = &mut self.routers[i];
         (r.announce_at, r.refresh_at, r.renew_at, r.held) = (None, None, None, None);
         r.resetting = true;
         let ips: Vec<IpAddr> = r.addresses().map(|v| v.addr.addr).collect();
-        let (key, done) = (r.key, self.release.clone());
-        std::thread::spawn(move || {
-            // A kernel without SOCK_DESTROY leaves the connections to time out; the address goes all the same.
-            let _ = sockdiag::reset_local(&ips);
-            let _ = done.send(key);
-        });
+        self.resets.reset(ips, Some(r.key));
     }
 
     /// The connections are reset.
@@ -139,6 +135,24 @@ impl Engine {
             if !self.routers[i].machine.state().has_address() {
                 self.take_all_off(&self.routers[i]);
             }
+            self.forget_departed();
+        } else if let Some(at) = self.leaving.iter().position(|l| l.0 == key) {
+            for (ifindex, addr, prefix) in self.leaving.swap_remove(at).1 {
+                self.keeper.remove(ifindex, addr, prefix);
+            }
+        }
+    }
+
+    /// Addresses that a router does not have any more after a reload: reset, then removed, like any that is lost.
+    pub(super) fn part_with(&mut self, r: &Router, gone: &[Vip]) {
+        let what: Vec<(u32, IpAddr, u8)> = gone
+            .iter()
+            .filter_map(|v| Some((self.links.get(r.device(v))?.index, v.addr.addr, v.addr.prefix)))
+            .collect();
+        if !what.is_empty() {
+            let key = self.next_tag();
+            self.resets.reset(what.iter().map(|w| w.1).collect(), Some(key));
+            self.leaving.push((key, what));
         }
     }
 
@@ -151,15 +165,15 @@ impl Engine {
             .flat_map(|r| r.addresses().map(|v| v.addr.addr))
             .collect();
         if !ips.is_empty() {
-            std::thread::spawn(move || drop(sockdiag::reset_local(&ips)));
+            self.resets.reset(ips, None);
         }
     }
 
-    /// An address of ours was removed, and not by us: put back.
+    /// An address of ours was removed, and not by us: put back. Not after a freeze, in which it expired: somebody else may have it.
     pub(super) fn address_gone(&mut self, ip: IpAddr) {
         for i in 0..self.routers.len() {
             let r = &self.routers[i];
-            if r.machine.state().has_address() && r.has(ip) {
+            if r.machine.state().has_address() && r.has(ip) && r.cause != Cause::Frozen {
                 let text = format!("({}) address {ip} was removed by somebody else: put back", r.conf.name);
                 self.told.push(Told::Log { important: true, text });
                 let tag = self.next_tag();

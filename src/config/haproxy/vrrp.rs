@@ -4,7 +4,7 @@ use crate::base::addr::IpNet;
 use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build;
-use crate::config::model::{TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion};
+use crate::config::model::{ScriptCall, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion};
 use std::time::Duration;
 
 /// A section being read; `finish` splits it by address family.
@@ -122,7 +122,8 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             let (Some(what), Some("exec"), Some(cmd)) = (w.get(1), w.get(2).map(String::as_str), w.get(3)) else {
                 return cx.error("'on' expects <state> exec <command>");
             };
-            let cmd = Some(std::iter::once(cmd).chain(&w[4..]).cloned().collect::<Vec<_>>().join(" "));
+            let command = std::iter::once(cmd).chain(&w[4..]).cloned().collect::<Vec<_>>().join(" ");
+            let cmd = Some(ScriptCall { command, user: None });
             match what.as_str() {
                 "master" => i.notify.master = cmd,
                 "backup" => i.notify.backup = cmd,

@@ -3,7 +3,7 @@ use super::parse::Node;
 use crate::base::addr::IpNet;
 use crate::base::diag::{Place, Report, suggestion};
 use crate::config::model::{
-    Garp, Notify, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
+    Garp, Notify, ScriptCall, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
 };
 use crate::config::source::Source;
 use std::net::IpAddr;
@@ -33,6 +33,7 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         garp: Garp::default(),
         checksum_v2: false,
         skip_addr_check: false,
+        check_unicast_src: false,
         twin_of: None,
     }
 }
@@ -46,6 +47,10 @@ pub fn auth_bytes(pass: &str) -> [u8; 8] {
     out
 }
 
+/// Addresses that an advert can carry: its count is one byte, and it has to fit into a frame of 1,500 bytes.
+const MAX_VIPS4: usize = 255;
+const MAX_VIPS6: usize = 90;
+
 struct Cx<'a> {
     report: &'a mut Report,
     src: &'a mut dyn Source,
@@ -56,6 +61,7 @@ struct Globals {
     version: Option<VrrpVersion>,
     garp: Garp,
     skip_addr_check: bool,
+    check_unicast_src: bool,
 }
 
 /// Top-level blocks that belong to keepalived's other halves.
@@ -81,7 +87,11 @@ const OTHER_BLOCKS: &[&str] = &[
 const BLOCKS: &[&str] = &["global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group"];
 
 pub fn model(tree: &[Node], src: &mut dyn Source, fault_strict: bool, report: &mut Report) -> VrrpModel {
-    let mut cx = Cx { report, src, globals: Globals { version: None, garp: Garp::default(), skip_addr_check: false } };
+    let mut cx = Cx {
+        report,
+        src,
+        globals: Globals { version: None, garp: Garp::default(), skip_addr_check: false, check_unicast_src: false },
+    };
     let mut m = VrrpModel { fault_strict, ..VrrpModel::default() };
     for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
         global_defs(&mut cx, n, &mut m);
@@ -179,6 +189,8 @@ const GLOBAL_WORDS: &[&str] = &[
     "vrrp_garp_lower_prio_repeat",
     "vrrp_garp_lower_prio_delay",
     "vrrp_skip_check_adv_addr",
+    "vrrp_check_unicast_src",
+    "dynamic_interfaces",
     "vrrp_startup_delay",
     "vrrp_strict",
     "vrrp_garp_interval",
@@ -210,6 +222,8 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "vrrp_garp_lower_prio_delay" => {
                 cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default()
             }
+            "vrrp_check_unicast_src" => cx.globals.check_unicast_src = cx.flag(n),
+            "dynamic_interfaces" => m.dynamic_interfaces = true,
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
             "vrrp_startup_delay" => cx.not_yet(n),
             "vrrp_strict" => {
@@ -232,9 +246,8 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 cx.no_effect(n, "mail is not sent; use a notify script");
             }
             "lvs_id" | "lvs_timeouts" | "lvs_flush" | "lvs_flush_onstop" | "lvs_sync_daemon" | "max_auto_priority"
-            | "vrrp_priority" | "vrrp_no_swap" | "vrrp_rt_priority" | "dynamic_interfaces" | "default_interface"
-            | "enable_dbus" | "vrrp_iptables" | "vrrp_ipsets" | "checker_priority" | "umask" | "shutdown_script"
-            | "startup_script" => {
+            | "vrrp_priority" | "vrrp_no_swap" | "vrrp_rt_priority" | "default_interface" | "enable_dbus"
+            | "vrrp_iptables" | "vrrp_ipsets" | "checker_priority" | "umask" | "shutdown_script" | "startup_script" => {
                 cx.no_effect(n, "nothing here depends on it");
             }
             "notify_fifo"
@@ -282,6 +295,7 @@ const INSTANCE_WORDS: &[&str] = &[
     "garp_lower_prio_repeat",
     "garp_lower_prio_delay",
     "skip_check_adv_addr",
+    "check_unicast_src",
     "accept",
     "v3_checksum_as_v2",
     "use_vmac",
@@ -299,6 +313,8 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     }
     let mut i = blank_instance(&name, &block.place);
     (i.garp, i.skip_addr_check) = (cx.globals.garp.clone(), cx.globals.skip_addr_check);
+    i.check_unicast_src = cx.globals.check_unicast_src;
+    let mut auth_type = false;
     let (mut own_version, mut priority, mut state_place) = (None, None, None);
     let mut advert: Option<(f64, Place)> = None;
     let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
@@ -330,7 +346,10 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 for a in n.block.iter().flatten() {
                     match a.words.first().map(String::as_str) {
                         Some("auth_type")
-                            if a.words.get(1).is_some_and(|t| t == "PASS" || t == "pass" || t == "SIMPLE") => {}
+                            if a.words.get(1).is_some_and(|t| t == "PASS" || t == "pass" || t == "SIMPLE") =>
+                        {
+                            auth_type = true;
+                        }
                         Some("auth_type") => cx.not_yet(a),
                         Some("auth_pass") => {
                             if let Some(p) = cx.value(a) {
@@ -382,6 +401,7 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "garp_lower_prio_repeat" => i.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
             "garp_lower_prio_delay" => i.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
             "skip_check_adv_addr" => i.skip_addr_check = cx.flag(n),
+            "check_unicast_src" => i.check_unicast_src = cx.flag(n),
             "v3_checksum_as_v2" => i.checksum_v2 = cx.flag(n),
             "accept" => {}
             h if h.starts_with("notify") => notify(cx, n, &mut i.notify),
@@ -435,6 +455,20 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 Duration::from_secs_f64(cs / 100.0)
             }
         };
+    }
+    if i.auth_pass.is_some() && !auth_type {
+        cx.report.warning(
+            &block.place,
+            format!("vrrp_instance '{name}' : 'auth_pass' without 'auth_type PASS' is not used, as in keepalived"),
+        );
+        i.auth_pass = None;
+    }
+    // What does not fit into one advert is held all the same, and not advertised.
+    let room = if six { MAX_VIPS6 } else { MAX_VIPS4 };
+    if i.vips.len() > room {
+        cx.report.warning(&block.place, format!("vrrp_instance '{name}' : only {room} addresses fit into an advert; the others are treated as excluded, as keepalived does"));
+        let rest = i.vips.split_off(room);
+        i.excluded.splice(0..0, rest);
     }
     if i.version == VrrpVersion::V3 && i.auth_pass.take().is_some() {
         cx.report.warning(
@@ -570,7 +604,7 @@ fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
             format!("'{}' was already given; the first one is kept, as keepalived does", n.words[0]),
         );
     } else {
-        *slot = Some(cmd);
+        *slot = Some(ScriptCall { command: cmd, user: n.words.get(2).map(|u| (u.clone(), n.words.get(3).cloned())) });
     }
 }
 
@@ -655,45 +689,51 @@ pub fn asks_for_haproxy(command: &str) -> bool {
     for shell in ["/bin/sh -c", "/bin/bash -c", "sh -c", "bash -c"] {
         text = text.strip_prefix(shell).map_or(text, |t| t.trim().trim_matches(['\'', '"']));
     }
-    let text = text.split(['|', '&', ';', '>']).next().unwrap_or_default();
     // Behind the question, only what passes its answer on.
-    let behind = command.split(['|', '&', ';', '>', '\'', '"']).skip(1).flat_map(str::split_whitespace);
-    let known = |w: &str| {
-        matches!(
-            w,
-            "exit"
-                | "0"
-                | "1"
-                | "true"
-                | "false"
-                | "2"
-                | "/dev/null"
-                | "haproxy"
-                | "killall"
-                | "pidof"
-                | "pgrep"
-                | "pkill"
-                | "-0"
-                | "-x"
-        )
+    let mut words = text.split_whitespace().peekable();
+    let Some(program) = words.next().map(|p| p.rsplit('/').next().unwrap_or(p)) else { return false };
+    let mut question: Vec<&str> = Vec::new();
+    while let Some(w) = words.next_if(|w| !matches!(*w, "||" | "&&") && !w.contains(['|', '&', ';', '>', '<'])) {
+        question.push(w);
+    }
+    let behind: Vec<&str> = words.collect();
+    let quiet = |w: &&str| {
+        matches!(*w, ">" | ">/dev/null" | "/dev/null" | "2>&1" | "&>/dev/null" | ">&/dev/null" | "2>/dev/null")
     };
-    if command.contains(';')
-        || command.contains("| ") && !command.contains("|| ")
-        || behind.into_iter().any(|w| !known(w))
-    {
+    let behind: Vec<&str> = behind.into_iter().filter(|w| !quiet(w)).collect();
+    if !matches!(
+        behind[..],
+        [] | ["||", "exit", "1" | "2"]
+            | ["||", "false"]
+            | ["&&", "exit", "0"]
+            | ["&&", "true"]
+            | ["&&", "exit", "0", "||", "exit", "1"]
+    ) {
         return false;
     }
-    let mut words = text.split_whitespace();
-    let Some(program) = words.next().map(|p| p.rsplit('/').next().unwrap_or(p)) else { return false };
-    let rest: Vec<&str> = words.collect();
-    let target = rest.iter().rev().find(|w| !w.starts_with('-')).copied().unwrap_or_default();
-    let target = target.trim_matches(['\'', '"', '^', '$']);
-    let named = target == "haproxy" || target.ends_with("/haproxy") || target == "haproxy.service";
+    let bare = |w: &str| {
+        let w = w.trim_matches(['\'', '"', '^', '$']);
+        w == "haproxy" || w.ends_with("/haproxy") || w == "haproxy.service"
+    };
+    // Exactly one thing is asked about, and only with options that do not change the question.
+    let (options, targets): (Vec<&str>, Vec<&str>) = question.iter().partition(|w| w.starts_with('-'));
+    let one = targets.len() == 1 && bare(targets[0]);
+    let only = |known: &[&str]| options.iter().all(|o| known.contains(o));
+    let zero = || options.iter().any(|o| matches!(*o, "-0" | "-s0" | "--signal=0"));
     match program {
-        "killall" | "pkill" => named && rest.iter().any(|w| matches!(*w, "-0" | "-s0" | "--signal=0") || *w == "0"),
-        "pidof" | "pgrep" => named,
-        "systemctl" => named && rest.contains(&"is-active"),
-        "service" => rest.first() == Some(&"haproxy") && rest.get(1) == Some(&"status"),
+        "killall" | "pkill" => {
+            let spelled = question.len() == 3 && matches!(question[..2], ["-s" | "--signal", "0"]) && bare(question[2]);
+            spelled || one && zero() && only(&["-0", "-s0", "--signal=0", "-q", "-e", "-x", "-f", "--quiet", "--exact"])
+        }
+        "pidof" => one && only(&["-s", "-x", "-q", "-c", "-z"]),
+        "pgrep" => one && only(&["-x", "-f", "-c", "-o", "-n", "-l", "-a", "--exact", "--full"]),
+        "systemctl" => {
+            options.iter().all(|o| matches!(*o, "--quiet" | "-q"))
+                && targets.len() == 2
+                && targets[0] == "is-active"
+                && bare(targets[1])
+        }
+        "service" => question == ["haproxy", "status"],
         _ => false,
     }
 }
@@ -764,7 +804,26 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
         let own = i.interface.clone();
         i.track_interfaces.retain(|t| t.name != own);
     }
-    for g in &m.groups {
+    for (at, g) in m.groups.iter().enumerate() {
+        let mut bad = |text: String| cx.report.push(crate::base::diag::Severity::Error, None, text);
+        for t in g.track_scripts.iter().filter(|t| !m.scripts.iter().any(|s| s.name == t.name)) {
+            bad(format!(
+                "vrrp_sync_group '{}' tracks script '{}', which no vrrp_script defines{}",
+                g.name,
+                t.name,
+                suggestion(&t.name, m.scripts.iter().map(|s| s.name.as_str()))
+            ));
+        }
+        for (name, other) in g
+            .members
+            .iter()
+            .flat_map(|n| m.groups[..at].iter().filter(move |o| o.members.contains(n)).map(move |o| (n, o)))
+        {
+            bad(format!(
+                "vrrp_instance '{name}' is in two sync groups, '{}' and '{}'; keep it in one",
+                other.name, g.name
+            ));
+        }
         for name in g.members.iter().filter(|n| !m.instances.iter().any(|i| i.name == **n)) {
             cx.report.push(
                 crate::base::diag::Severity::Error,
@@ -799,6 +858,9 @@ mod tests {
             "/bin/sh -c 'killall -0 haproxy'",
             "killall -0 haproxy || exit 1",
             "/usr/bin/pgrep haproxy > /dev/null",
+            "pidof haproxy >/dev/null 2>&1 || exit 1",
+            "killall -s 0 haproxy",
+            "service haproxy status",
         ] {
             assert!(asks_for_haproxy(yes), "{yes}");
         }
@@ -810,6 +872,11 @@ mod tests {
             "pgrep haproxy; curl x",
             "killall -0 haproxy && curl -f http://localhost/",
             "killall -9 haproxy",
+            "killall -0 nginx haproxy",
+            "pgrep -x nginx -u haproxy",
+            "systemctl is-active nginx haproxy",
+            "pidof haproxy && exit 1",
+            "pidof haproxy || true",
             "",
         ] {
             assert!(!asks_for_haproxy(no), "{no}");
