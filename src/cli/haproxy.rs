@@ -72,6 +72,15 @@ fn check_only(load: &LoadArgs, quiet: bool, verbose: bool, notices: bool) -> i32
     if !quiet {
         eprint!("{}", l.report.render(std::process::id(), if notices { Severity::Notice } else { Severity::Warning }));
     }
+    if errors + not_yet == 0 && l.spec.frontends == 0 && l.spec.vrrp.instances.is_empty() {
+        if !quiet {
+            eprintln!(
+                "[ALERT]    ({}) : config : Configuration file has no error but will not start (no listener) => exit(2).",
+                std::process::id()
+            );
+        }
+        return 2;
+    }
     if errors + not_yet > 0 {
         if !quiet {
             eprintln!(
@@ -126,7 +135,9 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                 s.foreground = true;
                 s.verbose = true;
             }
-            "-db" | "-W" | "-Ws" => s.foreground = true,
+            "-db" | "-Ws" => s.foreground = true,
+            // Master and worker are what it always is.
+            "-W" => {}
             "-D" => s.daemon = true,
             "--keepalived-pid" => s.options.keepalived_pidfile = Some(value("a file")?),
             "-p" => s.options.pidfile = Some(value("a file")?),
@@ -162,9 +173,13 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                     "'-S {addr}' : the master CLI is not there yet; use a 'stats socket' ('reload' and 'show' work there)"
                 ));
             }
-            "-dM" | "-dI" | "-dW" | "-dr" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF"
-            | "-dZ" | "-dT" => {}
-            o if o.starts_with("-dM") || o.starts_with("-dK") || o.starts_with("-dC") || o.starts_with("-dt") => {
+            "-dM" | "-dI" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF" | "-dZ" | "-dT" => {}
+            o if matches!(o, "-dW" | "-dr" | "-dD")
+                || o.starts_with("-dM")
+                || o.starts_with("-dK")
+                || o.starts_with("-dC")
+                || o.starts_with("-dt") =>
+            {
                 return Err(format!("'{o}' is known but not honoured yet by this version"));
             }
             o => {

@@ -32,6 +32,12 @@ pub fn main(args: &[String]) -> i32 {
             eprint!("{}", help::TANDEM);
             1
         }
+        // A word that is no file and no option was meant as a command.
+        (_, Some(w)) if !w.starts_with('-') && !std::path::Path::new(w).exists() => {
+            eprintln!("tandem: unknown command '{w}'{}", crate::base::diag::suggestion(w, ["check", "demo", "help"]));
+            eprint!("{}", help::TANDEM);
+            1
+        }
         _ => haproxy::run(rest, false),
     }
 }

@@ -501,6 +501,8 @@ pub struct Proxy {
     pub default_server: Server,
     pub cookie: Option<CookiePersist>,
     pub check: CheckKind,
+    /// The rules of `check` are those of `defaults`: the section's own ones will take their place.
+    pub check_inherited: bool,
     pub reuse: Reuse,
 }
 
@@ -552,6 +554,7 @@ impl Proxy {
             default_server: Server::default(),
             cookie: None,
             check: CheckKind::Tcp,
+            check_inherited: false,
             reuse: Reuse::Safe,
         }
     }

@@ -11,6 +11,8 @@ pub trait Source {
     /// Names in a directory, sorted; `None` if the path is not a directory.
     fn list(&mut self, path: &str) -> Option<Vec<String>>;
     fn env(&self, name: &str) -> Option<String>;
+    /// The whole environment.
+    fn envs(&self) -> BTreeMap<String, Option<String>>;
     /// Addresses of a host name. The loader fills them in before the worker asks; an unknown name has none.
     fn resolve(&mut self, name: &str) -> Vec<IpAddr>;
 }
@@ -82,6 +84,9 @@ impl Source for Disk {
     fn env(&self, name: &str) -> Option<String> {
         self.recorded.env.get(name).cloned()
     }
+    fn envs(&self) -> BTreeMap<String, Option<String>> {
+        self.recorded.envs()
+    }
     fn resolve(&mut self, name: &str) -> Vec<IpAddr> {
         if let Some(known) = self.recorded.names.get(name) {
             return known.clone();
@@ -105,6 +110,9 @@ impl Source for Recorded {
     }
     fn env(&self, name: &str) -> Option<String> {
         self.env.get(name).cloned()
+    }
+    fn envs(&self) -> BTreeMap<String, Option<String>> {
+        self.env.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect()
     }
     fn resolve(&mut self, name: &str) -> Vec<IpAddr> {
         self.names.get(name).cloned().unwrap_or_default()

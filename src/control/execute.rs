@@ -61,7 +61,7 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             Err(e) => e,
         },
         Command::Server { backend, server, act } => match find(s, backend, server) {
-            Ok((p, n)) => act_on(&p, n, act),
+            Ok((p, n)) => act_on(s, live, &p, n, act),
             Err(e) => e,
         },
         Command::Reload => return ("Reloading\n".into(), Some(Asked::Reload)),
@@ -80,10 +80,12 @@ fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNo
     Ok((p.clone(), n))
 }
 
-/// Changes a server; an empty answer means that it was done.
-pub fn act_on(p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
+/// Changes a server, and tells the logs; an empty answer means that it was done.
+pub fn act_on(snapshot: &Snapshot, live: &Live, p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
     let l = &n.live;
     let mut said = String::new();
+    let name = format!("{} {}/{}", if n.conf.backup { "Backup Server" } else { "Server" }, p.conf.name, n.conf.name);
+    let before = (l.in_maintenance(), l.draining(), l.is_up());
     match act {
         ServerAct::Ready => {
             l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
@@ -110,8 +112,19 @@ pub fn act_on(p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
             let (Ok(ip), current) = (a.parse(), crate::proxy::server_address(n).map_or(0, |x| x.port())) else {
                 return format!("Invalid addr family or address: '{a}'\n");
             };
+            let given = port.is_some();
             let Ok(port) = port.as_ref().map_or(Ok(current), |p| p.parse()) else { return "Invalid port.\n".into() };
-            said = format!("IP changed to '{ip}', port '{port}' by 'stats socket command'\n");
+            let old = crate::proxy::server_address(n);
+            let ip_part = match old.map(|o| o.ip()) {
+                Some(o) if o == ip => "no need to change the addr".to_owned(),
+                o => format!("IP changed from '{}' to '{ip}'", o.map_or_else(|| "-".to_owned(), |o| o.to_string())),
+            };
+            let port_part = match given.then_some(old.map_or(0, |o| o.port())) {
+                None => String::new(),
+                Some(o) if o == port => ", no need to change the port".to_owned(),
+                Some(o) => format!(", port changed from '{o}' to '{port}'"),
+            };
+            said = format!("{ip_part}{port_part} by 'stats socket command'\n");
             *lock(&l.addr) = Some((ip, port));
         }
         ServerAct::MaxConn(max) => l.maxconn.store(*max, Relaxed),
@@ -119,6 +132,39 @@ pub fn act_on(p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
     }
     p.live.bump();
     p.live.wake(None);
+    let up =
+        |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
+    let (a, b) = (up(false), up(true));
+    let running = if a == 0 && b > 0 { " Running on backup." } else { "" };
+    let left = format!(
+        "{a} active and {b} backup servers left.{running} {} sessions active, 0 requeued, {} remaining in queue.",
+        l.sessions.get(),
+        l.queued.get()
+    );
+    let online = format!(
+        "{a} active and {b} backup servers online.{running} 0 sessions requeued, {} total in queue.",
+        p.live.queued.get()
+    );
+    let now = (l.in_maintenance(), l.draining(), l.is_up());
+    let state = if now.2 { "UP" } else { "DOWN" };
+    let text = match (before, now) {
+        ((false, ..), (true, ..)) => Some(format!("{name} is going DOWN for maintenance. {left}")),
+        ((true, ..), (false, false, _)) => Some(format!("{name} is {state}/READY (leaving forced maintenance).")),
+        ((_, false, _), (_, true, _)) => Some(format!("{name} enters drain state. {online}")),
+        ((_, true, _), (_, false, _)) => Some(format!("{name} is {state} (leaving forced drain).")),
+        ((.., true), (.., false)) => Some(format!("{name} is DOWN, changed from CLI. {left}")),
+        ((.., false), (.., true)) => Some(format!("{name} is UP, changed from CLI. {online}")),
+        _ => None,
+    };
+    if let Some(text) = text {
+        let severity = if now.0 || !now.2 { crate::log::ALERT } else { crate::log::NOTICE };
+        let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
+        let sinks = &snapshot.sinks;
+        sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &live.dropped_logs);
+        if let Some(c) = &sinks.console {
+            c.warning(text);
+        }
+    }
     said
 }
 
@@ -147,15 +193,16 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
             let op = if l.in_maintenance() || !l.is_up() { 0 } else { 2 };
             let (status, result) = match &*lock(&l.check) {
                 Some(c) => (prober::status_number(c.status), if l.is_up() { 3 } else { 2 }),
-                None => (u8::from(n.conf.check), 0),
+                None => (1, 0),
             };
-            let check_state = if !n.conf.check {
-                0
-            } else if l.in_maintenance() {
-                14
-            } else {
-                6
+            let configured_down = l.admin() & CONFIG_MAINT != 0;
+            let check_state = match (n.conf.check, l.in_maintenance()) {
+                (false, _) if configured_down => 8,
+                (false, _) => 0,
+                (true, true) => 14,
+                (true, false) => 6,
             };
+            let check_health = if l.admin() == 0 { l.health().count() } else { 0 };
             let addr = crate::proxy::server_address(n);
             let fqdn = match &n.conf.host {
                 crate::base::addr::Host::Name(name) => name.as_str(),
@@ -174,7 +221,7 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
                 l.weight(),
                 n.conf.weight,
                 l.since_change(),
-                l.health().count(),
+                check_health,
                 u8::from(p.conf.id.is_some()),
                 u8::from(n.conf.id.is_some()),
                 addr.map_or(0, |a| a.port()),

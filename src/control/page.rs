@@ -19,7 +19,7 @@ pub fn answer(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
     let target = String::from_utf8_lossy(r.target).into_owned();
     let options: Vec<&str> = target.split(';').skip(1).collect();
     if r.method == b"POST" {
-        return administrate(r);
+        return administrate(r, live);
     }
     let mut reply = if options.contains(&"csv") {
         let mut out = format!("# {},\n", stats::COLUMNS.join(","));
@@ -98,7 +98,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The form of the page: `s` servers, `action`, `b` backend.
-fn administrate(r: &StatsRequest<'_>) -> ServiceReply {
+fn administrate(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
     let path = String::from_utf8_lossy(r.target).split(';').next().unwrap_or_default().to_owned();
     let back = |code: &str| ServiceReply {
         status: 303,
@@ -135,7 +135,7 @@ fn administrate(r: &StatsRequest<'_>) -> ServiceReply {
     };
     let mut done = 0;
     for n in be.servers.iter().filter(|n| servers.contains(&n.conf.name)) {
-        act_on(be, n, &act);
+        act_on(r.snapshot, live, be, n, &act);
         done += 1;
     }
     back(if done == 0 { "NONE" } else { "DONE" })

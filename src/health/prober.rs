@@ -130,6 +130,12 @@ pub fn status_number(status: &str) -> u8 {
     }
 }
 
+/// `Connection refused`, as the C library has it.
+fn capital(text: &str) -> String {
+    let mut c = text.chars();
+    c.next().map_or_else(String::new, |f| f.to_uppercase().chain(c).collect())
+}
+
 trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
@@ -140,7 +146,7 @@ async fn connect(
     tls: bool,
     send_proxy: bool,
 ) -> Result<Box<dyn Io>, Found> {
-    let refused = |e: &std::io::Error| Found { info: crate::base::diag::io_words(e), ..found("L4CON") };
+    let refused = |e: &std::io::Error| Found { info: capital(&crate::base::diag::io_words(e)), ..found("L4CON") };
     if let Host::Unix(path) = &s.conf.host {
         return tokio::net::UnixStream::connect(path)
             .await
@@ -312,7 +318,11 @@ async fn http(io: Box<dyn Io>, steps: &[CheckStep]) -> Result<Found, Found> {
     let req = req.body(Full::new(Bytes::from(body.clone()))).map_err(|e| bad(e.to_string()))?;
     let res = sender.send_request(req).await.map_err(|e| bad(e.to_string()))?;
     let status = res.status().as_u16();
-    let reason = res.status().canonical_reason().unwrap_or_default().to_owned();
+    // The server's own words, if it has any.
+    let reason = match res.extensions().get::<hyper::ext::ReasonPhrase>() {
+        Some(r) => String::from_utf8_lossy(r.as_bytes()).into_owned(),
+        None => res.status().canonical_reason().unwrap_or_default().to_owned(),
+    };
     let expects: Vec<_> = steps
         .iter()
         .filter_map(|s| match s {

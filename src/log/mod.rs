@@ -151,7 +151,7 @@ impl Sinks {
             }
         };
         out.extend_from_slice(message);
-        out.truncate(t.max_len.saturating_sub(1));
+        out.truncate(t.max_len);
         out.push(b'\n');
     }
 

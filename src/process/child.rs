@@ -1,6 +1,6 @@
 //! A worker process as the guardian sees it: started, spoken to, watched, mourned. Nothing here waits for it.
 use super::bundle::Spec;
-use super::ipc::{self, Channel, FDS_PER_MESSAGE, SocketRef, ToGuardian, ToWorker};
+use super::ipc::{self, Channel, FDS_PER_MESSAGE, REFS_PER_MESSAGE, SocketRef, ToGuardian, ToWorker};
 use super::proof::{self, Page, Verdict, Watch};
 use super::worker;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -113,8 +113,11 @@ impl Worker {
 
     /// Offers a configuration; the answer comes as [`ToGuardian::Ready`] or [`ToGuardian::Failed`].
     pub fn load(&self, l: Load<'_>) -> std::io::Result<()> {
-        let head = ToWorker::Load { generation: l.generation, sockets: l.sockets, fresh: l.fresh.len() };
+        let head = ToWorker::Load { generation: l.generation, wanted: l.sockets.len(), fresh: l.fresh.len() };
         let _ = self.outbox.send((head, vec![l.bundle.try_clone()?]));
+        for part in l.sockets.chunks(REFS_PER_MESSAGE) {
+            let _ = self.outbox.send((ToWorker::Wanted(part.to_vec()), Vec::new()));
+        }
         for part in l.fresh.chunks(FDS_PER_MESSAGE) {
             let fds = part.iter().map(|f| f.1.try_clone()).collect::<Result<Vec<_>, _>>()?;
             let _ = self.outbox.send((ToWorker::Sockets(part.iter().map(|f| f.0).collect()), fds));

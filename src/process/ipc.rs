@@ -12,16 +12,19 @@ use tokio::io::unix::AsyncFd;
 
 /// Descriptors in one message; the kernel's own limit is 253.
 pub const FDS_PER_MESSAGE: usize = 128;
+/// Sockets described in one message, which has to fit into the default buffer of a socket.
+pub const REFS_PER_MESSAGE: usize = 128;
 const MAX_MESSAGE: usize = 128 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Begins a load; the bundle is attached, `sockets` are all that shall be served, and those not yet known follow in `Sockets`.
+    /// Begins a load; the bundle is attached. So many sockets that shall be served follow in `Wanted`, and the descriptors of those not yet known in `Sockets`.
     Load {
         generation: u64,
-        sockets: Vec<SocketRef>,
+        wanted: usize,
         fresh: usize,
     },
+    Wanted(Vec<SocketRef>),
     /// Numbers of the sockets whose descriptors are attached, in order.
     Sockets(Vec<u64>),
     /// Stop listening, let connections end.

@@ -68,6 +68,13 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
 /// The guardian's part of a model; accounts become numbers here, because the guardian reads no file.
 fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut Report) -> Spec {
     let g = &m.global;
+    if let Some(dir) = g.chroot.as_deref().filter(|d| !std::path::Path::new(d).is_dir()) {
+        report.push(
+            Severity::Error,
+            None,
+            format!("[global] chroot '{dir}' is no directory: create it, or correct the path"),
+        );
+    }
     let mut user = |name: &Option<String>, kind: &str, find: &dyn Fn(&str) -> Option<u32>| -> Option<u32> {
         let n = name.as_deref()?;
         let id = n.parse().ok().or_else(|| find(n));

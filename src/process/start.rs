@@ -133,6 +133,14 @@ fn write_pid(path: Option<&str>, pid: u32) -> Result<(), ()> {
         .map_err(|e| alert(&format!("cannot write pid file '{p}' : {}", crate::base::diag::io_words(&e))))
 }
 
+/// Removes the pid file, unless a successor has written his own into it.
+fn remove_pid(path: Option<&str>) {
+    let own = std::process::id().to_string();
+    if let Some(p) = path.filter(|p| std::fs::read_to_string(p).is_ok_and(|t| t.trim() == own)) {
+        let _ = std::fs::remove_file(p);
+    }
+}
+
 /// Stands for a half until told to end. If the process that does the work goes away, this one begins anew, on its own.
 fn run_stub(half: Half, found: Found, o: &Options) -> i32 {
     if !o.quiet {
@@ -160,9 +168,7 @@ fn run_stub(half: Half, found: Found, o: &Options) -> i32 {
         sd_notify::NotifyState::Status("serving, through another process"),
     ]);
     let end = stub::run(half, found);
-    if let Some(p) = &o.pidfile {
-        let _ = std::fs::remove_file(p);
-    }
+    remove_pid(o.pidfile.as_deref());
     match end {
         End::Told => 0,
         End::Gone => {
@@ -222,9 +228,7 @@ fn guard(options: Options, fd: OwnedFd, first: Bundle) -> i32 {
             }
         }
     });
-    if let Some(p) = pidfile {
-        let _ = std::fs::remove_file(p);
-    }
+    remove_pid(pidfile.as_deref());
     // The console's thread gets a moment for the last lines.
     std::thread::sleep(Duration::from_millis(20));
     code
@@ -254,9 +258,7 @@ pub fn keepalived_stub(guardian: Option<&str>, pidfile: Option<&str>) -> i32 {
         }
     }
     stub::run(Half::Keepalived, found);
-    if let Some(p) = pidfile.filter(|p| std::fs::read_to_string(p).is_ok_and(|t| t.trim() == own.to_string())) {
-        let _ = std::fs::remove_file(p);
-    }
+    remove_pid(pidfile);
     0
 }
 

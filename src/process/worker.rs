@@ -92,8 +92,31 @@ struct Incoming {
     generation: u64,
     bundle: OwnedFd,
     wanted: Vec<SocketRef>,
+    /// Descriptions and descriptors that are still to come.
+    unsaid: usize,
     missing: usize,
     sockets: HashMap<u64, OwnedFd>,
+}
+
+impl Incoming {
+    fn new(generation: u64, bundle: OwnedFd, wanted: usize, fresh: usize) -> Self {
+        Self { generation, bundle, wanted: Vec::new(), unsaid: wanted, missing: fresh, sockets: HashMap::new() }
+    }
+
+    /// Takes a part in.
+    fn wanted(&mut self, refs: Vec<SocketRef>) {
+        self.unsaid = self.unsaid.saturating_sub(refs.len());
+        self.wanted.extend(refs);
+    }
+
+    fn sockets(&mut self, ids: Vec<u64>, fds: Vec<OwnedFd>) {
+        self.missing = self.missing.saturating_sub(ids.len());
+        self.sockets.extend(ids.into_iter().zip(fds));
+    }
+
+    fn whole(&self) -> bool {
+        self.unsaid == 0 && self.missing == 0
+    }
 }
 
 impl Worker {
@@ -227,19 +250,23 @@ impl Worker {
                         }
                     };
                     match m {
-                        ToWorker::Load { generation, sockets, fresh } => {
+                        ToWorker::Load { generation, wanted, fresh } => {
                             let Some(bundle) = fds.into_iter().next() else {
                                 self.failed(generation, "no bundle came with the load".into());
                                 continue;
                             };
-                            incoming = Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
+                            incoming = Some(Incoming::new(generation, bundle, wanted, fresh));
                         }
-                        ToWorker::Sockets(ids) => {
-                            if let Some(i) = incoming.as_mut() {
-                                i.missing = i.missing.saturating_sub(ids.len());
-                                i.sockets.extend(ids.into_iter().zip(fds));
-                            }
-                        }
+                        ToWorker::Wanted(refs) => {
+                if let Some(i) = incoming.as_mut() {
+                    i.wanted(refs);
+                }
+            }
+            ToWorker::Sockets(ids) => {
+                if let Some(i) = incoming.as_mut() {
+                    i.sockets(ids, fds);
+                }
+            }
                         ToWorker::SoftStop { hard_stop_ms } => {
                             self.soft_stop();
                             hard_stop = hard_stop_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms));
@@ -247,7 +274,7 @@ impl Worker {
                         ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
                         ToWorker::ReloadFailed(_) => { self.live.failed_reloads.fetch_add(1, Relaxed); }
                     }
-                    if incoming.as_ref().is_some_and(|i| i.missing == 0) && let Some(i) = incoming.take() {
+                    if incoming.as_ref().is_some_and(Incoming::whole) && let Some(i) = incoming.take() {
                         self.reload(i).await;
                     }
                 }
@@ -406,21 +433,24 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
     loop {
         let Some((m, fds)) = channel.receive::<ToWorker>().await.map_err(|e| e.to_string())? else { return Ok(None) };
         match m {
-            ToWorker::Load { generation, sockets, fresh } => {
+            ToWorker::Load { generation, wanted, fresh } => {
                 let bundle = fds.into_iter().next().ok_or("no bundle came with the load")?;
-                incoming =
-                    Some(Incoming { generation, bundle, wanted: sockets, missing: fresh, sockets: HashMap::new() });
+                incoming = Some(Incoming::new(generation, bundle, wanted, fresh));
+            }
+            ToWorker::Wanted(refs) => {
+                if let Some(i) = incoming.as_mut() {
+                    i.wanted(refs);
+                }
             }
             ToWorker::Sockets(ids) => {
                 if let Some(i) = incoming.as_mut() {
-                    i.missing = i.missing.saturating_sub(ids.len());
-                    i.sockets.extend(ids.into_iter().zip(fds));
+                    i.sockets(ids, fds);
                 }
             }
             ToWorker::SoftStop { .. } => return Ok(None),
             ToWorker::Vrrp(_) | ToWorker::ReloadFailed(_) => {}
         }
-        if incoming.as_ref().is_some_and(|i| i.missing == 0) {
+        if incoming.as_ref().is_some_and(Incoming::whole) {
             return Ok(incoming);
         }
     }

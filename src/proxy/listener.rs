@@ -23,6 +23,38 @@ pub struct Accepted {
     src: Option<SocketAddr>,
     frontend: Arc<str>,
     listener: usize,
+    seats: Seats,
+}
+
+/// The places that a connection takes within the limits of process, frontend and listener (`maxconn` of each); given back when dropped.
+struct Seats {
+    process: Held<Arc<Gauge>>,
+    front: Held<FrontConn>,
+    listener: Held<ListenerConn>,
+}
+
+impl Seats {
+    /// Taken before the accept, so that no number of threads goes beyond a limit.
+    fn reserve(t: &Thread, place: &Place) -> Result<Option<Self>, ()> {
+        let snapshot = t.snapshot();
+        let live = &t.shared.live;
+        let Some(fe) = snapshot.frontend(&place.frontend) else { return Err(()) };
+        let Some(l) = fe.listeners.get(place.listener) else { return Err(()) };
+        let most = if l.conf.maxconn > 0 { u64::from(l.conf.maxconn) } else { u64::MAX };
+        let Some(process) = Held::reserve(live.conns.clone(), u64::from(snapshot.maxconn)) else {
+            live.maxconn_reached.fetch_add(1, Relaxed);
+            return Ok(None);
+        };
+        let front = Held::reserve(FrontConn(fe.live.clone()), u64::from(fe.maxconn));
+        let listener = Held::reserve(ListenerConn(l.live.clone()), most);
+        Ok(front.zip(listener).map(|(front, listener)| Self { process, front, listener }))
+    }
+
+    fn confirm(&self) {
+        self.process.confirm();
+        self.front.confirm();
+        self.listener.confirm();
+    }
 }
 
 /// Which listener a socket belongs to; names are looked up in the snapshot of the moment.
@@ -43,23 +75,6 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
     let Ok(fd) = (unsafe { AsyncFd::register(socket) }) else { return };
     let pause = t.wheel.timer();
     loop {
-        if t.shared.live.conns.get() >= u64::from(t.snapshot().maxconn) && !*stop.borrow() {
-            // At the limit connections wait in the kernel, as in HAProxy.
-            t.shared.live.maxconn_reached.fetch_add(1, Relaxed);
-            pause.set(Some(Duration::from_millis(super::wheel::TICK)));
-            pause.wait().await;
-            continue;
-        }
-        let full = t.snapshot().frontend(&place.frontend).is_some_and(|fe| {
-            let l = fe.listeners.get(place.listener);
-            fe.live.front_conns.get() >= u64::from(fe.maxconn)
-                || l.is_some_and(|l| l.conf.maxconn > 0 && l.live.conns.get() >= u64::from(l.conf.maxconn))
-        });
-        if full && !*stop.borrow() {
-            pause.set(Some(Duration::from_millis(super::wheel::TICK)));
-            pause.wait().await;
-            continue;
-        }
         let stopping = *stop.borrow();
         let mut guard = if stopping {
             match tokio::time::timeout(Duration::ZERO, fd.readable()).await {
@@ -73,17 +88,37 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
             }
         };
         for _ in 0..BATCH {
+            let seats = match Seats::reserve(&t, &place) {
+                Ok(Some(s)) => s,
+                // At a limit connections wait in the kernel, as in HAProxy.
+                Ok(None) => {
+                    pause.set(Some(Duration::from_millis(super::wheel::TICK)));
+                    pause.wait().await;
+                    break;
+                }
+                // The frontend is gone: this socket is about to be stopped.
+                Err(()) if stopping => return,
+                Err(()) => {
+                    pause.set(Some(Duration::from_millis(super::wheel::TICK)));
+                    pause.wait().await;
+                    break;
+                }
+            };
             match accept(fd.get_ref().as_raw_fd()) {
-                Ok((conn, src)) => hand_over(
-                    &t,
-                    Accepted {
-                        fd: conn,
-                        unix: place.unix,
-                        src,
-                        frontend: place.frontend.clone(),
-                        listener: place.listener,
-                    },
-                ),
+                Ok((conn, src)) => {
+                    seats.confirm();
+                    hand_over(
+                        &t,
+                        Accepted {
+                            fd: conn,
+                            unix: place.unix,
+                            src,
+                            frontend: place.frontend.clone(),
+                            listener: place.listener,
+                            seats,
+                        },
+                    );
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     guard.clear_ready();
                     break;
@@ -174,9 +209,7 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
     let generation = snapshot.generation;
     drop(snapshot);
     let Some(listener) = fe.listeners.get(a.listener) else { return };
-    let _process = Held::new(live.conns.clone());
-    let _front = Held::new(FrontConn(fe.live.clone()));
-    let _listener = Held::new(ListenerConn(listener.live.clone()));
+    let _seats = a.seats;
     live.total_conns.fetch_add(1, Relaxed);
     fe.live.front.inc(Counter::Sessions);
     listener.live.counters.inc(Counter::Sessions);
@@ -213,6 +246,7 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
             .await
             .is_none()
     {
+        embryonic_end(t, &fe, listener, &client, "Received something which does not look like a PROXY protocol header");
         return;
     }
     if !fe.conf.tcp_connection.is_empty() {
@@ -222,7 +256,7 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
         if let Err(action) = verdict {
             fe.live.front.inc(Counter::DeniedConnections);
             if action == TcpAction::SilentDrop {
-                stream.reset_on_close();
+                stream.vanish();
             }
             return;
         }
@@ -245,10 +279,17 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
                 listener.live.counters.inc(Counter::SslSessions);
                 stream = Stream::Server(Box::new(s));
             }
-            _ => {
+            failed => {
                 fe.live.front.inc(Counter::FailedHandshakes);
                 listener.live.counters.inc(Counter::FailedHandshakes);
-                handshake_failed(t, &fe, listener, &client);
+                let what = match failed {
+                    Ok(Err(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                        "Connection closed during SSL handshake"
+                    }
+                    Ok(_) => "SSL handshake failure",
+                    Err(_) => "Timeout during SSL handshake",
+                };
+                embryonic_end(t, &fe, listener, &client, what);
                 return;
             }
         }
@@ -260,7 +301,13 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
 }
 
 /// HAProxy's line for a connection that ended before it was a session.
-fn handshake_failed(t: &Rc<Thread>, fe: &ProxyNode, l: &crate::state::snapshot::ListenerNode, client: &ClientInfo) {
+fn embryonic_end(
+    t: &Rc<Thread>,
+    fe: &ProxyNode,
+    l: &crate::state::snapshot::ListenerNode,
+    client: &ClientInfo,
+    what: &str,
+) {
     if fe.logs.is_empty() || fe.conf.options.dontlognull {
         return;
     }
@@ -274,7 +321,9 @@ fn handshake_failed(t: &Rc<Thread>, fe: &ProxyNode, l: &crate::state::snapshot::
             crate::rules::logformat::DateForm::Log,
             &mut line,
         );
-        line.extend_from_slice(format!("] {}/{}: SSL handshake failure", fe.conf.name, l.name).as_bytes());
+        // A listener without a name goes by its number.
+        let name = l.conf.name.clone().unwrap_or_else(|| l.id.to_string());
+        line.extend_from_slice(format!("] {}/{name}: {what}", fe.conf.name).as_bytes());
     }
     let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
     sinks.send(&fe.logs, crate::log::INFO, &tag, &line, &mut Vec::new(), &t.shared.live.dropped_logs);

@@ -110,6 +110,8 @@ pub struct Exchange<'a> {
     pub backend_src: Option<SocketAddr>,
     pub server_addr: Option<SocketAddr>,
     pub tarpit: bool,
+    /// In place of a server, as logs name it: `<STATS>`, `<PROMEX>`.
+    pub applet: Option<&'static str>,
     /// At least one byte of the request came.
     pub begun: bool,
     logged: bool,
@@ -146,6 +148,7 @@ impl<'a> Exchange<'a> {
             backend_src: None,
             server_addr: None,
             tarpit: false,
+            applet: None,
             begun: false,
             logged: false,
         }
@@ -160,6 +163,12 @@ impl<'a> Exchange<'a> {
 
     pub fn end(&mut self, cause: Cause, phase: Phase) {
         (self.cause, self.phase) = (cause, phase);
+    }
+
+    /// An applet answers: as one that took no time to reach.
+    pub fn served_here(&mut self) {
+        let now = Some(Instant::now());
+        (self.assigned, self.connected, self.responded) = (now, now, now);
     }
 
     pub fn backend(&self) -> &Arc<ProxyNode> {
@@ -270,7 +279,7 @@ impl<'a> Exchange<'a> {
             return;
         }
         let severity = if o.log_separate_errors && abnormal { crate::log::ERR } else { crate::log::INFO };
-        let snapshot_sinks = t.snapshot().sinks.clone();
+        let sinks = &fe.sinks;
         let mut line = t.log_line.borrow_mut();
         line.clear();
         let be = self.backend().clone();
@@ -301,7 +310,7 @@ impl<'a> Exchange<'a> {
                     traffic: self,
                     accepted: self.client.accepted_at,
                     requested: self.started_at,
-                    utc_offset: snapshot_sinks.utc_offset,
+                    utc_offset: sinks.utc_offset,
                     times,
                     status: self.status,
                     bytes_out: self.bytes_out,
@@ -321,7 +330,7 @@ impl<'a> Exchange<'a> {
                     server_addr: self.server_addr,
                     request_line: &self.request_line,
                     captured_cookies: [b"", b""],
-                    pid: snapshot_sinks.pid,
+                    pid: sinks.pid,
                     hostname: fe.log_hostname.as_deref().unwrap_or_default(),
                     tls: self.client.tls,
                     tls_frontend: self.client.tls.is_some(),
@@ -331,14 +340,7 @@ impl<'a> Exchange<'a> {
             }
         }
         let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
-        snapshot_sinks.send(
-            &fe.logs,
-            severity,
-            &tag,
-            &line,
-            &mut t.log_frame.borrow_mut(),
-            &t.shared.live.dropped_logs,
-        );
+        sinks.send(&fe.logs, severity, &tag, &line, &mut t.log_frame.borrow_mut(), &t.shared.live.dropped_logs);
     }
 }
 
@@ -384,7 +386,7 @@ impl Traffic for Exchange<'_> {
     fn server(&self) -> &str {
         match self.server {
             Some(i) => &self.backend().servers[i].conf.name,
-            None => "<NOSRV>",
+            None => self.applet.unwrap_or("<NOSRV>"),
         }
     }
     fn nbsrv(&self, backend: Option<&str>) -> i64 {

@@ -60,7 +60,6 @@ impl Message {
         let fields: usize =
             text.lines().skip(1).filter_map(|l| l.split_once(": ")).map(|(n, v)| n.len() + v.len()).sum();
         let must_close = text.starts_with("HTTP/1.0") || !text.contains("\r\ncontent-length: ");
-        let status = text.get(9..12).and_then(|c| c.parse().ok()).unwrap_or(status);
         let size = (20 + first + fields + 1) as u64;
         Self { status, head, accounted: size + body.len() as u64, accounted_head: size, body, must_close }
     }

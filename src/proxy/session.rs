@@ -3,7 +3,7 @@ use super::Thread;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use super::reply::{self, Message};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
-use super::upstream::{self, BackendSession, ConnectError, NoServer, Slot};
+use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
 use super::wheel::{FOREVER, Timer};
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, CookiePersist, Mode};
@@ -63,7 +63,7 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, st
             Next::Again => {}
             Next::Close => break,
             Next::Drop => {
-                s.stream.reset_on_close();
+                s.stream.vanish();
                 return;
             }
         }
@@ -157,6 +157,9 @@ impl Session<'_> {
             if begun && scan.complete(&self.inbuf) {
                 break;
             }
+            if begun && !crate::http::h1::head::may_begin(self.inbuf[0]) {
+                return self.refuse(x, 400, Cause::Denied).await;
+            }
             if self.inbuf.len() >= limit {
                 return self.refuse(x, HeadError::TooLarge.status(), Cause::Denied).await;
             }
@@ -186,11 +189,20 @@ impl Session<'_> {
         let used = match x.req.parse_request(&self.inbuf) {
             Ok(n) => n,
             Err(e) => {
-                return self
-                    .refuse(x, if e == HeadError::TransferEncoding { 400 } else { e.status() }, Cause::Denied)
-                    .await;
+                x.req.clear();
+                return self.refuse(x, e.status(), Cause::Denied).await;
             }
         };
+        if used > limit {
+            // However it came in: a head has to leave room for what rules add.
+            x.req.clear();
+            return self.refuse(x, HeadError::TooLarge.status(), Cause::Denied).await;
+        }
+        // Chunking that is broken already is a bad request, and no server's business.
+        if x.req.framing == Framing::Chunked && Follower::new(Framing::Chunked).feed(&self.inbuf[used..]).is_err() {
+            x.req.clear();
+            return self.refuse(x, 400, Cause::Denied).await;
+        }
         x.got_request = Some(Instant::now());
         x.bytes_in = x.req.accounted();
         if !x.fe.logs.is_empty() {
@@ -272,6 +284,8 @@ impl Session<'_> {
                 HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Local),
                 HttpAction::SilentDrop => return Verdict::Drop,
                 HttpAction::UseService(Service::PrometheusExporter) => {
+                    x.applet = Some("<PROMEX>");
+                    x.served_here();
                     let query = String::from_utf8_lossy(crate::rules::sample::query_of(x.req.target())).into_owned();
                     return Verdict::Answer(Message::service(self.t.shared.services.prometheus(&query)), Cause::Local);
                 }
@@ -413,7 +427,9 @@ impl Session<'_> {
             admin,
             body: &form,
         });
-        let cause = if reply.status == 401 { Cause::Denied } else { Cause::Local };
+        let cause = Cause::Local;
+        x.applet = Some("<STATS>");
+        x.served_here();
         self.answer(x, Message::service(reply), cause, used, body).await
     }
 
@@ -451,42 +467,27 @@ impl Session<'_> {
                     return self.fail(x, status, 0, &mut Follower::new(Framing::None)).await;
                 }
                 Attempt::NoConnection(e) => {
-                    let failed = x.server;
-                    if x.retries >= u64::from(be.conf.retries) {
-                        server.live.counters.inc(Counter::ConnectErrors);
-                        be.live.back.inc(Counter::ConnectErrors);
-                        x.end(
-                            if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort },
-                            Phase::Connect,
-                        );
-                        drop(slot);
-                        drop(session);
-                        return self.fail(x, 503, used, &mut body).await;
-                    }
-                    x.retries += 1;
-                    server.live.counters.inc(Counter::Retries);
-                    be.live.back.inc(Counter::Retries);
-                    let due = match be.conf.options.redispatch {
-                        None => false,
-                        Some(n) if n < 0 => x.retries == u64::from(be.conf.retries),
-                        Some(n) => x.retries.is_multiple_of(u64::try_from(n.max(1)).unwrap_or(1)),
-                    };
-                    if due && be.usable_servers() > 1 {
-                        server.live.counters.inc(Counter::Redispatches);
-                        be.live.back.inc(Counter::Redispatches);
-                        (bound, avoid, x.redispatched) = (None, failed, true);
-                        x.assigned = None;
-                        if x.cookie[0] == b'V' {
-                            x.cookie[0] = b'D';
+                    let by_cookie = bound.is_some() && x.cookie[0] == b'V';
+                    match upstream::after_failure(x, &be, &slot, by_cookie, &e) {
+                        AfterFailure::GiveUp => {
+                            drop(slot);
+                            drop(session);
+                            return self.fail(x, 503, used, &mut body).await;
                         }
-                    } else {
-                        let pause =
-                            be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
-                        if matches!(e, ConnectError::Refused) {
-                            self.st.set(Some(pause));
-                            self.st.wait().await;
+                        AfterFailure::Again { server, not, pause } => {
+                            if server.is_none() {
+                                x.assigned = None;
+                                if x.cookie[0] == b'V' {
+                                    x.cookie[0] = b'D';
+                                }
+                            }
+                            (bound, avoid) = (server, not);
+                            drop(slot);
+                            if let Some(pause) = pause {
+                                self.st.set(Some(pause));
+                                self.st.wait().await;
+                            }
                         }
-                        bound = bound.or(failed).filter(|i| be.servers[*i].live.reachable());
                     }
                 }
             }
@@ -594,8 +595,9 @@ impl Session<'_> {
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
                 }
+                let whole = upload.complete();
                 self.consume(used, n, &mut upload);
-                return no_response(x, be, server, &e);
+                return no_response(x, be, server, &e, whole);
             }
         };
         self.consume(used, n, &mut upload);
@@ -622,11 +624,16 @@ impl Session<'_> {
         resbuf: &mut Vec<u8>,
     ) -> Result<usize, NoResponse> {
         let mut scan = Scan::default();
+        // While an answer is waited for it is the server's timer that counts, as in HAProxy, even if the client is slow to send the rest.
         let mut sending = !(upload.complete() || upload.failed);
-        self.ct.set(if sending { x.fe.conf.timeouts.client } else { None });
+        self.ct.set(None);
         loop {
             if !resbuf.is_empty() && scan.complete(resbuf) {
                 let n = x.res.parse_response(resbuf, x.req.method()).map_err(|_| NoResponse::Garbage)?;
+                // A switch of protocols that nobody asked for would let the server speak for the next answers.
+                if n > x.fe.bufsize || x.res.status == 101 && !x.req.upgrade {
+                    return Err(NoResponse::Garbage);
+                }
                 if x.res.status / 100 == 1 && x.res.status != 101 {
                     let mut out = self.t.take_buf();
                     x.res.write_response(None, &mut out);
@@ -642,8 +649,8 @@ impl Session<'_> {
             if resbuf.len() >= x.fe.bufsize {
                 return Err(NoResponse::Garbage);
             }
-            let (t, stream, ct, st) = (self.t, &mut self.stream, &self.ct, &self.st);
-            let (server_timeout, client_timeout) = (server_timeout(be), x.fe.conf.timeouts.client);
+            let (t, stream, st) = (self.t, &mut self.stream, &self.st);
+            let server_timeout = server_timeout(be);
             let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
             let read = poll_fn(|cx| {
                 if sending {
@@ -652,15 +659,11 @@ impl Session<'_> {
                         Poll::Ready(Ok(())) | Poll::Ready(Err(HalfError::Sink)) => {
                             // A server may answer before it has read everything, and may then not take the rest.
                             sending = false;
-                            ct.set(None);
                             st.set(server_timeout);
                         }
-                        Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err(NoResponse::ClientGone)),
+                        Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err(NoResponse::ClientLeft)),
                         Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err(NoResponse::BadRequest)),
                         Poll::Pending => {
-                            if moved[0] {
-                                ct.set(client_timeout);
-                            }
                             if moved[1] {
                                 st.set(server_timeout);
                             }
@@ -670,15 +673,10 @@ impl Session<'_> {
                 match t.poll_read_more(cx, up, resbuf, st) {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Err(NoResponse::Closed)),
                     Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
-                    // While the request is on its way, the server is late only if it does not take it.
-                    Poll::Ready(Err(ReadError::Timeout)) if sending && !upload.waits_for_sink() => {
-                        Poll::Ready(Err(NoResponse::ClientTimeout))
-                    }
                     Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
                     Poll::Pending if slot.over().is_some() => {
                         Poll::Ready(Err(NoResponse::Killed(slot.over().unwrap_or(Cause::Killed))))
                     }
-                    Poll::Pending if sending && ct.expired(cx) => Poll::Ready(Err(NoResponse::ClientTimeout)),
                     Poll::Pending if abort && !sending && client_left(stream, cx) => {
                         Poll::Ready(Err(NoResponse::ClientGone))
                     }
@@ -723,8 +721,8 @@ impl Session<'_> {
             insert_cookie(x, c, server);
         }
         let until_close = x.res.framing == Framing::UntilClose;
-        let whole = upload.complete();
-        self.linger |= !upload.follower.done();
+        // The rest of a request that was answered early is still passed on; only what nobody takes ends the connection.
+        let whole = !upload.failed;
         let server_keep = x.res.keep_alive && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
         let client_keep = x.req.keep_alive && whole && !until_close && !tunnel && !self.closing(x);
         let connection = match (client_keep, tunnel) {
@@ -737,9 +735,11 @@ impl Session<'_> {
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
         let Ok(n) = follower.feed(&resbuf[res_used..]) else {
+            self.t.give_buf(out);
             x.end(Cause::Denied, Phase::Headers);
-            x.status = 502;
-            return Next::Close;
+            be.live.back.inc(Counter::ResponseErrors);
+            server.live.counters.inc(Counter::ResponseErrors);
+            return self.fail(x, 502, 0, &mut Follower::new(Framing::None)).await;
         };
         out.extend_from_slice(&resbuf[res_used..res_used + n]);
         let extra = resbuf.len() > res_used + n;
@@ -778,6 +778,7 @@ impl Session<'_> {
         if server_keep && quiet && upload.complete() && upstream::poolable(server) {
             self.t.pool_give(server, up);
         }
+        self.linger |= !upload.complete();
         if client_keep && upload.complete() { Next::Again } else { Next::Close }
     }
 
@@ -797,6 +798,7 @@ impl Session<'_> {
         let tunnel_timeout = be.conf.timeouts.tunnel.filter(|_| tunnel);
         let client_timeout = tunnel_timeout.or(fe.conf.timeouts.client);
         let server_timeout = tunnel_timeout.or(server_timeout(be));
+        let (client_fin, server_fin) = (fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
         self.ct.set(client_timeout);
         self.st.set(server_timeout);
         let mut up_done = upload.complete() || upload.failed;
@@ -809,6 +811,7 @@ impl Session<'_> {
                     Poll::Ready(Ok(())) => {
                         up_done = true;
                         if tunnel {
+                            ct.set(client_fin.or(client_timeout));
                             let _ = up.poll_shutdown(cx);
                         }
                     }
@@ -828,6 +831,7 @@ impl Session<'_> {
                     Poll::Ready(Ok(())) => {
                         down_done = true;
                         if tunnel {
+                            st.set(server_fin.or(server_timeout));
                             let _ = stream.poll_shutdown(cx);
                         }
                     }
@@ -837,17 +841,25 @@ impl Session<'_> {
                     Poll::Pending => {}
                 }
             }
-            if down_done && (up_done || !tunnel) {
+            if down_done && up_done {
                 return Poll::Ready(Ok(()));
             }
             if moved[0] || moved_up[1] {
-                st.set(server_timeout);
+                st.set(if down_done && tunnel { server_fin.or(server_timeout) } else { server_timeout });
             }
             if moved[1] || moved_up[0] {
-                ct.set(client_timeout);
+                ct.set(if up_done && tunnel { client_fin.or(client_timeout) } else { client_timeout });
             }
             if let Some(why) = slot.over() {
                 return Poll::Ready(Err((why, Phase::Data)));
+            }
+            if down_done && !tunnel {
+                // Answered; the rest of the request ends when it ends, or with whoever is late.
+                let late = if upload.waits_for_sink() { st.expired(cx) } else { ct.expired(cx) };
+                return if late { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            if tunnel && ct.expired(cx) {
+                return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
             }
             // The server is only late if it is its turn.
             if down.waits_for_sink() {
@@ -856,9 +868,6 @@ impl Session<'_> {
                 }
             } else if st.expired(cx) {
                 return Poll::Ready(Err((Cause::ServerTimeout, Phase::Data)));
-            }
-            if tunnel && ct.expired(cx) {
-                return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
             }
             Poll::Pending
         })
@@ -880,7 +889,8 @@ enum NoResponse {
     Garbage,
     Timeout,
     ClientGone,
-    ClientTimeout,
+    /// In the middle of its request.
+    ClientLeft,
     BadRequest,
     /// The server's sessions were shut down.
     Killed(Cause),
@@ -891,13 +901,12 @@ fn server_timeout(be: &ProxyNode) -> Option<Duration> {
     be.conf.timeouts.server.or(Some(FOREVER))
 }
 
-fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse) -> Attempt {
+fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse, whole: bool) -> Attempt {
     let (cause, status) = match e {
         NoResponse::Closed => (Cause::ServerAbort, 502),
         NoResponse::Garbage => (Cause::Denied, 502),
         NoResponse::Timeout => (Cause::ServerTimeout, 504),
-        NoResponse::ClientGone => (Cause::ClientAbort, 400),
-        NoResponse::ClientTimeout => (Cause::ClientTimeout, 400),
+        NoResponse::ClientGone | NoResponse::ClientLeft => (Cause::ClientAbort, 400),
         NoResponse::BadRequest => (Cause::Denied, 400),
         NoResponse::Killed(why) => (*why, 503),
     };
@@ -905,9 +914,14 @@ fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e
         server.live.counters.inc(Counter::ResponseErrors);
         be.live.back.inc(Counter::ResponseErrors);
     }
+    if matches!(e, NoResponse::ClientLeft) {
+        // Nobody is there to be answered.
+        x.end(cause, Phase::Data);
+        return Attempt::Done(Next::Close);
+    }
     x.end(cause, Phase::Headers);
-    // The input was consumed; what `fail` would take off is gone already.
-    x.req.keep_alive = false;
+    // A request that was taken whole leaves the connection fit for the next one.
+    x.req.keep_alive &= whole;
     Attempt::Failed(status)
 }
 
@@ -1010,6 +1024,7 @@ fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
         value = cookie::pairs(line).find(|(n, _)| *n == c.name.as_bytes()).map(|(_, v)| v.to_vec());
         value.is_some()
     });
+    x.cookie[1] = b'N';
     let Some(value) = value else {
         x.cookie[0] = b'N';
         return None;
@@ -1052,7 +1067,6 @@ fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
     }
     let mut text = match &server.conf.cookie {
         Some(v) => format!("{}={v}; path=/", c.name),
-        None if x.cookie[0] == b'N' => return,
         None => format!("{}=; Expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/", c.name),
     };
     for d in &c.domains {

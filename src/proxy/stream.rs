@@ -83,10 +83,14 @@ impl Stream {
         n < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
     }
 
-    /// Makes the close that follows a reset instead of an orderly end.
-    pub fn reset_on_close(&self) {
+    /// `silent-drop`: the close that follows frees everything here and does not reach the client. Its reset gets no further than the next router
+    /// (nothing else can be done without rights, which the worker has not); on the very same network it is heard.
+    pub fn vanish(&self) {
         if let Some(s) = self.tcp() {
-            let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+            let s = socket2::SockRef::from(s);
+            let _ = s.set_ttl_v4(1);
+            let _ = s.set_unicast_hops_v6(1);
+            let _ = s.set_linger(Some(std::time::Duration::ZERO));
         }
     }
 }

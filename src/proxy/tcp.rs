@@ -2,7 +2,7 @@
 use super::Thread;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use super::stream::{Half, HalfError, Stream};
-use super::upstream::{self, BackendSession, ConnectError, NoServer};
+use super::upstream::{self, AfterFailure, BackendSession, NoServer};
 use super::wheel::FOREVER;
 use crate::http::h1::body::{Follower, Framing};
 use crate::rules::acl;
@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The verdict of `tcp-request` rules: true to go on.
 pub fn allowed(x: &Exchange<'_>, rules: &[crate::rules::action::Rule<TcpAction>]) -> Result<(), TcpAction> {
@@ -46,7 +46,7 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
         fe.live.front.inc(Counter::DeniedRequests);
         x.end(Cause::Denied, Phase::Request);
         if action == TcpAction::SilentDrop {
-            stream.reset_on_close();
+            stream.vanish();
         }
     } else if let Some(be) = x.be.clone() {
         let session = BackendSession::new(&be);
@@ -54,6 +54,17 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
         drop(session);
     } else {
         x.end(Cause::ServerAbort, Phase::Connect);
+    }
+    if x.cause == Cause::ServerAbort && x.connected.is_none() {
+        // What the client has sent already would turn the close into a reset.
+        let mut unread = t.take_buf();
+        let pause = t.wheel.timer();
+        pause.set(Some(std::time::Duration::ZERO));
+        let _ = poll_fn(|cx| stream.poll_shutdown(cx)).await;
+        while matches!(t.read_more(&mut stream, &mut unread, &pause).await, Ok(1..)) {
+            unread.clear();
+        }
+        t.give_buf(unread);
     }
     x.finish(t, true);
     x.recycle(t);
@@ -80,34 +91,17 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
         match upstream::connect(x, be, server, be.conf.timeouts.connect, &st).await {
             Ok(s) => break (slot, s),
-            Err(e) => {
-                if x.retries >= u64::from(be.conf.retries) {
-                    server.live.counters.inc(Counter::ConnectErrors);
-                    be.live.back.inc(Counter::ConnectErrors);
-                    x.end(
-                        if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort },
-                        Phase::Connect,
-                    );
-                    return;
-                }
-                x.retries += 1;
-                server.live.counters.inc(Counter::Retries);
-                be.live.back.inc(Counter::Retries);
-                let last = be.conf.options.redispatch.is_some() && x.retries == u64::from(be.conf.retries);
-                if last && be.usable_servers() > 1 {
-                    server.live.counters.inc(Counter::Redispatches);
-                    be.live.back.inc(Counter::Redispatches);
-                    (bound, avoid, x.redispatched) = (None, x.server, true);
-                } else {
-                    bound = x.server.filter(|i| be.servers[*i].live.reachable());
-                    if matches!(e, ConnectError::Refused) {
-                        st.set(Some(
-                            be.conf.timeouts.connect.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1)),
-                        ));
+            Err(e) => match upstream::after_failure(x, be, &slot, false, &e) {
+                AfterFailure::GiveUp => return,
+                AfterFailure::Again { server, not, pause } => {
+                    (bound, avoid) = (server, not);
+                    drop(slot);
+                    if let Some(pause) = pause {
+                        st.set(Some(pause));
                         st.wait().await;
                     }
                 }
-            }
+            },
         }
     };
     x.connected = Some(Instant::now());

@@ -1,6 +1,6 @@
 //! The server side: which server, waiting for a slot, a pooled or a new connection.
 use super::Thread;
-use super::outcome::{Cause, Exchange};
+use super::outcome::{Cause, Exchange, Phase};
 use super::stream::Stream;
 use super::wheel::Timer;
 use crate::balance::{self, Algorithm, Load};
@@ -245,7 +245,13 @@ pub async fn assign(
         {
             let mut q = lock(&be.live.queue);
             if !queued {
-                x.queues = [if bound.is_some() { s.live.queued.get() } else { 0 }, be.live.queued.get()];
+                // The place in the queue, as HAProxy counts it: the first one to wait has place 1.
+                let place = |g: &Gauge| g.get() + 1;
+                x.queues = if bound.is_some() {
+                    [place(&s.live.queued), place(&be.live.queued)]
+                } else {
+                    [0, place(&be.live.queued)]
+                };
             }
             // Who was woken and found the slot taken keeps its place.
             let w = Waiter { wake, server: bound.map(|i| be.servers[i].live.clone()) };
@@ -288,6 +294,55 @@ pub async fn assign(
             }
             return Err(e);
         }
+    }
+}
+
+/// What follows a connection that could not be made.
+pub enum AfterFailure {
+    /// The termination is set.
+    GiveUp,
+    /// Another try: on this `server` or on any but `not`, after a pause.
+    Again { server: Option<usize>, not: Option<usize>, pause: Option<Duration> },
+}
+
+/// Decides about a retry, counts it, and chooses where it goes (configuration manual, `retries`, `option redispatch`). `by_cookie`: persistence wanted this server.
+pub fn after_failure(
+    x: &mut Exchange<'_>,
+    be: &ProxyNode,
+    slot: &Slot,
+    by_cookie: bool,
+    e: &ConnectError,
+) -> AfterFailure {
+    let server = slot.server();
+    if x.retries >= u64::from(be.conf.retries) {
+        server.live.counters.inc(Counter::ConnectErrors);
+        be.live.back.inc(Counter::ConnectErrors);
+        let cause = if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort };
+        x.end(cause, Phase::Connect);
+        return AfterFailure::GiveUp;
+    }
+    x.retries += 1;
+    server.live.counters.inc(Counter::Retries);
+    be.live.back.inc(Counter::Retries);
+    // Algorithms that go round have another server at hand; nobody waits there, and nobody insists on one that may be dead.
+    let round = matches!(be.conf.balance, None | Some(Algorithm::RoundRobin)) && be.usable_servers() > 1;
+    let due = match be.conf.options.redispatch {
+        None => false,
+        _ if !server.live.reachable() => true,
+        _ if round && !by_cookie => true,
+        Some(n) if n < 0 => x.retries == u64::from(be.conf.retries),
+        Some(n) => x.retries.is_multiple_of(u64::try_from(n.max(1)).unwrap_or(1)),
+    };
+    let second = Duration::from_secs(1);
+    // A refusal comes at once, and would come again at once.
+    let wait = matches!(e, ConnectError::Refused).then(|| be.conf.timeouts.connect.unwrap_or(second).min(second));
+    if due && be.usable_servers() > 1 {
+        server.live.counters.inc(Counter::Redispatches);
+        be.live.back.inc(Counter::Redispatches);
+        x.redispatched = true;
+        AfterFailure::Again { server: None, not: Some(slot.server), pause: wait.filter(|_| !round) }
+    } else {
+        AfterFailure::Again { server: Some(slot.server).filter(|_| server.live.reachable()), not: None, pause: wait }
     }
 }
 
@@ -366,8 +421,18 @@ async fn tls(s: &ServerNode, x: &Exchange<'_>, tcp: TcpStream) -> std::io::Resul
         Some(n) => n,
         None => ServerName::IpAddress(tcp.peer_addr()?.ip().into()),
     };
-    let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await?;
-    Ok(Stream::Client(Box::new(stream)))
+    match tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await {
+        Ok(stream) => Ok(Stream::Client(Box::new(stream))),
+        Err(e) => {
+            let text = format!("Server {}/{} : TLS handshake failed: {e}", x.backend().conf.name, s.conf.name);
+            if s.live.is_new_problem(&text)
+                && let Some(c) = &x.fe.sinks.console
+            {
+                c.warning(text);
+            }
+            Err(e)
+        }
+    }
 }
 
 /// The PROXY protocol header (proxy-protocol.txt, 2.1 and 2.2).

@@ -120,7 +120,7 @@ pub type PatternFile<'a> = &'a mut dyn FnMut(&str) -> Result<Vec<String>, String
 
 impl Term {
     /// Parses what follows an ACL's name, or stands in `{ }`.
-    pub fn parse(words: &[String], known: &KnownNames, files: PatternFile<'_>) -> Result<Self, ExprError> {
+    pub fn parse(words: &[String], known: &KnownNames<'_>, files: PatternFile<'_>) -> Result<Self, ExprError> {
         let Some(first) = words.first() else { return Err(ExprError::Bad("missing criterion".into())) };
         let end = first.find(['(', ',']).unwrap_or(first.len());
         let alias = ALIASES.iter().find(|a| a.0 == &first[..end]);
@@ -248,7 +248,7 @@ impl Cond {
     pub fn parse(
         words: &[String],
         acls: &AclSet,
-        known: &KnownNames,
+        known: &KnownNames<'_>,
         files: PatternFile<'_>,
     ) -> Result<Self, ExprError> {
         let unless = match words.first().map(String::as_str) {

@@ -201,7 +201,7 @@ pub const CLF: &str = "%{+Q}o %{-Q}ci - - [%T] %r %ST %B \"\" \"\" %cp %ms %ft %
 
 impl LogFormat {
     /// Compiles a format. Aliases are only allowed where `aliases` says so (they are everywhere but in header values of some contexts).
-    pub fn parse(text: &str, scope: Scope, known: &KnownNames) -> Result<Self, ExprError> {
+    pub fn parse(text: &str, scope: Scope, known: &KnownNames<'_>) -> Result<Self, ExprError> {
         let mut ops = Vec::new();
         let mut lit: Vec<u8> = Vec::new();
         let mut default = Flags::default();

@@ -258,14 +258,16 @@ pub enum ExprError {
 }
 
 /// Names that exist in the reference but not here; passed in so that the message can tell the two apart.
-pub struct KnownNames {
+pub struct KnownNames<'a> {
     pub fetches: &'static [&'static str],
     pub converters: &'static [&'static str],
+    /// What `env()` finds.
+    pub env: Option<&'a std::collections::BTreeMap<String, Option<String>>>,
 }
 
 impl Expr {
     /// Parses `fetch[(args)][,conv[(args)]...]`. Returns the expression and what was not used of `text`.
-    pub fn parse<'t>(text: &'t str, known: &KnownNames) -> Result<(Self, &'t str), ExprError> {
+    pub fn parse<'t>(text: &'t str, known: &KnownNames<'_>) -> Result<(Self, &'t str), ExprError> {
         let (name, args, mut rest) = call(text)?;
         let Some(row) = FETCHES.iter().find(|r| r.name == name) else {
             return Err(if known.fetches.contains(&name) {
@@ -298,6 +300,13 @@ impl Expr {
             _ => None,
         };
         let mut arg = args.into_iter().next().unwrap_or_default();
+        let mut kind = row.kind;
+        if kind == Kind::Env
+            && let Some(v) = known.env.and_then(|e| e.get(&arg).cloned().flatten())
+        {
+            // It does not change any more: a constant.
+            (kind, arg) = (Kind::Str, v);
+        }
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is not an integer")));
         }
@@ -315,7 +324,7 @@ impl Expr {
             arg.make_ascii_lowercase();
         }
         let mut expr =
-            Self { kind: row.kind, arg, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
+            Self { kind, arg, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
         while let Some(tail) = rest.strip_prefix(',') {
             let (name, args, after) = call(tail)?;
             let Some(&(_, conv, least)) = CONVERTERS.iter().find(|c| c.0 == name) else {
@@ -336,6 +345,9 @@ impl Expr {
             match conv {
                 Conv::Add | Conv::Field | Conv::Word if args[0].parse::<i64>().is_err() => {
                     return Err(bad_int(&args[0]));
+                }
+                Conv::Concat if args.get(1).is_some_and(|a| !a.is_empty()) => {
+                    return Err(ExprError::NotYet("a variable in converter 'concat' is not honoured yet".into()));
                 }
                 Conv::RegSub => {
                     let flags = args.get(2).map_or("", String::as_str);
@@ -429,8 +441,9 @@ impl Expr {
                 Some(Sample::Bool(self.arg == "true" || self.arg == "1" || self.arg == "on" || self.arg == "yes"))
             }
             Kind::Int => self.arg.parse().ok().map(Sample::Int),
-            // `env` was replaced by its value when the file was read.
-            Kind::Str | Kind::Env => Some(Sample::str(self.arg.as_bytes())),
+            Kind::Str => Some(Sample::str(self.arg.as_bytes())),
+            // One that exists became a constant when the file was read.
+            Kind::Env => None,
             Kind::Src => t.src().map(|a| Sample::Ip(crate::base::addr::canonical(a.ip()))),
             Kind::SrcPort => t.src().map(|a| Sample::Int(i64::from(a.port()))),
             Kind::Dst => t.dst().map(|a| Sample::Ip(crate::base::addr::canonical(a.ip()))),
@@ -513,6 +526,7 @@ impl Step {
             Conv::Concat => {
                 let mut v = s.text().into_owned();
                 v.extend_from_slice(self.args[0].as_bytes());
+                v.extend_from_slice(self.args.get(2).map_or("", String::as_str).as_bytes());
                 owned(v)
             }
             Conv::HostOnly => {

@@ -123,13 +123,21 @@ impl Gauge {
     }
     /// One more, unless there are `limit` already.
     pub fn up_below(&self, limit: u64) -> bool {
-        let r = self.now.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
-        if let Ok(before) = r
-            && before + 1 > self.max.load(Relaxed)
-        {
-            self.max.fetch_max(before + 1, Relaxed);
+        let yes = self.reserve(limit);
+        if yes {
+            self.confirm();
         }
-        r.is_ok()
+        yes
+    }
+    /// As [`Gauge::up_below`], for something that may not come: it counts for the highest value only once it is confirmed.
+    pub fn reserve(&self, limit: u64) -> bool {
+        self.now.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
+    }
+    pub fn confirm(&self) {
+        let n = self.get();
+        if n > self.max.load(Relaxed) {
+            self.max.fetch_max(n, Relaxed);
+        }
     }
     pub fn down(&self) {
         self.now.fetch_sub(1, Relaxed);
@@ -150,9 +158,12 @@ impl Gauge {
 pub struct Held<T: AsRef<Gauge>>(T);
 
 impl<T: AsRef<Gauge>> Held<T> {
-    pub fn new(t: T) -> Self {
-        t.as_ref().up();
-        Self(t)
+    /// Reserves a place, if there are fewer than `limit`.
+    pub fn reserve(t: T, limit: u64) -> Option<Self> {
+        t.as_ref().reserve(limit).then(|| Self(t))
+    }
+    pub fn confirm(&self) {
+        self.0.as_ref().confirm();
     }
 }
 

@@ -52,6 +52,8 @@ pub struct ServerLive {
     /// Bumped to make sessions on this server close; each holds the number it began with.
     era: AtomicU64,
     bell: Arc<Bell>,
+    /// What went wrong last, so that it is said once.
+    problem: Mutex<String>,
 }
 
 /// Rung when sessions anywhere have to look whether they are over; every traffic thread listens and wakes its sessions.
@@ -108,7 +110,7 @@ impl ServerLive {
             sessions: Gauge::default(),
             queued: Gauge::default(),
             rate: Rate::default(),
-            admin: AtomicU32::new(if s.disabled { CONFIG_MAINT } else { 0 }),
+            admin: AtomicU32::new(if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 }),
             up: AtomicBool::new(true),
             weight: AtomicU32::new(s.weight),
             maxconn: AtomicU32::new(s.maxconn),
@@ -124,6 +126,7 @@ impl ServerLive {
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
             era: AtomicU64::new(0),
             bell,
+            problem: Mutex::default(),
         }
     }
 
@@ -132,6 +135,16 @@ impl ServerLive {
         // The lowest bit tells which of the two it was.
         let _ = self.era.fetch_update(Relaxed, Relaxed, |e| Some(((e >> 1) + 1) << 1 | u64::from(down)));
         self.bell.ring();
+    }
+
+    /// True if this was not what went wrong last. For rare events only.
+    pub fn is_new_problem(&self, text: &str) -> bool {
+        let mut last = lock(&self.problem);
+        let new = *last != text;
+        if new {
+            text.clone_into(&mut last);
+        }
+        new
     }
 
     /// What a session remembers; it is over once this has changed. The lowest bit: because the server went down.
@@ -158,7 +171,7 @@ impl ServerLive {
             self.weight.store(now.0, Relaxed);
         }
         if said.1 != now.1 {
-            self.set_admin(CONFIG_MAINT, now.1);
+            self.set_admin(CONFIG_MAINT | FORCED_MAINT, now.1);
         }
         if said.2 != now.2 {
             self.maxconn.store(now.2, Relaxed);
@@ -197,7 +210,7 @@ impl ServerLive {
     }
     pub fn set_admin(&self, bit: u32, on: bool) -> bool {
         let before = if on { self.admin.fetch_or(bit, Relaxed) } else { self.admin.fetch_and(!bit, Relaxed) };
-        let changed = (before & bit != 0) != on;
+        let changed = if on { before & bit != bit } else { before & bit != 0 };
         if changed {
             self.changed.store(now_ms(), Relaxed);
         }

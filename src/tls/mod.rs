@@ -219,7 +219,25 @@ impl ServerCertVerifier for AcceptAny {
 #[derive(Debug)]
 struct ChainAndHost {
     inner: Arc<rustls::client::WebPkiServerVerifier>,
+    /// The certificates of the ca-file: one that is the server's own is trusted as it stands, as OpenSSL does.
+    pinned: Vec<CertificateDer<'static>>,
     name: Option<ServerName<'static>>,
+}
+
+impl ChainAndHost {
+    fn valid_now(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+        use rustls::CertificateError::{BadEncoding, Expired, NotValidYet};
+        let (_, c) = x509_parser::parse_x509_certificate(leaf).map_err(|_| BadEncoding)?;
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let v = c.validity();
+        if now < v.not_before.timestamp() {
+            return Err(NotValidYet.into());
+        }
+        if now > v.not_after.timestamp() {
+            return Err(Expired.into());
+        }
+        Ok(())
+    }
 }
 
 impl ServerCertVerifier for ChainAndHost {
@@ -238,6 +256,17 @@ impl ServerCertVerifier for ChainAndHost {
                 if self.name.is_none() =>
             {
                 Ok(ServerCertVerified::assertion())
+            }
+            Err(e) if self.pinned.iter().any(|p| p == leaf) => {
+                self.valid_now(leaf, now)?;
+                match &self.name {
+                    None => Ok(ServerCertVerified::assertion()),
+                    Some(n) => {
+                        let parsed = rustls::server::ParsedCertificate::try_from(leaf).map_err(|_| e)?;
+                        rustls::client::verify_server_name(&parsed, n)?;
+                        Ok(ServerCertVerified::assertion())
+                    }
+                }
             }
             r => r,
         }
@@ -272,6 +301,7 @@ pub fn client_config(s: &ServerTls, base: &TlsLimits, src: &mut dyn Source) -> R
     let verifier: Arc<dyn ServerCertVerifier> = if s.verify {
         let path = s.ca_file.as_deref().ok_or("verify is enabled but no ca-file given")?;
         let mut roots = RootCertStore::empty();
+        let mut pinned = Vec::new();
         if path == "@system-ca" {
             for dir in SYSTEM_CA {
                 if let Ok(pem) = src.read(dir) {
@@ -281,7 +311,8 @@ pub fn client_config(s: &ServerTls, base: &TlsLimits, src: &mut dyn Source) -> R
             }
         } else {
             let pem = src.read(path).map_err(|e| format!("cannot read ca-file '{path}' : {e}"))?;
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+            pinned.extend(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+            roots.add_parsable_certificates(pinned.iter().cloned());
         }
         if roots.is_empty() {
             return Err(format!("ca-file '{path}' holds no certificate"));
@@ -294,7 +325,7 @@ pub fn client_config(s: &ServerTls, base: &TlsLimits, src: &mut dyn Source) -> R
             _ => None,
         });
         let name = host.map(ServerName::try_from).transpose().map_err(|e| format!("'verifyhost' : {e}"))?;
-        Arc::new(ChainAndHost { inner, name })
+        Arc::new(ChainAndHost { inner, pinned, name })
     } else {
         Arc::new(AcceptAny(provider))
     };

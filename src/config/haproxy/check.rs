@@ -1,5 +1,5 @@
 //! `option httpchk`, `http-check` and `tcp-check` (configuration manual 4.2).
-use super::{Cx, NAMES};
+use super::{Cx, names};
 use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, Proxy};
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Scope;
@@ -60,11 +60,23 @@ fn minor(cx: &mut Cx<'_>, version: &str) -> u8 {
 }
 
 fn format(cx: &mut Cx<'_>, text: &str) -> Option<LogFormat> {
-    LogFormat::parse(text, Scope::Connection, &NAMES).map_err(|e| cx.expr_error("http-check send", e)).ok()
+    LogFormat::parse(text, Scope::Connection, &names(&cx.env)).map_err(|e| cx.expr_error("http-check send", e)).ok()
+}
+
+/// A section's own rules take the place of those that its `defaults` has, all of them; the request of `option httpchk` stays.
+fn own_rules(p: &mut Proxy) {
+    if std::mem::take(&mut p.check_inherited) {
+        match &mut p.check {
+            CheckKind::Http(steps) => steps.truncate(1),
+            CheckKind::TcpScript(steps) => steps.clear(),
+            CheckKind::Tcp | CheckKind::SslHello => {}
+        }
+    }
 }
 
 /// The steps of an HTTP check; `http-check` lines before `option httpchk` count as well.
 fn http_steps(p: &mut Proxy) -> &mut Vec<CheckStep> {
+    own_rules(p);
     if !matches!(p.check, CheckKind::Http(_)) {
         p.check = CheckKind::Http(vec![CheckStep::HttpSend {
             method: "OPTIONS".into(),
@@ -124,6 +136,9 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             let (Some(kind), Some(pattern)) = (rest.first(), rest.get(1)) else {
                 return cx.error("'http-check expect' expects [!] <match> <pattern>, such as 'status 200'");
             };
+            if let Some(extra) = rest.get(2) {
+                return cx.error(format!("'http-check expect' takes one match a line; '{extra}' is too much"));
+            }
             let what = match kind.as_str() {
                 "status" => {
                     let ranges: Option<Vec<(u16, u16)>> = pattern
@@ -265,6 +280,7 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             ));
         }
     };
+    own_rules(p);
     match &mut p.check {
         CheckKind::TcpScript(steps) => steps.push(step),
         other => *other = CheckKind::TcpScript(vec![step]),

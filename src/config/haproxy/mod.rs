@@ -18,7 +18,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The names that exist in the reference, for telling "not yet" from "unknown".
-pub const NAMES: KnownNames = KnownNames { fetches: known::FETCH, converters: known::CONVERTER };
+pub const NAMES: KnownNames<'static> = KnownNames { fetches: known::FETCH, converters: known::CONVERTER, env: None };
+
+/// The same, with the variables that `env()` finds.
+pub fn names(env: &BTreeMap<String, Option<String>>) -> KnownNames<'_> {
+    KnownNames { env: Some(env), ..NAMES }
+}
 
 /// What every handler works with.
 pub struct Cx<'a> {
@@ -27,7 +32,7 @@ pub struct Cx<'a> {
     pub place: Place,
     /// The line began with `no`.
     pub negated: bool,
-    /// `setenv`, `presetenv`, `unsetenv`: over the process environment.
+    /// The environment, with what `setenv`, `presetenv` and `unsetenv` made of it.
     pub env: BTreeMap<String, Option<String>>,
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
@@ -55,10 +60,7 @@ impl Cx<'_> {
         }
     }
     pub fn env_of(&self, name: &str) -> Option<String> {
-        match self.env.get(name) {
-            Some(v) => v.clone(),
-            None => self.src.env(name),
-        }
+        self.env.get(name).cloned().flatten()
     }
     /// The argument at `i`, or an error that names what is missing.
     pub fn arg<'w>(&mut self, w: &'w [String], i: usize, what: &str) -> Option<&'w str> {
@@ -138,15 +140,19 @@ pub fn parse(
     let mut model = Model::default();
     model.global.localpeer = args.localpeer.clone();
     model.global.server_verify_none = args.no_verify;
+    let src_env = src.envs();
     let mut cx = Cx {
         src,
         report,
         place: Place::default(),
         negated: false,
-        env: BTreeMap::from([
-            ("HAPROXY_LOCALPEER".to_owned(), Some(args.localpeer.clone())),
-            ("HAPROXY_CFGFILES".to_owned(), Some(args.haproxy.join(";"))),
-        ]),
+        env: src_env
+            .into_iter()
+            .chain([
+                ("HAPROXY_LOCALPEER".to_owned(), Some(args.localpeer.clone())),
+                ("HAPROXY_CFGFILES".to_owned(), Some(args.haproxy.join(";"))),
+            ])
+            .collect(),
         crt_base: None,
         ca_base: None,
         no_verify: args.no_verify,
@@ -337,6 +343,7 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
         // Rules and ACLs of an anonymous defaults section are not inherited by HAProxy either: they are refused there.
         p.binds.clear();
         p.servers.clear();
+        p.check_inherited = true;
     }
     let rest = if from == Some(1) { &w[..1] } else { &w[..from.unwrap_or(w.len())] };
     if let Some(extra) = rest.get(2) {

@@ -1,5 +1,5 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
-use super::{Cx, NAMES, bind, check, known, log, rules, server};
+use super::{Cx, bind, check, known, log, names, rules, server};
 use crate::balance::Algorithm;
 use crate::base::addr::IpNet;
 use crate::base::diag::suggestion;
@@ -17,57 +17,62 @@ const F: u8 = 2;
 const B: u8 = 4;
 const ALL: u8 = D | F | B;
 
-/// Keyword, sections, handler.
-const KEYWORDS: &[(&str, u8, Parse)] = &[
-    ("mode", ALL, mode),
-    ("bind", F, bind::parse),
-    ("server", B, server::server),
-    ("default-server", D | B, server::default_server),
-    ("timeout", ALL, timeout),
-    ("option", ALL, option),
-    ("log", ALL, log_line),
-    ("log-format", D | F, log_format),
-    ("log-tag", ALL, |cx, p, w| p.log_tag = cx.arg(w, 1, "a tag").map(str::to_owned)),
-    ("maxconn", D | F, |cx, p, w| p.maxconn = cx.number(w, 1, "a number of connections")),
-    ("fullconn", D | B, |cx, p, w| p.fullconn = cx.number(w, 1, "a number of connections")),
-    ("backlog", D | F, |cx, p, w| p.backlog = cx.number(w, 1, "a number of connections")),
-    ("retries", D | B, |cx, p, w| p.retries = cx.number(w, 1, "a number of retries").unwrap_or(3)),
-    ("balance", D | B, balance),
-    ("acl", F | B, rules::acl),
-    ("use_backend", F, rules::use_backend),
-    ("default_backend", D | F, |cx, p, w| {
+/// Keyword, sections, most words of a line (0: the handler knows), handler.
+const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
+    ("mode", ALL, 2, mode),
+    ("bind", F, 0, bind::parse),
+    ("server", B, 0, server::server),
+    ("default-server", D | B, 0, server::default_server),
+    ("timeout", ALL, 0, timeout),
+    ("option", ALL, 0, option),
+    ("log", ALL, 0, log_line),
+    ("log-format", D | F, 0, log_format),
+    ("log-tag", ALL, 2, |cx, p, w| p.log_tag = cx.arg(w, 1, "a tag").map(str::to_owned)),
+    ("maxconn", D | F, 2, |cx, p, w| p.maxconn = cx.number(w, 1, "a number of connections")),
+    ("fullconn", D | B, 2, |cx, p, w| p.fullconn = cx.number(w, 1, "a number of connections")),
+    ("backlog", D | F, 2, |cx, p, w| p.backlog = cx.number(w, 1, "a number of connections")),
+    ("retries", D | B, 2, |cx, p, w| p.retries = cx.number(w, 1, "a number of retries").unwrap_or(3)),
+    ("balance", D | B, 0, balance),
+    ("acl", F | B, 0, rules::acl),
+    ("use_backend", F, 0, rules::use_backend),
+    ("default_backend", D | F, 2, |cx, p, w| {
         if let Some(n) = cx.arg(w, 1, "a backend name") {
             p.default_backend = Some((n.to_owned(), cx.place.clone()));
         }
     }),
-    ("http-request", ALL, rules::http_request),
-    ("http-response", ALL, rules::http_response),
-    ("redirect", F | B, rules::redirect),
-    ("tcp-request", ALL, rules::tcp_request),
-    ("errorfile", ALL, errorfile),
-    ("cookie", D | B, cookie),
-    ("http-check", D | B, check::http_check),
-    ("tcp-check", D | B, check::tcp_check),
-    ("http-reuse", D | B, http_reuse),
-    ("stats", ALL, stats),
-    ("monitor-uri", D | F, |cx, p, w| p.monitor_uri = cx.arg(w, 1, "a URI").map(str::to_owned)),
-    ("monitor", F, monitor),
-    ("id", F | B, |cx, p, w| p.id = cx.number(w, 1, "a number")),
-    ("description", F | B, |cx, p, w| p.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" "))),
-    ("disabled", ALL, |_, p, _| p.disabled = true),
-    ("enabled", ALL, |_, p, _| p.disabled = false),
-    ("hash-type", D | B, |cx, _, w| match w.get(1).map(String::as_str) {
+    ("http-request", ALL, 0, rules::http_request),
+    ("http-response", ALL, 0, rules::http_response),
+    ("redirect", F | B, 0, rules::redirect),
+    ("tcp-request", ALL, 0, rules::tcp_request),
+    ("errorfile", ALL, 3, errorfile),
+    ("cookie", D | B, 0, cookie),
+    ("http-check", D | B, 0, check::http_check),
+    ("tcp-check", D | B, 0, check::tcp_check),
+    ("http-reuse", D | B, 2, http_reuse),
+    ("stats", ALL, 0, stats),
+    ("monitor-uri", D | F, 2, |cx, p, w| p.monitor_uri = cx.arg(w, 1, "a URI").map(str::to_owned)),
+    ("monitor", F, 0, monitor),
+    ("id", F | B, 2, |cx, p, w| {
+        p.id = cx.number(w, 1, "a number");
+        if p.id == Some(0) {
+            cx.error("'id' : a number from 1 is wanted");
+        }
+    }),
+    ("description", F | B, 0, |cx, p, w| p.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" "))),
+    ("disabled", ALL, 1, |_, p, _| p.disabled = true),
+    ("enabled", ALL, 1, |_, p, _| p.disabled = false),
+    ("hash-type", D | B, 0, |cx, _, w| match w.get(1).map(String::as_str) {
         Some("map-based") if w.len() == 2 => {}
         _ => cx.not_yet("'hash-type' other than 'map-based'"),
     }),
-    ("guid", ALL, |_, _, _| {}),
-    ("contimeout", D | B, old_timeout),
-    ("clitimeout", D | F, old_timeout),
-    ("srvtimeout", D | B, old_timeout),
+    ("guid", ALL, 2, |_, _, _| {}),
+    ("contimeout", D | B, 0, old_timeout),
+    ("clitimeout", D | F, 0, old_timeout),
+    ("srvtimeout", D | B, 0, old_timeout),
 ];
 
 pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let Some((_, places, parse)) = KEYWORDS.iter().find(|k| k.0 == w[0]) else {
+    let Some((_, places, most, parse)) = KEYWORDS.iter().find(|k| k.0 == w[0]) else {
         if known::PROXY.contains(&w[0].as_str()) {
             return cx.not_yet(&format!("'{}'", w[0]));
         }
@@ -91,6 +96,9 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             .filter(|(b, _)| places & b != 0)
             .map(|(_, n)| *n)
             .collect();
+        if matches!(w[0].as_str(), "server" | "default-server") {
+            return cx.error(format!("'{}' is not allowed in a frontend; put it into a backend", w[0]));
+        }
         // HAProxy warns and ignores here; so do we.
         return cx.warn(format!(
             "'{}' ignored because {} '{}' cannot have it: it belongs to {}",
@@ -99,6 +107,9 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             p.name,
             may.join(", ")
         ));
+    }
+    if *most > 0 {
+        cx.at_most(w, *most);
     }
     parse(cx, p, w);
 }
@@ -176,7 +187,10 @@ fn old_timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 /// Options that are honoured.
 const OPTIONS: &[(&str, Parse)] = &[
-    ("httplog", |_, p, w| {
+    ("httplog", |cx, p, w| {
+        if let Some(extra) = w.get(2).filter(|x| *x != "clf") {
+            return cx.error(format!("'option httplog' only takes 'clf', not '{extra}'"));
+        }
         p.log_format = if w.get(2).map(String::as_str) == Some("clf") { LogChoice::Clf } else { LogChoice::Http }
     }),
     ("tcplog", |_, p, _| p.log_format = LogChoice::Tcp),
@@ -229,7 +243,15 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
 fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of an option") else { return };
     if let Some((_, f)) = OPTIONS.iter().find(|o| o.0 == name) {
-        if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk") {
+        let free = matches!(name, "httplog" | "redispatch" | "forwardfor" | "httpchk");
+        if !free {
+            cx.at_most(&w[1..], 1);
+        }
+        if name == "forceclose" {
+            cx.warn("'option forceclose' is old syntax; write 'option httpclose'");
+        }
+        if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk" | "forwardfor")
+        {
             return cx.error(format!("negation is not supported for 'option {name}'"));
         }
         return f(cx, p, w);
@@ -296,7 +318,7 @@ fn log_line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 fn log_format(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(text) = cx.arg(w, 1, "a format string") else { return };
     cx.at_most(w, 2);
-    match LogFormat::parse(text, Scope::Log, &NAMES) {
+    match LogFormat::parse(text, Scope::Log, &names(&cx.env)) {
         Ok(f) => p.log_format = LogChoice::Custom(Arc::new(f), text.to_owned()),
         Err(e) => cx.expr_error("log-format", e),
     }

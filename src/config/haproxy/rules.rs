@@ -1,5 +1,5 @@
 //! `acl`, `use_backend`, `redirect`, `http-request`, `http-response` and `tcp-request` lines (configuration manual 4.3, 4.4, 7).
-use super::{Cx, NAMES, known};
+use super::{Cx, known, names};
 use crate::base::diag::suggestion;
 use crate::config::model::Proxy;
 use crate::http::status;
@@ -14,8 +14,8 @@ pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if matches!(name, "or" | "||" | "if" | "unless") {
         return cx.error(format!("'acl' : '{name}' cannot name an ACL"));
     }
-    let src = &mut *cx.src;
-    match Term::parse(&w[2..], &NAMES, &mut |f| pattern_file(src, f)) {
+    let (src, env) = (&mut *cx.src, &cx.env);
+    match Term::parse(&w[2..], &names(env), &mut |f| pattern_file(src, f)) {
         Ok(t) => p.acls.add(name, t),
         Err(e) => cx.expr_error(&format!("acl {name}"), e),
     }
@@ -35,8 +35,8 @@ fn pattern_file(src: &mut dyn crate::config::source::Source, path: &str) -> Resu
 /// The condition at the end of a line, which must stand at `at` or nowhere. `Err` was reported.
 pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -> Result<Option<Cond>, ()> {
     let Some(rest) = w.get(at..).filter(|r| !r.is_empty()) else { return Ok(None) };
-    let src = &mut *cx.src;
-    match Cond::parse(rest, &p.acls, &NAMES, &mut |f| pattern_file(src, f)) {
+    let (src, env) = (&mut *cx.src, &cx.env);
+    match Cond::parse(rest, &p.acls, &names(env), &mut |f| pattern_file(src, f)) {
         Ok(c) if c.least() > scope => {
             cx.error(format!("'{}' : the condition asks for something that is not known yet at this point of the exchange, so it could never match", w[0]));
             Err(())
@@ -62,7 +62,7 @@ pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 }
 
 fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
-    LogFormat::parse(text, scope, &NAMES).map_err(|e| cx.expr_error(what, e)).ok()
+    LogFormat::parse(text, scope, &names(&cx.env)).map_err(|e| cx.expr_error(what, e)).ok()
 }
 
 /// `redirect ...` alone is `http-request redirect ...`.
@@ -75,7 +75,7 @@ pub fn redirect(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redirect, usize)> {
     let mut to = None;
     let mut r = Redirect {
-        to: RedirectTo::Location(LogFormat::parse("", Scope::Connection, &NAMES).ok()?),
+        to: RedirectTo::Location(LogFormat::parse("", Scope::Connection, &names(&cx.env)).ok()?),
         code: 302,
         drop_query: false,
         append_slash: false,
@@ -324,7 +324,7 @@ fn set_var(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         return cx.error(format!("'{}' : a variable's name begins with its scope: txn., req., res. or sess.", w[1]));
     }
     let Some(text) = cx.arg(w, 2, "an expression") else { return };
-    match Expr::parse(text, &NAMES) {
+    match Expr::parse(text, &names(&cx.env)) {
         Ok((e, "")) if e.least() <= scope => push(cx, p, w, 3, scope, HttpAction::SetVar(name.to_owned(), Box::new(e))),
         Ok((_, "")) => cx.error(format!("'{}' : '{text}' has no value at this point of the exchange", w[1])),
         Ok((_, rest)) => cx.error(format!("'{}' : unexpected '{rest}'", w[1])),
@@ -398,8 +398,7 @@ fn reply(
     }
     if matches!(r.body, Body::Default) && !status::is_page(r.status) {
         if !is_return {
-            cx.warn(format!("'{} {}' : status {} has no error page; 403 is answered", w[0], w[1], r.status));
-            r.status = 403;
+            cx.error(format!("'{} {}' : status {} has no error page; use one that has, or say what to answer: 'http-request return status {} ...'", w[0], w[1], r.status, r.status));
         } else {
             r.body = Body::Empty;
         }

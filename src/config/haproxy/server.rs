@@ -1,5 +1,5 @@
 //! `server` and `default-server` lines (configuration manual 5.2).
-use super::{Cx, NAMES, global, known};
+use super::{Cx, global, known, names};
 use crate::base::addr::{Host, split_host_port};
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
@@ -175,7 +175,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "verifyhost" => tls.verify_host = value!("a host name").map(str::to_owned),
             "sni" => {
                 if let Some(text) = value!("an expression, such as str(www.example.com)") {
-                    match Expr::parse(text, &NAMES) {
+                    match Expr::parse(text, &names(&cx.env)) {
                         Ok((e, "")) => {
                             tls.sni = Some(match text.strip_prefix("str(").and_then(|t| t.strip_suffix(')')) {
                                 Some(fixed) => SniRule::Fixed(fixed.trim_matches(['"', '\'']).to_owned()),

@@ -26,10 +26,11 @@ enum Chunk {
     },
     DataCr,
     DataLf,
-    /// In trailers; bytes seen on the current line.
+    /// In trailers; bytes seen on the current line, and whether its name has ended.
     Trailer {
         line: u32,
         total: u32,
+        named: bool,
     },
     TrailerLf {
         line: u32,
@@ -126,7 +127,7 @@ impl Chunk {
         Ok(match (self, b) {
             (Self::Size { digits: 1.., n, .. }, b'\r') => Self::SizeLf { n },
             (Self::SizeLf { n }, b'\n') => match n {
-                0 => Self::Trailer { line: 0, total: 0 },
+                0 => Self::Trailer { line: 0, total: 0, named: false },
                 left => Self::Data { left },
             },
             (Self::Size { n, digits, ext: 0 }, b) if b.is_ascii_hexdigit() => {
@@ -144,10 +145,16 @@ impl Chunk {
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size { n: 0, digits: 0, ext: 0 },
             (Self::TrailerLf { line: 0, .. }, b'\n') => Self::Done,
-            (Self::TrailerLf { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1 },
-            (Self::Trailer { line, total }, b'\r') => Self::TrailerLf { line, total },
-            (Self::Trailer { line, total }, b) if total < MAX_TRAILER && b != b'\n' => {
-                Self::Trailer { line: line + 1, total: total + 1 }
+            (Self::TrailerLf { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1, named: false },
+            // A line is a field: a name, a colon, a value; or it is empty.
+            (Self::Trailer { line, total, named }, b'\r') if named || line == 0 => Self::TrailerLf { line, total },
+            (Self::Trailer { line, total, named }, b)
+                if total < MAX_TRAILER
+                    && b != b'\n'
+                    && b != 0
+                    && (named || b == b':' && line > 0 || b.is_ascii_graphic() && b != b':') =>
+            {
+                Self::Trailer { line: line + 1, total: total + 1, named: named || b == b':' }
             }
             _ => return Err(BadChunk),
         })
@@ -188,6 +195,8 @@ mod tests {
             "5\nhello\r\n",
             "5\r\nhello\n",
             "0\r\n\n",
+            "0\r\nno colon\r\n",
+            "0\r\n: empty\r\n",
         ] {
             assert_eq!(Follower::new(Framing::Chunked).feed(bad.as_bytes()), Err(BadChunk), "{bad:?}");
         }

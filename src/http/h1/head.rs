@@ -43,14 +43,16 @@ pub enum HeadError {
     Version,
     /// Content-Length that is not a number, or two that differ.
     ContentLength,
-    /// A transfer coding this side does not speak, or chunked not last, or in HTTP/1.0.
+    /// Chunked twice, not last, not at all, or in HTTP/1.0.
     TransferEncoding,
+    /// A transfer coding beside chunked, which this side does not speak.
+    Coding,
 }
 
 impl HeadError {
     pub fn status(self) -> u16 {
         match self {
-            Self::TransferEncoding => 422,
+            Self::Coding => 422,
             _ => 400,
         }
     }
@@ -75,6 +77,11 @@ impl Scan {
         self.0 = buf.len();
         false
     }
+}
+
+/// True if a request may begin with this byte (RFC 9110, 5.6.2: a method is a token).
+pub fn may_begin(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
 fn memchr_lf(buf: &[u8]) -> Option<usize> {
@@ -193,6 +200,7 @@ impl Head {
     /// Reads the headers that frame the message, and takes `Connection` off (RFC 9110, 7.6.1): it is said anew on each side.
     fn examine(&mut self, answering: Option<&[u8]>) -> Result<(), HeadError> {
         let (mut length, mut chunked, mut coded) = (None::<u64>, false, false);
+        let mut others_coded = false;
         let (mut close, mut keep) = (false, false);
         let mut upgrade_named = false;
         let mut has_upgrade = false;
@@ -228,6 +236,7 @@ impl Head {
                             return Err(HeadError::TransferEncoding);
                         }
                         chunked = coding.eq_ignore_ascii_case(b"chunked");
+                        others_coded |= !chunked;
                         coded = true;
                     }
                 }
@@ -262,21 +271,25 @@ impl Head {
             if let Some(at) = target.windows(3).position(|w| w == b"://") {
                 let rest = &target[at + 3..];
                 let authority = &rest[..rest.iter().position(|c| matches!(*c, b'/' | b'?')).unwrap_or(rest.len())];
-                if !authority.eq_ignore_ascii_case(h.get(&self.buf)) {
+                let port: &[u8] = if target[..at].eq_ignore_ascii_case(b"https") { b":443" } else { b":80" };
+                // The scheme's own port may be said or not (RFC 9110, 4.2.3).
+                let bare = |a: &[u8]| a.strip_suffix(port).unwrap_or(a).to_ascii_lowercase();
+                if bare(authority) != bare(h.get(&self.buf)) {
                     return Err(HeadError::Syntax);
                 }
+            } else if self.method.get(&self.buf) == b"CONNECT" && !target.eq_ignore_ascii_case(h.get(&self.buf)) {
+                return Err(HeadError::Syntax);
             }
         }
         self.upgrade = upgrade_named && has_upgrade;
         self.connection_tokens = others;
         self.keep_alive = if self.minor == 0 { keep && !close } else { !close };
         if coded && !chunked {
-            // A coding that is not chunked cannot delimit a request; a response with one ends with the connection.
-            if answering.is_none() {
-                return Err(HeadError::TransferEncoding);
-            }
-            length = None;
-            self.kill("content-length");
+            // A coding that is not chunked cannot delimit a message.
+            return Err(HeadError::TransferEncoding);
+        }
+        if others_coded {
+            return Err(HeadError::Coding);
         }
         if chunked {
             if self.minor == 0 {
