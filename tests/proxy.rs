@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use support::{Origin, Proxy, ok, tandem, wait_for};
 
@@ -320,4 +321,131 @@ fn the_command_line_answers_like_haproxys() {
     assert_eq!(String::from_utf8_lossy(&good.stdout), "Configuration file is valid\n");
     assert!(run(&["-c", "-f", path]).status.success());
     assert_eq!(run(&["-S", "x", "-f", path]).status.code(), Some(1));
+}
+
+/// A server that answers once it has the head, and goes on reading: it gets the whole request, and the client's connection goes on.
+#[test]
+fn an_early_answer_does_not_cut_the_request() {
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = l.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut s, _) = l.accept().unwrap();
+        let mut all = Vec::new();
+        let mut part = [0u8; 4096];
+        while !all.windows(4).any(|w| w == b"\r\n\r\n") {
+            let n = s.read(&mut part).unwrap();
+            all.extend_from_slice(&part[..n]);
+        }
+        s.write_all(&ok("early")).unwrap();
+        let head = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let mut body = all.len() - head;
+        while body < 200_000 {
+            // Not a byte of what comes behind it.
+            let most = part.len().min(200_000 - body);
+            body += s.read(&mut part[..most]).unwrap();
+        }
+        let n = s.read(&mut part).unwrap();
+        assert!(part[..n].starts_with(b"GET /next"), "the connection is used again");
+        s.write_all(&ok("next")).unwrap();
+        body
+    });
+    let p = Proxy::start(
+        &tandem(),
+        &format!("{HEAD}frontend f\n bind 127.0.0.1:{{port}}\n http-request return status 200 if {{{{ path /ready-check }}}}\n default_backend b\nbackend b\n server a 127.0.0.1:{at}\n").replace("{{", "{").replace("}}", "}"),
+    );
+    let mut c = p.connect();
+    c.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n").unwrap();
+    let mut buf = [0u8; 4096];
+    let n = c.read(&mut buf).unwrap();
+    assert!(buf[..n].ends_with(b"early"), "{:?}", String::from_utf8_lossy(&buf[..n]));
+    for _ in 0..200 {
+        c.write_all(&[b'x'; 1000]).unwrap();
+    }
+    c.write_all(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let n = c.read(&mut buf).unwrap();
+    assert!(buf[..n].ends_with(b"next"), "{:?}", String::from_utf8_lossy(&buf[..n]));
+    assert_eq!(server.join().unwrap(), 200_000);
+}
+
+#[test]
+fn maxconn_is_never_exceeded() {
+    let p = Proxy::start(
+        &tandem(),
+        "global\n stats socket {dir}/admin.sock level admin\n nbthread 2\n maxconn 20\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{port}\n http-request return status 200\n",
+    );
+    let all: Vec<TcpStream> = (0..60).map(|_| p.connect()).collect();
+    let current = || -> u64 {
+        let text = p.cli("show info");
+        text.lines().find_map(|l| l.strip_prefix("CurrConns: ")?.trim().parse().ok()).unwrap()
+    };
+    assert!(support::wait_for(std::time::Duration::from_secs(3), || current() == 20), "{}", current());
+    // Who waits is served when others go.
+    drop(all);
+    assert!(p.get("/").starts_with("HTTP/1.1 200"));
+}
+
+/// `shutdown sessions server` ends an exchange that waits for its server, and the log says who did it.
+#[test]
+fn sessions_of_a_server_can_be_closed() {
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = l.local_addr().unwrap().port();
+    let (tx, held) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut s in l.incoming().flatten() {
+            let mut part = [0u8; 4096];
+            let _ = s.read(&mut part);
+            let _ = s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
+            if tx.send(s).is_err() {
+                return;
+            }
+        }
+    });
+    let p = Proxy::start(
+        &tandem(),
+        &format!("global\n stats socket {{dir}}/admin.sock level admin\ndefaults\n mode http\n timeout client 9s\n timeout connect 1s\n log stdout format raw local0\n option httplog\nfrontend f\n bind 127.0.0.1:{{port}}\n http-request return status 200 if {{{{ path /ready-check }}}}\n default_backend b\nbackend b\n server s 127.0.0.1:{at}\n").replace("{{", "{").replace("}}", "}"),
+    );
+    let mut c = p.connect();
+    c.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let _server = held.recv_timeout(std::time::Duration::from_secs(5)).unwrap();
+    let mut buf = [0u8; 4096];
+    assert!(c.read(&mut buf).unwrap() > 0);
+    p.cli("shutdown sessions server b/s");
+    let begin = std::time::Instant::now();
+    while !matches!(c.read(&mut buf), Ok(0) | Err(_)) {}
+    assert!(begin.elapsed() < std::time::Duration::from_secs(2));
+    let line = p.line();
+    assert!(line.contains(" KD-- "), "{line}");
+}
+
+/// A section's own check rules take the place of those in `defaults`.
+#[test]
+fn checks_of_defaults_are_replaced_and_not_added_to() {
+    let o = Origin::start(|r| {
+        if r.starts_with("GET /x") { b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec() } else { ok("") }
+    });
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n stats socket {{dir}}/admin.sock level admin\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\n option httpchk GET /h\n http-check expect status 200\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n option httpchk GET /x\n http-check expect status 404\n server s 127.0.0.1:{} check inter 50ms\n",
+            o.port
+        ),
+    );
+    let passed = || p.cli("show stat").lines().any(|l| l.starts_with("b,s,") && l.contains(",L7OK,404,"));
+    assert!(support::wait_for(std::time::Duration::from_secs(3), passed), "{}", p.cli("show stat"));
+}
+
+#[test]
+fn a_head_is_too_large_however_it_comes() {
+    let p = Proxy::start(
+        &tandem(),
+        &format!("{HEAD}frontend f\n bind 127.0.0.1:{{port}}\n http-request return status 200\n"),
+    );
+    let big = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Big: {}\r\n\r\n", "a".repeat(20_000));
+    assert!(p.exchange(big.as_bytes()).starts_with("HTTP/1.1 400"));
+    let mut c = p.connect();
+    c.write_all(&big.as_bytes()[..9000]).unwrap();
+    c.write_all(&big.as_bytes()[9000..]).unwrap();
+    let mut out = String::new();
+    let _ = c.read_to_string(&mut out);
+    assert!(out.starts_with("HTTP/1.1 400"), "{out}");
 }

@@ -8,11 +8,12 @@ use support::{Case, Need, Origin, Proxy, ok, tandem};
 fn main() {
     support::run(&[
         Case { name: "same_answers_and_log_lines", needs: &[Need::Haproxy], run: answers },
+        Case { name: "same_with_a_real_server", needs: &[Need::Haproxy, Need::Nginx], run: nginx },
         Case { name: "same_verdicts_on_configurations", needs: &[Need::Haproxy], run: verdicts },
     ]);
 }
 
-const CONFIG: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 1\ndefaults\n mode http\n timeout client 2s\n timeout server 500ms\n timeout connect 200ms\n timeout http-request 500ms\n log stdout format raw local0\n option httplog\n retries 1\nfrontend www\n bind 127.0.0.1:{port}\n option forwardfor\n acl api path_beg /api\n acl host_b hdr(host) -i b.example\n http-request deny if { path /deny }\n http-request deny deny_status 429 if { path /deny429 }\n http-request redirect location /else code 303 if { path /redir }\n http-request redirect scheme https code 301 if { path_end .tls }\n http-request redirect prefix http://n.example if { path_beg /pre }\n http-request return status 200 content-type text/plain string hello if { path /hello }\n http-request return status 404 if { path /gone }\n http-request set-header X-Path %[path,upper] if api\n http-request add-header X-Two 2 if api\n http-request del-header X-Del\n http-response set-header X-Res r\n use_backend api if api\n use_backend cookies if { path_beg /ck }\n use_backend dead if { path /dead }\n use_backend none if { path /none }\n use_backend slow if { path /slow }\n use_backend broken if { path_beg /broken }\n default_backend app\nbackend app\n balance roundrobin\n server a 127.0.0.1:{a}\n server b 127.0.0.1:{b}\nbackend api\n balance leastconn\n server a 127.0.0.1:{a}\nbackend cookies\n cookie SRV insert indirect nocache httponly\n server a 127.0.0.1:{a} cookie ca\n server b 127.0.0.1:{b} cookie cb\nbackend dead\n server d 127.0.0.1:1\nbackend none\nbackend slow\n server a 127.0.0.1:{a}\nbackend broken\n server a 127.0.0.1:{a}\n";
+const CONFIG: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 1\ndefaults\n mode http\n timeout client 2s\n timeout server 500ms\n timeout connect 200ms\n timeout http-request 500ms\n log stdout format raw local0\n option httplog\n retries 1\nfrontend www\n bind 127.0.0.1:{port}\n option forwardfor\n acl api path_beg /api\n acl host_b hdr(host) -i b.example\n http-request deny if { path /deny }\n http-request deny deny_status 429 if { path /deny429 }\n http-request redirect location /else code 303 if { path /redir }\n http-request redirect scheme https code 301 if { path_end .tls }\n http-request redirect prefix http://n.example if { path_beg /pre }\n http-request return status 200 content-type text/plain string hello if { path /hello }\n http-request return status 404 if { path /gone }\n http-request set-header X-Path %[path,upper] if api\n http-request add-header X-Two 2 if api\n http-request del-header X-Del\n http-response set-header X-Res r\n use_backend api if api\n use_backend cookies if { path_beg /ck }\n use_backend dead if { path /dead }\n use_backend none if { path /none }\n use_backend slow if { path /slow }\n use_backend broken if { path_beg /broken }\n use_backend rd if { path /rd }\n use_backend plain if { path /plain }\n use_backend st if { path_beg /st }\n http-request use-service prometheus-exporter if { path /metrics } { req.hdr(x-real) yes }\n http-request set-header X-Env %[env(HOME)] if { path /env }\n http-request set-header X-Cat %[str(a),concat(-,,-z)] if { path /env }\n http-request deny deny_status 403 if { path /page }\n errorfile 403 {dir}/403.http\n default_backend app\nbackend app\n balance roundrobin\n server a 127.0.0.1:{a}\n server b 127.0.0.1:{b}\nbackend api\n balance leastconn\n server a 127.0.0.1:{a}\nbackend cookies\n cookie SRV insert indirect nocache httponly\n server a 127.0.0.1:{a} cookie ca\n server b 127.0.0.1:{b} cookie cb\nbackend dead\n server d 127.0.0.1:1\nbackend none\nbackend slow\n server a 127.0.0.1:{a}\nbackend broken\n server a 127.0.0.1:{a}\nbackend rd\n balance roundrobin\n option redispatch\n retries 2\n server d 127.0.0.1:1\n server a 127.0.0.1:{a}\nbackend plain\n cookie SRV insert indirect\n server a 127.0.0.1:{a}\nbackend st\n stats enable\n stats uri /stats\n";
 
 fn origin(name: &'static str) -> Origin {
     Origin::start(move |r| {
@@ -24,6 +25,15 @@ fn origin(name: &'static str) -> Origin {
         }
         if r.contains("/broken/garbage") {
             return b"not http at all\r\n\r\n".to_vec();
+        }
+        if r.contains("/broken/101") {
+            return b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw".to_vec();
+        }
+        if r.contains("/broken/chunk") {
+            return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n".to_vec();
+        }
+        if r.contains("/broken/coding") {
+            return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n".to_vec();
         }
         if r.contains("/404") {
             return b"HTTP/1.1 404 Not Here\r\nContent-Length: 2\r\nX-Srv: z\r\n\r\nno".to_vec();
@@ -67,10 +77,30 @@ const REQUESTS: &[&str] = &[
     "GET /ck HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "GET /ck HTTP/1.1\r\nHost: x\r\nCookie: a=1; SRV=cb\r\nConnection: close\r\n\r\n",
     "GET /ck HTTP/1.1\r\nHost: x\r\nCookie: SRV=unknown\r\nConnection: close\r\n\r\n",
+    "GET /rd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /rd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /plain HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /env HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /broken/chunk HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /broken/coding HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /broken/garbage HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET http://y/abs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "CONNECT x:443 HTTP/1.1\r\nHost: y\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\nT: v\r\n\r\n",
+    "\u{16}\u{3}\u{1}",
     "bad request\r\n\r\n",
     "GET / HTTP/1.1\r\nFoo : bar\r\n\r\n",
     "GET /partial HTTP/1.1\r\nHost: x\r\n",
     "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+];
+
+/// Requests whose status has to be the same: what else differs is in `docs/compatibility.md`.
+const SAME_STATUS: &[&str] = &[
+    "GET /broken/101 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET http://x:80/abs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
 ];
 
 /// Times, ports and dates out of a log line.
@@ -103,9 +133,103 @@ fn answer(text: &str, own_port: u16) -> String {
     format!("{}\n\n{body}", lines.join("\n")).replace(&own_port.to_string(), "PORT")
 }
 
+/// A real server behind both: static files, ranges, conditions, keep-alive, compression.
+fn nginx() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |n: &str| dir.path().join(n).to_str().unwrap().to_owned();
+    std::fs::create_dir(path("www")).unwrap();
+    std::fs::write(path("www/index.html"), "hello from nginx\n").unwrap();
+    std::fs::write(path("www/big.bin"), (0..3_000_000u32).map(|i| (i % 251) as u8).collect::<Vec<_>>()).unwrap();
+    std::fs::write(path("www/text.txt"), "compress me ".repeat(1000)).unwrap();
+    let port = support::free_port();
+    std::fs::write(
+        path("nginx.conf"),
+        format!(
+            "pid {0}/pid;\nerror_log {0}/error.log;\nworker_processes 1;\ndaemon off;\nevents {{}}\nhttp {{\n access_log off;\n gzip on;\n gzip_types text/plain;\n gzip_min_length 100;\n client_body_temp_path {0}/b;\n proxy_temp_path {0}/p;\n fastcgi_temp_path {0}/f;\n uwsgi_temp_path {0}/u;\n scgi_temp_path {0}/s;\n server {{\n listen 127.0.0.1:{port};\n root {0}/www;\n location /old {{ return 301 /new; }}\n }}\n}}\n",
+            dir.path().to_str().unwrap()
+        ),
+    )
+    .unwrap();
+    let server = Ended(
+        std::process::Command::new("/usr/sbin/nginx")
+            .args(["-c", &path("nginx.conf"), "-e", &path("error.log")])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    assert!(support::wait_for(std::time::Duration::from_secs(5), || std::net::TcpStream::connect(("127.0.0.1", port))
+        .is_ok()));
+    let text = format!(
+        "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\n log stdout format raw local0\n option httplog\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n option httpchk GET /\n server n 127.0.0.1:{port} check inter 500ms\n"
+    );
+    let theirs = Proxy::start("/usr/sbin/haproxy", &text);
+    let ours = Proxy::start(&tandem(), &text);
+    let mut wrong = Vec::new();
+    for (what, headers) in [
+        ("GET / HTTP/1.1", ""),
+        ("HEAD / HTTP/1.1", ""),
+        ("GET /big.bin HTTP/1.1", ""),
+        ("GET /big.bin HTTP/1.1", "Range: bytes=1000-1999\r\n"),
+        ("GET /big.bin HTTP/1.1", "Range: bytes=0-9,100-109\r\n"),
+        ("GET /text.txt HTTP/1.1", "Accept-Encoding: gzip\r\n"),
+        ("GET / HTTP/1.1", "If-Modified-Since: Fri, 01 Jan 2038 00:00:00 GMT\r\n"),
+        ("GET /none HTTP/1.1", ""),
+        ("GET /old HTTP/1.1", ""),
+        ("GET / HTTP/1.0", ""),
+        ("PUT /x HTTP/1.1", "Content-Length: 3\r\n"),
+        ("GET / HTTP/1.1", "Host: twice\r\n"),
+    ] {
+        let body = if headers.contains("Content-Length") { "abc" } else { "" };
+        let r = format!("{what}\r\nHost: x\r\n{headers}Connection: close\r\n\r\n{body}");
+        // The boundary of a multipart answer is another one each time; dates and ports are not compared.
+        let same = |p: &Proxy| {
+            let text = answer(&p.exchange(r.as_bytes()), p.port);
+            let boundary =
+                text.split("boundary=").nth(1).and_then(|b| b.lines().next()).unwrap_or("no boundary").to_owned();
+            let dated: Vec<&str> = text.lines().filter(|l| !l.starts_with("date: ")).collect();
+            // Chunk sizes are passed on as the server wrote them.
+            let mut text = dated.join("\n");
+            if let Some(at) = text.find("\n\n").filter(|_| text.contains("chunked")) {
+                let end = text[at + 2..].find('\n').map_or(text.len(), |n| at + 2 + n);
+                let size = text[at..end].to_lowercase();
+                text.replace_range(at..end, &size);
+            }
+            (text.replace(&boundary, "BOUNDARY").replace(&port.to_string(), "ORIGIN"), plain(&p.line()))
+        };
+        let (t, o) = (same(&theirs), same(&ours));
+        if t != o {
+            let short = |s: &(String, String)| {
+                format!("{} bytes {:?} ... {}", s.0.len(), s.0.chars().take(600).collect::<String>(), s.1)
+            };
+            wrong.push(format!("request {r:?}\n  HAProxy: {}\n  Tandem:  {}", short(&t), short(&o)));
+        }
+    }
+    drop(server);
+    assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Ends a server in order, whatever becomes of the test: its own children go with it.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
 fn answers() {
     let (a, b) = (origin("from a"), origin("from b"));
     let text = CONFIG.replace("{a}", &a.port.to_string()).replace("{b}", &b.port.to_string());
+    // A page that says another status than the rule: the log has the rule's.
+    let page = tempfile::tempdir().unwrap();
+    std::fs::write(
+        page.path().join("403.http"),
+        "HTTP/1.1 503 Later\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nno",
+    )
+    .unwrap();
+    let text = text.replace("{dir}/403.http", page.path().join("403.http").to_str().unwrap());
     let theirs = Proxy::start("/usr/sbin/haproxy", &text);
     let ours = Proxy::start(&tandem(), &text);
     let mut wrong = Vec::new();
@@ -121,6 +245,13 @@ fn answers() {
             if t != o {
                 wrong.push(format!("log of {r:?}\n  HAProxy: {t}\n  Tandem:  {o}"));
             }
+        }
+    }
+    for r in SAME_STATUS {
+        let status = |p: &Proxy| p.exchange(r.as_bytes()).lines().next().unwrap_or_default().to_owned();
+        let (t, o) = (status(&theirs), status(&ours));
+        if t != o {
+            wrong.push(format!("request {r:?}\n  HAProxy: {t}\n  Tandem:  {o}"));
         }
     }
     assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));

@@ -220,7 +220,7 @@ impl Guardian {
                     None => tokio::time::sleep(Duration::from_millis(1)).await,
                 },
                 r = progress(&mut self.change) => match r {
-                    Progress::Loaded(r) => self.loaded(r),
+                    Progress::Loaded(r) => self.loaded(*r),
                     Progress::Said(m) => self.successor_said(m),
                     Progress::Died => self.successor_died(),
                 },
@@ -733,7 +733,7 @@ async fn said(w: Option<&Worker>) -> Option<ToGuardian> {
 }
 
 enum Progress {
-    Loaded(Loaded),
+    Loaded(Box<Loaded>),
     /// The new worker of a change.
     Said(Option<ToGuardian>),
     Died,
@@ -742,7 +742,7 @@ enum Progress {
 /// The next step of a change under way; for ever if there is none.
 async fn progress(c: &mut Change) -> Progress {
     match c {
-        Change::Loading(task, _) => Progress::Loaded(task.await.unwrap_or_else(|e| Err(e.to_string()))),
+        Change::Loading(task, _) => Progress::Loaded(Box::new(task.await.unwrap_or_else(|e| Err(e.to_string())))),
         Change::Offered(o) => match &o.successor {
             Some(w) => tokio::select! {
                 biased;

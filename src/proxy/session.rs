@@ -736,6 +736,7 @@ impl Session<'_> {
         x.res.write_response(connection, &mut out);
         let Ok(n) = follower.feed(&resbuf[res_used..]) else {
             self.t.give_buf(out);
+            x.responded = None;
             x.end(Cause::Denied, Phase::Headers);
             be.live.back.inc(Counter::ResponseErrors);
             server.live.counters.inc(Counter::ResponseErrors);

@@ -85,7 +85,8 @@ impl Slot {
     /// Why the session has to end, once the server's sessions are to be closed.
     pub fn over(&self) -> Option<Cause> {
         let now = self.server().live.era();
-        (now != self.era).then(|| if now & 1 == 1 { Cause::ServerDown } else { Cause::Killed })
+        let why = if now & 1 == 1 { Cause::ServerDown } else { Cause::Killed };
+        (now != self.era).then_some(why)
     }
 }
 

@@ -34,6 +34,9 @@ const QUEUE: usize = 256;
 /// The keeper has this long to open the first sockets; a longer wait means that the kernel does not answer.
 const START: Duration = Duration::from_secs(10);
 
+/// An address where it lives: interface, address, prefix length.
+pub(super) type Placed = (u32, IpAddr, u8);
+
 pub struct Engine {
     pub(super) routers: Vec<Router>,
     groups: Vec<Vec<usize>>,
@@ -51,8 +54,8 @@ pub struct Engine {
     sender: mpsc::Sender<Incoming>,
     pub(super) resets: Resets,
     reset: mpsc::UnboundedReceiver<u64>,
-    /// Addresses that go once their connections are reset: interface, address, prefix length.
-    pub(super) leaving: Vec<(u64, Vec<(u32, IpAddr, u8)>)>,
+    /// Addresses that go once their connections are reset.
+    pub(super) leaving: Vec<(u64, Vec<Placed>)>,
     /// Addresses found at the start, of a predecessor that was killed.
     adopted: Vec<(u32, IpAddr)>,
     pub told: Vec<Told>,

@@ -1,6 +1,6 @@
 //! The addresses of a virtual router: put on, announced, renewed, given up. What may wait for the kernel is done by its keeper.
 use super::announce;
-use super::engine::{Engine, Told};
+use super::engine::{Engine, Placed, Told};
 use super::fsm::{Action, Cause, State};
 use super::router::{Held, Router};
 use crate::config::model::Vip;
@@ -145,7 +145,7 @@ impl Engine {
 
     /// Addresses that a router does not have any more after a reload: reset, then removed, like any that is lost.
     pub(super) fn part_with(&mut self, r: &Router, gone: &[Vip]) {
-        let what: Vec<(u32, IpAddr, u8)> = gone
+        let what: Vec<Placed> = gone
             .iter()
             .filter_map(|v| Some((self.links.get(r.device(v))?.index, v.addr.addr, v.addr.prefix)))
             .collect();

@@ -220,6 +220,7 @@ pub enum Need {
     Root,
     Haproxy,
     Keepalived,
+    Nginx,
 }
 
 impl Need {
@@ -228,6 +229,7 @@ impl Need {
             // Namespaces are what root is needed for.
             Self::Root => Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|s| s.success()),
             Self::Haproxy => std::path::Path::new("/usr/sbin/haproxy").exists(),
+            Self::Nginx => std::path::Path::new("/usr/sbin/nginx").exists(),
             Self::Keepalived => std::path::Path::new("/usr/sbin/keepalived").exists(),
         }
     }
