@@ -11,9 +11,10 @@ Tandem: one binary in place of HAProxy and keepalived.
 Options, as in HAProxy's manual:
   -f <file|dir>   configuration, may be repeated      -k <file>  keepalived.conf
   -c  check only      -V  say more      -v, -vv  version      -q  say nothing
-  -D  to the background   -db  stay in the foreground   -W, -Ws  stay in the foreground, with systemd
+  -D  to the background   -db  stay in the foreground   -Ws  the same, and tell systemd
   -p <file>  pid file   -C <dir>  change there first   -n <max>  connections   -L <name>  local peer
-  -sf, -st <pid>...  replace running processes softly, at once
+  -sf, -st <pid>...  replace running processes softly, at once; a Tandem takes the configuration instead
+  --keepalived-pid <file>  pid of the process that takes keepalived's signals (default /run/keepalived.pid)
 ";
 
 pub const VERSION_LINE_HAPROXY: &str = "HAProxy version 3.4.0 2026/06/03 - https://haproxy.org/";
