@@ -10,6 +10,8 @@ fn main() {
         Case { name: "same_answers_and_log_lines", needs: &[Need::Haproxy], run: answers },
         Case { name: "same_with_a_real_server", needs: &[Need::Haproxy, Need::Nginx], run: nginx },
         Case { name: "same_verdicts_on_configurations", needs: &[Need::Haproxy], run: verdicts },
+        Case { name: "same_verdicts_on_the_language", needs: &[Need::Haproxy], run: language },
+        Case { name: "same_codes_as_keepalived_t", needs: &[Need::Root, Need::Keepalived], run: keepalived_codes },
     ]);
 }
 
@@ -365,6 +367,156 @@ fn verdicts() {
                 said(&t),
                 o.status,
                 said(&full)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} verdicts differ\n{}", wrong.len(), files.len(), wrong.join("\n"));
+}
+
+/// Files about the language itself: quoting, variables, conditions. `{front}` is a frontend that is whole.
+const LANGUAGE: &[&str] = &[
+    ".if 1\n{front}.endif\n",
+    ".if 0\nnonsense here\n.endif\n{front}",
+    ".if defined(HOME)\n{front}.else\nnonsense\n.endif\n",
+    ".if streq(a,a) && !streq(a,b)\n{front}.endif\n",
+    ".if 0\nx\n.elif version_atleast(2.0)\n{front}.else\ny\n.endif\n",
+    ".if version_before(1.0) || feature(NOSUCHTHING)\nx\n.endif\n{front}",
+    ".if 0\n.if nonsense\n.endif\n.endif\n{front}",
+    ".if nonsense\n.endif\n{front}",
+    ".if 1\n{front}",
+    ".endif\n{front}",
+    ".else\n{front}",
+    ".if 1\n.else\n.else\n.endif\n{front}",
+    ".if 1\n.endif x\n{front}",
+    ".if (1\n.endif\n{front}",
+    ".if streq(a)\n.endif\n{front}",
+    ".notice \"hello\"\n{front}",
+    ".warning \"hello\"\n{front}",
+    ".alert \"hello\"\n{front}",
+    ".nonsense\n{front}",
+    "{front} log-tag \"x y\"\n",
+    "{front} log-tag 'x y'\n",
+    "{front} log-tag x\\ y\n",
+    "{front} log-tag \"x y\n",
+    "{front} log-tag 'x y\n",
+    "{front} log-tag \"$HOME\"\n",
+    "{front} log-tag \"${HOME}\"\n",
+    "{front} log-tag \"${HOME\"\n",
+    "{front} log-tag \"${NOSUCH-default}\"\n",
+    "{front} log-tag \"x$\"\n",
+    "{front} log-tag \"$1\"\n",
+    "{front} log-tag \"\\$1\"\n",
+    "{front} log-tag \\x41\n",
+    "{front} log-tag \\xZZ\n",
+    "{front} log-tag a#b\n",
+    "{front} log-tag \\#a\n",
+    "{front} log-tag a \\\n",
+    "{front} acl a path_reg ^/x$\n",
+    "{front} acl a path_reg \"^/x$\"\n",
+    "{front} http-request set-header X \"%[path]\"\n",
+    "{front} no option dontlognull\n",
+    "{front} no timeout client\n",
+    "{front} default maxconn 5\n",
+    "{front} use_backend b if { path /x }\nbackend b\n server s 127.0.0.1:80/path\n",
+    "{front} http-request deny if HTTP_1.1\n",
+    "{front} http-request deny if METH_GET WAIT_END\n",
+    "nonsense\n{front}",
+];
+
+fn language() {
+    let front = "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:8080\n";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("l.cfg");
+    let mut wrong = Vec::new();
+    for text in LANGUAGE {
+        std::fs::write(&path, text.replace("{front}", front)).unwrap();
+        let run = |program: &str| std::process::Command::new(program).args(["-c", "-f"]).arg(&path).output().unwrap();
+        let (t, o) = (run("/usr/sbin/haproxy"), run(&tandem()));
+        if t.status.success() != o.status.success() {
+            wrong.push(format!(
+                "{text:?}\n  HAProxy {}: {}\n  Tandem {}: {}",
+                t.status,
+                String::from_utf8_lossy(&t.stderr).lines().find(|l| l.contains("ALERT")).unwrap_or_default(),
+                o.status,
+                String::from_utf8_lossy(&o.stderr).lines().find(|l| l.contains("ALERT")).unwrap_or_default()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} verdicts differ\n{}", wrong.len(), LANGUAGE.len(), wrong.join("\n"));
+}
+
+/// Lines of an instance: whether keepalived has anything to report about them. Nothing is started.
+const INSTANCE: &[&str] = &[
+    "",
+    "nonsense 1\n",
+    "priority 300\n",
+    "priority 100\n",
+    "state PEER\n",
+    "advert_int 1.5\n",
+    "nopreempt\n",
+    "authentication {\n auth_type PASS\n auth_pass secret\n }\n",
+    "authentication {\n auth_type PASS\n auth_pass muchtoolong\n }\n",
+    "track_interface {\n eth0\n }\n",
+    "garp_master_delay 5\n",
+    "garp_master_repeat 3 # comment\n",
+    "notify_master \"/bin/true\"\n",
+    "version 3\n",
+    "version 4\n",
+    "preempt_delay 10\n",
+    "unicast_src_ip 10.77.0.11\nunicast_peer {\n 10.77.0.12\n }\n",
+    "virtual_ipaddress_excluded {\n 10.9.9.9/32\n }\n",
+    "lvs_sync_daemon_interface eth0\n",
+    "skip_check_adv_addr\n",
+    "accept\n",
+];
+
+const WHOLE: &[&str] = &[
+    "{one}",
+    "$V=51\n{one}",
+    "! comment\n# another\n{one}",
+    "~SEQ(N, 2) vrrp_instance I$N {\n interface eth0\n virtual_router_id 5$N\n virtual_ipaddress {\n 10.9.9.$N/32\n }\n }\n",
+    "@nosuchhost nonsense\n{one}",
+    "@^nosuchhost global_defs {\n}\n{one}",
+    "global_defs {\n router_id x\n vrrp_version 3\n}\n{one}",
+    "global_defs {\n nonsense\n}\n{one}",
+    "nonsense\n{one}",
+    "{one}}\n",
+    "vrrp_instance A {\n interface eth0\n",
+];
+
+fn keepalived_codes() {
+    let one = |extra: &str| {
+        format!(
+            "vrrp_instance A {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority 100\n {extra}virtual_ipaddress {{\n 10.9.9.1/32\n }}\n}}\n"
+        )
+    };
+    let safe = "global_defs {\n enable_script_security\n script_user root\n}\n";
+    let mut files: Vec<String> = INSTANCE.iter().map(|l| format!("{safe}{}", one(l))).collect();
+    files.extend(WHOLE.iter().map(|w| w.replace("{one}", &one(""))));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("k.conf");
+    let ours = dir.path().join("keepalived");
+    // The interface that the files name.
+    let lab = tandem_proxy::cli::demo::lab::Lab::new(1).unwrap();
+    std::os::unix::fs::symlink(std::fs::canonicalize(tandem()).unwrap(), &ours).unwrap();
+    let mut wrong = Vec::new();
+    for f in &files {
+        std::fs::write(&path, f).unwrap();
+        let run = |program: &std::path::Path| {
+            let mut c = std::process::Command::new(program);
+            c.arg("-t").arg("-f").arg(&path);
+            lab.hosts[0].run(move || c.output().unwrap()).unwrap()
+        };
+        let (t, o) = (run("/usr/sbin/keepalived".as_ref()), run(&ours));
+        // Whether anything is reported is what counts; which of its codes above 4 is keepalived's own matter.
+        let said = |x: &std::process::Output| x.status.code() != Some(0);
+        if said(&t) != said(&o) {
+            wrong.push(format!(
+                "{f:?}\n  keepalived {}: {}\n  Tandem {}: {}",
+                t.status,
+                String::from_utf8_lossy(&t.stderr).trim(),
+                o.status,
+                String::from_utf8_lossy(&o.stderr).trim()
             ));
         }
     }

@@ -42,6 +42,25 @@ pub struct Diag {
     pub severity: Severity,
     pub place: Option<Place>,
     pub message: String,
+    /// The line that it is about, once the sources are known.
+    pub line: Option<String>,
+}
+
+impl Diag {
+    /// Where the word that the message is about stands in the line: first column and length, in characters. It is the last one that the message quotes.
+    pub fn span(&self) -> Option<(usize, usize)> {
+        let line = self.line.as_deref()?;
+        let said = self.message.split("; did you mean").next().unwrap_or_default();
+        let quoted = said.split('\'').skip(1).step_by(2).filter(|q| !q.is_empty());
+        let word = quoted.filter(|q| line.contains(q)).last()?;
+        let at = line.rfind(word)?;
+        Some((line[..at].chars().count(), word.chars().count()))
+    }
+
+    /// What the message suggests in its place.
+    pub fn suggestion(&self) -> Option<&str> {
+        self.message.split_once("did you mean '")?.1.split_once('\'').map(|s| s.0)
+    }
 }
 
 /// All findings of one load, in the order they were met.
@@ -52,7 +71,7 @@ pub struct Report {
 
 impl Report {
     pub fn push(&mut self, severity: Severity, place: Option<Place>, message: impl Into<String>) {
-        self.diags.push(Diag { severity, place, message: message.into() });
+        self.diags.push(Diag { severity, place, message: message.into(), line: None });
     }
     pub fn error(&mut self, place: &Place, message: impl Into<String>) {
         self.push(Severity::Error, Some(place.clone()), message);
@@ -73,22 +92,52 @@ impl Report {
         self.diags.iter().filter(|d| d.severity == severity).count()
     }
 
+    /// Finds the lines that the findings are about.
+    pub fn attach(&mut self, source: impl Fn(&str, u32) -> Option<String>) {
+        for d in &mut self.diags {
+            d.line = d.place.as_ref().filter(|p| p.line > 0).and_then(|p| source(&p.file, p.line));
+        }
+    }
+
+    /// As [`Report::render`], with the line behind each finding and its word underlined: for people.
+    pub fn render_for_people(&self, pid: u32, least: Severity) -> String {
+        let mut out = String::new();
+        for d in self.diags.iter().filter(|d| d.severity >= least) {
+            out.push_str(&one(d, pid));
+            if let Some(line) = d.line.as_deref().filter(|l| l.chars().count() <= LONGEST) {
+                // A tab is as wide as it is: one blank each, above and below.
+                let shown: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let _ = writeln!(out, "      | {}", shown.trim_end());
+                if let Some((at, len)) = d.span() {
+                    let _ = writeln!(out, "      | {}{}", " ".repeat(at), "^".repeat(len));
+                }
+            }
+        }
+        out
+    }
+
     /// The lines in HAProxy's own form, which tools grep: `[ALERT]    (pid) : config : parsing [file:line] : message`.
     pub fn render(&self, pid: u32, least: Severity) -> String {
         let mut out = String::new();
         for d in self.diags.iter().filter(|d| d.severity >= least) {
-            let tag = match d.severity {
-                Severity::Error | Severity::NotYet => "[ALERT]   ",
-                Severity::Warning => "[WARNING] ",
-                Severity::Notice => "[NOTICE]  ",
-            };
-            // Writing to a String cannot fail.
-            let _ = match &d.place {
-                Some(p) => writeln!(out, "{tag} ({pid}) : config : parsing [{p}] : {}", d.message),
-                None => writeln!(out, "{tag} ({pid}) : config : {}", d.message),
-            };
+            out.push_str(&one(d, pid));
         }
         out
+    }
+}
+
+/// Longer lines are not shown: they would hide what is said of them.
+const LONGEST: usize = 200;
+
+fn one(d: &Diag, pid: u32) -> String {
+    let tag = match d.severity {
+        Severity::Error | Severity::NotYet => "[ALERT]   ",
+        Severity::Warning => "[WARNING] ",
+        Severity::Notice => "[NOTICE]  ",
+    };
+    match &d.place {
+        Some(p) => format!("{tag} ({pid}) : config : parsing [{p}] : {}\n", d.message),
+        None => format!("{tag} ({pid}) : config : {}\n", d.message),
     }
 }
 
@@ -142,6 +191,21 @@ pub fn io_words(e: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_word_is_underlined() {
+        let mut r = Report::default();
+        let file: Arc<str> = Arc::from("/h.cfg");
+        r.error(
+            &Place::new(&file, 3),
+            "unknown keyword 'tmeout' in 'frontend' section; did you mean 'timeout' maybe ?",
+        );
+        r.attach(|f, n| (f == "/h.cfg" && n == 3).then(|| "\ttmeout client 5s".to_owned()));
+        assert_eq!((r.diags[0].span(), r.diags[0].suggestion()), (Some((1, 6)), Some("timeout")));
+        let text = r.render_for_people(7, Severity::Error);
+        assert!(text.starts_with("[ALERT]    (7) : config : parsing [/h.cfg:3] : unknown"), "{text}");
+        assert!(text.ends_with("      |  tmeout client 5s\n      |  ^^^^^^\n"), "{text}");
+    }
 
     #[test]
     fn suggests_the_near_word_and_not_a_far_one() {

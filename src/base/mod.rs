@@ -3,3 +3,4 @@ pub mod addr;
 pub mod diag;
 pub mod hash;
 pub mod units;
+pub mod version;

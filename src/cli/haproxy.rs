@@ -13,6 +13,10 @@ struct Said {
     verbose: bool,
     foreground: bool,
     daemon: bool,
+    /// `-cc`
+    condition: Option<String>,
+    /// `--format json`
+    json: bool,
 }
 
 /// Runs HAProxy's grammar. `strict`: called by that name.
@@ -31,6 +35,9 @@ pub fn run(args: &[String], strict: bool) -> i32 {
             return 1;
         }
     };
+    if let Some(c) = &said.condition {
+        return condition(c);
+    }
     if said.options.load.haproxy.is_empty() && said.options.load.keepalived.is_none() {
         eprintln!("[ALERT]    ({}) : no configuration: give one with -f", std::process::id());
         return 1;
@@ -53,6 +60,7 @@ pub fn check(args: &[String]) -> i32 {
             eprintln!("tandem check: give the files with -f and -k");
             1
         }
+        Ok(Parsed::Go(s)) if s.json => check_json(&s.options.load),
         Ok(Parsed::Go(s)) => check_only(&s.options.load, s.options.quiet, true, true),
         Ok(Parsed::Version(full)) => {
             print!("{}", help::version(full));
@@ -65,12 +73,61 @@ pub fn check(args: &[String]) -> i32 {
     }
 }
 
+/// `-cc`: 0 if the condition is true, 1 if not, 2 if it is none.
+fn condition(text: &str) -> i32 {
+    use crate::config::haproxy::{cond, facts, features};
+    let features = features();
+    match cond::eval(text, &facts(&|n| std::env::var(n).ok(), &features)) {
+        Ok(yes) => i32::from(!yes),
+        Err(e) => {
+            eprintln!("[ALERT]    ({}) : -cc: {e}", std::process::id());
+            2
+        }
+    }
+}
+
+/// For editors and pipelines: every finding as an object, in one array on standard output.
+fn check_json(load: &LoadArgs) -> i32 {
+    let l = loader::run(load, false);
+    let all: Vec<serde_json::Value> = l
+        .report
+        .diags
+        .iter()
+        .map(|d| {
+            let kind = match d.severity {
+                Severity::Error => "error",
+                Severity::NotYet => "not-yet",
+                Severity::Warning => "warning",
+                Severity::Notice => "notice",
+            };
+            serde_json::json!({
+                "severity": kind,
+                "file": d.place.as_ref().map(|p| p.file.to_string()),
+                "line": d.place.as_ref().map(|p| p.line),
+                "column": d.span().map(|s| s.0 + 1),
+                "length": d.span().map(|s| s.1),
+                "message": d.message,
+                "suggestion": d.suggestion(),
+            })
+        })
+        .collect();
+    println!("{}", serde_json::Value::Array(all));
+    i32::from(l.report.has_fatal())
+}
+
 fn check_only(load: &LoadArgs, quiet: bool, verbose: bool, notices: bool) -> i32 {
     let l = loader::run(load, false);
     let (errors, not_yet, warnings) =
         (l.report.count(Severity::Error), l.report.count(Severity::NotYet), l.report.count(Severity::Warning));
     if !quiet {
-        eprint!("{}", l.report.render(std::process::id(), if notices { Severity::Notice } else { Severity::Warning }));
+        use std::io::IsTerminal;
+        let (pid, least) = (std::process::id(), if notices { Severity::Notice } else { Severity::Warning });
+        // Tools grep the first line of each finding; people see what it is about.
+        if std::io::stderr().is_terminal() {
+            eprint!("{}", l.report.render_for_people(pid, least));
+        } else {
+            eprint!("{}", l.report.render(pid, least));
+        }
     }
     if errors + not_yet == 0 && l.spec.frontends == 0 && l.spec.vrrp.instances.is_empty() {
         if !quiet {
@@ -153,6 +210,21 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                     .map_err(|e| format!("-C {dir}: {}", crate::base::diag::io_words(&e)))?;
             }
             "-dV" => s.options.load.no_verify = true,
+            "--strict" => s.options.load.strict_keepalived = true,
+            "--config-id" => s.options.load.config_id = Some(value("a name")?),
+            "--dialect" => match value("a version")?.as_str() {
+                "3.5" => s.options.load.strict = true,
+                "any" => s.options.load.strict = false,
+                o => {
+                    return Err(format!("'--dialect {o}' : 3.5, or any (every version's words, which is the default)"));
+                }
+            },
+            "--format" => match value("'text' or 'json'")?.as_str() {
+                "json" => s.json = true,
+                "text" => s.json = false,
+                o => return Err(format!("'--format {o}' : 'text' or 'json'")),
+            },
+            "-cc" => s.condition = Some(value("a condition")?),
             "-sf" | "-st" => {
                 s.options.replace_hard = a == "-st";
                 while let Some(pid) = args.get(i).and_then(|p| p.parse::<i32>().ok()).filter(|p| *p > 0) {

@@ -28,13 +28,19 @@ pub fn version(full: bool) -> String {
     );
     if full {
         out.push_str(
-            "\nBuild options :\n  TARGET  = linux\n\nFeature list : +EPOLL +LINUX_SPLICE -LUA -OPENSSL +PROMEX -QUIC +RUSTLS +THREAD +VRRP\n\n\
+            &"\nBuild options :\n  TARGET  = linux\n\nFeature list :FEATURES\n\n\
              Default settings :\n  bufsize = 16384, maxrewrite = 1024\n\nBuilt with multi-threading support (MAX_THREADS=64).\nBuilt with rustls (aws-lc-rs) : TLSv1.2 TLSv1.3\n\
              Built with the Prometheus exporter as a service\n\nAvailable polling systems :\n      epoll : pref=300,  test result OK\nTotal: 1 (1 usable), will use epoll.\n\n\
-             Available multiplexer protocols :\n         h1 : mode=HTTP  side=FE|BE  mux=H1\n       none : mode=TCP   side=FE|BE  mux=PASS\n\nAvailable services : prometheus-exporter\n\nAvailable filters : none\n",
+             Available multiplexer protocols :\n         h1 : mode=HTTP  side=FE|BE  mux=H1\n       none : mode=TCP   side=FE|BE  mux=PASS\n\nAvailable services : prometheus-exporter\n\nAvailable filters : none\n"
+                .replace("FEATURES", &features()),
         );
     }
     out
+}
+
+fn features() -> String {
+    let sign = |yes: bool| if yes { '+' } else { '-' };
+    crate::base::version::FEATURES.iter().map(|(n, yes)| format!(" {}{n}", sign(*yes))).collect()
 }
 
 fn running_on() -> String {

@@ -40,7 +40,7 @@ pub fn run(args: &[String]) -> i32 {
         pidfile: Some(KEEPALIVED_PID.to_owned()),
         ..Options::default()
     };
-    let mut test = false;
+    let (mut test, mut config_id) = (false, None);
     let mut i = 0;
     while let Some(a) = args.get(i) {
         i += 1;
@@ -62,9 +62,8 @@ pub fn run(args: &[String]) -> i32 {
             },
             "-n" | "--dont-fork" => (o.background, o.foreground) = (false, true),
             "-p" | "--pid" => o.pidfile = value().or(o.pidfile),
-            "-r" | "--vrrp_pid" | "-c" | "--checkers_pid" | "-b" | "--bfd_pid" | "-i" | "--config-id" | "-m" | "-M" => {
-                drop(value())
-            }
+            "-i" | "--config-id" => config_id = value(),
+            "-r" | "--vrrp_pid" | "-c" | "--checkers_pid" | "-b" | "--bfd_pid" | "-m" | "-M" => drop(value()),
             "-t" | "--config-test" => test = true,
             "-v" | "--version" => {
                 eprintln!("{}", help::VERSION_LINE_KEEPALIVED);
@@ -77,11 +76,14 @@ pub fn run(args: &[String]) -> i32 {
             n => return usage(&format!("unknown option '{n}'")),
         }
     }
-    let load = LoadArgs { keepalived: Some(conf), localpeer: haproxy::hostname(), ..LoadArgs::default() };
+    let load = LoadArgs { keepalived: Some(conf), config_id, localpeer: haproxy::hostname(), ..LoadArgs::default() };
     if test {
         let l = loader::run(&load, false);
         eprint!("{}", l.report.render(std::process::id(), Severity::Warning));
-        // keepalived's own: 5 for any error or warning.
+        // keepalived's own: 4 if it cannot run at all, 5 for anything reported.
+        if std::fs::metadata(load.keepalived.as_deref().unwrap_or_default()).is_err() {
+            return 4;
+        }
         return if l.report.diags.iter().any(|d| d.severity > Severity::Notice) { 5 } else { 0 };
     }
     o.load = load;

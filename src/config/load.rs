@@ -43,10 +43,19 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
                 format!("both '{k}' and 'vrrp' sections define virtual routers; keep one of the two"),
             );
         }
-        model.vrrp = keepalived::load(k, src, model.global.fault_strict, &mut report);
+        let host = args.localpeer.split('.').next().unwrap_or_default();
+        let manner = keepalived::Manner {
+            id: args.config_id.clone().unwrap_or_else(|| host.to_owned()),
+            fault_strict: model.global.fault_strict,
+            strict: args.strict_keepalived,
+        };
+        model.vrrp = keepalived::load(k, src, &manner, &mut report);
     }
     check_proxies(&model, args, &mut report);
     check_vrrp(&model, !args.haproxy.is_empty(), &mut report);
+    if model.global.zero_warning && report.count(Severity::Warning) > 0 {
+        report.push(Severity::Error, None, "there are warnings, and 'zero-warning' is set: mend them, or remove it");
+    }
     (model, report)
 }
 

@@ -49,6 +49,8 @@ pub struct Global {
     pub spread_checks: u32,
     pub localpeer: String,
     pub fault_strict: bool,
+    /// `zero-warning`: a configuration with warnings is refused.
+    pub zero_warning: bool,
     pub setenv: BTreeMap<String, String>,
 }
 
@@ -87,6 +89,7 @@ impl Default for Global {
             spread_checks: 0,
             localpeer: String::new(),
             fault_strict: false,
+            zero_warning: false,
             setenv: BTreeMap::new(),
         }
     }
@@ -260,6 +263,7 @@ pub struct Bind {
     pub place: Place,
     pub addr: ListenAddr,
     /// Given by `name`; else `sock-N` counted from 1.
+    pub id: Option<u32>,
     pub name: Option<String>,
     pub maxconn: u32,
     pub backlog: Option<u32>,
@@ -485,6 +489,11 @@ pub struct Proxy {
     pub acls: AclSet,
     pub http_request: Vec<Rule<HttpAction>>,
     pub http_response: Vec<Rule<HttpAction>>,
+    /// Rules of old words that run before all others: so many at the beginning of `http_request`.
+    pub blocks: usize,
+    /// Rules of old words that run after all others, until the section ends.
+    pub late_request: Vec<Rule<HttpAction>>,
+    pub late_response: Vec<Rule<HttpAction>>,
     pub tcp_connection: Vec<Rule<TcpAction>>,
     pub tcp_content: Vec<Rule<TcpAction>>,
     pub inspect_delay: Option<Duration>,
@@ -540,6 +549,9 @@ impl Proxy {
             acls: AclSet::default(),
             http_request: Vec::new(),
             http_response: Vec::new(),
+            blocks: 0,
+            late_request: Vec::new(),
+            late_response: Vec::new(),
             tcp_connection: Vec::new(),
             tcp_content: Vec::new(),
             inspect_delay: None,

@@ -40,6 +40,12 @@ pub struct LoadArgs {
     pub maxconn: Option<u32>,
     /// `-dV`: servers' certificates are not verified by default.
     pub no_verify: bool,
+    /// `--config-id` of keepalived.
+    pub config_id: Option<String>,
+    /// `--strict`: what keepalived only reports is an error.
+    pub strict_keepalived: bool,
+    /// `--dialect 3.5`: older words are refused as that version refuses them.
+    pub strict: bool,
 }
 
 /// Finds the addresses of a host name.

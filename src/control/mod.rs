@@ -7,9 +7,7 @@ mod page;
 pub mod socket;
 pub mod stats;
 
-/// The version of HAProxy whose interfaces are spoken, as tools parse it.
-pub const VERSION: &str = "3.4.0";
-pub const RELEASE_DATE: &str = "2026/06/03";
+pub use crate::base::version::{RELEASE_DATE, VERSION};
 
 /// What the forwarding path asks of this layer.
 pub struct Pages {

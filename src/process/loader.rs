@@ -62,6 +62,11 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
     {
         spec.frontends = 0;
     }
+    report.attach(|file, line| {
+        let bytes = recorded.files.get(file)?.as_ref().ok()?;
+        let text = bytes.split(|c| *c == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+        Some(String::from_utf8_lossy(text).trim_end().to_owned())
+    });
     Loaded { model, spec, report, recorded }
 }
 

@@ -89,6 +89,9 @@ const PREDEFINED: &[(&str, &str, &[&str])] = &[
     ("FALSE", "always_false", &[]),
     ("TRUE", "always_true", &[]),
     ("WAIT_END", "always_true", &[]),
+    ("HTTP", "req.proto_http", &[]),
+    ("REQ_CONTENT", "req.len", &["gt", "0"]),
+    ("RDP_COOKIE", "req.rdp_cookie_cnt", &["gt", "0"]),
     ("LOCALHOST", "src", &["127.0.0.0/8", "::1"]),
     ("HTTP_1.0", "req_ver", &["1.0"]),
     ("HTTP_1.1", "req_ver", &["1.1"]),
@@ -217,9 +220,16 @@ pub struct Acl {
 #[derive(Clone, Debug, Default)]
 pub struct AclSet {
     pub acls: Vec<Acl>,
+    /// Names whose definition was refused: their users are not blamed for it.
+    refused: Vec<String>,
 }
 
 impl AclSet {
+    /// Remembers a name whose definition was refused, and reported.
+    pub fn refuse(&mut self, name: &str) {
+        self.refused.push(name.to_owned());
+    }
+
     pub fn add(&mut self, name: &str, term: Term) {
         let term = Arc::new(term);
         match self.acls.iter_mut().find(|a| a.name == name) {
@@ -288,6 +298,8 @@ impl Cond {
                 let term = Term::parse(&words[i..end], known, files)?;
                 i = end + 1;
                 vec![Arc::new(term)]
+            } else if acls.refused.iter().any(|r| r == w) {
+                return Err(ExprError::Reported);
             } else if let Some(a) = acls.acls.iter().find(|a| a.name == w) {
                 a.terms.clone()
             } else if let Some((_, expr, values)) = PREDEFINED.iter().find(|p| p.0 == w) {

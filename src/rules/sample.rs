@@ -255,6 +255,8 @@ pub enum ExprError {
     Unknown(String),
     NotYet(String),
     Bad(String),
+    /// It depends on something that was refused, and reported, before.
+    Reported,
 }
 
 /// Names that exist in the reference but not here; passed in so that the message can tell the two apart.

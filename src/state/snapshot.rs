@@ -161,6 +161,7 @@ impl Snapshot {
                         .ok()
                 });
                 let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));
+                let id = b.id.unwrap_or(id);
                 listeners.push(ListenerNode { live: live.listener(&plive, &name), name, id, tls, conf: b.clone() });
             }
             let names = &crate::config::haproxy::NAMES;

@@ -66,6 +66,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let mut b = Bind {
         place: cx.place.clone(),
         addr: ListenAddr::Fd(-1),
+        id: None,
         name: None,
         maxconn: 0,
         backlog: None,
@@ -77,6 +78,8 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     };
     let (mut tls, mut ssl) = (BindTls::default(), false);
     let (mut v4v6, mut v6only, mut device) = (false, false, None);
+    // The rest of the line was not read.
+    let mut refused = false;
     let mut i = 2;
     while let Some(word) = w.get(i) {
         i += 1;
@@ -87,14 +90,20 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         };
         match word.as_str() {
             "ssl" => ssl = true,
-            "crt" | "default-crt" => tls.crt.extend(value(cx)),
+            "crt" | "default-crt" => match value(cx) {
+                Some(c) if c.starts_with('@') => {
+                    cx.not_yet(&format!("'crt {c}' of a certificate store"));
+                    refused = true;
+                }
+                c => tls.crt.extend(c),
+            },
             "alpn" | "npn" => {
                 tls.alpn = value(cx).map_or_else(Vec::new, |v| v.split(',').map(|s| s.trim().to_owned()).collect())
             }
             "no-alpn" => tls.alpn.clear(),
             "ciphers" => {
                 let v = value(cx).unwrap_or_default();
-                global::ciphers(cx, &mut tls.limits, &["ciphers".to_owned(), v]);
+                global::cipher_list(cx, &mut tls.limits, &["ciphers".to_owned(), v]);
             }
             "ciphersuites" => {
                 let v = value(cx).unwrap_or_default();
@@ -147,16 +156,35 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "user" | "uid" => b.user = value(cx),
             "group" | "gid" => b.group = value(cx),
             "transparent" => cx.not_yet("'transparent' on 'bind'"),
-            "tfo" => cx.report.notice(&cx.place, "'tfo' has no effect: TCP fast open is left to the kernel's defaults"),
-            "defer-accept" => {}
-            "id" | "nice" | "process" | "thread" | "shards" | "level" | "severity-output" | "guid-prefix"
-            | "nbconn" => drop(value(cx)),
+            "tfo" => cx.no_effect(word, "TCP fast open is left to the kernel's defaults"),
+            "defer-accept" => cx.no_effect(word, "connections are accepted as they come"),
+            "id" => {
+                let v = value(cx);
+                b.id = number(cx, word, v);
+            }
+            "nice" => {
+                value(cx);
+                cx.no_effect(word, "all connections are equal");
+            }
+            "process" | "thread" | "shards" => {
+                value(cx);
+                cx.no_effect(word, "every thread has a socket of its own, and takes what others are too busy for");
+            }
+            "level" | "severity-output" => {
+                value(cx);
+                cx.no_effect(word, "it belongs to a 'stats socket'");
+            }
+            "guid-prefix" => {
+                value(cx);
+                cx.no_effect(word, "nothing here is found by it");
+            }
             "proto" => match value(cx).as_deref() {
                 Some("h1" | "none") | None => {}
                 Some(o) => cx.not_yet(&format!("'proto {o}' on 'bind'")),
             },
             o if known::BIND.contains(&o) => {
                 cx.not_yet(&format!("'{o}' on 'bind'"));
+                refused = true;
                 break;
             }
             o => {
@@ -178,7 +206,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             tls.alpn.push("http/1.1".to_owned());
         }
     }
-    if ssl && tls.crt.is_empty() {
+    if ssl && tls.crt.is_empty() && !refused {
         cx.error("'bind ... ssl' : no certificate given; add 'crt <file or directory>'");
     }
     if !ssl && !tls.crt.is_empty() {

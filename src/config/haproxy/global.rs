@@ -1,5 +1,5 @@
 //! The `global` section (configuration manual 3).
-use super::{Cx, known, log};
+use super::{Cx, ciphers, known, log, older};
 use crate::base::addr::ListenAddr;
 use crate::base::diag::suggestion;
 use crate::base::units::{TimeUnit, parse_size};
@@ -40,8 +40,8 @@ const KEYWORDS: &[(&str, Row)] = &[
     ),
     ("tune.bufsize", Honoured(bufsize)),
     ("tune.maxrewrite", Honoured(|cx, g, w| g.maxrewrite = cx.number(w, 1, "a size in bytes").unwrap_or(1024))),
-    ("ssl-default-bind-ciphers", Honoured(|cx, g, w| ciphers(cx, &mut g.bind_tls, w))),
-    ("ssl-default-server-ciphers", Honoured(|cx, g, w| ciphers(cx, &mut g.server_tls, w))),
+    ("ssl-default-bind-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.bind_tls, w))),
+    ("ssl-default-server-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.server_tls, w))),
     ("ssl-default-bind-ciphersuites", Honoured(|cx, g, w| ciphersuites(cx, &mut g.bind_tls, w))),
     ("ssl-default-server-ciphersuites", Honoured(|cx, g, w| ciphersuites(cx, &mut g.server_tls, w))),
     (
@@ -58,8 +58,6 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("unsetenv", Honoured(|cx, _, w| w[1..].iter().for_each(|n| drop(cx.env.insert(n.clone(), None))))),
     ("fault", Honoured(fault)),
     ("ulimit-n", Accepted("the descriptor limit is raised to what maxconn needs")),
-    ("master-worker", Accepted("a guardian and a worker always run")),
-    ("nbproc", Accepted("one process with several threads serves; use nbthread")),
     ("quiet", Accepted("use -q on the command line")),
     ("tune.ssl.default-dh-param", Accepted("finite-field Diffie-Hellman is not offered")),
     ("ssl-dh-param-file", Accepted("finite-field Diffie-Hellman is not offered")),
@@ -77,13 +75,64 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("tune.ssl.lifetime", Accepted("sessions are resumed by tickets")),
     ("numa-cpu-mapping", Accepted("threads are placed by the kernel")),
     ("expose-experimental-directives", Accepted("nothing here is hidden behind it")),
-    ("zero-warning", Accepted("warnings do not stop the start")),
+    ("zero-warning", Honoured(|_, g, _| g.zero_warning = true)),
+    ("busy-polling", Accepted("threads sleep when there is nothing to do")),
+    ("set-dumpable", Accepted("the system decides about core dumps")),
+    ("insecure-setuid-wanted", Accepted("the worker starts no program")),
+    ("maxpipes", Accepted("splicing is not used")),
+    ("maxcomprate", Accepted("nothing is compressed yet")),
+    ("maxcompcpuusage", Accepted("nothing is compressed yet")),
+    ("maxzlibmem", Accepted("nothing is compressed yet")),
+    ("nogetaddrinfo", Accepted("names are resolved by own code")),
+    ("noreuseport", Accepted("each thread has a socket of its own, by SO_REUSEPORT")),
+    ("fd-hard-limit", Accepted("the descriptor limit is raised to what maxconn needs")),
+    ("cluster-secret", Accepted("nothing here is derived from it")),
+    ("anonkey", Accepted("nothing is dumped anonymously")),
+    ("limited-quic", Accepted("QUIC is not served")),
+    ("h2-workaround-bogus-websocket-clients", Accepted("HTTP/2 is not served yet")),
+];
+
+/// Words that HAProxy has built in, and that its own list (`-dKall`) leaves out.
+const MORE: &[&str] = &[
+    "external-check",
+    "max-spread-checks",
+    "maxconnrate",
+    "maxsessrate",
+    "maxsslrate",
+    "server-state-base",
+    "server-state-file",
+    "stats-file",
+    "unix-bind",
+    "profiling.memory",
+    "debug.counters",
+    "wurfl-data-file",
+    "wurfl-information-list",
+    "wurfl-information-list-separator",
+    "wurfl-patch-file",
+    "wurfl-cache-size",
+    "deviceatlas-json-file",
+    "deviceatlas-log-level",
+    "deviceatlas-separator",
+    "deviceatlas-properties-cookie",
+    "51degrees-data-file",
+    "51degrees-property-name-list",
+    "51degrees-property-separator",
+    "51degrees-cache-size",
 ];
 
 pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
     match KEYWORDS.iter().find(|k| k.0 == w[0]) {
         Some((_, Honoured(f))) => f(cx, g, w),
         Some((name, Accepted(why))) => cx.report.notice(&cx.place, format!("'{name}' has no effect: {why}")),
+        None if older::GLOBAL.iter().any(|o| o.0 == w[0]) => {
+            let advice = older::GLOBAL.iter().find(|o| o.0 == w[0]).map_or("", |o| o.1);
+            if cx.strict {
+                cx.error(format!("'{}' is not supported any more: {advice}", w[0]));
+            } else {
+                cx.report.notice(&cx.place, format!("'{}' is an old word and has no effect: {advice}", w[0]));
+            }
+        }
+        None if MORE.contains(&w[0].as_str()) => cx.not_yet(&format!("'{}'", w[0])),
         None if known::GLOBAL.contains(&w[0].as_str()) => cx.not_yet(&format!("'{}'", w[0])),
         None => {
             let names = KEYWORDS.iter().map(|k| k.0).chain(known::GLOBAL.iter().copied());
@@ -205,40 +254,30 @@ pub fn stats_socket(cx: &mut Cx<'_>, addr: &str, w: &[String]) -> Option<StatsSo
     Some(s)
 }
 
-/// OpenSSL names of the TLS 1.2 suites that rustls has.
-pub const TLS12_SUITES: &[&str] = &[
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-];
 pub const TLS13_SUITES: &[&str] = &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
-pub fn ciphers(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
+pub fn cipher_list(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
     let Some(text) = cx.arg(w, 1, "a list of cipher suites") else { return };
-    let names: Vec<&str> = text.split([':', ',', ' ']).filter(|n| !n.is_empty()).collect();
-    let kept: Vec<String> = names.iter().filter(|n| TLS12_SUITES.contains(n)).map(|n| (*n).to_owned()).collect();
-    let dropped: Vec<&str> = names.iter().filter(|n| !TLS12_SUITES.contains(n)).copied().collect();
-    if kept.is_empty() {
+    let c = ciphers::choose(text);
+    let lost: Vec<&str> = c.missing.iter().chain(&c.unknown).map(String::as_str).collect();
+    if !lost.is_empty() {
+        cx.report.notice(
+            &cx.place,
+            format!("'{}' : not offered by this TLS library and left out: {}", w[0], lost.join(":")),
+        );
+    }
+    if c.suites.is_empty() {
         cx.report.notice(
             &cx.place,
             format!(
-                "'{}' : none of the suites named exists here; all of this library's TLS 1.2 suites are offered ({})",
+                "'{}' : this leaves none of the library's TLS 1.2 suites; all of them are offered ({})",
                 w[0],
-                TLS12_SUITES.join(":")
+                ciphers::TLS12_SUITES.join(":")
             ),
         );
         return;
     }
-    if !dropped.is_empty() {
-        cx.report.notice(
-            &cx.place,
-            format!("'{}' : not offered by this TLS library and left out: {}", w[0], dropped.join(":")),
-        );
-    }
-    limits.ciphers = Some(kept);
+    limits.ciphers = Some(c.suites.into_iter().map(str::to_owned).collect());
 }
 
 pub fn ciphersuites(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {

@@ -1,9 +1,12 @@
 //! HAProxy's language: sections, and a const table of keywords for each.
 mod bind;
 mod check;
+mod ciphers;
+pub mod cond;
 mod global;
 pub mod known;
 mod log;
+mod older;
 mod proxy;
 mod rules;
 mod server;
@@ -13,6 +16,8 @@ use super::lex;
 use super::model::{Kind, Model, Proxy};
 use super::source::Source;
 use crate::base::diag::{Place, Report, suggestion};
+use crate::base::version;
+use crate::rules::logformat;
 use crate::rules::sample::{ExprError, KnownNames};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +42,8 @@ pub struct Cx<'a> {
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
     pub no_verify: bool,
+    /// `--dialect 3.5`: what that version refuses is refused.
+    pub strict: bool,
 }
 
 impl Cx<'_> {
@@ -49,6 +56,10 @@ impl Cx<'_> {
     pub fn not_yet(&mut self, what: &str) {
         self.report.not_yet(&self.place, format!("{what} is known but not honoured yet by this version; remove the line, or stay with HAProxy for this configuration"));
     }
+    /// A word that means nothing here, with the reason.
+    pub fn no_effect(&mut self, word: &str, why: &str) {
+        self.report.notice(&self.place, format!("'{word}' has no effect: {why}"));
+    }
     /// Reports an expression error; `what` names the directive.
     pub fn expr_error(&mut self, what: &str, e: ExprError) {
         match e {
@@ -56,6 +67,7 @@ impl Cx<'_> {
                 &self.place,
                 format!("'{what}' : {m}; remove the line, or stay with HAProxy for this configuration"),
             ),
+            ExprError::Reported => {}
             ExprError::Unknown(m) | ExprError::Bad(m) => self.error(format!("'{what}' : {m}")),
         }
     }
@@ -125,6 +137,82 @@ enum Section {
     Skipped,
 }
 
+impl Section {
+    /// `.SECTION`: the section's own name, or its kind if it has none.
+    fn name(&self) -> &str {
+        match self {
+            Self::None | Self::Skipped => "",
+            Self::Global => "global",
+            Self::Proxy(p) if p.name.is_empty() => p.kind.name(),
+            Self::Proxy(p) => &p.name,
+            Self::Vrrp(_) => "vrrp",
+            Self::VrrpGroup(g) => &g.name,
+        }
+    }
+}
+
+/// What conditions find out about this program.
+pub fn facts<'a>(env: &'a dyn Fn(&str) -> Option<String>, features: &'a [&'a str]) -> cond::Facts<'a> {
+    cond::Facts {
+        env,
+        version: version::VERSION,
+        features,
+        enabled: version::ENABLED,
+        tls_library: version::TLS_LIBRARY,
+        openssl: version::OPENSSL,
+    }
+}
+
+/// The features that are here.
+pub fn features() -> Vec<&'static str> {
+    version::FEATURES.iter().filter(|f| f.1).map(|f| f.0).collect()
+}
+
+/// A line that begins with a dot. `Err`: the load cannot go on behind it.
+fn directive(cx: &mut Cx<'_>, blocks: &mut cond::Blocks, w: &lex::Words) -> Result<(), ()> {
+    let head = w.words[0].as_str();
+    match head {
+        ".if" | ".elif" | ".else" | ".endif" => {
+            // An empty argument is as good as none here: the words are one text.
+            let rest: Vec<&str> =
+                w.words[1..].iter().chain(w.empty.iter().flat_map(|e| &e.1)).map(String::as_str).collect();
+            let features = features();
+            let result = blocks.directive(head, &rest.join(" "), &facts(&|n| cx.env_of(n), &features));
+            result.map_err(|e| cx.error(e))
+        }
+        _ if !blocks.counts() => Ok(()),
+        ".notice" | ".warning" | ".alert" | ".diag" => {
+            let Some(text) = w.words.get(1) else {
+                cx.error(format!("'{head}' expects a message"));
+                return Ok(());
+            };
+            if let Some(extra) = w.words.get(2) {
+                cx.error(format!(
+                    "unexpected argument '{extra}' behind '{head}'; use quotes if the message should contain spaces"
+                ));
+                return Ok(());
+            }
+            let text = format!("'{text}'");
+            match head {
+                ".notice" => cx.report.notice(&cx.place, text),
+                ".warning" => cx.warn(text),
+                ".alert" => {
+                    cx.error(text);
+                    return Err(());
+                }
+                // Only with `-dD`.
+                _ => {}
+            }
+            Ok(())
+        }
+        _ => {
+            let known = [".if", ".elif", ".else", ".endif", ".notice", ".warning", ".alert", ".diag"];
+            cx.error(format!("unknown directive '{head}'{}", suggestion(head, known)));
+            Ok(())
+        }
+    }
+}
+
 /// Lines longer than this are refused, as a guard against binary files.
 const MAX_LINE: usize = 1 << 20;
 /// After so many errors the rest would only hide them.
@@ -150,12 +238,18 @@ pub fn parse(
             .into_iter()
             .chain([
                 ("HAPROXY_LOCALPEER".to_owned(), Some(args.localpeer.clone())),
+                ("HAPROXY_BRANCH".to_owned(), Some(version::VERSION.rsplit_once('.').map_or("", |v| v.0).to_owned())),
+                ("HAPROXY_STARTUP_VERSION".to_owned(), Some(version::VERSION.to_owned())),
+                ("HAPROXY_HTTP_LOG_FMT".to_owned(), Some(logformat::HTTPLOG.to_owned())),
+                ("HAPROXY_TCP_LOG_FMT".to_owned(), Some(logformat::TCPLOG.to_owned())),
+                ("HAPROXY_HTTP_CLF_LOG_FMT".to_owned(), Some(logformat::CLF.to_owned())),
                 ("HAPROXY_CFGFILES".to_owned(), Some(args.haproxy.join(";"))),
             ])
             .collect(),
         crt_base: None,
         ca_base: None,
         no_verify: args.no_verify,
+        strict: args.strict,
     };
     let mut defaults: Vec<Proxy> = vec![Proxy::new(Place::default(), "", Kind::Defaults)];
     let mut section = Section::None;
@@ -163,8 +257,14 @@ pub fn parse(
         let text = String::from_utf8_lossy(bytes);
         if !text.is_empty() && !text.ends_with('\n') {
             let place = Place::new(file, u32::try_from(text.lines().count()).unwrap_or(0));
-            cx.report.warning(&place, "missing LF on the last line; the file may have been truncated");
+            let what = "missing LF on the last line; the file may have been truncated";
+            if cx.strict {
+                cx.report.error(&place, what);
+            } else {
+                cx.report.warning(&place, what);
+            }
         }
+        let mut blocks = cond::Blocks::default();
         for (n, line) in text.lines().enumerate() {
             cx.place = Place::new(file, u32::try_from(n + 1).unwrap_or(0));
             if cx.report.diags.len() > MAX_ERRORS {
@@ -175,15 +275,53 @@ pub fn parse(
                 cx.error("line too long");
                 continue;
             }
-            let words = match lex::words(line, &|name| cx.env_of(name)) {
-                Ok(w) if w.is_empty() => continue,
+            // A scope of a filter's own file.
+            if line.trim_start().starts_with('[') {
+                continue;
+            }
+            let own = |name: &str| match name {
+                ".FILE" => Some(file.to_string()),
+                ".LINE" => Some(cx.place.line.to_string()),
+                ".SECTION" => Some(section.name().to_owned()),
+                n if n.starts_with('.') => None,
+                n => cx.env_of(n),
+            };
+            let lexed = match lex::words(line, &own) {
+                Ok(w) if w.words.is_empty() => continue,
                 Ok(w) => w,
+                Err(_) if !blocks.counts() => continue,
                 Err(e) => {
                     cx.error(format!("{} at column {}", e.message, e.column));
                     continue;
                 }
             };
+            if lexed.words[0].starts_with('.') {
+                match directive(&mut cx, &mut blocks, &lexed) {
+                    Ok(()) => continue,
+                    // What follows would be read as something that it is not.
+                    Err(()) => return model,
+                }
+            }
+            if !blocks.counts() {
+                continue;
+            }
+            if let Some((at, behind)) = &lexed.empty {
+                let lost = if behind.is_empty() {
+                    String::new()
+                } else {
+                    format!(", and '{}' behind it is not used", behind.join(" "))
+                };
+                let text = format!(
+                    "argument number {at} of '{}' is empty and ends the line{lost}; is a variable not set?",
+                    lexed.words[0]
+                );
+                if cx.strict { cx.error(text) } else { cx.warn(text) }
+            }
+            let words = lexed.words;
             self::line(&mut cx, &mut model, &mut defaults, &mut section, words);
+        }
+        if blocks.open() > 0 {
+            cx.error("non-terminated '.if' block: '.endif' is missing");
         }
         // A section never spans two files in effect, but HAProxy lets `global` go on; closing here keeps places right.
         close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
@@ -207,21 +345,13 @@ const OTHER_SECTIONS: &[&str] = &[
     "fcgi-app",
     "acme",
     "traces",
-    "ruleset",
+    "healthcheck",
+    "namespace_list",
 ];
 const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group"];
 
 fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: &mut Section, mut w: Vec<String>) {
     let head = w[0].as_str();
-    if head.starts_with('.') {
-        match head {
-            ".notice" | ".warning" | ".alert" | ".diag" | ".if" | ".elif" | ".else" | ".endif" => {
-                cx.not_yet(&format!("'{head}'"))
-            }
-            _ => cx.error(format!("unknown directive '{head}'")),
-        }
-        return;
-    }
     if SECTIONS.contains(&head) {
         close(cx, model, defaults, std::mem::replace(section, Section::None));
         *section = open(cx, model, defaults, &w);
@@ -243,18 +373,22 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             cx.error(format!("'{head}' expects the directive it applies to"));
             return;
         }
-        if head == "default" {
-            cx.not_yet("the 'default' prefix");
-            return;
-        }
         if !matches!(
             w[1].as_str(),
-            "option" | "log" | "quick-exit" | "busy-polling" | "strict-limits" | "insecure-fork-wanted"
+            "option"
+                | "log"
+                | "quick-exit"
+                | "busy-polling"
+                | "set-dumpable"
+                | "strict-limits"
+                | "insecure-fork-wanted"
+                | "numa-cpu-mapping"
         ) && !w[1].starts_with("tune.")
         {
-            cx.error(format!("'no' cannot be applied to '{}': it is for options and log targets", w[1]));
+            cx.error(format!("'{head}' cannot be applied to '{}': it is for options and log targets", w[1]));
             return;
         }
+        // Every option is off by default: to restore that is to turn it off.
         cx.negated = true;
         w.remove(0);
     }
@@ -347,7 +481,7 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
     }
     let rest = if from == Some(1) { &w[..1] } else { &w[..from.unwrap_or(w.len())] };
     if let Some(extra) = rest.get(2) {
-        if matches!(kind, Kind::Frontend | Kind::Listen) {
+        if matches!(kind, Kind::Frontend | Kind::Listen) && !cx.strict {
             cx.warn(format!(
                 "'{} {name} {extra}' : an address on the section line is old syntax; write 'bind {extra}'",
                 w[0]
@@ -363,7 +497,10 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
 fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: Section) {
     match section {
         Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
-        Section::Proxy(p) => model.proxies.push(*p),
+        Section::Proxy(mut p) => {
+            older::finish(&mut p);
+            model.proxies.push(*p);
+        }
         Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
         Section::None | Section::Global | Section::Skipped => {}

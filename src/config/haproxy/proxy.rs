@@ -1,5 +1,5 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
-use super::{Cx, bind, check, known, log, names, rules, server};
+use super::{Cx, bind, check, known, log, names, older, rules, server};
 use crate::balance::Algorithm;
 use crate::base::addr::IpNet;
 use crate::base::diag::suggestion;
@@ -27,7 +27,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("option", ALL, 0, option),
     ("log", ALL, 0, log_line),
     ("log-format", D | F, 0, log_format),
-    ("log-tag", ALL, 2, |cx, p, w| p.log_tag = cx.arg(w, 1, "a tag").map(str::to_owned)),
+    ("log-tag", ALL, 0, |cx, p, w| p.log_tag = cx.arg(w, 1, "a tag").map(str::to_owned)),
     ("maxconn", D | F, 2, |cx, p, w| p.maxconn = cx.number(w, 1, "a number of connections")),
     ("fullconn", D | B, 2, |cx, p, w| p.fullconn = cx.number(w, 1, "a number of connections")),
     ("backlog", D | F, 2, |cx, p, w| p.backlog = cx.number(w, 1, "a number of connections")),
@@ -65,13 +65,16 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
         Some("map-based") if w.len() == 2 => {}
         _ => cx.not_yet("'hash-type' other than 'map-based'"),
     }),
-    ("guid", ALL, 2, |_, _, _| {}),
-    ("contimeout", D | B, 0, old_timeout),
-    ("clitimeout", D | F, 0, old_timeout),
-    ("srvtimeout", D | B, 0, old_timeout),
+    ("guid", ALL, 2, |cx, _, _| cx.no_effect("guid", "nothing here is found by it")),
+    ("max-session-srv-conns", D | F, 2, |cx, _, _| {
+        cx.no_effect("max-session-srv-conns", "server connections belong to no session")
+    }),
 ];
 
 pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if older::line(cx, p, w) {
+        return;
+    }
     let Some((_, places, most, parse)) = KEYWORDS.iter().find(|k| k.0 == w[0]) else {
         if known::PROXY.contains(&w[0].as_str()) {
             return cx.not_yet(&format!("'{}'", w[0]));
@@ -141,8 +144,15 @@ const TIMEOUTS: &[&str] = &[
     "server-fin",
 ];
 
-fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+pub fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of a timer") else { return };
+    let name = match older::timer(name) {
+        Some(modern) if !cx.strict => {
+            cx.warn(format!("'timeout {name}' is old syntax; write 'timeout {modern}'"));
+            modern
+        }
+        _ => name,
+    };
     if !TIMEOUTS.contains(&name) {
         if matches!(name, "client-hs") {
             return cx.not_yet("'timeout client-hs'");
@@ -171,18 +181,6 @@ fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         "client-fin" => &mut t.client_fin,
         _ => &mut t.server_fin,
     } = d;
-}
-
-fn old_timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let name = match w[0].as_str() {
-        "contimeout" => "connect",
-        "clitimeout" => "client",
-        _ => "server",
-    };
-    cx.warn(format!("'{}' is old syntax; write 'timeout {name}'", w[0]));
-    let mut line = vec!["timeout".to_owned(), name.to_owned()];
-    line.extend_from_slice(&w[1..]);
-    timeout(cx, p, &line);
 }
 
 /// Options that are honoured.
@@ -238,6 +236,7 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
     ("http-no-delay", "nothing is delayed"),
     ("http-use-htx", "it has been the only way since HAProxy 2.0"),
     ("nolinger", "closed sockets do not linger"),
+    ("use-small-buffers", "a connection has no more memory than it needs"),
 ];
 
 fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -248,6 +247,9 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             cx.at_most(&w[1..], 1);
         }
         if name == "forceclose" {
+            if cx.strict {
+                return cx.error("'option forceclose' is not supported any more; use 'option httpclose'");
+            }
             cx.warn("'option forceclose' is old syntax; write 'option httpclose'");
         }
         if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk" | "forwardfor")
@@ -255,6 +257,21 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             return cx.error(format!("negation is not supported for 'option {name}'"));
         }
         return f(cx, p, w);
+    }
+    if !cx.strict {
+        match name {
+            "http-tunnel" => {
+                return cx.warn("'option http-tunnel' is old syntax: connections are kept alive; remove it");
+            }
+            "transparent" => {
+                cx.warn("'option transparent' is old syntax; write 'server transparent 0.0.0.0'");
+                return older::anywhere(cx, p);
+            }
+            "http_proxy" => {
+                return cx.error("'option http_proxy' is not supported any more; write 'http-request do-resolve', 'set-dst', 'set-uri' and a server with address 0.0.0.0");
+            }
+            _ => {}
+        }
     }
     if let Some((_, why)) = ACCEPTED_OPTIONS.iter().find(|o| o.0 == name) {
         return cx.report.notice(&cx.place, format!("'option {name}' has no effect: {why}"));
@@ -448,6 +465,7 @@ fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         "refresh" => s.refresh = cx.time(w, 2, TimeUnit::Secs),
         "hide-version" => s.hide_version = true,
+        "show-version" => s.hide_version = false,
         "show-legends" => s.show_legends = true,
         "show-node" => s.show_node = Some(w.get(2).cloned().unwrap_or_default()),
         "show-desc" => s.show_desc = Some(w.get(2..).map(|r| r.join(" ")).unwrap_or_default()),

@@ -1,7 +1,7 @@
 //! `acl`, `use_backend`, `redirect`, `http-request`, `http-response` and `tcp-request` lines (configuration manual 4.3, 4.4, 7).
 use super::{Cx, known, names};
 use crate::base::diag::suggestion;
-use crate::config::model::Proxy;
+use crate::config::model::{Mode, Proxy};
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
 use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, TcpAction};
@@ -17,7 +17,10 @@ pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let (src, env) = (&mut *cx.src, &cx.env);
     match Term::parse(&w[2..], &names(env), &mut |f| pattern_file(src, f)) {
         Ok(t) => p.acls.add(name, t),
-        Err(e) => cx.expr_error(&format!("acl {name}"), e),
+        Err(e) => {
+            cx.expr_error(&format!("acl {name}"), e);
+            p.acls.refuse(name);
+        }
     }
 }
 
@@ -37,6 +40,11 @@ pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -
     let Some(rest) = w.get(at..).filter(|r| !r.is_empty()) else { return Ok(None) };
     let (src, env) = (&mut *cx.src, &cx.env);
     match Cond::parse(rest, &p.acls, &names(env), &mut |f| pattern_file(src, f)) {
+        Ok(c) if c.least() > scope && p.mode == Mode::Tcp => {
+            // HAProxy looks into the bytes that happen to be there.
+            cx.not_yet(&format!("'{}' : a condition on HTTP contents in 'mode tcp'", w[0]));
+            Err(())
+        }
         Ok(c) if c.least() > scope => {
             cx.error(format!("'{}' : the condition asks for something that is not known yet at this point of the exchange, so it could never match", w[0]));
             Err(())
@@ -55,13 +63,13 @@ pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return cx.not_yet("a computed backend name in 'use_backend'");
     }
     let name = name.to_owned();
-    let scope = if p.mode == crate::config::model::Mode::Http { Scope::Request } else { Scope::Connection };
+    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
     if let Ok(c) = cond(cx, p, w, 2, scope) {
         p.use_backend.push((c, name, cx.place.clone()));
     }
 }
 
-fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
+pub fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
     LogFormat::parse(text, scope, &names(&cx.env)).map_err(|e| cx.expr_error(what, e)).ok()
 }
 

@@ -34,10 +34,10 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                     Ok(n) => PortRule::Offset(n),
                     Err(_) => return cx.error(format!("'server {name}' : invalid port offset '{t}'")),
                 },
-                Some(t) => match t.parse::<u16>() {
-                    Ok(0) => PortRule::Same,
-                    Ok(n) => PortRule::Fixed(n),
-                    Err(_) => {
+                Some(t) => match leading_port(cx, t) {
+                    Some(0) => PortRule::Same,
+                    Some(n) => PortRule::Fixed(n),
+                    None => {
                         return cx.error(format!(
                             "'server {name}' : invalid character or value in port number '{t}' in '{addr}'"
                         ));
@@ -69,6 +69,20 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         cx.error(format!("'server {name}' : a health check needs a port: give the server one, or add 'port <port>'"));
     }
     p.servers.push(s);
+}
+
+/// A port; up to HAProxy 2.6 its digits counted and what stood behind them did not.
+fn leading_port(cx: &mut Cx<'_>, text: &str) -> Option<u16> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let port = text[..digits].parse().ok()?;
+    let behind = &text[digits..];
+    if !behind.is_empty() {
+        if cx.strict {
+            return None;
+        }
+        cx.warn(format!("'{behind}' behind port {port} has no meaning, and had none before HAProxy 2.7: a server has no path; write '{port}'"));
+    }
+    Some(port)
 }
 
 pub fn default_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -201,7 +215,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             }
             "ciphers" => {
                 let v = value!("a list of suites").unwrap_or_default().to_owned();
-                global::ciphers(cx, &mut tls.limits, &["ciphers".to_owned(), v]);
+                global::cipher_list(cx, &mut tls.limits, &["ciphers".to_owned(), v]);
             }
             "ciphersuites" => {
                 let v = value!("a list of suites").unwrap_or_default().to_owned();
@@ -245,16 +259,27 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 Some(v) => cx.not_yet(&format!("'init-addr {v}'")),
                 None => {}
             },
-            "non-stick"
-            | "stick"
-            | "no-check-send-proxy"
-            | "ssl-reuse"
-            | "no-ssl-reuse"
-            | "tfo"
-            | "no-tfo"
-            | "no-renegotiate" => {}
-            "pool-max-conn" | "pool-low-conn" | "pool-purge-delay" | "max-reuse" | "resolve-prefer" | "guid"
-            | "error-limit" => i += 1,
+            "no-check-send-proxy" => s.check_send_proxy = false,
+            "non-stick" | "stick" => cx.no_effect(word, "there are no stick tables here yet"),
+            "ssl-reuse" | "no-ssl-reuse" => cx.no_effect(word, "sessions are resumed as the TLS library sees fit"),
+            "tfo" | "no-tfo" => cx.no_effect(word, "TCP fast open is left to the kernel's defaults"),
+            "no-renegotiate" | "renegotiate" => cx.no_effect(word, "nothing is ever renegotiated"),
+            "resolve-prefer" => {
+                value!("'ipv4' or 'ipv6'");
+                cx.no_effect(word, "names are resolved at the start, IPv4 first");
+            }
+            "guid" => {
+                value!("an identifier");
+                cx.no_effect(word, "nothing here is found by it");
+            }
+            "error-limit" => {
+                value!("a number");
+                cx.no_effect(word, "it belongs to 'observe', which is not here yet");
+            }
+            "pool-max-conn" | "pool-low-conn" | "pool-purge-delay" | "max-reuse" => {
+                cx.not_yet(&format!("'{word}' on '{what}'"));
+                return false;
+            }
             "resolvers" => {
                 cx.not_yet(&format!("'resolvers' on '{what}'"));
                 return false;

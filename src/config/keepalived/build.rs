@@ -1,5 +1,6 @@
 //! From the tree to the VRRP model.
 use super::parse::Node;
+use super::{Manner, known};
 use crate::base::addr::IpNet;
 use crate::base::diag::{Place, Report, suggestion};
 use crate::config::model::{
@@ -55,6 +56,8 @@ struct Cx<'a> {
     report: &'a mut Report,
     src: &'a mut dyn Source,
     globals: Globals,
+    /// What keepalived only reports is an error.
+    strict: bool,
 }
 
 struct Globals {
@@ -64,35 +67,14 @@ struct Globals {
     check_unicast_src: bool,
 }
 
-/// Top-level blocks that belong to keepalived's other halves.
-const OTHER_BLOCKS: &[&str] = &[
-    "virtual_server",
-    "virtual_server_group",
-    "bfd_instance",
-    "garp_group",
-    "static_ipaddress",
-    "static_routes",
-    "static_rules",
-    "track_group",
-    "track_file",
-    "vrrp_track_file",
-    "vrrp_track_process",
-    "track_process",
-    "interface_up_down_delays",
-    "static_track_group",
-    "net_namespace",
-    "process_names",
-    "linkbeat_use_polling",
-];
-const BLOCKS: &[&str] = &["global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group"];
-
-pub fn model(tree: &[Node], src: &mut dyn Source, fault_strict: bool, report: &mut Report) -> VrrpModel {
+pub fn model(tree: &[Node], src: &mut dyn Source, manner: &Manner, report: &mut Report) -> VrrpModel {
     let mut cx = Cx {
         report,
         src,
+        strict: manner.strict,
         globals: Globals { version: None, garp: Garp::default(), skip_addr_check: false, check_unicast_src: false },
     };
-    let mut m = VrrpModel { fault_strict, ..VrrpModel::default() };
+    let mut m = VrrpModel { fault_strict: manner.fault_strict, ..VrrpModel::default() };
     for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
         global_defs(&mut cx, n, &mut m);
     }
@@ -103,18 +85,13 @@ pub fn model(tree: &[Node], src: &mut dyn Source, fault_strict: bool, report: &m
             "vrrp_instance" => instance(&mut cx, n, &mut m),
             "vrrp_script" => script(&mut cx, n, &mut m),
             "vrrp_sync_group" => group(&mut cx, n, &mut m),
-            h if OTHER_BLOCKS.contains(&h) => {
-                cx.report.not_yet(&n.place, format!("'{h}' is known but not honoured yet by this version; remove the block, or stay with keepalived for this configuration"));
-            }
             h => {
-                // keepalived logs and goes on; so do we, loudly.
-                cx.report.warning(
-                    &n.place,
-                    format!(
-                        "unknown keyword '{h}', ignored as keepalived does{}",
-                        suggestion(h, BLOCKS.iter().chain(OTHER_BLOCKS).copied())
-                    ),
-                );
+                let before = cx.report.diags.len();
+                cx.unknown(n, "", &[]);
+                if known::is_known("", h) && before < cx.report.diags.len() {
+                    // What stands in it is checked all the same.
+                    inside(&mut cx, n, h);
+                }
             }
         }
     }
@@ -122,7 +99,31 @@ pub fn model(tree: &[Node], src: &mut dyn Source, fault_strict: bool, report: &m
     m
 }
 
+/// Words in a block that is not honoured yet.
+fn inside(cx: &mut Cx<'_>, n: &Node, block: &str) {
+    // Groups of virtual servers, addresses and routes hold data, no words.
+    if !known::has_words(block) {
+        return;
+    }
+    for c in n.block.iter().flatten() {
+        let Some(w) = c.words.first() else { continue };
+        if known::is_known(block, w) || known::is_known("real_server", w) && block.ends_with("_CHECK") {
+            inside(cx, c, w);
+        } else if !matches!(block, "HTTP_GET" | "SSL_GET") || !known::is_anywhere(w) {
+            cx.unknown(c, block, &[]);
+        }
+    }
+}
+
 impl Cx<'_> {
+    /// What keepalived reports before it goes on.
+    fn lenient(&mut self, place: &Place, text: String) {
+        if self.strict {
+            self.report.error(place, text);
+        } else {
+            self.report.warning(place, text);
+        }
+    }
     fn value<'n>(&mut self, n: &'n Node) -> Option<&'n str> {
         let v = n.words.get(1).map(String::as_str);
         if v.is_none() {
@@ -135,7 +136,11 @@ impl Cx<'_> {
         match text.parse::<T>() {
             Ok(v) if v >= lo && v <= hi => Some(v),
             _ => {
-                self.report.error(&n.place, format!("'{}' : '{text}' is not a number from {lo} to {hi}", n.words[0]));
+                let text = format!(
+                    "'{}' : '{text}' is not a number from {lo} to {hi}; the default is used, as keepalived does",
+                    n.words[0]
+                );
+                self.lenient(&n.place, text);
                 None
             }
         }
@@ -161,15 +166,28 @@ impl Cx<'_> {
             format!("'{}' is known but not honoured yet by this version; remove the line, or stay with keepalived for this configuration", n.words[0]),
         );
     }
-    fn unknown(&mut self, n: &Node, block: &str, known: &[&str]) {
-        let w = &n.words[0];
-        self.report.warning(
-            &n.place,
-            format!(
-                "unknown keyword '{w}' in '{block}', ignored as keepalived does{}",
-                suggestion(w, known.iter().copied())
-            ),
-        );
+    /// A word without a handler: one that keepalived knows is not honoured yet, or means nothing here; any other is reported, as keepalived does.
+    fn unknown(&mut self, n: &Node, block: &str, honoured: &[&str]) {
+        let w = n.words[0].as_str();
+        match known::WORDS.iter().find(|k| k.0 == block && k.1 == w) {
+            Some((.., "")) => return self.not_yet(n),
+            Some((.., why)) => return self.no_effect(n, why),
+            None => {}
+        }
+        let place = if block.is_empty() { "the file".to_owned() } else { format!("'{block}'") };
+        let near = known::WORDS.iter().filter(|k| k.0 == block).map(|k| k.1).chain(honoured.iter().copied());
+        let elsewhere = known::WORDS.iter().find(|k| k.1 == w && !k.0.is_empty());
+        let hint = match elsewhere {
+            Some((b, ..)) => format!("; it belongs into a '{b}' block"),
+            None => suggestion(w, near),
+        };
+        let skipped = if n.block.is_some() {
+            "; its block is passed over, whose lines keepalived would read as the surrounding block's"
+        } else {
+            ""
+        };
+        let text = format!("unknown keyword '{w}' in {place}, ignored as keepalived does{skipped}{hint}");
+        self.lenient(&n.place, text);
     }
     /// A VRRP-less word: said once, with the reason.
     fn no_effect(&mut self, n: &Node, why: &str) {
@@ -205,7 +223,7 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "router_id" => m.router_id = cx.value(n).unwrap_or_default().to_owned(),
             "vrrp_version" => cx.globals.version = version(cx, n),
             "script_user" => m.script_user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
-            "vrrp_garp_master_delay" | "garp_master_delay" => {
+            "vrrp_garp_master_delay" => {
                 cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay)
             }
             "vrrp_garp_master_repeat" => {
@@ -225,7 +243,6 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "vrrp_check_unicast_src" => cx.globals.check_unicast_src = cx.flag(n),
             "dynamic_interfaces" => m.dynamic_interfaces = true,
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
-            "vrrp_startup_delay" => cx.not_yet(n),
             "vrrp_strict" => {
                 if cx.flag(n) {
                     cx.not_yet(n);
@@ -235,27 +252,6 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "vrrp_garp_interval" | "vrrp_gna_interval" => {
                 cx.no_effect(n, "announcements are sent behind the adverts, at the kernel's pace")
             }
-            "notification_email"
-            | "notification_email_from"
-            | "smtp_server"
-            | "smtp_connect_timeout"
-            | "smtp_alert"
-            | "smtp_helo_name"
-            | "smtp_alert_vrrp"
-            | "smtp_alert_checker" => {
-                cx.no_effect(n, "mail is not sent; use a notify script");
-            }
-            "lvs_id" | "lvs_timeouts" | "lvs_flush" | "lvs_flush_onstop" | "lvs_sync_daemon" | "max_auto_priority"
-            | "vrrp_priority" | "vrrp_no_swap" | "vrrp_rt_priority" | "default_interface" | "enable_dbus"
-            | "vrrp_iptables" | "vrrp_ipsets" | "checker_priority" | "umask" | "shutdown_script" | "startup_script" => {
-                cx.no_effect(n, "nothing here depends on it");
-            }
-            "notify_fifo"
-            | "vrrp_notify_fifo"
-            | "vrrp_mcast_group4"
-            | "vrrp_mcast_group6"
-            | "vrrp_notify_priority_changes"
-            | "vrrp_down_timer_adverts" => cx.not_yet(n),
             _ => cx.unknown(n, "global_defs", GLOBAL_WORDS),
         }
     }
@@ -405,27 +401,10 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "v3_checksum_as_v2" => i.checksum_v2 = cx.flag(n),
             "accept" => {}
             h if h.starts_with("notify") => notify(cx, n, &mut i.notify),
-            "smtp_alert" => cx.no_effect(n, "mail is not sent; use a notify script"),
-            "lvs_sync_daemon_interface" | "lvs_sync_daemon" => cx.no_effect(n, "IPVS is not driven from here"),
-            "dont_track_primary" => cx.not_yet(n),
-            h if INSTANCE_WORDS.contains(&h)
-                || [
-                    "no_accept",
-                    "vmac_xmit_base",
-                    "use_ipvlan",
-                    "native_ipv6",
-                    "track_file",
-                    "track_process",
-                    "track_bfd",
-                    "linkbeat_interfaces",
-                    "unicast_ttl",
-                    "strict_mode",
-                    "vrf",
-                ]
-                .contains(&h) =>
-            {
-                cx.not_yet(n);
-            }
+            "lvs_sync_daemon_interface" => cx.report.warning(
+                &n.place,
+                "'lvs_sync_daemon_interface' in an instance is deprecated, and has no effect: IPVS is not driven from here",
+            ),
             _ => cx.unknown(n, "vrrp_instance", INSTANCE_WORDS),
         }
     }
@@ -496,7 +475,7 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         );
     }
     if i.vips.is_empty() {
-        cx.report.error(&block.place, format!("vrrp_instance '{name}' has no 'virtual_ipaddress'"));
+        cx.lenient(&block.place, format!("vrrp_instance '{name}' has no 'virtual_ipaddress': it moves nothing"));
     }
     m.instances.push(i);
 }
@@ -504,7 +483,10 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
     let word = n.words.first()?;
     let Some(addr) = IpNet::parse(word) else {
-        cx.report.error(&n.place, format!("'{word}' is not an IP address with an optional prefix length"));
+        cx.lenient(
+            &n.place,
+            format!("'{word}' is not an IP address with an optional prefix length; it is left out, as keepalived does"),
+        );
         return None;
     };
     let mut v = Vip { addr, dev: None, label: None, broadcast: None, scope: 0, no_prefix_route: false };
@@ -596,7 +578,7 @@ fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
         "notify_backup" => &mut to.backup,
         "notify_fault" => &mut to.fault,
         "notify_stop" => &mut to.stop,
-        _ => return cx.not_yet(n),
+        _ => return cx.unknown(n, "vrrp_instance", &[]),
     };
     if slot.is_some() {
         cx.report.warning(
@@ -653,7 +635,10 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         s.timeout = s.interval;
     }
     if s.command.is_empty() {
-        cx.report.error(&block.place, format!("vrrp_script '{}' has no 'script'", s.name));
+        return cx.lenient(
+            &block.place,
+            format!("vrrp_script '{}' has no 'script': it is left out, as keepalived does", s.name),
+        );
     }
     s.liveness = asks_for_haproxy(&s.command);
     if s.liveness {
@@ -758,10 +743,6 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 g.track_scripts =
                     n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
             }
-            "smtp_alert" => cx.no_effect(n, "mail is not sent; use a notify script"),
-            "global_tracking" | "sync_group_tracking_weight" | "track_file" | "track_process" | "track_bfd" => {
-                cx.not_yet(n)
-            }
             h if h.starts_with("notify") => notify(cx, n, &mut g.notify),
             _ => cx.unknown(
                 n,
@@ -789,19 +770,23 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
         i.track_scripts.retain(|t| {
             let known = scripts.iter().any(|s| s.name == t.name);
             if !known {
-                cx.report.error(
-                    place,
-                    format!(
-                        "vrrp_instance '{}' tracks script '{}', which no vrrp_script defines{}",
-                        i.name,
-                        t.name,
-                        suggestion(&t.name, scripts.iter().map(|s| s.name.as_str()))
-                    ),
+                let text = format!(
+                    "vrrp_instance '{}' tracks script '{}', which no vrrp_script defines: it is not tracked, as in keepalived{}",
+                    i.name,
+                    t.name,
+                    suggestion(&t.name, scripts.iter().map(|s| s.name.as_str()))
                 );
+                cx.lenient(place, text);
             }
             known
         });
         let own = i.interface.clone();
+        if i.track_interfaces.iter().any(|t| t.name == own) {
+            cx.report.warning(
+                place,
+                format!("vrrp_instance '{}' tracks {own}, its own interface, which it does in any case", i.name),
+            );
+        }
         i.track_interfaces.retain(|t| t.name != own);
     }
     for (at, g) in m.groups.iter().enumerate() {
@@ -887,7 +872,7 @@ mod tests {
         let mut src = crate::config::source::Recorded::default();
         src.files.insert("/k".into(), Ok(text.as_bytes().to_vec()));
         let mut report = Report::default();
-        let m = super::super::load("/k", &mut src, false, &mut report);
+        let m = super::super::load("/k", &mut src, &Manner::default(), &mut report);
         (m, report)
     }
 
@@ -909,7 +894,7 @@ mod tests {
             "vrrp_instance A {\n interface eth0\n virtual_router_id 300\n virtual_ipaddress { 10.0.0.300 }\n track_script { nope }\n}\n",
         );
         assert!(
-            r.diags.iter().filter(|d| d.severity == crate::base::diag::Severity::Error).count() >= 4,
+            r.diags.iter().filter(|d| d.severity >= crate::base::diag::Severity::Warning).count() >= 4 && r.has_fatal(),
             "{:?}",
             r.diags
         );

@@ -1,13 +1,25 @@
 //! keepalived's language: lines of words, nested braces, includes and definitions (keepalived.conf(5)).
 pub mod build;
+pub mod known;
 mod parse;
 
 use super::model::VrrpModel;
 use super::source::Source;
 use crate::base::diag::Report;
 
+/// How a file is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// What `@id` is compared with: `--config-id`, else the host's name up to its first dot.
+    pub id: String,
+    /// `fault strict` of the `global` section.
+    pub fault_strict: bool,
+    /// `--strict`: what keepalived only reports is an error.
+    pub strict: bool,
+}
+
 /// Reads a `keepalived.conf` and everything it includes.
-pub fn load(path: &str, src: &mut dyn Source, fault_strict: bool, report: &mut Report) -> VrrpModel {
-    let tree = parse::tree(path, src, report);
-    build::model(&tree, src, fault_strict, report)
+pub fn load(path: &str, src: &mut dyn Source, manner: &Manner, report: &mut Report) -> VrrpModel {
+    let tree = parse::tree(path, src, &manner.id, report);
+    build::model(&tree, src, manner, report)
 }

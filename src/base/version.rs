@@ -1,0 +1,31 @@
+//! Whose language is spoken, and what this program has of it.
+
+/// The version of HAProxy whose interfaces are spoken, as tools parse it.
+pub const VERSION: &str = "3.4.0";
+pub const RELEASE_DATE: &str = "2026/06/03";
+
+/// The feature list of `-vv` and of `feature()`: a name, and whether it is here. TLS is rustls on AWS-LC: who asks for OPENSSL wants to know whether `ssl` may be said.
+pub const FEATURES: &[(&str, bool)] = &[
+    ("EPOLL", true),
+    ("LUA", false),
+    ("NS", false),
+    ("OPENSSL", true),
+    ("OPENSSL_AWSLC", true),
+    ("PCRE", false),
+    ("PCRE2", false),
+    ("PROMEX", true),
+    ("QUIC", false),
+    ("RUSTLS", true),
+    ("SLZ", false),
+    ("THREAD", true),
+    ("TPROXY", false),
+    ("VRRP", true),
+    ("ZLIB", false),
+];
+
+/// What `enabled()` finds.
+pub const ENABLED: &[&str] = &["POLL", "EPOLL", "GETADDRINFO", "REUSEPORT"];
+
+/// The TLS library, for `ssllib_name_startswith()`; and the version of OpenSSL's interface that it stands for.
+pub const TLS_LIBRARY: &str = "AWS-LC";
+pub const OPENSSL: &str = "1.1.1";
