@@ -586,7 +586,12 @@ fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
             format!("'{}' was already given; the first one is kept, as keepalived does", n.words[0]),
         );
     } else {
-        *slot = Some(ScriptCall { command: cmd, user: n.words.get(2).map(|u| (u.clone(), n.words.get(3).cloned())) });
+        // What cannot be an account's name is part of the command.
+        let name = |w: &String| !w.is_empty() && w.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c));
+        *slot = Some(match n.words.get(2) {
+            Some(u) if !name(u) => ScriptCall { command: n.raw.clone(), user: None },
+            u => ScriptCall { command: cmd, user: u.map(|u| (u.clone(), n.words.get(3).cloned())) },
+        });
     }
 }
 
