@@ -1,5 +1,5 @@
 //! HAProxy's own command line (management manual 3), with `-k` for the other half.
-use super::help;
+use super::{coverage, help};
 use crate::base::diag::Severity;
 use crate::config::source::LoadArgs;
 use crate::process::loader;
@@ -17,6 +17,8 @@ struct Said {
     condition: Option<String>,
     /// `--format json`
     json: bool,
+    /// `-dK`: classes of keywords
+    dump: Option<String>,
 }
 
 /// Runs HAProxy's grammar. `strict`: called by that name.
@@ -38,7 +40,13 @@ pub fn run(args: &[String], strict: bool) -> i32 {
     if let Some(c) = &said.condition {
         return condition(c);
     }
+    if let Some(classes) = &said.dump {
+        print!("{}", coverage::dump(classes));
+    }
     if said.options.load.haproxy.is_empty() && said.options.load.keepalived.is_none() {
+        if said.dump.is_some() {
+            return 0;
+        }
         eprintln!("[ALERT]    ({}) : no configuration: give one with -f", std::process::id());
         return 1;
     }
@@ -246,9 +254,12 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                 ));
             }
             "-dM" | "-dI" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF" | "-dZ" | "-dT" => {}
+            o if o.starts_with("-dK") => {
+                let classes = &o[3..];
+                s.dump = Some(if classes.is_empty() { "all".to_owned() } else { classes.to_owned() });
+            }
             o if matches!(o, "-dW" | "-dr" | "-dD")
                 || o.starts_with("-dM")
-                || o.starts_with("-dK")
                 || o.starts_with("-dC")
                 || o.starts_with("-dt") =>
             {

@@ -14,6 +14,9 @@ Options, as in HAProxy's manual:
   -D  to the background   -db  stay in the foreground   -Ws  the same, and tell systemd
   -p <file>  pid file   -C <dir>  change there first   -n <max>  connections   -L <name>  local peer
   -sf, -st <pid>...  replace running processes softly, at once; a Tandem takes the configuration instead
+  -cc <condition>  0 if it is true      -dK[<class>,...]  list the honoured keywords
+  --dialect 3.5  refuse what that version refuses       --strict  refuse what keepalived only reports
+  --config-id <name>  what '@name' lines are for        --format json  findings of 'check', for machines
   --keepalived-pid <file>  pid of the process that takes keepalived's signals (default /run/keepalived.pid)
 ";
 

@@ -1,4 +1,5 @@
 //! Level 8: the command line. The program's name, or the first word, decides whose grammar is spoken.
+pub mod coverage;
 pub mod demo;
 mod haproxy;
 mod help;

@@ -77,6 +77,11 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("vrrp standby", "", CliLevel::Admin, "give the addresses to the peer and stay away"),
 ];
 
+/// True if there is this command.
+pub fn knows(name: &str) -> bool {
+    TABLE.iter().any(|t| t.0 == name)
+}
+
 /// Why a line is no command; the text is what the client gets.
 pub type Refusal = String;
 

@@ -10,35 +10,55 @@ const STATES: u32 = 0x1ffe & !(1 << 10) & !(1 << 6);
 /// nlmsghdr and inet_diag_req_v2
 const REQUEST: usize = 72;
 
+/// What follows once the connections are reset.
+#[derive(Debug)]
+pub enum Then {
+    /// The key comes back.
+    Tell(u64),
+    /// The process of this pidfd is killed. Not earlier: the kernel closes the sockets of the dead in an orderly way, which tells a client that the answer was whole.
+    Kill(OwnedFd),
+}
+
 /// Resets connections on a thread of its own, because there may be many. Started once: at the moment of a loss there may be no room for another thread.
-pub struct Resets(std::sync::mpsc::Sender<(Vec<IpAddr>, Option<u64>)>);
+pub struct Resets(std::sync::mpsc::Sender<(Vec<IpAddr>, Then)>);
 
 impl Resets {
     /// The thread, and where it says which keyed orders are done.
     pub fn start() -> io::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<u64>)> {
-        let (tx, orders) = std::sync::mpsc::channel::<(Vec<IpAddr>, Option<u64>)>();
+        let (tx, orders) = std::sync::mpsc::channel::<(Vec<IpAddr>, Then)>();
         let (done, finished) = tokio::sync::mpsc::unbounded_channel();
         std::thread::Builder::new().name("resets".into()).spawn(move || {
-            for (ips, key) in orders {
+            for (ips, then) in orders {
                 // A kernel without SOCK_DESTROY leaves the connections to time out; the address goes all the same.
                 let _ = reset_local(&ips);
-                if let Some(key) = key
-                    && done.send(key).is_err()
-                {
-                    return;
+                match then {
+                    Then::Tell(key) if done.send(key).is_err() => return,
+                    Then::Tell(_) => {}
+                    Then::Kill(pidfd) => kill(&pidfd),
                 }
             }
         })?;
         Ok((Self(tx), finished))
     }
 
-    pub fn reset(&self, ips: Vec<IpAddr>, key: Option<u64>) {
-        let _ = self.0.send((ips, key));
+    /// Without the thread, what follows is done at once.
+    pub fn reset(&self, ips: Vec<IpAddr>, then: Then) {
+        if let Err(std::sync::mpsc::SendError((_, Then::Kill(pidfd)))) = self.0.send((ips, then)) {
+            kill(&pidfd);
+        }
     }
+}
+
+fn kill(pidfd: &OwnedFd) {
+    // SAFETY: plain system call on a descriptor that is held; a process that is gone is an error that says so.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, 0, 0) };
 }
 
 /// Resets every connection whose local address is one of `ips`. Returns how many there were.
 pub fn reset_local(ips: &[IpAddr]) -> io::Result<usize> {
+    if ips.is_empty() {
+        return Ok(0);
+    }
     // SAFETY: plain system call; the result is checked.
     let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG) };
     if fd < 0 {

@@ -154,6 +154,11 @@ impl Worker {
         verdict
     }
 
+    /// A descriptor of the process, for whoever has to end it.
+    pub fn pidfd(&self) -> std::io::Result<OwnedFd> {
+        self.pidfd.get_ref().try_clone()
+    }
+
     /// Waits for its death.
     pub async fn died(&self) {
         let _ = self.pidfd.readable().await;

@@ -358,8 +358,10 @@ impl Guardian {
         if let Some(w) = self.worker.as_mut() {
             w.hung = true;
             self.log.alert(format!("worker {} hangs (a thread {why}): killed", w.pid));
-            self.engine.reset_clients();
-            kill(w.pid, libc::SIGKILL);
+            match w.pidfd() {
+                Ok(fd) => self.engine.reset_and_kill(fd),
+                Err(_) => kill(w.pid, libc::SIGKILL),
+            }
         }
     }
 

@@ -111,6 +111,11 @@ const PREDEFINED: &[(&str, &str, &[&str])] = &[
     ("METH_TRACE", "method", &["TRACE"]),
 ];
 
+/// True if this ACL keyword's fetch is honoured.
+pub fn is_keyword(name: &str) -> bool {
+    ALIASES.iter().any(|a| a.0 == name && super::sample::is_fetch(a.1))
+}
+
 /// One criterion with its values.
 #[derive(Clone, Debug)]
 pub struct Term {

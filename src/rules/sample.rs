@@ -261,10 +261,20 @@ pub enum ExprError {
 
 /// Names that exist in the reference but not here; passed in so that the message can tell the two apart.
 pub struct KnownNames<'a> {
-    pub fetches: &'static [&'static str],
-    pub converters: &'static [&'static str],
+    pub is_fetch: fn(&str) -> bool,
+    pub is_converter: fn(&str) -> bool,
     /// What `env()` finds.
     pub env: Option<&'a std::collections::BTreeMap<String, Option<String>>>,
+}
+
+/// True if this sample fetch is honoured.
+pub fn is_fetch(name: &str) -> bool {
+    FETCHES.iter().any(|r| r.name == name)
+}
+
+/// True if this converter is honoured.
+pub fn is_converter(name: &str) -> bool {
+    CONVERTERS.iter().any(|c| c.0 == name)
 }
 
 impl Expr {
@@ -272,7 +282,7 @@ impl Expr {
     pub fn parse<'t>(text: &'t str, known: &KnownNames<'_>) -> Result<(Self, &'t str), ExprError> {
         let (name, args, mut rest) = call(text)?;
         let Some(row) = FETCHES.iter().find(|r| r.name == name) else {
-            return Err(if known.fetches.contains(&name) {
+            return Err(if (known.is_fetch)(name) {
                 ExprError::NotYet(format!("sample fetch '{name}' is not honoured yet"))
             } else {
                 ExprError::Unknown(format!(
@@ -330,7 +340,7 @@ impl Expr {
         while let Some(tail) = rest.strip_prefix(',') {
             let (name, args, after) = call(tail)?;
             let Some(&(_, conv, least)) = CONVERTERS.iter().find(|c| c.0 == name) else {
-                return Err(if known.converters.contains(&name) {
+                return Err(if (known.is_converter)(name) {
                     ExprError::NotYet(format!("converter '{name}' is not honoured yet"))
                 } else {
                     ExprError::Unknown(format!(

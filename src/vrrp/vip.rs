@@ -6,7 +6,9 @@ use super::router::{Held, Router};
 use crate::config::model::Vip;
 use crate::net::netlink::NewAddress;
 use crate::net::raw;
+use crate::net::sockdiag::Then;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// How long a new master waits for its addresses before it announces them all the same.
@@ -125,7 +127,7 @@ impl Engine {
         (r.announce_at, r.refresh_at, r.renew_at, r.held) = (None, None, None, None);
         r.resetting = true;
         let ips: Vec<IpAddr> = r.addresses().map(|v| v.addr.addr).collect();
-        self.resets.reset(ips, Some(r.key));
+        self.resets.reset(ips, Then::Tell(r.key));
     }
 
     /// The connections are reset.
@@ -151,22 +153,20 @@ impl Engine {
             .collect();
         if !what.is_empty() {
             let key = self.next_tag();
-            self.resets.reset(what.iter().map(|w| w.1).collect(), Some(key));
+            self.resets.reset(what.iter().map(|w| w.1).collect(), Then::Tell(key));
             self.leaving.push((key, what));
         }
     }
 
-    /// Resets what is open on the addresses while they are here: a hung worker's clients come back at once.
-    pub fn reset_clients(&self) {
+    /// Resets what is open on the addresses while they are here, then kills the hung worker that held it: its clients come back at once.
+    pub fn reset_and_kill(&self, pidfd: OwnedFd) {
         let ips: Vec<IpAddr> = self
             .routers
             .iter()
             .filter(|r| r.machine.state().has_address())
             .flat_map(|r| r.addresses().map(|v| v.addr.addr))
             .collect();
-        if !ips.is_empty() {
-            self.resets.reset(ips, None);
-        }
+        self.resets.reset(ips, Then::Kill(pidfd));
     }
 
     /// An address of ours was removed, and not by us: put back. Not after a freeze, in which it expired: somebody else may have it.

@@ -229,6 +229,12 @@ impl Node {
         unsafe { libc::kill(pid, signal) };
     }
 
+    /// Ends the guardian alone, and waits for it: its worker is an orphan.
+    pub fn kill_guardian(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Ends the guardian at once, and waits for it and the worker.
     pub fn kill(&mut self) {
         let worker = self.worker();

@@ -1,5 +1,6 @@
 //! `bind` lines (configuration manual 5.1).
-use super::{Cx, global, known};
+use super::keywords::{self, Class};
+use super::{Cx, State, global};
 use crate::base::addr::{Host, ListenAddr, parse_ports, split_host_port};
 use crate::base::diag::suggestion;
 use crate::config::model::{Bind, BindTls, Proxy};
@@ -125,10 +126,6 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             | "tls-tickets" => {
                 global::tls_options(cx, &mut tls.limits, std::slice::from_ref(word), "bind");
             }
-            "curves" | "ecdhe" | "sigalgs" => {
-                value(cx);
-                cx.report.notice(&cx.place, format!("'{word}' has no effect: the library's own choice is used"));
-            }
             "strict-sni" => tls.strict_sni = true,
             "no-strict-sni" => tls.strict_sni = false,
             "verify" => match value(cx).as_deref() {
@@ -156,33 +153,23 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "user" | "uid" => b.user = value(cx),
             "group" | "gid" => b.group = value(cx),
             "transparent" => cx.not_yet("'transparent' on 'bind'"),
-            "tfo" => cx.no_effect(word, "TCP fast open is left to the kernel's defaults"),
-            "defer-accept" => cx.no_effect(word, "connections are accepted as they come"),
             "id" => {
                 let v = value(cx);
                 b.id = number(cx, word, v);
-            }
-            "nice" => {
-                value(cx);
-                cx.no_effect(word, "all connections are equal");
-            }
-            "process" | "thread" | "shards" => {
-                value(cx);
-                cx.no_effect(word, "every thread has a socket of its own, and takes what others are too busy for");
-            }
-            "level" | "severity-output" => {
-                value(cx);
-                cx.no_effect(word, "it belongs to a 'stats socket'");
-            }
-            "guid-prefix" => {
-                value(cx);
-                cx.no_effect(word, "nothing here is found by it");
             }
             "proto" => match value(cx).as_deref() {
                 Some("h1" | "none") | None => {}
                 Some(o) => cx.not_yet(&format!("'proto {o}' on 'bind'")),
             },
-            o if known::BIND.contains(&o) => {
+            o if ACCEPTED.iter().any(|a| a.0 == o) => {
+                if !matches!(o, "tfo" | "defer-accept") {
+                    value(cx);
+                }
+                if let State::Accepted(why) = state(o) {
+                    cx.no_effect(o, why);
+                }
+            }
+            o if keywords::is(Class::Bind, o) => {
                 cx.not_yet(&format!("'{o}' on 'bind'"));
                 refused = true;
                 break;
@@ -190,7 +177,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             o => {
                 cx.error(format!(
                     "'bind {list}' : unknown keyword '{o}'{}",
-                    suggestion(o, known::BIND.iter().copied())
+                    suggestion(o, keywords::names(Class::Bind))
                 ));
                 break;
             }
@@ -221,6 +208,74 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         p.binds.push(Bind { addr, ..b.clone() });
     }
+}
+
+/// Words that are honoured.
+const HONOURED: &[&str] = &[
+    "accept-proxy",
+    "alpn",
+    "backlog",
+    "ciphers",
+    "ciphersuites",
+    "crt",
+    "default-crt",
+    "force-tlsv12",
+    "force-tlsv13",
+    "gid",
+    "group",
+    "id",
+    "interface",
+    "maxconn",
+    "mode",
+    "name",
+    "no-alpn",
+    "no-sslv3",
+    "no-strict-sni",
+    "no-tls-tickets",
+    "no-tlsv10",
+    "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "npn",
+    "prefer-client-ciphers",
+    "proto",
+    "ssl",
+    "ssl-max-ver",
+    "ssl-min-ver",
+    "strict-sni",
+    "tls-tickets",
+    "uid",
+    "user",
+    "v4v6",
+    "v6only",
+    "verify",
+];
+
+/// Words without a meaning here.
+const ACCEPTED: &[(&str, &str)] = &[
+    ("curves", LIBRARY),
+    ("defer-accept", "connections are accepted as they come"),
+    ("ecdhe", LIBRARY),
+    ("guid-prefix", "nothing here is found by it"),
+    ("level", STATS),
+    ("nice", "all connections are equal"),
+    ("process", THREADS),
+    ("severity-output", STATS),
+    ("shards", THREADS),
+    ("sigalgs", LIBRARY),
+    ("tfo", "TCP fast open is left to the kernel's defaults"),
+    ("thread", THREADS),
+];
+const LIBRARY: &str = "the TLS library's own choice is used";
+const STATS: &str = "it belongs to a 'stats socket'";
+const THREADS: &str = "every thread has a socket of its own, and takes what others are too busy for";
+
+/// What a word of a `bind` line comes to.
+pub fn state(name: &str) -> State {
+    if HONOURED.contains(&name) {
+        return State::Honoured;
+    }
+    ACCEPTED.iter().find(|a| a.0 == name).map_or(State::NotYet, |a| State::Accepted(a.1))
 }
 
 fn number(cx: &mut Cx<'_>, word: &str, value: Option<String>) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! The `global` section (configuration manual 3).
-use super::{Cx, ciphers, known, log, older};
+use super::keywords::{self, Class};
+use super::{Cx, State, ciphers, log, older};
 use crate::base::addr::ListenAddr;
 use crate::base::diag::suggestion;
 use crate::base::units::{TimeUnit, parse_size};
@@ -92,34 +93,6 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("h2-workaround-bogus-websocket-clients", Accepted("HTTP/2 is not served yet")),
 ];
 
-/// Words that HAProxy has built in, and that its own list (`-dKall`) leaves out.
-const MORE: &[&str] = &[
-    "external-check",
-    "max-spread-checks",
-    "maxconnrate",
-    "maxsessrate",
-    "maxsslrate",
-    "server-state-base",
-    "server-state-file",
-    "stats-file",
-    "unix-bind",
-    "profiling.memory",
-    "debug.counters",
-    "wurfl-data-file",
-    "wurfl-information-list",
-    "wurfl-information-list-separator",
-    "wurfl-patch-file",
-    "wurfl-cache-size",
-    "deviceatlas-json-file",
-    "deviceatlas-log-level",
-    "deviceatlas-separator",
-    "deviceatlas-properties-cookie",
-    "51degrees-data-file",
-    "51degrees-property-name-list",
-    "51degrees-property-separator",
-    "51degrees-cache-size",
-];
-
 pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
     match KEYWORDS.iter().find(|k| k.0 == w[0]) {
         Some((_, Honoured(f))) => f(cx, g, w),
@@ -132,12 +105,20 @@ pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
                 cx.report.notice(&cx.place, format!("'{}' is an old word and has no effect: {advice}", w[0]));
             }
         }
-        None if MORE.contains(&w[0].as_str()) => cx.not_yet(&format!("'{}'", w[0])),
-        None if known::GLOBAL.contains(&w[0].as_str()) => cx.not_yet(&format!("'{}'", w[0])),
+        None if keywords::is(Class::Global, &w[0]) => cx.not_yet(&format!("'{}'", w[0])),
         None => {
-            let names = KEYWORDS.iter().map(|k| k.0).chain(known::GLOBAL.iter().copied());
+            let names = KEYWORDS.iter().map(|k| k.0).chain(keywords::names(Class::Global));
             cx.error(format!("unknown keyword '{}' in 'global' section{}", w[0], suggestion(&w[0], names)));
         }
+    }
+}
+
+/// What a word of the section comes to.
+pub fn state(name: &str) -> State {
+    match KEYWORDS.iter().find(|k| k.0 == name) {
+        Some((_, Honoured(_))) => State::Honoured,
+        Some((_, Accepted(why))) => State::Accepted(why),
+        None => older::GLOBAL.iter().find(|o| o.0 == name).map_or(State::NotYet, |o| State::Accepted(o.1)),
     }
 }
 

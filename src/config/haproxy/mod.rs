@@ -4,7 +4,7 @@ mod check;
 mod ciphers;
 pub mod cond;
 mod global;
-pub mod known;
+pub mod keywords;
 mod log;
 mod older;
 mod proxy;
@@ -23,11 +23,47 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The names that exist in the reference, for telling "not yet" from "unknown".
-pub const NAMES: KnownNames<'static> = KnownNames { fetches: known::FETCH, converters: known::CONVERTER, env: None };
+pub const NAMES: KnownNames<'static> = KnownNames {
+    is_fetch: |n| keywords::is(keywords::Class::Fetch, n),
+    is_converter: |n| keywords::is(keywords::Class::Converter, n),
+    env: None,
+};
 
 /// The same, with the variables that `env()` finds.
 pub fn names(env: &BTreeMap<String, Option<String>>) -> KnownNames<'_> {
     KnownNames { env: Some(env), ..NAMES }
+}
+
+/// What a word of the reference comes to here. There is no fourth state: a word that is parsed and then ignored is a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Honoured,
+    /// It has no meaning here, for this reason.
+    Accepted(&'static str),
+    /// A fatal error that says so.
+    NotYet,
+}
+
+/// What a row of the keyword table comes to, as far as configurations go.
+pub fn state(r: &keywords::Row) -> State {
+    use keywords::Class;
+    let known = |list: &[&str]| if list.contains(&r.name) { State::Honoured } else { State::NotYet };
+    match r.class {
+        Class::Global => global::state(r.name),
+        Class::Listen => proxy::state(false, r.name),
+        Class::Option => proxy::state(true, r.name),
+        Class::Bind => bind::state(r.name),
+        Class::Server => server::state(r.name),
+        Class::TcpConnection | Class::TcpSession | Class::TcpContent => known(rules::TCP_ACTIONS),
+        Class::HttpRequest if r.name == "set-var" => State::Honoured,
+        Class::HttpRequest => known(rules::REQUEST_ACTIONS),
+        Class::HttpResponse => known(rules::RESPONSE_ACTIONS),
+        Class::Fetch if crate::rules::sample::is_fetch(r.name) => State::Honoured,
+        Class::Converter if crate::rules::sample::is_converter(r.name) => State::Honoured,
+        Class::Acl if crate::rules::acl::is_keyword(r.name) => State::Honoured,
+        Class::Service => known(&["prometheus-exporter"]),
+        _ => State::NotYet,
+    }
 }
 
 /// What every handler works with.

@@ -1,6 +1,6 @@
 //! Words of older dialects (1.5 to 3.4) that the language has no more: each is translated, with one notice that names its modern form.
 //! `--dialect 3.5` refuses them, as that version does.
-use super::{Cx, proxy, rules, server};
+use super::{Cx, State, proxy, rules, server};
 use crate::config::model::{Kind, Mode, Proxy};
 use crate::rules::action::{HttpAction, NameMatch, Rule};
 use crate::rules::sample::Scope;
@@ -82,6 +82,16 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) -> bool {
         translate(cx, p, w);
     }
     true
+}
+
+/// What an old word comes to: it is translated, or not honoured.
+pub fn state(name: &str) -> State {
+    match name {
+        "bind-process" => State::Accepted("one process with several threads serves"),
+        "grace" => State::Accepted("'hard-stop-after' in the global section says when a stop ends"),
+        n if WORDS.iter().any(|o| o.0 == n) => State::Honoured,
+        _ => State::NotYet,
+    }
 }
 
 /// `timeout contimeout` and its like: the modern name.

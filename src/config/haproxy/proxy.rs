@@ -1,5 +1,6 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
-use super::{Cx, bind, check, known, log, names, older, rules, server};
+use super::keywords::{self, Class};
+use super::{Cx, State, bind, check, log, names, older, rules, server};
 use crate::balance::Algorithm;
 use crate::base::addr::IpNet;
 use crate::base::diag::suggestion;
@@ -76,10 +77,10 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return;
     }
     let Some((_, places, most, parse)) = KEYWORDS.iter().find(|k| k.0 == w[0]) else {
-        if known::PROXY.contains(&w[0].as_str()) {
+        if keywords::is(Class::Listen, &w[0]) {
             return cx.not_yet(&format!("'{}'", w[0]));
         }
-        let names = KEYWORDS.iter().map(|k| k.0).chain(known::PROXY.iter().copied());
+        let names = KEYWORDS.iter().map(|k| k.0).chain(keywords::names(Class::Listen));
         return cx.error(format!(
             "unknown keyword '{}' in '{}' section{}",
             w[0],
@@ -276,13 +277,13 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if let Some((_, why)) = ACCEPTED_OPTIONS.iter().find(|o| o.0 == name) {
         return cx.report.notice(&cx.place, format!("'option {name}' has no effect: {why}"));
     }
-    if known::OPTION.contains(&name) {
+    if keywords::is(Class::Option, name) {
         if !cx.negated {
             cx.not_yet(&format!("'option {name}'"));
         }
         return;
     }
-    let names = OPTIONS.iter().map(|o| o.0).chain(known::OPTION.iter().copied());
+    let names = OPTIONS.iter().map(|o| o.0).chain(keywords::names(Class::Option));
     cx.error(format!("unknown option '{name}'{}", suggestion(name, names)));
 }
 
@@ -494,5 +495,25 @@ fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             ];
             cx.error(format!("unknown stats keyword '{o}'{}", suggestion(o, names)));
         }
+    }
+}
+
+/// What a line's first word, or an option, comes to.
+pub fn state(option: bool, name: &str) -> State {
+    if option {
+        if OPTIONS.iter().any(|o| o.0 == name) {
+            return State::Honoured;
+        }
+        match name {
+            "http-tunnel" => return State::Accepted("an old word: connections are kept alive"),
+            "transparent" => return State::Honoured,
+            _ => {}
+        }
+        return ACCEPTED_OPTIONS.iter().find(|o| o.0 == name).map_or(State::NotYet, |o| State::Accepted(o.1));
+    }
+    match name {
+        "guid" | "max-session-srv-conns" => State::Accepted("it has no meaning here"),
+        n if KEYWORDS.iter().any(|k| k.0 == n) => State::Honoured,
+        n => older::state(n),
     }
 }

@@ -1,5 +1,6 @@
 //! `acl`, `use_backend`, `redirect`, `http-request`, `http-response` and `tcp-request` lines (configuration manual 4.3, 4.4, 7).
-use super::{Cx, known, names};
+use super::keywords::{self, Class};
+use super::{Cx, names};
 use crate::base::diag::suggestion;
 use crate::config::model::{Mode, Proxy};
 use crate::http::status;
@@ -170,7 +171,7 @@ fn push(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], at: usize, scope: Scope, a
     list.push(Rule { place: cx.place.clone(), cond, action });
 }
 
-const REQUEST_ACTIONS: &[&str] = &[
+pub const REQUEST_ACTIONS: &[&str] = &[
     "allow",
     "deny",
     "return",
@@ -187,7 +188,7 @@ const REQUEST_ACTIONS: &[&str] = &[
     "set-uri",
     "use-service",
 ];
-const RESPONSE_ACTIONS: &[&str] =
+pub const RESPONSE_ACTIONS: &[&str] =
     &["allow", "deny", "return", "redirect", "silent-drop", "set-header", "add-header", "del-header", "replace-header"];
 
 pub fn http_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -202,7 +203,7 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     let Some(name) = cx.arg(w, 1, "an action") else { return };
     let request = scope == Scope::Request;
     let (mine, known) =
-        if request { (REQUEST_ACTIONS, known::HTTP_REQUEST) } else { (RESPONSE_ACTIONS, known::HTTP_RESPONSE) };
+        if request { (REQUEST_ACTIONS, Class::HttpRequest) } else { (RESPONSE_ACTIONS, Class::HttpResponse) };
     let what = format!("{} {name}", w[0]);
     let base = name.split('(').next().unwrap_or(name);
     if base == "set-var" && name.ends_with(')') {
@@ -210,8 +211,8 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     }
     if !mine.contains(&name) {
         let stem = base.trim_end_matches(|c: char| c.is_ascii_digit());
-        if known.contains(&base)
-            || known.contains(&stem)
+        if keywords::is(known, base)
+            || keywords::is(known, stem)
             || name.starts_with("lua.")
             || base.starts_with("track-sc")
             || base.starts_with("sc-")
@@ -221,7 +222,7 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         return cx.error(format!(
             "'{}' does not know the action '{name}'{}",
             w[0],
-            suggestion(name, known.iter().copied())
+            suggestion(name, mine.iter().copied().chain(keywords::names(known)))
         ));
     }
     let (action, used) = match name {
@@ -467,10 +468,19 @@ pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Ar
 }
 
 /// `tcp-request connection|content|session|inspect-delay`.
+/// Actions of `tcp-request` rules that are honoured, in all three rule sets.
+pub const TCP_ACTIONS: &[&str] = &["accept", "reject", "silent-drop"];
+
+fn tcp_known(name: &str) -> bool {
+    [Class::TcpConnection, Class::TcpSession, Class::TcpContent].into_iter().any(|c| keywords::is(c, name))
+}
+
 pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(kind) = cx.arg(w, 1, "'connection', 'content', 'session' or 'inspect-delay'") else { return };
     if kind == "inspect-delay" {
-        p.inspect_delay = cx.time(w, 2, crate::base::units::TimeUnit::Millis);
+        if cx.time(w, 2, crate::base::units::TimeUnit::Millis).is_some() {
+            cx.no_effect("tcp-request inspect-delay", "no rule here has to wait for contents yet");
+        }
         return;
     }
     if !matches!(kind, "connection" | "content" | "session") {
@@ -485,7 +495,7 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         "silent-drop" => TcpAction::SilentDrop,
         o => {
             let base = o.split('(').next().unwrap_or(o);
-            if known::TCP_REQUEST.contains(&base)
+            if tcp_known(base)
                 || base.starts_with("track-sc")
                 || base.starts_with("sc-")
                 || o.starts_with("lua.")

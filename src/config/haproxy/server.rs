@@ -1,5 +1,6 @@
 //! `server` and `default-server` lines (configuration manual 5.2).
-use super::{Cx, global, known, names};
+use super::keywords::{self, Class};
+use super::{Cx, State, global, names};
 use crate::base::addr::{Host, split_host_port};
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
@@ -134,10 +135,6 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 }
             }
             "maxconn" => s.maxconn = number!(u32).unwrap_or(0),
-            "minconn" => {
-                cx.not_yet("'minconn' on 'server'");
-                i += 1;
-            }
             "maxqueue" => s.maxqueue = number!(u32).unwrap_or(0),
             "cookie" => s.cookie = value!("a value").map(str::to_owned),
             "inter" | "fastinter" | "downinter" => {
@@ -229,19 +226,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             | "no-tls-tickets" | "tls-tickets" => {
                 global::tls_options(cx, &mut tls.limits, std::slice::from_ref(word), what);
             }
-            "crt"
-            | "crl-file"
-            | "proto"
-            | "source"
-            | "slowstart"
-            | "track"
-            | "agent-check"
-            | "observe"
-            | "socks4"
-            | "send-proxy-v2-ssl"
-            | "send-proxy-v2-ssl-cn"
-                if !(word == "proto" && matches!(w.get(i).map(String::as_str), Some("h1" | "none"))) =>
-            {
+            "proto" if !matches!(w.get(i).map(String::as_str), Some("h1" | "none")) => {
                 cx.not_yet(&format!("'{word}' on '{what}'"));
                 return false;
             }
@@ -260,36 +245,20 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 None => {}
             },
             "no-check-send-proxy" => s.check_send_proxy = false,
-            "non-stick" | "stick" => cx.no_effect(word, "there are no stick tables here yet"),
-            "ssl-reuse" | "no-ssl-reuse" => cx.no_effect(word, "sessions are resumed as the TLS library sees fit"),
-            "tfo" | "no-tfo" => cx.no_effect(word, "TCP fast open is left to the kernel's defaults"),
-            "no-renegotiate" | "renegotiate" => cx.no_effect(word, "nothing is ever renegotiated"),
-            "resolve-prefer" => {
-                value!("'ipv4' or 'ipv6'");
-                cx.no_effect(word, "names are resolved at the start, IPv4 first");
+            o if ACCEPTED.iter().any(|a| a.0 == o) => {
+                if matches!(o, "resolve-prefer" | "guid" | "error-limit") {
+                    value!("a value");
+                }
+                if let State::Accepted(why) = state(o) {
+                    cx.no_effect(o, why);
+                }
             }
-            "guid" => {
-                value!("an identifier");
-                cx.no_effect(word, "nothing here is found by it");
-            }
-            "error-limit" => {
-                value!("a number");
-                cx.no_effect(word, "it belongs to 'observe', which is not here yet");
-            }
-            "pool-max-conn" | "pool-low-conn" | "pool-purge-delay" | "max-reuse" => {
-                cx.not_yet(&format!("'{word}' on '{what}'"));
-                return false;
-            }
-            "resolvers" => {
-                cx.not_yet(&format!("'resolvers' on '{what}'"));
-                return false;
-            }
-            o if known::SERVER.contains(&o) => {
+            o if keywords::is(Class::Server, o) => {
                 cx.not_yet(&format!("'{o}' on '{what}'"));
                 return false;
             }
             o => {
-                cx.error(format!("'{what}' : unknown keyword '{o}'{}", suggestion(o, known::SERVER.iter().copied())));
+                cx.error(format!("'{what}' : unknown keyword '{o}'{}", suggestion(o, keywords::names(Class::Server))));
                 return false;
             }
         }
@@ -311,4 +280,84 @@ pub fn in_base(base: Option<&str>, file: &str) -> String {
         Some(b) if !file.starts_with(['/', '@']) => format!("{}/{file}", b.trim_end_matches('/')),
         _ => file.to_owned(),
     }
+}
+
+/// Words of a `server` line that do what they say.
+const HONOURED: &[&str] = &[
+    "addr",
+    "alpn",
+    "backup",
+    "ca-file",
+    "check",
+    "check-send-proxy",
+    "check-ssl",
+    "ciphers",
+    "ciphersuites",
+    "cookie",
+    "disabled",
+    "downinter",
+    "enabled",
+    "fall",
+    "fastinter",
+    "force-tlsv12",
+    "force-tlsv13",
+    "id",
+    "init-addr",
+    "inter",
+    "maxconn",
+    "maxqueue",
+    "no-backup",
+    "no-check",
+    "no-check-send-proxy",
+    "no-check-ssl",
+    "no-send-proxy",
+    "no-send-proxy-v2",
+    "no-ssl",
+    "no-sslv3",
+    "no-tls-tickets",
+    "no-tlsv10",
+    "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "on-marked-down",
+    "port",
+    "proto",
+    "rise",
+    "send-proxy",
+    "send-proxy-v2",
+    "sni",
+    "ssl",
+    "ssl-max-ver",
+    "ssl-min-ver",
+    "tls-tickets",
+    "verify",
+    "verifyhost",
+    "weight",
+];
+
+/// Words without a meaning here.
+const ACCEPTED: &[(&str, &str)] = &[
+    ("error-limit", "it belongs to 'observe', which is not here yet"),
+    ("guid", "nothing here is found by it"),
+    ("no-renegotiate", NEVER_RENEGOTIATED),
+    ("no-ssl-reuse", RESUMED),
+    ("no-tfo", NO_TFO),
+    ("non-stick", NO_TABLES),
+    ("renegotiate", NEVER_RENEGOTIATED),
+    ("resolve-prefer", "names are resolved at the start, IPv4 first"),
+    ("ssl-reuse", RESUMED),
+    ("stick", NO_TABLES),
+    ("tfo", NO_TFO),
+];
+const NO_TABLES: &str = "there are no stick tables here yet";
+const RESUMED: &str = "sessions are resumed as the TLS library sees fit";
+const NO_TFO: &str = "TCP fast open is left to the kernel's defaults";
+const NEVER_RENEGOTIATED: &str = "nothing is ever renegotiated";
+
+/// What a word of a `server` line comes to.
+pub fn state(name: &str) -> State {
+    if HONOURED.contains(&name) {
+        return State::Honoured;
+    }
+    ACCEPTED.iter().find(|a| a.0 == name).map_or(State::NotYet, |a| State::Accepted(a.1))
 }

@@ -87,7 +87,7 @@ pub fn model(tree: &[Node], src: &mut dyn Source, manner: &Manner, report: &mut 
             "vrrp_sync_group" => group(&mut cx, n, &mut m),
             h => {
                 let before = cx.report.diags.len();
-                cx.unknown(n, "", &[]);
+                cx.unknown(n, "");
                 if known::is_known("", h) && before < cx.report.diags.len() {
                     // What stands in it is checked all the same.
                     inside(&mut cx, n, h);
@@ -110,7 +110,7 @@ fn inside(cx: &mut Cx<'_>, n: &Node, block: &str) {
         if known::is_known(block, w) || known::is_known("real_server", w) && block.ends_with("_CHECK") {
             inside(cx, c, w);
         } else if !matches!(block, "HTTP_GET" | "SSL_GET") || !known::is_anywhere(w) {
-            cx.unknown(c, block, &[]);
+            cx.unknown(c, block);
         }
     }
 }
@@ -167,7 +167,7 @@ impl Cx<'_> {
         );
     }
     /// A word without a handler: one that keepalived knows is not honoured yet, or means nothing here; any other is reported, as keepalived does.
-    fn unknown(&mut self, n: &Node, block: &str, honoured: &[&str]) {
+    fn unknown(&mut self, n: &Node, block: &str) {
         let w = n.words[0].as_str();
         match known::WORDS.iter().find(|k| k.0 == block && k.1 == w) {
             Some((.., "")) => return self.not_yet(n),
@@ -175,7 +175,7 @@ impl Cx<'_> {
             None => {}
         }
         let place = if block.is_empty() { "the file".to_owned() } else { format!("'{block}'") };
-        let near = known::WORDS.iter().filter(|k| k.0 == block).map(|k| k.1).chain(honoured.iter().copied());
+        let near = known::WORDS.iter().filter(|k| k.0 == block).map(|k| k.1);
         let elsewhere = known::WORDS.iter().find(|k| k.1 == w && !k.0.is_empty());
         let hint = match elsewhere {
             Some((b, ..)) => format!("; it belongs into a '{b}' block"),
@@ -194,26 +194,6 @@ impl Cx<'_> {
         self.report.notice(&n.place, format!("'{}' has no effect: {why}", n.words[0]));
     }
 }
-
-const GLOBAL_WORDS: &[&str] = &[
-    "router_id",
-    "vrrp_version",
-    "script_user",
-    "enable_script_security",
-    "vrrp_garp_master_delay",
-    "vrrp_garp_master_repeat",
-    "vrrp_garp_master_refresh",
-    "vrrp_garp_master_refresh_repeat",
-    "vrrp_garp_lower_prio_repeat",
-    "vrrp_garp_lower_prio_delay",
-    "vrrp_skip_check_adv_addr",
-    "vrrp_check_unicast_src",
-    "dynamic_interfaces",
-    "vrrp_startup_delay",
-    "vrrp_strict",
-    "vrrp_garp_interval",
-    "vrrp_gna_interval",
-];
 
 fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
@@ -248,11 +228,7 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                     cx.not_yet(n);
                 }
             }
-            "enable_script_security" => cx.no_effect(n, "a script that others may write to is refused in any case"),
-            "vrrp_garp_interval" | "vrrp_gna_interval" => {
-                cx.no_effect(n, "announcements are sent behind the adverts, at the kernel's pace")
-            }
-            _ => cx.unknown(n, "global_defs", GLOBAL_WORDS),
+            _ => cx.unknown(n, "global_defs"),
         }
     }
 }
@@ -260,47 +236,6 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {
     Some(if cx.number(n, 2u8, 3)? == 2 { VrrpVersion::V2 } else { VrrpVersion::V3 })
 }
-
-const INSTANCE_WORDS: &[&str] = &[
-    "state",
-    "interface",
-    "virtual_router_id",
-    "priority",
-    "advert_int",
-    "version",
-    "authentication",
-    "virtual_ipaddress",
-    "virtual_ipaddress_excluded",
-    "unicast_peer",
-    "unicast_src_ip",
-    "mcast_src_ip",
-    "track_interface",
-    "track_script",
-    "nopreempt",
-    "preempt",
-    "preempt_delay",
-    "notify",
-    "notify_master",
-    "notify_backup",
-    "notify_fault",
-    "notify_stop",
-    "garp_master_delay",
-    "garp_master_repeat",
-    "garp_master_refresh",
-    "garp_master_refresh_repeat",
-    "garp_lower_prio_repeat",
-    "garp_lower_prio_delay",
-    "skip_check_adv_addr",
-    "check_unicast_src",
-    "accept",
-    "v3_checksum_as_v2",
-    "use_vmac",
-    "virtual_routes",
-    "virtual_rules",
-    "smtp_alert",
-    "lvs_sync_daemon_interface",
-    "dont_track_primary",
-];
 
 fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     let name = block.words.get(1).cloned().unwrap_or_default();
@@ -356,7 +291,7 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                             }
                         }
                         Some("auth_hmac") => cx.not_yet(a),
-                        Some(_) => cx.unknown(a, "authentication", &["auth_type", "auth_pass"]),
+                        Some(_) => cx.unknown(a, "authentication"),
                         None => {}
                     }
                 }
@@ -400,12 +335,12 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "check_unicast_src" => i.check_unicast_src = cx.flag(n),
             "v3_checksum_as_v2" => i.checksum_v2 = cx.flag(n),
             "accept" => {}
-            h if h.starts_with("notify") => notify(cx, n, &mut i.notify),
+            h if h.starts_with("notify") => notify(cx, n, "vrrp_instance", &mut i.notify),
             "lvs_sync_daemon_interface" => cx.report.warning(
                 &n.place,
                 "'lvs_sync_daemon_interface' in an instance is deprecated, and has no effect: IPVS is not driven from here",
             ),
-            _ => cx.unknown(n, "vrrp_instance", INSTANCE_WORDS),
+            _ => cx.unknown(n, "vrrp_instance"),
         }
     }
     let six = i
@@ -570,7 +505,7 @@ fn track(cx: &mut Cx<'_>, n: &Node) -> TrackEntry {
 }
 
 /// `notify_master "cmd args" [user [group]]`: a quoted command is one word; without quotes the first word is the command.
-fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
+fn notify(cx: &mut Cx<'_>, n: &Node, block: &str, to: &mut Notify) {
     let Some(cmd) = cx.value(n).map(str::to_owned) else { return };
     let slot = match n.words[0].as_str() {
         "notify" => &mut to.any,
@@ -578,7 +513,7 @@ fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
         "notify_backup" => &mut to.backup,
         "notify_fault" => &mut to.fault,
         "notify_stop" => &mut to.stop,
-        _ => return cx.unknown(n, "vrrp_instance", &[]),
+        _ => return cx.unknown(n, block),
     };
     if slot.is_some() {
         cx.report.warning(
@@ -594,8 +529,6 @@ fn notify(cx: &mut Cx<'_>, n: &Node, to: &mut Notify) {
         });
     }
 }
-
-const SCRIPT_WORDS: &[&str] = &["script", "interval", "timeout", "weight", "rise", "fall", "user", "init_fail"];
 
 fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     let name = block.words.get(1).cloned().unwrap_or_default();
@@ -633,7 +566,7 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "fall" => s.fall = cx.number(n, 1u32, 1_000_000).unwrap_or(1),
             "user" => s.user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
             "init_fail" => s.init_fail = true,
-            _ => cx.unknown(n, "vrrp_script", SCRIPT_WORDS),
+            _ => cx.unknown(n, "vrrp_script"),
         }
     }
     if s.timeout.is_zero() {
@@ -748,21 +681,8 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 g.track_scripts =
                     n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
             }
-            h if h.starts_with("notify") => notify(cx, n, &mut g.notify),
-            _ => cx.unknown(
-                n,
-                "vrrp_sync_group",
-                &[
-                    "group",
-                    "notify",
-                    "notify_master",
-                    "notify_backup",
-                    "notify_fault",
-                    "notify_stop",
-                    "track_interface",
-                    "track_script",
-                ],
-            ),
+            h if h.starts_with("notify") => notify(cx, n, "vrrp_sync_group", &mut g.notify),
+            _ => cx.unknown(n, "vrrp_sync_group"),
         }
     }
     m.groups.push(g);

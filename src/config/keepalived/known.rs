@@ -1,4 +1,22 @@
-//! Every word that keepalived 2.4 knows, by the block it stands in. What is here and has no handler is "not yet", or has no meaning here for the reason given.
+//! Every word that keepalived 2.4 knows, by the block it stands in, and what it comes to here.
+use crate::config::haproxy::State;
+
+/// What a word comes to. `tests/keywords.rs` holds it to what the reader does.
+pub fn state(block: &str, word: &str, why: &'static str) -> State {
+    if honoured(block).contains(&word) {
+        State::Honoured
+    } else if why.is_empty() {
+        State::NotYet
+    } else {
+        State::Accepted(why)
+    }
+}
+
+/// The words of a block that are honoured.
+pub fn honoured(block: &str) -> &'static [&'static str] {
+    HONOURED.iter().find(|h| h.0 == block).map_or(&[], |h| h.1)
+}
+
 /// True if `block` ("" is the file itself) may have this word.
 pub fn is_known(block: &str, word: &str) -> bool {
     WORDS.iter().any(|k| k.0 == block && k.1 == word)
@@ -15,7 +33,74 @@ pub fn has_words(block: &str) -> bool {
     WORDS.iter().any(|k| k.0 == block) || matches!(block, "HTTP_GET" | "SSL_GET")
 }
 
-/// Block, word, and why the word has no meaning here (empty: it is not honoured yet).
+const NOTIFY: [&str; 5] = ["notify", "notify_master", "notify_backup", "notify_fault", "notify_stop"];
+
+/// Block, and its honoured words.
+const HONOURED: &[(&str, &[&str])] = &[
+    ("", &["global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group"]),
+    (
+        "global_defs",
+        &[
+            "router_id",
+            "vrrp_version",
+            "script_user",
+            "vrrp_garp_master_delay",
+            "vrrp_garp_master_repeat",
+            "vrrp_garp_master_refresh",
+            "vrrp_garp_master_refresh_repeat",
+            "vrrp_garp_lower_prio_repeat",
+            "vrrp_garp_lower_prio_delay",
+            "vrrp_skip_check_adv_addr",
+            "vrrp_check_unicast_src",
+            "dynamic_interfaces",
+        ],
+    ),
+    (
+        "vrrp_instance",
+        &[
+            "state",
+            "interface",
+            "virtual_router_id",
+            "priority",
+            "advert_int",
+            "version",
+            "authentication",
+            "virtual_ipaddress",
+            "virtual_ipaddress_excluded",
+            "unicast_peer",
+            "unicast_src_ip",
+            "mcast_src_ip",
+            "track_interface",
+            "track_script",
+            "nopreempt",
+            "preempt",
+            "preempt_delay",
+            NOTIFY[0],
+            NOTIFY[1],
+            NOTIFY[2],
+            NOTIFY[3],
+            NOTIFY[4],
+            "garp_master_delay",
+            "garp_master_repeat",
+            "garp_master_refresh",
+            "garp_master_refresh_repeat",
+            "garp_lower_prio_repeat",
+            "garp_lower_prio_delay",
+            "skip_check_adv_addr",
+            "check_unicast_src",
+            "accept",
+            "v3_checksum_as_v2",
+        ],
+    ),
+    ("authentication", &["auth_type", "auth_pass"]),
+    ("vrrp_script", &["script", "interval", "timeout", "weight", "rise", "fall", "user", "init_fail"]),
+    (
+        "vrrp_sync_group",
+        &["group", "track_interface", "track_script", NOTIFY[0], NOTIFY[1], NOTIFY[2], NOTIFY[3], NOTIFY[4]],
+    ),
+];
+
+/// Block, word, and why the word has no meaning here (empty: it is honoured, or not yet).
 pub const WORDS: &[(&str, &str, &str)] = &[
     ("", "bfd_instance", ""),
     ("", "SSL", ""),
@@ -173,8 +258,8 @@ pub const WORDS: &[(&str, &str, &str)] = &[
     ("global_defs", "vrrp_garp_lower_prio_delay", ""),
     ("global_defs", "vrrp_garp_lower_prio_repeat", ""),
     ("global_defs", "vrrp_down_timer_adverts", ""),
-    ("global_defs", "vrrp_garp_interval", ""),
-    ("global_defs", "vrrp_gna_interval", ""),
+    ("global_defs", "vrrp_garp_interval", "announcements are sent behind the adverts, at the kernel's pace"),
+    ("global_defs", "vrrp_gna_interval", "announcements are sent behind the adverts, at the kernel's pace"),
     ("global_defs", "vrrp_min_garp", ""),
     ("global_defs", "vrrp_garp_extra_if", ""),
     ("global_defs", "vrrp_vmac_garp_intvl", ""),
@@ -184,7 +269,7 @@ pub const WORDS: &[(&str, &str, &str)] = &[
     ("global_defs", "vrrp_iptables", "the firewall is not touched"),
     ("global_defs", "vrrp_ipsets", "the firewall is not touched"),
     ("global_defs", "nftables", "the firewall is not touched"),
-    ("global_defs", "nftables_priority", "the guardian takes the priority it needs"),
+    ("global_defs", "nftables_priority", "the firewall is not touched"),
     ("global_defs", "nftables_ifindex", "the firewall is not touched"),
     ("global_defs", "vrrp_check_unicast_src", ""),
     ("global_defs", "vrrp_skip_check_adv_addr", ""),
@@ -196,7 +281,7 @@ pub const WORDS: &[(&str, &str, &str)] = &[
     ("global_defs", "vrrp_rlimit_rttime", "the guardian takes the priority it needs"),
     ("global_defs", "vrrp_rlimit_rtime", "the guardian takes the priority it needs"),
     ("global_defs", "nftables_ipvs", "the firewall is not touched"),
-    ("global_defs", "nftables_ipvs_priority", "the guardian takes the priority it needs"),
+    ("global_defs", "nftables_ipvs_priority", "the firewall is not touched"),
     ("global_defs", "nftables_ipvs_start_fwmark", "the firewall is not touched"),
     ("global_defs", "nftables_counters", "the firewall is not touched"),
     ("global_defs", "notify_fifo", ""),
@@ -233,7 +318,7 @@ pub const WORDS: &[(&str, &str, &str)] = &[
     ("global_defs", "dbus_service_name", ""),
     ("global_defs", "dbus_no_interface_name", ""),
     ("global_defs", "script_user", ""),
-    ("global_defs", "enable_script_security", ""),
+    ("global_defs", "enable_script_security", "a script that others may write to is refused in any case"),
     ("global_defs", "vrrp_netlink_cmd_rcv_bufs", "buffers have the sizes they need"),
     ("global_defs", "vrrp_netlink_cmd_rcv_bufs_force", "buffers have the sizes they need"),
     ("global_defs", "vrrp_netlink_monitor_rcv_bufs", "buffers have the sizes they need"),
