@@ -1,4 +1,5 @@
 //! Diagnostics: every problem of a load is collected, placed and then printed once.
+use super::code::Code;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub enum Severity {
 
 #[derive(Clone, Debug)]
 pub struct Diag {
+    pub code: Code,
     pub severity: Severity,
     pub place: Option<Place>,
     pub message: String,
@@ -70,20 +72,20 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn push(&mut self, severity: Severity, place: Option<Place>, message: impl Into<String>) {
-        self.diags.push(Diag { severity, place, message: message.into(), line: None });
+    pub fn push(&mut self, code: Code, severity: Severity, place: Option<Place>, message: impl Into<String>) {
+        self.diags.push(Diag { code, severity, place, message: message.into(), line: None });
     }
-    pub fn error(&mut self, place: &Place, message: impl Into<String>) {
-        self.push(Severity::Error, Some(place.clone()), message);
+    pub fn error(&mut self, code: Code, place: &Place, message: impl Into<String>) {
+        self.push(code, Severity::Error, Some(place.clone()), message);
     }
     pub fn not_yet(&mut self, place: &Place, message: impl Into<String>) {
-        self.push(Severity::NotYet, Some(place.clone()), message);
+        self.push(Code::NotYet, Severity::NotYet, Some(place.clone()), message);
     }
-    pub fn warning(&mut self, place: &Place, message: impl Into<String>) {
-        self.push(Severity::Warning, Some(place.clone()), message);
+    pub fn warning(&mut self, code: Code, place: &Place, message: impl Into<String>) {
+        self.push(code, Severity::Warning, Some(place.clone()), message);
     }
-    pub fn notice(&mut self, place: &Place, message: impl Into<String>) {
-        self.push(Severity::Notice, Some(place.clone()), message);
+    pub fn notice(&mut self, code: Code, place: &Place, message: impl Into<String>) {
+        self.push(code, Severity::Notice, Some(place.clone()), message);
     }
     pub fn has_fatal(&self) -> bool {
         self.diags.iter().any(|d| d.severity >= Severity::NotYet)
@@ -99,7 +101,7 @@ impl Report {
         }
     }
 
-    /// As [`Report::render`], with the line behind each finding and its word underlined: for people.
+    /// As [`Report::render`], with the line behind each finding, its word underlined and its code: for people.
     pub fn render_for_people(&self, pid: u32, least: Severity) -> String {
         let mut out = String::new();
         for d in self.diags.iter().filter(|d| d.severity >= least) {
@@ -108,9 +110,16 @@ impl Report {
                 // A tab is as wide as it is: one blank each, above and below.
                 let shown: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                 let _ = writeln!(out, "      | {}", shown.trim_end());
-                if let Some((at, len)) = d.span() {
-                    let _ = writeln!(out, "      | {}{}", " ".repeat(at), "^".repeat(len));
+                match d.span() {
+                    Some((at, len)) => {
+                        let _ = writeln!(out, "      | {}{} {}", " ".repeat(at), "^".repeat(len), d.code.id());
+                    }
+                    None => {
+                        let _ = writeln!(out, "      = {}", d.code.id());
+                    }
                 }
+            } else {
+                let _ = writeln!(out, "      = {}", d.code.id());
             }
         }
         out
@@ -197,6 +206,7 @@ mod tests {
         let mut r = Report::default();
         let file: Arc<str> = Arc::from("/h.cfg");
         r.error(
+            Code::UnknownWord,
             &Place::new(&file, 3),
             "unknown keyword 'tmeout' in 'frontend' section; did you mean 'timeout' maybe ?",
         );
@@ -204,7 +214,7 @@ mod tests {
         assert_eq!((r.diags[0].span(), r.diags[0].suggestion()), (Some((1, 6)), Some("timeout")));
         let text = r.render_for_people(7, Severity::Error);
         assert!(text.starts_with("[ALERT]    (7) : config : parsing [/h.cfg:3] : unknown"), "{text}");
-        assert!(text.ends_with("      |  tmeout client 5s\n      |  ^^^^^^\n"), "{text}");
+        assert!(text.ends_with("      |  tmeout client 5s\n      |  ^^^^^^ T201\n"), "{text}");
     }
 
     #[test]

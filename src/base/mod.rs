@@ -1,5 +1,6 @@
 //! Level 0: values that every layer speaks in. No sockets, clocks or files here.
 pub mod addr;
+pub mod code;
 pub mod diag;
 pub mod hash;
 pub mod units;

@@ -81,6 +81,51 @@ pub fn check(args: &[String]) -> i32 {
     }
 }
 
+/// The files that a command line names.
+pub fn load_args(args: &[String]) -> Result<LoadArgs, String> {
+    match parse(args)? {
+        Parsed::Go(s) => Ok(s.options.load),
+        Parsed::Version(_) => Err("'-v' says nothing of files".to_owned()),
+    }
+}
+
+/// `tandem explain [CODE]`: what a finding means, why it matters, and the mend; without a code, the list of them.
+pub fn explain(args: &[String]) -> i32 {
+    use crate::base::code;
+    if args.is_empty() {
+        for r in code::ROWS {
+            println!("{}  {}", r.id, r.title);
+        }
+        return 0;
+    }
+    for a in args {
+        let Some(r) = code::find(a) else {
+            eprintln!("tandem explain: there is no code '{a}'; 'tandem explain' lists them");
+            return 1;
+        };
+        println!("{}: {}\n\n{}\n\n{}", r.id, r.title, fold(r.why), fold(r.mend));
+    }
+    0
+}
+
+/// Lines of at most 80 characters.
+fn fold(text: &str) -> String {
+    let mut out = String::new();
+    let mut width = 0;
+    for w in text.split_whitespace() {
+        if width > 0 && width + 1 + w.chars().count() > 80 {
+            out.push('\n');
+            width = 0;
+        } else if width > 0 {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(w);
+        width += w.chars().count();
+    }
+    out
+}
+
 /// `-cc`: 0 if the condition is true, 1 if not, 2 if it is none.
 fn condition(text: &str) -> i32 {
     use crate::config::haproxy::{cond, facts, features};
@@ -109,6 +154,7 @@ fn check_json(load: &LoadArgs) -> i32 {
                 Severity::Notice => "notice",
             };
             serde_json::json!({
+                "code": d.code.id(),
                 "severity": kind,
                 "file": d.place.as_ref().map(|p| p.file.to_string()),
                 "line": d.place.as_ref().map(|p| p.line),
@@ -133,6 +179,9 @@ fn check_only(load: &LoadArgs, quiet: bool, verbose: bool, notices: bool) -> i32
         // Tools grep the first line of each finding; people see what it is about.
         if std::io::stderr().is_terminal() {
             eprint!("{}", l.report.render_for_people(pid, least));
+            if l.report.diags.iter().any(|d| d.severity > Severity::Notice) {
+                eprintln!("'tandem explain <code>' says more.");
+            }
         } else {
             eprint!("{}", l.report.render(pid, least));
         }

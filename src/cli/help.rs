@@ -5,6 +5,8 @@ Tandem: one binary in place of HAProxy and keepalived.
 
   tandem -f haproxy.cfg [-f more|directory] [-k keepalived.conf] [options]
   tandem check -f haproxy.cfg [-k keepalived.conf]   all errors of both files at once
+  tandem convert -f haproxy.cfg -k keepalived.conf   one file that means the same as the two
+  tandem explain [CODE]                              what a finding means, and the mend
   tandem demo [--script]                             a pair of nodes, live, in namespaces of its own
   tandem help
 

@@ -1,4 +1,5 @@
 //! Level 8: the command line. The program's name, or the first word, decides whose grammar is spoken.
+mod convert;
 pub mod coverage;
 pub mod demo;
 mod haproxy;
@@ -24,6 +25,8 @@ pub fn main(args: &[String]) -> i32 {
         ("keepalived", _) => keepalived::run(rest),
         ("haproxy", _) => haproxy::run(rest, true),
         (_, Some("check")) => haproxy::check(&rest[1..]),
+        (_, Some("convert")) => convert::run(&rest[1..]),
+        (_, Some("explain")) => haproxy::explain(&rest[1..]),
         (_, Some("demo")) => demo::run(&rest[1..]),
         (_, Some("help" | "--help")) => {
             print!("{}", help::TANDEM);
@@ -35,7 +38,10 @@ pub fn main(args: &[String]) -> i32 {
         }
         // A word that is no file and no option was meant as a command.
         (_, Some(w)) if !w.starts_with('-') && !std::path::Path::new(w).exists() => {
-            eprintln!("tandem: unknown command '{w}'{}", crate::base::diag::suggestion(w, ["check", "demo", "help"]));
+            eprintln!(
+                "tandem: unknown command '{w}'{}",
+                crate::base::diag::suggestion(w, ["check", "convert", "explain", "demo", "help"])
+            );
             eprint!("{}", help::TANDEM);
             1
         }

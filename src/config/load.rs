@@ -1,32 +1,39 @@
 //! One load: files in, a cross-checked model and a report out.
-use super::model::{CheckKind, Kind, Mode, Model, PortRule};
+use super::model::Model;
 use super::source::{LoadArgs, Source};
-use super::{haproxy, keepalived};
-use crate::base::addr::ListenAddr;
-use crate::base::diag::{Report, Severity, suggestion};
-use std::collections::BTreeMap;
+use super::{haproxy, keepalived, together};
+use crate::base::code::Code;
+use crate::base::diag::{Diag, Report, Severity};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// HAProxy's files in the order in which they are read: of a directory, those that end in `.cfg`.
+pub fn files(src: &mut dyn Source, args: &LoadArgs) -> Vec<String> {
+    let mut all = Vec::new();
+    for path in &args.haproxy {
+        match src.list(path) {
+            Some(names) => all.extend(
+                names
+                    .iter()
+                    .filter(|n| n.ends_with(".cfg") && !n.starts_with('.'))
+                    .map(|n| format!("{}/{n}", path.trim_end_matches('/'))),
+            ),
+            None => all.push(path.clone()),
+        }
+    }
+    all
+}
 
 /// Reads and checks everything that `args` names. The model is meaningful only if the report has nothing fatal.
 pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     let mut report = Report::default();
     let mut files: Vec<(Arc<str>, Arc<[u8]>)> = Vec::new();
-    for path in &args.haproxy {
-        let names = match src.list(path) {
-            Some(names) => names
-                .iter()
-                .filter(|n| n.ends_with(".cfg") && !n.starts_with('.'))
-                .map(|n| format!("{}/{n}", path.trim_end_matches('/')))
-                .collect(),
-            None => vec![path.clone()],
-        };
-        for name in names {
-            match src.read(&name) {
-                Ok(bytes) => files.push((Arc::from(name.as_str()), bytes)),
-                Err(e) => {
-                    report.push(Severity::Error, None, format!("could not open configuration file '{name}' : {e}"))
-                }
+    for name in self::files(src, args) {
+        match src.read(&name) {
+            Ok(bytes) => files.push((Arc::from(name.as_str()), bytes)),
+            Err(e) => {
+                let text = format!("could not open configuration file '{name}' : {e}");
+                report.push(Code::Unreadable, Severity::Error, None, text);
             }
         }
     }
@@ -38,6 +45,7 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     if let Some(k) = &args.keepalived {
         if !model.vrrp.instances.is_empty() {
             report.push(
+                Code::TwoSources,
                 Severity::Error,
                 None,
                 format!("both '{k}' and 'vrrp' sections define virtual routers; keep one of the two"),
@@ -51,166 +59,18 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
         };
         model.vrrp = keepalived::load(k, src, &manner, &mut report);
     }
-    check_proxies(&model, args, &mut report);
-    check_vrrp(&model, !args.haproxy.is_empty(), &mut report);
-    if model.global.zero_warning && report.count(Severity::Warning) > 0 {
-        report.push(Severity::Error, None, "there are warnings, and 'zero-warning' is set: mend them, or remove it");
+    together::check(&model, !args.haproxy.is_empty(), &mut report);
+    if !args.haproxy.is_empty() && args.no_verify {
+        let text = "servers' certificates are not verified (-dV)";
+        report.push(Code::Remark, Severity::Notice, None, text);
+    }
+    // Advice that HAProxy does not give is none that its files could have heeded.
+    let counts = |d: &Diag| d.severity == Severity::Warning && !together::ADVICE.contains(&d.code);
+    if model.global.zero_warning && report.diags.iter().any(counts) {
+        let text = "there are warnings, and 'zero-warning' is set: mend them, or remove it";
+        report.push(Code::ZeroWarning, Severity::Error, None, text);
     }
     (model, report)
-}
-
-fn check_proxies(m: &Model, args: &LoadArgs, report: &mut Report) {
-    let backends = || m.proxies.iter().filter(|p| p.is_backend()).map(|p| p.name.as_str());
-    let mut bound: BTreeMap<String, String> = BTreeMap::new();
-    for p in m.proxies.iter().filter(|p| !p.disabled) {
-        let targets =
-            p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)));
-        for (name, at) in targets {
-            match m.proxies.iter().find(|b| b.is_backend() && b.name == *name) {
-                None => report
-                    .error(at, format!("unable to find required backend: '{name}'{}", suggestion(name, backends()))),
-                Some(b) if b.mode != p.mode && !(p.mode == Mode::Tcp && b.mode == Mode::Tcp) => {
-                    report.error(
-                        at,
-                        format!(
-                            "{} '{}' is in mode {} but backend '{name}' is in mode {}; give both the same 'mode'",
-                            p.kind.name(),
-                            p.name,
-                            mode(p.mode),
-                            mode(b.mode)
-                        ),
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-        for b in &p.binds {
-            if let Some(other) = bound.insert(b.addr.to_string(), p.name.clone()) {
-                report.warning(
-                    &b.place,
-                    format!("'{}' is also bound by '{other}': connections are shared between the two", b.addr),
-                );
-            }
-        }
-        if p.is_frontend() && p.binds.is_empty() {
-            report.warning(
-                &p.place,
-                format!("{} '{}' has no 'bind': it cannot receive connections", p.kind.name(), p.name),
-            );
-        }
-        if p.is_frontend() && !p.binds.is_empty() && p.timeouts.client.is_none() {
-            report.warning(&p.place, format!("missing timeouts for {} '{}': without 'timeout client' a dead client's connection is kept for ever", p.kind.name(), p.name));
-        }
-        if p.is_backend() && !p.servers.is_empty() && (p.timeouts.connect.is_none() || p.timeouts.server.is_none()) {
-            report.warning(&p.place, format!("missing timeouts for {} '{}': set 'timeout connect' and 'timeout server', or hung servers will hold connections for ever", p.kind.name(), p.name));
-        }
-        if p.mode == Mode::Tcp {
-            let http_only = [
-                (!p.http_request.is_empty(), "http-request"),
-                (!p.http_response.is_empty(), "http-response"),
-                (p.cookie.is_some(), "cookie"),
-                (p.stats.enabled && p.is_frontend() && p.kind != Kind::Defaults && p.stats.uri.is_some(), "stats"),
-            ];
-            for (_, word) in http_only.iter().filter(|x| x.0) {
-                report.warning(
-                    &p.place,
-                    format!(
-                        "'{word}' is ignored in {} '{}', which is in mode tcp; add 'mode http'",
-                        p.kind.name(),
-                        p.name
-                    ),
-                );
-            }
-        }
-        if p.is_backend() && p.servers.iter().any(|s| s.cookie.is_some()) && p.cookie.is_none() && p.mode == Mode::Http
-        {
-            report.warning(
-                &p.place,
-                format!("'cookie' on servers of '{}' has no effect without a 'cookie' line in the section", p.name),
-            );
-        }
-        if matches!(p.check, CheckKind::Http(_))
-            && p.is_backend()
-            && p.kind == Kind::Backend
-            && !p.servers.is_empty()
-            && !p.servers.iter().any(|s| s.check)
-        {
-            report.push(
-                Severity::Notice,
-                Some(p.place.clone()),
-                format!("health checks are described for '{}' but no server has 'check'", p.name),
-            );
-        }
-        for s in &p.servers {
-            if let (Some(ip), PortRule::Fixed(port)) = (s.ip, &s.port) {
-                let own = p.binds.iter().any(
-                    |b| matches!(&b.addr, ListenAddr::Inet { addr, port: bp, .. } if *bp == *port && (*addr == ip)),
-                );
-                if own {
-                    report.warning(
-                        &s.place,
-                        format!("server '{}' is this proxy's own listener {ip}:{port}: requests would loop", s.name),
-                    );
-                }
-            }
-        }
-    }
-    if !args.haproxy.is_empty() && args.no_verify {
-        report.push(Severity::Notice, None, "servers' certificates are not verified (-dV)");
-    }
-}
-
-fn mode(m: Mode) -> &'static str {
-    match m {
-        Mode::Tcp => "tcp",
-        Mode::Http => "http",
-    }
-}
-
-fn check_vrrp(m: &Model, with_proxy: bool, report: &mut Report) {
-    let v = &m.vrrp;
-    for (n, i) in v.instances.iter().enumerate() {
-        let place = keepalived::build::place_of(&i.place);
-        for other in &v.instances[..n] {
-            let family = |x: &super::model::VrrpInstance| x.vips.first().is_some_and(|a| a.addr.addr.is_ipv6());
-            if other.name == i.name {
-                report.error(
-                    &place,
-                    format!("two virtual routers are called '{}'; the other is at {}", i.name, other.place),
-                );
-            }
-            if other.vrid == i.vrid && other.interface == i.interface && family(other) == family(i) {
-                report.error(
-                    &place,
-                    format!("'{}' and '{}' both use VRID {} on interface {}: give one of them another number (the other is at {})", i.name, other.name, i.vrid, i.interface, other.place),
-                );
-            }
-        }
-        if i.unicast_peers.is_empty() && i.unicast_src.is_some() {
-            report
-                .warning(&place, format!("'{}' has a unicast source but no unicast peers: multicast is used", i.name));
-        }
-        if with_proxy && !m.proxies.is_empty() {
-            for vip in &i.vips {
-                let ip = vip.addr.addr;
-                let served = m.proxies.iter().filter(|p| !p.disabled).flat_map(|p| &p.binds).any(|b| match &b.addr {
-                    ListenAddr::Inet { addr, v4v6, .. } => {
-                        *addr == ip || addr.is_unspecified() && (addr.is_ipv4() == ip.is_ipv4() || *v4v6)
-                    }
-                    _ => false,
-                });
-                if !served {
-                    report.warning(
-                        &place,
-                        format!(
-                            "no 'bind' listens on virtual address {ip} of '{}': who holds it would not answer there",
-                            i.name
-                        ),
-                    );
-                }
-            }
-        }
-    }
 }
 
 /// Virtual addresses of the node: listeners on them are bound although they are not there yet.

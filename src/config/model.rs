@@ -588,6 +588,8 @@ pub struct VrrpModel {
     pub fault_strict: bool,
     /// `dynamic_interfaces`: interfaces may come later.
     pub dynamic_interfaces: bool,
+    /// `enable_script_security`: a script that others may change is an error.
+    pub script_security: bool,
     /// user, group of scripts
     pub script_user: Option<(String, Option<String>)>,
 }
@@ -635,8 +637,8 @@ pub struct Notify {
 }
 
 impl Notify {
-    pub fn each(&mut self) -> impl Iterator<Item = &mut ScriptCall> {
-        [&mut self.master, &mut self.backup, &mut self.fault, &mut self.stop, &mut self.any].into_iter().flatten()
+    pub fn each(&mut self) -> [&mut Option<ScriptCall>; 5] {
+        [&mut self.master, &mut self.backup, &mut self.fault, &mut self.stop, &mut self.any]
     }
 }
 

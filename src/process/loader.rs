@@ -3,6 +3,7 @@ use super::bundle::{self, Bundle, ListenSpec, Spec, Target};
 use super::child::dup_to;
 use super::privilege;
 use crate::base::addr::ListenAddr;
+use crate::base::code::Code;
 use crate::base::diag::{Report, Severity};
 use crate::config::load::{load, vips};
 use crate::config::model::Model;
@@ -75,6 +76,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     let g = &m.global;
     if let Some(dir) = g.chroot.as_deref().filter(|d| !std::path::Path::new(d).is_dir()) {
         report.push(
+            Code::Unreadable,
             Severity::Error,
             None,
             format!("[global] chroot '{dir}' is no directory: create it, or correct the path"),
@@ -85,6 +87,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         let id = n.parse().ok().or_else(|| find(n));
         if id.is_none() {
             report.push(
+                Code::UnknownTarget,
                 Severity::Error,
                 None,
                 format!("[global] cannot find {kind} id for '{n}': create it, or correct the name"),
@@ -144,54 +147,40 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         Some((uid.to_string(), Some(gid.to_string())))
     };
     vrrp.script_user = named.as_ref().and_then(&mut numbers);
-    for call in vrrp
+    // keepalived passes over a notify script whose account is not there.
+    let mut lost = Vec::new();
+    for slot in vrrp
         .instances
         .iter_mut()
         .map(|i| &mut i.notify)
         .chain(vrrp.groups.iter_mut().map(|g| &mut g.notify))
         .flat_map(crate::config::model::Notify::each)
     {
-        call.user = call.user.as_ref().and_then(&mut numbers);
+        let Some((name, group)) = slot.as_ref().and_then(|c| c.user.clone()) else { continue };
+        let number = |n: &str, find: &dyn Fn(&str) -> Option<u32>| n.parse().ok().or_else(|| find(n));
+        let uid = number(&name, &find_user);
+        let gid = match &group {
+            Some(g) => number(g, &find_group),
+            None => uid.map(|uid| accounts.primary_group(&name).unwrap_or(uid)),
+        };
+        match (uid, gid, slot.as_mut()) {
+            (Some(uid), Some(gid), Some(call)) => call.user = Some((uid.to_string(), Some(gid.to_string()))),
+            _ => {
+                let who = group.map_or(name.clone(), |g| format!("{name}' in group '{g}"));
+                let command = slot.take().map(|c| c.command).unwrap_or_default();
+                lost.push(format!("notify script '{command}' : there is no account '{who}': it is not run, as in keepalived; quote the command if that word belongs to it"));
+            }
+        }
     }
     for s in &mut vrrp.scripts {
         // Without a proxy of ours, the question is about somebody else's: it is asked.
         s.liveness &= !args.haproxy.is_empty();
         s.user = s.user.as_ref().and_then(&mut numbers);
     }
-    for s in vrrp.scripts.iter().filter(|s| !s.liveness) {
-        use std::os::unix::fs::MetadataExt;
-        let path = s.command.split_whitespace().next().unwrap_or_default();
-        if path.starts_with('/') && std::fs::metadata(path).is_ok_and(|f| f.mode() & 0o022 != 0) {
-            let place = crate::config::keepalived::build::place_of(&s.place);
-            report.error(
-                &place,
-                format!("vrrp_script '{}' : others may write to '{path}'; take that right away (chmod go-w)", s.name),
-            );
-        }
+    for text in lost {
+        report.push(Code::UnknownTarget, Severity::Warning, None, text);
     }
-    for g in &m.vrrp.groups {
-        for t in g.track_interfaces.iter().filter(|t| nix::net::if_::if_nametoindex(t.name.as_str()).is_err()) {
-            report.push(Severity::Error, None, format!("vrrp_sync_group '{}' tracks interface '{}', which is not on this host; correct the name, or create it first", g.name, t.name));
-        }
-    }
-    for i in &m.vrrp.instances {
-        let names = std::iter::once(&i.interface)
-            .chain(i.track_interfaces.iter().map(|t| &t.name))
-            .chain(i.vips.iter().filter_map(|v| v.dev.as_ref()));
-        for name in names {
-            if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
-                let place = crate::config::keepalived::build::place_of(&i.place);
-                if m.vrrp.dynamic_interfaces {
-                    report.warning(
-                        &place,
-                        format!("virtual router '{}' : there is no interface '{name}' yet; it is waited for", i.name),
-                    );
-                } else {
-                    report.error(&place, format!("virtual router '{}' : there is no interface '{name}' on this host; correct the name, create it first, or say 'dynamic_interfaces' if it comes later", i.name));
-                }
-            }
-        }
-    }
+    super::host::check(m, &vrrp, report);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Spec {
         listeners,

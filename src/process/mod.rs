@@ -2,6 +2,7 @@
 pub mod bundle;
 pub mod child;
 pub mod guardian;
+mod host;
 pub mod ipc;
 pub mod loader;
 pub mod privilege;

@@ -1,5 +1,6 @@
 //! The compiled configuration: a table of per-proxy `Arc`s, swapped whole. A long connection pins its own proxy, not the world.
 use super::live::{ListenerLive, Live, ProxyLive, ServerLive, lock};
+use crate::base::code::Code;
 use crate::base::diag::Report;
 use crate::config::model::{Bind, Global, Kind, LogChoice, LogTarget, Mode, Model, Proxy, Server};
 use crate::config::source::Source;
@@ -139,7 +140,7 @@ impl Snapshot {
             for (sid, s) in (1..).zip(&conf.servers) {
                 let tls = s.tls.as_ref().and_then(|t| {
                     tls::client_config(t, &global.server_tls, src)
-                        .map_err(|e| report.error(&s.place, format!("server '{}' : {e}", s.name)))
+                        .map_err(|e| report.error(Code::Tls, &s.place, format!("server '{}' : {e}", s.name)))
                         .ok()
                 });
                 use std::hash::{Hash, Hasher};
@@ -157,7 +158,7 @@ impl Snapshot {
             for (id, b) in (1..).zip(&conf.binds) {
                 let tls = b.tls.as_ref().and_then(|t| {
                     tls::server_config(t, &global.bind_tls, global.crt_base.as_deref(), src)
-                        .map_err(|e| report.error(&b.place, format!("'bind {}' : {e}", b.addr)))
+                        .map_err(|e| report.error(Code::Tls, &b.place, format!("'bind {}' : {e}", b.addr)))
                         .ok()
                 });
                 let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));

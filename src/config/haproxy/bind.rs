@@ -2,6 +2,7 @@
 use super::keywords::{self, Class};
 use super::{Cx, State, global};
 use crate::base::addr::{Host, ListenAddr, parse_ports, split_host_port};
+use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::config::model::{Bind, BindTls, Proxy};
 
@@ -33,7 +34,10 @@ pub fn addresses(cx: &mut Cx<'_>, word: &str) -> Option<Vec<ListenAddr>> {
         Host::Name(n) => match cx.resolve(&n) {
             Some(ip) => ip,
             None => {
-                cx.error(format!("could not resolve address '{n}'; write an IP address, or mend the resolver"));
+                cx.error_of(
+                    Code::Unresolved,
+                    format!("could not resolve address '{n}'; write an IP address, or mend the resolver"),
+                );
                 return None;
             }
         },
@@ -175,10 +179,10 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 break;
             }
             o => {
-                cx.error(format!(
-                    "'bind {list}' : unknown keyword '{o}'{}",
-                    suggestion(o, keywords::names(Class::Bind))
-                ));
+                cx.error_of(
+                    Code::UnknownWord,
+                    format!("'bind {list}' : unknown keyword '{o}'{}", suggestion(o, keywords::names(Class::Bind))),
+                );
                 break;
             }
         }
@@ -187,17 +191,20 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         cx.error("'bind' : 'v4v6' and 'v6only' exclude each other");
     }
     if tls.alpn.iter().any(|a| a == "h2") {
-        cx.report.notice(&cx.place, "'alpn h2' : HTTP/2 is not served yet; http/1.1 is negotiated");
+        cx.report.notice(Code::Remark, &cx.place, "'alpn h2' : HTTP/2 is not served yet; http/1.1 is negotiated");
         tls.alpn.retain(|a| a != "h2");
         if tls.alpn.is_empty() {
             tls.alpn.push("http/1.1".to_owned());
         }
     }
     if ssl && tls.crt.is_empty() && !refused {
-        cx.error("'bind ... ssl' : no certificate given; add 'crt <file or directory>'");
+        cx.error_of(Code::Tls, "'bind ... ssl' : no certificate given; add 'crt <file or directory>'");
     }
     if !ssl && !tls.crt.is_empty() {
-        cx.warn("'bind' : a certificate is given but 'ssl' is missing, so the listener speaks clear text");
+        cx.warn_of(
+            Code::Tls,
+            "'bind' : a certificate is given but 'ssl' is missing, so the listener speaks clear text",
+        );
     }
     b.tls = ssl.then_some(tls);
     for mut addr in all {
@@ -281,7 +288,10 @@ pub fn state(name: &str) -> State {
 fn number(cx: &mut Cx<'_>, word: &str, value: Option<String>) -> Option<u32> {
     let n = value.as_ref().and_then(|v| v.parse().ok());
     if n.is_none() {
-        cx.error(format!("'bind' : '{word}' expects a number, but got '{}'", value.unwrap_or_default()));
+        cx.error_of(
+            Code::Number,
+            format!("'bind' : '{word}' expects a number, but got '{}'", value.unwrap_or_default()),
+        );
     }
     n
 }

@@ -1,5 +1,6 @@
 //! `option httpchk`, `http-check` and `tcp-check` (configuration manual 4.2).
 use super::{Cx, names};
+use crate::base::code::Code;
 use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, Proxy};
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Scope;
@@ -18,7 +19,8 @@ pub fn httpchk(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let text = if rest.is_empty() { version.to_owned() } else { format!("{version} {rest}") };
     let (version, hidden) = text.split_once("\r\n").unwrap_or((&text, ""));
     if !hidden.is_empty() {
-        cx.warn(
+        cx.warn_of(
+            Code::OldWord,
             "'option httpchk' : headers after the version are old syntax; use 'http-check send hdr <name> <value>'",
         );
         let (head, b) = hidden.split_once("\r\n\r\n").unwrap_or((hidden, ""));
@@ -111,9 +113,12 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                     }
                     "uri-lf" | "body-lf" => return cx.not_yet(&format!("'{word}' in 'http-check send'")),
                     _ => {
-                        return cx.error(format!(
-                            "'http-check send' : unknown keyword '{word}'; expected meth, uri, ver, hdr or body"
-                        ));
+                        return cx.error_of(
+                            Code::UnknownWord,
+                            format!(
+                                "'http-check send' : unknown keyword '{word}'; expected meth, uri, ver, hdr or body"
+                            ),
+                        );
                     }
                 }
                 i += 2;
@@ -137,7 +142,10 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 return cx.error("'http-check expect' expects [!] <match> <pattern>, such as 'status 200'");
             };
             if let Some(extra) = rest.get(2) {
-                return cx.error(format!("'http-check expect' takes one match a line; '{extra}' is too much"));
+                return cx.error_of(
+                    Code::Extra,
+                    format!("'http-check expect' takes one match a line; '{extra}' is too much"),
+                );
             }
             let what = match kind.as_str() {
                 "status" => {
@@ -167,9 +175,10 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 }
                 "hdr" | "fhdr" | "string-lf" => return cx.not_yet(&format!("'http-check expect {kind}'")),
                 o => {
-                    return cx.error(format!(
-                        "'http-check expect' : unknown match '{o}'; use status, rstatus, string or rstring"
-                    ));
+                    return cx.error_of(
+                        Code::UnknownWord,
+                        format!("'http-check expect' : unknown match '{o}'; use status, rstatus, string or rstring"),
+                    );
                 }
             };
             http_steps(p).push(CheckStep::ExpectHttp { what, negate });

@@ -2,6 +2,7 @@
 use super::keywords::{self, Class};
 use super::{Cx, State, ciphers, log, older};
 use crate::base::addr::ListenAddr;
+use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::{TimeUnit, parse_size};
 use crate::config::model::{CliLevel, Global, StatsSocket, TlsLimits, TlsVersion};
@@ -96,19 +97,28 @@ const KEYWORDS: &[(&str, Row)] = &[
 pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
     match KEYWORDS.iter().find(|k| k.0 == w[0]) {
         Some((_, Honoured(f))) => f(cx, g, w),
-        Some((name, Accepted(why))) => cx.report.notice(&cx.place, format!("'{name}' has no effect: {why}")),
+        Some((name, Accepted(why))) => {
+            cx.report.notice(Code::NoEffect, &cx.place, format!("'{name}' has no effect: {why}"))
+        }
         None if older::GLOBAL.iter().any(|o| o.0 == w[0]) => {
             let advice = older::GLOBAL.iter().find(|o| o.0 == w[0]).map_or("", |o| o.1);
             if cx.strict {
-                cx.error(format!("'{}' is not supported any more: {advice}", w[0]));
+                cx.error_of(Code::RemovedWord, format!("'{}' is not supported any more: {advice}", w[0]));
             } else {
-                cx.report.notice(&cx.place, format!("'{}' is an old word and has no effect: {advice}", w[0]));
+                cx.report.notice(
+                    Code::OldWord,
+                    &cx.place,
+                    format!("'{}' is an old word and has no effect: {advice}", w[0]),
+                );
             }
         }
         None if keywords::is(Class::Global, &w[0]) => cx.not_yet(&format!("'{}'", w[0])),
         None => {
             let names = KEYWORDS.iter().map(|k| k.0).chain(keywords::names(Class::Global));
-            cx.error(format!("unknown keyword '{}' in 'global' section{}", w[0], suggestion(&w[0], names)));
+            cx.error_of(
+                Code::UnknownWord,
+                format!("unknown keyword '{}' in 'global' section{}", w[0], suggestion(&w[0], names)),
+            );
         }
     }
 }
@@ -217,9 +227,11 @@ pub fn stats_socket(cx: &mut Cx<'_>, addr: &str, w: &[String]) -> Option<StatsSo
             },
             ("user" | "uid", Some(v)) => s.user = Some(v.to_owned()),
             ("group" | "gid", Some(v)) => s.group = Some(v.to_owned()),
-            ("expose-fd", Some("listeners")) => cx
-                .report
-                .notice(&cx.place, "'expose-fd listeners' has no effect: sockets stay with the guardian over a reload"),
+            ("expose-fd", Some("listeners")) => cx.report.notice(
+                Code::NoEffect,
+                &cx.place,
+                "'expose-fd listeners' has no effect: sockets stay with the guardian over a reload",
+            ),
             ("process" | "thread" | "severity-output" | "name" | "maxconn" | "backlog" | "nbconn" | "id", Some(_)) => {}
             ("accept-proxy" | "v4v6" | "v6only", _) => {
                 i += 1;
@@ -243,12 +255,14 @@ pub fn cipher_list(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
     let lost: Vec<&str> = c.missing.iter().chain(&c.unknown).map(String::as_str).collect();
     if !lost.is_empty() {
         cx.report.notice(
+            Code::NoEffect,
             &cx.place,
             format!("'{}' : not offered by this TLS library and left out: {}", w[0], lost.join(":")),
         );
     }
     if c.suites.is_empty() {
         cx.report.notice(
+            Code::NoEffect,
             &cx.place,
             format!(
                 "'{}' : this leaves none of the library's TLS 1.2 suites; all of them are offered ({})",
@@ -284,6 +298,7 @@ pub fn tls_options(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String], what: 
                 let version = match v.as_str() {
                     "SSLv3" | "TLSv1.0" | "TLSv1.1" if word == "ssl-min-ver" => {
                         cx.report.notice(
+                            Code::NoEffect,
                             &cx.place,
                             format!("'{what}' : versions below TLSv1.2 are not offered by this TLS library"),
                         );
@@ -311,7 +326,7 @@ pub fn tls_options(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String], what: 
             "force-tlsv12" => (limits.min, limits.max) = (Some(TlsVersion::V12), Some(TlsVersion::V12)),
             "no-tls-tickets" => limits.no_tickets = true,
             "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "prefer-client-ciphers" | "tls-tickets" => {}
-            _ => cx.error(format!("'{what}' : unknown option '{word}'")),
+            _ => cx.error_of(Code::UnknownWord, format!("'{what}' : unknown option '{word}'")),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `log` lines (configuration manual 4.2 and 3.1).
 use super::Cx;
 use crate::base::addr::{Host, split_host_port};
+use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::config::model::{LogDest, LogForm, LogTarget};
 
@@ -53,7 +54,7 @@ pub fn parse(cx: &mut Cx<'_>, w: &[String]) -> Option<LogTarget> {
                     Host::Name(n) => match cx.resolve(&n) {
                         Some(ip) => Host::Ip(ip),
                         None => {
-                            cx.error(format!("'log' : could not resolve address '{n}'"));
+                            cx.error_of(Code::Unresolved, format!("'log' : could not resolve address '{n}'"));
                             return None;
                         }
                     },
@@ -89,10 +90,10 @@ pub fn parse(cx: &mut Cx<'_>, w: &[String]) -> Option<LogTarget> {
                 match FORMS.iter().find(|f| f.0 == name) {
                     Some(f) => form = Some(f.1),
                     None => {
-                        cx.error(format!(
-                            "'log' : unknown format '{name}'{}",
-                            suggestion(name, FORMS.iter().map(|f| f.0))
-                        ));
+                        cx.error_of(
+                            Code::UnknownWord,
+                            format!("'log' : unknown format '{name}'{}", suggestion(name, FORMS.iter().map(|f| f.0))),
+                        );
                         return None;
                     }
                 }
@@ -114,7 +115,10 @@ pub fn parse(cx: &mut Cx<'_>, w: &[String]) -> Option<LogTarget> {
     match FACILITIES.iter().position(|f| *f == facility).and_then(|f| u8::try_from(f).ok()) {
         Some(f) => target.facility = f,
         None => {
-            cx.error(format!("'log' : unknown log facility '{facility}'{}", suggestion(facility, FACILITIES)));
+            cx.error_of(
+                Code::UnknownWord,
+                format!("'log' : unknown log facility '{facility}'{}", suggestion(facility, FACILITIES)),
+            );
             return None;
         }
     }
@@ -122,7 +126,10 @@ pub fn parse(cx: &mut Cx<'_>, w: &[String]) -> Option<LogTarget> {
         if let Some(name) = w.get(i + 1 + k) {
             match LEVELS.iter().position(|l| l == name).and_then(|l| u8::try_from(l).ok()) {
                 Some(l) => *slot = l,
-                None => cx.error(format!("'log' : unknown log level '{name}'{}", suggestion(name, LEVELS))),
+                None => cx.error_of(
+                    Code::UnknownWord,
+                    format!("'log' : unknown log level '{name}'{}", suggestion(name, LEVELS)),
+                ),
             }
         }
     }

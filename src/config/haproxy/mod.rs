@@ -9,17 +9,19 @@ mod log;
 mod older;
 mod proxy;
 mod rules;
+mod sections;
 mod server;
 mod vrrp;
 
 use super::lex;
 use super::model::{Kind, Model, Proxy};
 use super::source::Source;
+use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
 use crate::base::version;
 use crate::rules::logformat;
 use crate::rules::sample::{ExprError, KnownNames};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The names that exist in the reference, for telling "not yet" from "unknown".
@@ -80,21 +82,31 @@ pub struct Cx<'a> {
     pub no_verify: bool,
     /// `--dialect 3.5`: what that version refuses is refused.
     pub strict: bool,
+    /// Kinds and names of the sections that are only checked.
+    sections: BTreeSet<(String, String)>,
 }
 
 impl Cx<'_> {
+    /// A value that does not fit.
     pub fn error(&mut self, message: impl Into<String>) {
-        self.report.error(&self.place, message);
+        self.error_of(Code::Value, message);
     }
+    pub fn error_of(&mut self, code: Code, message: impl Into<String>) {
+        self.report.error(code, &self.place, message);
+    }
+    /// Something that is honoured, and probably not meant.
     pub fn warn(&mut self, message: impl Into<String>) {
-        self.report.warning(&self.place, message);
+        self.warn_of(Code::Advice, message);
+    }
+    pub fn warn_of(&mut self, code: Code, message: impl Into<String>) {
+        self.report.warning(code, &self.place, message);
     }
     pub fn not_yet(&mut self, what: &str) {
         self.report.not_yet(&self.place, format!("{what} is known but not honoured yet by this version; remove the line, or stay with HAProxy for this configuration"));
     }
     /// A word that means nothing here, with the reason.
     pub fn no_effect(&mut self, word: &str, why: &str) {
-        self.report.notice(&self.place, format!("'{word}' has no effect: {why}"));
+        self.report.notice(Code::NoEffect, &self.place, format!("'{word}' has no effect: {why}"));
     }
     /// Reports an expression error; `what` names the directive.
     pub fn expr_error(&mut self, what: &str, e: ExprError) {
@@ -104,7 +116,7 @@ impl Cx<'_> {
                 format!("'{what}' : {m}; remove the line, or stay with HAProxy for this configuration"),
             ),
             ExprError::Reported => {}
-            ExprError::Unknown(m) | ExprError::Bad(m) => self.error(format!("'{what}' : {m}")),
+            ExprError::Unknown(m) | ExprError::Bad(m) => self.error_of(Code::Expression, format!("'{what}' : {m}")),
         }
     }
     pub fn env_of(&self, name: &str) -> Option<String> {
@@ -114,7 +126,7 @@ impl Cx<'_> {
     pub fn arg<'w>(&mut self, w: &'w [String], i: usize, what: &str) -> Option<&'w str> {
         let found = w.get(i).map(String::as_str);
         if found.is_none() {
-            self.error(format!("'{}' expects {what}", w[..i.min(w.len())].join(" ")));
+            self.error_of(Code::Missing, format!("'{}' expects {what}", w[..i.min(w.len())].join(" ")));
         }
         found
     }
@@ -122,7 +134,7 @@ impl Cx<'_> {
         let text = self.arg(w, i, what)?;
         let n = text.parse().ok();
         if n.is_none() {
-            self.error(format!("'{}' expects {what}, but got '{text}'", w[..i].join(" ")));
+            self.error_of(Code::Number, format!("'{}' expects {what}, but got '{text}'", w[..i].join(" ")));
         }
         n
     }
@@ -131,7 +143,7 @@ impl Cx<'_> {
         match crate::base::units::parse_time(text, unit) {
             Ok(d) => Some(d),
             Err(e) => {
-                self.error(format!("'{}' : {e}", w[..i].join(" ")));
+                self.error_of(Code::Time, format!("'{}' : {e}", w[..i].join(" ")));
                 None
             }
         }
@@ -140,7 +152,7 @@ impl Cx<'_> {
         match self.src.read(path) {
             Ok(b) => Some(b),
             Err(e) => {
-                self.error(format!("cannot read '{path}' : {e}"));
+                self.error_of(Code::Unreadable, format!("cannot read '{path}' : {e}"));
                 None
             }
         }
@@ -153,12 +165,12 @@ impl Cx<'_> {
     /// Expands `$VAR` in an address written without quotes.
     pub fn expand(&mut self, word: &str) -> Option<String> {
         let out = lex::expand(word, &|n| self.env_of(n));
-        out.map_err(|e| self.error(format!("'{word}' : {e}"))).ok()
+        out.map_err(|e| self.error_of(Code::Quoting, format!("'{word}' : {e}"))).ok()
     }
     /// Warns when more words stand on the line than the directive takes.
     pub fn at_most(&mut self, w: &[String], n: usize) {
         if w.len() > n {
-            self.error(format!("'{}' cannot handle unexpected argument '{}'", w[0], w[n]));
+            self.error_of(Code::Extra, format!("'{}' cannot handle unexpected argument '{}'", w[0], w[n]));
         }
     }
 }
@@ -169,6 +181,9 @@ enum Section {
     Proxy(Box<Proxy>),
     Vrrp(Box<vrrp::Draft>),
     VrrpGroup(Box<crate::config::model::VrrpGroup>),
+    VrrpScript(Box<crate::config::model::VrrpScript>),
+    /// One that is only checked.
+    Other(Box<sections::Open>),
     /// A section whose lines are passed over because its header was refused.
     Skipped,
 }
@@ -177,12 +192,13 @@ impl Section {
     /// `.SECTION`: the section's own name, or its kind if it has none.
     fn name(&self) -> &str {
         match self {
-            Self::None | Self::Skipped => "",
+            Self::None | Self::Skipped | Self::Other(_) => "",
             Self::Global => "global",
             Self::Proxy(p) if p.name.is_empty() => p.kind.name(),
             Self::Proxy(p) => &p.name,
             Self::Vrrp(_) => "vrrp",
             Self::VrrpGroup(g) => &g.name,
+            Self::VrrpScript(s) => &s.name,
         }
     }
 }
@@ -214,26 +230,29 @@ fn directive(cx: &mut Cx<'_>, blocks: &mut cond::Blocks, w: &lex::Words) -> Resu
                 w.words[1..].iter().chain(w.empty.iter().flat_map(|e| &e.1)).map(String::as_str).collect();
             let features = features();
             let result = blocks.directive(head, &rest.join(" "), &facts(&|n| cx.env_of(n), &features));
-            result.map_err(|e| cx.error(e))
+            result.map_err(|e| cx.error_of(Code::Conditional, e))
         }
         _ if !blocks.counts() => Ok(()),
         ".notice" | ".warning" | ".alert" | ".diag" => {
             let Some(text) = w.words.get(1) else {
-                cx.error(format!("'{head}' expects a message"));
+                cx.error_of(Code::Missing, format!("'{head}' expects a message"));
                 return Ok(());
             };
             if let Some(extra) = w.words.get(2) {
-                cx.error(format!(
-                    "unexpected argument '{extra}' behind '{head}'; use quotes if the message should contain spaces"
-                ));
+                cx.error_of(
+                    Code::Extra,
+                    format!(
+                        "unexpected argument '{extra}' behind '{head}'; use quotes if the message should contain spaces"
+                    ),
+                );
                 return Ok(());
             }
             let text = format!("'{text}'");
             match head {
-                ".notice" => cx.report.notice(&cx.place, text),
-                ".warning" => cx.warn(text),
+                ".notice" => cx.report.notice(Code::Said, &cx.place, text),
+                ".warning" => cx.warn_of(Code::Said, text),
                 ".alert" => {
-                    cx.error(text);
+                    cx.error_of(Code::Said, text);
                     return Err(());
                 }
                 // Only with `-dD`.
@@ -243,7 +262,7 @@ fn directive(cx: &mut Cx<'_>, blocks: &mut cond::Blocks, w: &lex::Words) -> Resu
         }
         _ => {
             let known = [".if", ".elif", ".else", ".endif", ".notice", ".warning", ".alert", ".diag"];
-            cx.error(format!("unknown directive '{head}'{}", suggestion(head, known)));
+            cx.error_of(Code::UnknownWord, format!("unknown directive '{head}'{}", suggestion(head, known)));
             Ok(())
         }
     }
@@ -286,6 +305,7 @@ pub fn parse(
         ca_base: None,
         no_verify: args.no_verify,
         strict: args.strict,
+        sections: BTreeSet::new(),
     };
     let mut defaults: Vec<Proxy> = vec![Proxy::new(Place::default(), "", Kind::Defaults)];
     let mut section = Section::None;
@@ -295,20 +315,20 @@ pub fn parse(
             let place = Place::new(file, u32::try_from(text.lines().count()).unwrap_or(0));
             let what = "missing LF on the last line; the file may have been truncated";
             if cx.strict {
-                cx.report.error(&place, what);
+                cx.report.error(Code::LastLine, &place, what);
             } else {
-                cx.report.warning(&place, what);
+                cx.report.warning(Code::LastLine, &place, what);
             }
         }
         let mut blocks = cond::Blocks::default();
         for (n, line) in text.lines().enumerate() {
             cx.place = Place::new(file, u32::try_from(n + 1).unwrap_or(0));
             if cx.report.diags.len() > MAX_ERRORS {
-                cx.error("too many errors; the rest of the file was not read");
+                cx.error_of(Code::TooMuch, "too many errors; the rest of the file was not read");
                 break;
             }
             if line.len() > MAX_LINE {
-                cx.error("line too long");
+                cx.error_of(Code::TooMuch, "line too long");
                 continue;
             }
             // A scope of a filter's own file.
@@ -327,7 +347,7 @@ pub fn parse(
                 Ok(w) => w,
                 Err(_) if !blocks.counts() => continue,
                 Err(e) => {
-                    cx.error(format!("{} at column {}", e.message, e.column));
+                    cx.error_of(Code::Quoting, format!("{} at column {}", e.message, e.column));
                     continue;
                 }
             };
@@ -351,13 +371,13 @@ pub fn parse(
                     "argument number {at} of '{}' is empty and ends the line{lost}; is a variable not set?",
                     lexed.words[0]
                 );
-                if cx.strict { cx.error(text) } else { cx.warn(text) }
+                if cx.strict { cx.error_of(Code::EmptyArgument, text) } else { cx.warn_of(Code::EmptyArgument, text) }
             }
             let words = lexed.words;
             self::line(&mut cx, &mut model, &mut defaults, &mut section, words);
         }
         if blocks.open() > 0 {
-            cx.error("non-terminated '.if' block: '.endif' is missing");
+            cx.error_of(Code::Conditional, "non-terminated '.if' block: '.endif' is missing");
         }
         // A section never spans two files in effect, but HAProxy lets `global` go on; closing here keeps places right.
         close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
@@ -365,26 +385,7 @@ pub fn parse(
     model
 }
 
-/// Section keywords of HAProxy that are not honoured yet.
-const OTHER_SECTIONS: &[&str] = &[
-    "peers",
-    "resolvers",
-    "userlist",
-    "mailers",
-    "cache",
-    "program",
-    "http-errors",
-    "ring",
-    "log-forward",
-    "log-profile",
-    "crt-store",
-    "fcgi-app",
-    "acme",
-    "traces",
-    "healthcheck",
-    "namespace_list",
-];
-const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group"];
+const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group", "vrrp-script"];
 
 fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: &mut Section, mut w: Vec<String>) {
     let head = w[0].as_str();
@@ -393,10 +394,9 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         *section = open(cx, model, defaults, &w);
         return;
     }
-    if OTHER_SECTIONS.contains(&head) && !matches!((head, &*section), ("acme" | "cache", Section::Proxy(_))) {
+    if sections::is_header(head) {
         close(cx, model, defaults, std::mem::replace(section, Section::None));
-        cx.not_yet(&format!("section '{head}'"));
-        *section = Section::Skipped;
+        *section = sections::open(cx, &w).map_or(Section::Skipped, |s| Section::Other(Box::new(s)));
         return;
     }
     cx.negated = false;
@@ -406,7 +406,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
     let head = w[0].as_str();
     if head == "no" || head == "default" {
         if w.len() < 2 {
-            cx.error(format!("'{head}' expects the directive it applies to"));
+            cx.error_of(Code::Missing, format!("'{head}' expects the directive it applies to"));
             return;
         }
         if !matches!(
@@ -421,7 +421,10 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
                 | "numa-cpu-mapping"
         ) && !w[1].starts_with("tune.")
         {
-            cx.error(format!("'{head}' cannot be applied to '{}': it is for options and log targets", w[1]));
+            cx.error_of(
+                Code::Misplaced,
+                format!("'{head}' cannot be applied to '{}': it is for options and log targets", w[1]),
+            );
             return;
         }
         // Every option is off by default: to restore that is to turn it off.
@@ -431,13 +434,19 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
     match section {
         Section::Skipped => {}
         Section::None => {
-            let names = SECTIONS.iter().chain(OTHER_SECTIONS).copied();
-            cx.error(format!("unknown keyword '{}' out of section{}", w[0], suggestion(&w[0], names)));
+            let names = SECTIONS.iter().copied().chain(sections::names());
+            cx.error_of(
+                Code::OutOfSection,
+                format!("unknown keyword '{}' out of section{}", w[0], suggestion(&w[0], names)),
+            );
         }
+        Section::Global if vrrp::global_line(cx, &mut model.vrrp, &w) => {}
         Section::Global => global::line(cx, &mut model.global, &w),
         Section::Proxy(p) => proxy::line(cx, p, &w),
+        Section::Other(s) => sections::line(cx, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
+        Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
     }
     (cx.crt_base, cx.ca_base) = (model.global.crt_base.clone(), model.global.ca_base.clone());
     cx.no_verify = model.global.server_verify_none;
@@ -449,12 +458,12 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             cx.at_most(w, 1);
             return Section::Global;
         }
-        "vrrp" | "vrrp-group" => {
+        "vrrp" | "vrrp-group" | "vrrp-script" => {
             let Some(name) = cx.arg(w, 1, "a name") else { return Section::Skipped };
-            return if w[0] == "vrrp" {
-                Section::Vrrp(Box::new(vrrp::Draft::new(name, &cx.place)))
-            } else {
-                Section::VrrpGroup(Box::new(vrrp::new_group(name)))
+            return match w[0].as_str() {
+                "vrrp" => Section::Vrrp(Box::new(vrrp::Draft::new(name, &cx.place))),
+                "vrrp-group" => Section::VrrpGroup(Box::new(vrrp::new_group(name))),
+                _ => Section::VrrpScript(Box::new(vrrp::new_script(name, &cx.place))),
             };
         }
         "defaults" => Kind::Defaults,
@@ -469,10 +478,13 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             match defaults.iter().rev().find(|d| d.name == name && !name.is_empty()) {
                 Some(d) => d,
                 None => {
-                    cx.error(format!(
-                        "there is no defaults section called '{name}' before this line{}",
-                        suggestion(name, defaults.iter().map(|d| d.name.as_str()))
-                    ));
+                    cx.error_of(
+                        Code::UnknownTarget,
+                        format!(
+                            "there is no defaults section called '{name}' before this line{}",
+                            suggestion(name, defaults.iter().map(|d| d.name.as_str()))
+                        ),
+                    );
                     return Section::Skipped;
                 }
             }
@@ -485,14 +497,17 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
         Some(n) if n != "from" => n.as_str(),
         _ if kind == Kind::Defaults => "",
         _ => {
-            cx.error(format!("'{}' expects a name: {} <name>", w[0], w[0]));
+            cx.error_of(Code::Missing, format!("'{}' expects a name: {} <name>", w[0], w[0]));
             return Section::Skipped;
         }
     };
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
-        cx.error(format!(
-            "character '{bad}' is not permitted in the name of a section ('{name}'); use letters, digits and -_.:"
-        ));
+        cx.error_of(
+            Code::Name,
+            format!(
+                "character '{bad}' is not permitted in the name of a section ('{name}'); use letters, digits and -_.:"
+            ),
+        );
     }
     if kind != Kind::Defaults
         && let Some(other) = model
@@ -500,12 +515,15 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             .iter()
             .find(|p| p.name == name && (kind == Kind::Listen || p.kind == Kind::Listen || p.kind == kind))
     {
-        cx.error(format!(
-            "{} '{name}' has the same name as {} '{name}' declared at {}",
-            kind.name(),
-            other.kind.name(),
-            other.place
-        ));
+        cx.error_of(
+            Code::Duplicate,
+            format!(
+                "{} '{name}' has the same name as {} '{name}' declared at {}",
+                kind.name(),
+                other.kind.name(),
+                other.place
+            ),
+        );
     }
     let mut p = base.clone();
     (p.kind, p.name, p.place) = (kind, name.to_owned(), cx.place.clone());
@@ -518,13 +536,16 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
     let rest = if from == Some(1) { &w[..1] } else { &w[..from.unwrap_or(w.len())] };
     if let Some(extra) = rest.get(2) {
         if matches!(kind, Kind::Frontend | Kind::Listen) && !cx.strict {
-            cx.warn(format!(
-                "'{} {name} {extra}' : an address on the section line is old syntax; write 'bind {extra}'",
-                w[0]
-            ));
+            cx.warn_of(
+                Code::OldWord,
+                format!(
+                    "'{} {name} {extra}' : an address on the section line is old syntax; write 'bind {extra}'",
+                    w[0]
+                ),
+            );
             bind::parse(cx, &mut p, &["bind".to_owned(), extra.clone()]);
         } else {
-            cx.error(format!("'{} {name}' cannot handle unexpected argument '{extra}'", w[0]));
+            cx.error_of(Code::Extra, format!("'{} {name}' cannot handle unexpected argument '{extra}'", w[0]));
         }
     }
     Section::Proxy(Box::new(p))
@@ -539,6 +560,8 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         }
         Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
+        Section::VrrpScript(s) => vrrp::finish_script(cx, *s, &mut model.vrrp),
+        Section::Other(s) => sections::finish(cx, &s),
         Section::None | Section::Global | Section::Skipped => {}
     }
 }

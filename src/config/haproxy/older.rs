@@ -1,6 +1,7 @@
 //! Words of older dialects (1.5 to 3.4) that the language has no more: each is translated, with one notice that names its modern form.
 //! `--dialect 3.5` refuses them, as that version does.
 use super::{Cx, State, proxy, rules, server};
+use crate::base::code::Code;
 use crate::config::model::{Kind, Mode, Proxy};
 use crate::rules::action::{HttpAction, NameMatch, Rule};
 use crate::rules::sample::Scope;
@@ -68,7 +69,7 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) -> bool {
     let word = w[0].as_str();
     if let Some((_, advice)) = REFUSED.iter().find(|r| r.0 == word) {
         if cx.strict || word == "appsession" {
-            cx.error(format!("'{word}' is not supported any more: {advice}"));
+            cx.error_of(Code::RemovedWord, format!("'{word}' is not supported any more: {advice}"));
         } else {
             cx.not_yet(&format!("'{word}', an old word ({advice})"));
         }
@@ -76,9 +77,9 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) -> bool {
     }
     let Some((_, modern, translate)) = WORDS.iter().find(|o| o.0 == word) else { return false };
     if cx.strict {
-        cx.error(format!("the '{word}' directive is not supported any more; use '{modern}'"));
+        cx.error_of(Code::RemovedWord, format!("the '{word}' directive is not supported any more; use '{modern}'"));
     } else {
-        cx.warn(format!("'{word}' is old syntax; write '{modern}'"));
+        cx.warn_of(Code::OldWord, format!("'{word}' is old syntax; write '{modern}'"));
         translate(cx, p, w);
     }
     true

@@ -3,6 +3,7 @@ use super::keywords::{self, Class};
 use super::{Cx, State, bind, check, log, names, older, rules, server};
 use crate::balance::Algorithm;
 use crate::base::addr::IpNet;
+use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{CheckKind, ConnMode, CookiePersist, ForwardFor, Kind, LogChoice, Mode, Proxy, Reuse};
@@ -56,7 +57,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("id", F | B, 2, |cx, p, w| {
         p.id = cx.number(w, 1, "a number");
         if p.id == Some(0) {
-            cx.error("'id' : a number from 1 is wanted");
+            cx.error_of(Code::Number, "'id' : a number from 1 is wanted");
         }
     }),
     ("description", F | B, 0, |cx, p, w| p.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" "))),
@@ -81,12 +82,10 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             return cx.not_yet(&format!("'{}'", w[0]));
         }
         let names = KEYWORDS.iter().map(|k| k.0).chain(keywords::names(Class::Listen));
-        return cx.error(format!(
-            "unknown keyword '{}' in '{}' section{}",
-            w[0],
-            p.kind.name(),
-            suggestion(&w[0], names)
-        ));
+        return cx.error_of(
+            Code::UnknownWord,
+            format!("unknown keyword '{}' in '{}' section{}", w[0], p.kind.name(), suggestion(&w[0], names)),
+        );
     };
     let here = match p.kind {
         Kind::Defaults => D,
@@ -101,16 +100,20 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             .map(|(_, n)| *n)
             .collect();
         if matches!(w[0].as_str(), "server" | "default-server") {
-            return cx.error(format!("'{}' is not allowed in a frontend; put it into a backend", w[0]));
+            return cx
+                .error_of(Code::Misplaced, format!("'{}' is not allowed in a frontend; put it into a backend", w[0]));
         }
         // HAProxy warns and ignores here; so do we.
-        return cx.warn(format!(
-            "'{}' ignored because {} '{}' cannot have it: it belongs to {}",
-            w[0],
-            p.kind.name(),
-            p.name,
-            may.join(", ")
-        ));
+        return cx.warn_of(
+            Code::Misplaced,
+            format!(
+                "'{}' ignored because {} '{}' cannot have it: it belongs to {}",
+                w[0],
+                p.kind.name(),
+                p.name,
+                may.join(", ")
+            ),
+        );
     }
     if *most > 0 {
         cx.at_most(w, *most);
@@ -123,10 +126,13 @@ fn mode(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Some("tcp") => p.mode = Mode::Tcp,
         Some("http") => p.mode = Mode::Http,
         Some(o @ ("log" | "spop")) => cx.not_yet(&format!("'mode {o}'")),
-        Some("health") => {
-            cx.error("'mode health' is no longer supported; use 'http-request return status 200' in 'mode http'")
+        Some("health") => cx.error_of(
+            Code::RemovedWord,
+            "'mode health' is no longer supported; use 'http-request return status 200' in 'mode http'",
+        ),
+        Some(o) => {
+            cx.error_of(Code::UnknownWord, format!("unknown proxy mode '{o}'{}", suggestion(o, ["tcp", "http"])))
         }
-        Some(o) => cx.error(format!("unknown proxy mode '{o}'{}", suggestion(o, ["tcp", "http"]))),
         None => {}
     }
 }
@@ -149,7 +155,7 @@ pub fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of a timer") else { return };
     let name = match older::timer(name) {
         Some(modern) if !cx.strict => {
-            cx.warn(format!("'timeout {name}' is old syntax; write 'timeout {modern}'"));
+            cx.warn_of(Code::OldWord, format!("'timeout {name}' is old syntax; write 'timeout {modern}'"));
             modern
         }
         _ => name,
@@ -158,11 +164,14 @@ pub fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         if matches!(name, "client-hs") {
             return cx.not_yet("'timeout client-hs'");
         }
-        return cx.error(format!(
-            "'timeout' does not know '{name}'{}; it takes {}",
-            suggestion(name, TIMEOUTS.iter().copied()),
-            TIMEOUTS.join(", ")
-        ));
+        return cx.error_of(
+            Code::UnknownWord,
+            format!(
+                "'timeout' does not know '{name}'{}; it takes {}",
+                suggestion(name, TIMEOUTS.iter().copied()),
+                TIMEOUTS.join(", ")
+            ),
+        );
     }
     let Some(d) = cx.time(w, 2, TimeUnit::Millis) else { return };
     cx.at_most(w, 3);
@@ -249,9 +258,12 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         if name == "forceclose" {
             if cx.strict {
-                return cx.error("'option forceclose' is not supported any more; use 'option httpclose'");
+                return cx.error_of(
+                    Code::RemovedWord,
+                    "'option forceclose' is not supported any more; use 'option httpclose'",
+                );
             }
-            cx.warn("'option forceclose' is old syntax; write 'option httpclose'");
+            cx.warn_of(Code::OldWord, "'option forceclose' is old syntax; write 'option httpclose'");
         }
         if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk" | "forwardfor")
         {
@@ -262,20 +274,23 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if !cx.strict {
         match name {
             "http-tunnel" => {
-                return cx.warn("'option http-tunnel' is old syntax: connections are kept alive; remove it");
+                return cx.warn_of(
+                    Code::OldWord,
+                    "'option http-tunnel' is old syntax: connections are kept alive; remove it",
+                );
             }
             "transparent" => {
-                cx.warn("'option transparent' is old syntax; write 'server transparent 0.0.0.0'");
+                cx.warn_of(Code::OldWord, "'option transparent' is old syntax; write 'server transparent 0.0.0.0'");
                 return older::anywhere(cx, p);
             }
             "http_proxy" => {
-                return cx.error("'option http_proxy' is not supported any more; write 'http-request do-resolve', 'set-dst', 'set-uri' and a server with address 0.0.0.0");
+                return cx.error_of(Code::RemovedWord, "'option http_proxy' is not supported any more; write 'http-request do-resolve', 'set-dst', 'set-uri' and a server with address 0.0.0.0");
             }
             _ => {}
         }
     }
     if let Some((_, why)) = ACCEPTED_OPTIONS.iter().find(|o| o.0 == name) {
-        return cx.report.notice(&cx.place, format!("'option {name}' has no effect: {why}"));
+        return cx.report.notice(Code::NoEffect, &cx.place, format!("'option {name}' has no effect: {why}"));
     }
     if keywords::is(Class::Option, name) {
         if !cx.negated {
@@ -284,7 +299,7 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return;
     }
     let names = OPTIONS.iter().map(|o| o.0).chain(keywords::names(Class::Option));
-    cx.error(format!("unknown option '{name}'{}", suggestion(name, names)));
+    cx.error_of(Code::UnknownWord, format!("unknown option '{name}'{}", suggestion(name, names)));
 }
 
 fn forwardfor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -354,10 +369,10 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         {
             cx.not_yet(&format!("'balance {name}'"));
         }
-        None => cx.error(format!(
-            "unknown balance algorithm '{name}'{}",
-            suggestion(name, Algorithm::NAMES.iter().map(|a| a.0))
-        )),
+        None => cx.error_of(
+            Code::UnknownWord,
+            format!("unknown balance algorithm '{name}'{}", suggestion(name, Algorithm::NAMES.iter().map(|a| a.0))),
+        ),
     }
 }
 
@@ -413,10 +428,13 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 return cx.not_yet(&format!("'{o}' in 'cookie'"));
             }
             o => {
-                return cx.error(format!(
-                    "'cookie' : unknown keyword '{o}'{}",
-                    suggestion(o, ["insert", "indirect", "nocache", "preserve", "httponly", "secure", "domain"])
-                ));
+                return cx.error_of(
+                    Code::UnknownWord,
+                    format!(
+                        "'cookie' : unknown keyword '{o}'{}",
+                        suggestion(o, ["insert", "indirect", "nocache", "preserve", "httponly", "secure", "domain"])
+                    ),
+                );
             }
         }
     }
@@ -478,7 +496,7 @@ fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
         }
         "http-request" => cx.not_yet("'stats http-request'"),
-        "socket" | "timeout" => cx.error(format!("'stats {word}' belongs to the 'global' section")),
+        "socket" | "timeout" => cx.error_of(Code::Misplaced, format!("'stats {word}' belongs to the 'global' section")),
         o => {
             let names = [
                 "enable",
@@ -493,7 +511,7 @@ fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 "scope",
                 "admin",
             ];
-            cx.error(format!("unknown stats keyword '{o}'{}", suggestion(o, names)));
+            cx.error_of(Code::UnknownWord, format!("unknown stats keyword '{o}'{}", suggestion(o, names)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `acl`, `use_backend`, `redirect`, `http-request`, `http-response` and `tcp-request` lines (configuration manual 4.3, 4.4, 7).
 use super::keywords::{self, Class};
 use super::{Cx, names};
+use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::config::model::{Mode, Proxy};
 use crate::http::status;
@@ -158,16 +159,6 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
 fn push(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], at: usize, scope: Scope, action: HttpAction) {
     let Ok(cond) = cond(cx, p, w, at, scope) else { return };
     let list = if scope == Scope::Response { &mut p.http_response } else { &mut p.http_request };
-    if let Some(last) = list.last().filter(|r| r.cond.is_none() && r.action.is_final()) {
-        cx.report.warning(
-            &cx.place,
-            format!(
-                "'{}' : this rule can never run: the one at {} always ends the list",
-                w[..w.len().min(2)].join(" "),
-                last.place
-            ),
-        );
-    }
     list.push(Rule { place: cx.place.clone(), cond, action });
 }
 
@@ -219,11 +210,14 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         {
             return cx.not_yet(&format!("'{what}'"));
         }
-        return cx.error(format!(
-            "'{}' does not know the action '{name}'{}",
-            w[0],
-            suggestion(name, mine.iter().copied().chain(keywords::names(known)))
-        ));
+        return cx.error_of(
+            Code::UnknownWord,
+            format!(
+                "'{}' does not know the action '{name}'{}",
+                w[0],
+                suggestion(name, mine.iter().copied().chain(keywords::names(known)))
+            ),
+        );
     }
     let (action, used) = match name {
         "allow" => (HttpAction::Allow, 2),
@@ -276,7 +270,10 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
                     Err(e) => return cx.error(format!("'{what}' : {e}")),
                 },
                 (Some("-m"), o) => {
-                    return cx.error(format!("'{what}' : unknown match method '{}'", o.unwrap_or_default()));
+                    return cx.error_of(
+                        Code::UnknownWord,
+                        format!("'{what}' : unknown match method '{}'", o.unwrap_or_default()),
+                    );
                 }
                 _ => (NameMatch::Exact(text), 3),
             };
@@ -315,7 +312,10 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
             Some("prometheus-exporter") => (HttpAction::UseService(Service::PrometheusExporter), 3),
             Some(o) if o.starts_with("lua.") => return cx.not_yet("Lua services"),
             Some(o) => {
-                return cx.error(format!("'{what}' : unknown service '{o}'; the one there is: prometheus-exporter"));
+                return cx.error_of(
+                    Code::UnknownWord,
+                    format!("'{what}' : unknown service '{o}'; the one there is: prometheus-exporter"),
+                );
             }
             None => return,
         },
@@ -503,10 +503,13 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             {
                 return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
             }
-            return cx.error(format!(
-                "'tcp-request {kind}' does not know the action '{o}'{}",
-                suggestion(o, ["accept", "reject", "silent-drop"])
-            ));
+            return cx.error_of(
+                Code::UnknownWord,
+                format!(
+                    "'tcp-request {kind}' does not know the action '{o}'{}",
+                    suggestion(o, ["accept", "reject", "silent-drop"])
+                ),
+            );
         }
     };
     if let Ok(cond) = cond(cx, p, w, 3, Scope::Connection) {

@@ -2,6 +2,7 @@
 use super::keywords::{self, Class};
 use super::{Cx, State, global, names};
 use crate::base::addr::{Host, split_host_port};
+use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
@@ -14,13 +15,13 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return;
     };
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
-        cx.error(format!("character '{bad}' is not permitted in server name '{name}'"));
+        cx.error_of(Code::Name, format!("character '{bad}' is not permitted in server name '{name}'"));
     }
     if let Some(other) = p.servers.iter().find(|s| s.name == name) {
-        cx.error(format!(
-            "another server named '{name}' was already defined at {}; please use distinct names",
-            other.place
-        ));
+        cx.error_of(
+            Code::Duplicate,
+            format!("another server named '{name}' was already defined at {}; please use distinct names", other.place),
+        );
         return;
     }
     let Some(addr) = cx.expand(addr) else { return };
@@ -56,7 +57,7 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Host::Name(n) => {
             let ip = cx.resolve(n);
             if ip.is_none() {
-                cx.error(format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or use 'init-addr none' to start without it"));
+                cx.error_of(Code::Unresolved, format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or use 'init-addr none' to start without it"));
             }
             ip
         }
@@ -166,7 +167,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 if let Some(v) = value!("an address") {
                     s.check_addr = v.parse().ok().or_else(|| cx.resolve(v));
                     if s.check_addr.is_none() {
-                        cx.error(format!("'{what}' : could not resolve 'addr {v}'"));
+                        cx.error_of(Code::Unresolved, format!("'{what}' : could not resolve 'addr {v}'"));
                     }
                 }
             }
@@ -203,6 +204,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                     tls.alpn = v.split(',').map(|s| s.trim().to_owned()).filter(|a| a != "h2").collect();
                     if tls.alpn.is_empty() || v.contains("h2") {
                         cx.report.notice(
+                            Code::Remark,
                             &cx.place,
                             "'alpn h2' : HTTP/2 to servers is not spoken yet; http/1.1 is negotiated",
                         );
@@ -258,13 +260,16 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 return false;
             }
             o => {
-                cx.error(format!("'{what}' : unknown keyword '{o}'{}", suggestion(o, keywords::names(Class::Server))));
+                cx.error_of(
+                    Code::UnknownWord,
+                    format!("'{what}' : unknown keyword '{o}'{}", suggestion(o, keywords::names(Class::Server))),
+                );
                 return false;
             }
         }
     }
     if (ssl || s.check_tls) && tls.verify && tls.ca_file.is_none() && what == "server" {
-        cx.error(format!(
+        cx.error_of(Code::Tls, format!(
             "'server {}' : verify is enabled but no ca-file given; add 'ca-file <file>' (or '@system-ca'), or 'verify none' to accept any certificate",
             s.name
         ));

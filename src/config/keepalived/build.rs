@@ -2,11 +2,11 @@
 use super::parse::Node;
 use super::{Manner, known};
 use crate::base::addr::IpNet;
+use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
 use crate::config::model::{
     Garp, Notify, ScriptCall, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
 };
-use crate::config::source::Source;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -39,6 +39,34 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
     }
 }
 
+/// A scope by name or number, as the kernel numbers them.
+pub fn scope(text: &str) -> Option<u8> {
+    Some(match text {
+        "global" => 0,
+        "site" => 200,
+        "link" => 253,
+        "host" => 254,
+        o => o.parse().ok()?,
+    })
+}
+
+pub fn blank_script(name: &str, place: &Place) -> VrrpScript {
+    VrrpScript {
+        name: name.to_owned(),
+        place: place.to_string(),
+        command: String::new(),
+        interval: Duration::from_secs(1),
+        timeout: Duration::ZERO,
+        weight: 0,
+        reverse: false,
+        rise: 1,
+        fall: 1,
+        init_fail: false,
+        user: None,
+        liveness: false,
+    }
+}
+
 /// `auth_pass` as the packet carries it: the first eight bytes, padded with zeros.
 pub fn auth_bytes(pass: &str) -> [u8; 8] {
     let mut out = [0; 8];
@@ -54,7 +82,6 @@ const MAX_VIPS6: usize = 90;
 
 struct Cx<'a> {
     report: &'a mut Report,
-    src: &'a mut dyn Source,
     globals: Globals,
     /// What keepalived only reports is an error.
     strict: bool,
@@ -67,10 +94,9 @@ struct Globals {
     check_unicast_src: bool,
 }
 
-pub fn model(tree: &[Node], src: &mut dyn Source, manner: &Manner, report: &mut Report) -> VrrpModel {
+pub fn model(tree: &[Node], manner: &Manner, report: &mut Report) -> VrrpModel {
     let mut cx = Cx {
         report,
-        src,
         strict: manner.strict,
         globals: Globals { version: None, garp: Garp::default(), skip_addr_check: false, check_unicast_src: false },
     };
@@ -117,17 +143,17 @@ fn inside(cx: &mut Cx<'_>, n: &Node, block: &str) {
 
 impl Cx<'_> {
     /// What keepalived reports before it goes on.
-    fn lenient(&mut self, place: &Place, text: String) {
+    fn lenient(&mut self, code: Code, place: &Place, text: String) {
         if self.strict {
-            self.report.error(place, text);
+            self.report.error(code, place, text);
         } else {
-            self.report.warning(place, text);
+            self.report.warning(code, place, text);
         }
     }
     fn value<'n>(&mut self, n: &'n Node) -> Option<&'n str> {
         let v = n.words.get(1).map(String::as_str);
         if v.is_none() {
-            self.report.error(&n.place, format!("'{}' is missing its value", n.words[0]));
+            self.report.error(Code::Missing, &n.place, format!("'{}' is missing its value", n.words[0]));
         }
         v
     }
@@ -140,7 +166,7 @@ impl Cx<'_> {
                     "'{}' : '{text}' is not a number from {lo} to {hi}; the default is used, as keepalived does",
                     n.words[0]
                 );
-                self.lenient(&n.place, text);
+                self.lenient(Code::Lenient, &n.place, text);
                 None
             }
         }
@@ -150,12 +176,33 @@ impl Cx<'_> {
         let secs = self.number::<f64>(n, lo, hi)?;
         Some(Duration::from_secs_f64(secs))
     }
+    /// The lines of a block; what stands where braces were to stand is reported.
+    fn lines<'n>(&mut self, n: &'n Node) -> impl Iterator<Item = &'n Node> + use<'n> {
+        if n.block.is_none() {
+            let text = format!("'{}' is missing its block: {} {{ ... }}", n.words[0], n.words[0]);
+            self.lenient(Code::Braces, &n.place, text);
+        } else if let Some(extra) = n.words.get(1) {
+            let text = format!("'{}' takes no '{extra}' in front of its block", n.words[0]);
+            self.lenient(Code::Extra, &n.place, text);
+        }
+        n.block.iter().flatten().filter(|l| !l.words.is_empty())
+    }
+    /// How often something is announced: at least once.
+    fn repeat(&mut self, n: &Node, default: u32) -> u32 {
+        match self.number(n, 0u32, u32::MAX) {
+            Some(0) => {
+                self.lenient(Code::Lenient, &n.place, format!("'{}' must be greater than 0; 1 is used", n.words[0]));
+                1
+            }
+            found => found.unwrap_or(default),
+        }
+    }
     fn flag(&mut self, n: &Node) -> bool {
         match n.words.get(1).map(String::as_str) {
             None | Some("true" | "on" | "yes") => true,
             Some("false" | "off" | "no") => false,
             Some(o) => {
-                self.report.error(&n.place, format!("'{}' : '{o}' is not a boolean", n.words[0]));
+                self.report.error(Code::Value, &n.place, format!("'{}' : '{o}' is not a boolean", n.words[0]));
                 true
             }
         }
@@ -187,11 +234,11 @@ impl Cx<'_> {
             ""
         };
         let text = format!("unknown keyword '{w}' in {place}, ignored as keepalived does{skipped}{hint}");
-        self.lenient(&n.place, text);
+        self.lenient(Code::UnknownWord, &n.place, text);
     }
     /// A VRRP-less word: said once, with the reason.
     fn no_effect(&mut self, n: &Node, why: &str) {
-        self.report.notice(&n.place, format!("'{}' has no effect: {why}", n.words[0]));
+        self.report.notice(Code::NoEffect, &n.place, format!("'{}' has no effect: {why}", n.words[0]));
     }
 }
 
@@ -207,21 +254,28 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay)
             }
             "vrrp_garp_master_repeat" => {
-                cx.globals.garp.repeat = cx.number(n, 0u32, 1000).unwrap_or(5).max(1);
+                cx.globals.garp.repeat = cx.repeat(n, 5);
                 cx.globals.garp.lower_prio_repeat = cx.globals.garp.repeat;
             }
             "vrrp_garp_master_refresh" => {
                 cx.globals.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero())
             }
-            "vrrp_garp_master_refresh_repeat" => {
-                cx.globals.garp.refresh_repeat = cx.number(n, 0u32, 1000).unwrap_or(1).max(1)
+            "vrrp_garp_master_refresh_repeat" => cx.globals.garp.refresh_repeat = cx.repeat(n, 1),
+            "vrrp_garp_lower_prio_repeat" => {
+                cx.globals.garp.lower_prio_repeat = cx.number(n, 0u32, u32::MAX).unwrap_or(5)
             }
-            "vrrp_garp_lower_prio_repeat" => cx.globals.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
             "vrrp_garp_lower_prio_delay" => {
                 cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default()
             }
             "vrrp_check_unicast_src" => cx.globals.check_unicast_src = cx.flag(n),
-            "dynamic_interfaces" => m.dynamic_interfaces = true,
+            "dynamic_interfaces" => {
+                m.dynamic_interfaces = true;
+                if let Some(o) = n.words.get(1).filter(|o| *o != "allow_if_changes") {
+                    let text = format!("'dynamic_interfaces' knows 'allow_if_changes' only, not '{o}'");
+                    cx.lenient(Code::Value, &n.place, text);
+                }
+            }
+            "enable_script_security" => m.script_security = true,
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
             "vrrp_strict" => {
                 if cx.flag(n) {
@@ -240,22 +294,33 @@ fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {
 fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     let name = block.words.get(1).cloned().unwrap_or_default();
     if name.is_empty() {
-        cx.report.error(&block.place, "'vrrp_instance' is missing its name");
+        cx.report.error(Code::Missing, &block.place, "'vrrp_instance' is missing its name");
+    } else if let Some(extra) = block.words.get(2) {
+        cx.lenient(
+            Code::Extra,
+            &block.place,
+            format!("'vrrp_instance {name}' : a name is one word; '{extra}' is left out"),
+        );
     }
     let mut i = blank_instance(&name, &block.place);
     (i.garp, i.skip_addr_check) = (cx.globals.garp.clone(), cx.globals.skip_addr_check);
     i.check_unicast_src = cx.globals.check_unicast_src;
-    let mut auth_type = false;
+    let (mut auth_type, mut peers_said) = (false, false);
     let (mut own_version, mut priority, mut state_place) = (None, None, None);
     let mut advert: Option<(f64, Place)> = None;
     let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
     for n in block.block.iter().flatten() {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
+            "state" if state_place.is_some() && n.words.get(1).is_some_and(|w| w == "BACKUP") => {
+                let text = "'state BACKUP' behind 'state MASTER' is not used, as keepalived does".to_owned();
+                cx.lenient(Code::Lenient, &n.place, text);
+            }
             "state" => match cx.value(n) {
                 Some("MASTER") => (i.initial_master, state_place) = (true, Some(n.place.clone())),
                 Some("BACKUP") => {}
                 Some(o) => cx.report.warning(
+                    Code::Lenient,
                     &n.place,
                     format!(
                         "unknown state '{o}': BACKUP is taken, as keepalived does{}",
@@ -267,69 +332,79 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "interface" => i.interface = cx.value(n).unwrap_or_default().to_owned(),
             "virtual_router_id" => i.vrid = cx.number(n, 1u8, 255).unwrap_or(0),
             "priority" => priority = cx.number(n, 1u8, 255),
-            "version" => own_version = version(cx, n),
+            "version" => {
+                let said = version(cx, n);
+                if own_version.is_some() && said != own_version {
+                    cx.lenient(Code::Duplicate, &n.place, "'version' is already given, and another one".into());
+                }
+                own_version = own_version.or(said);
+            }
             "advert_int" => {
                 if let Some(s) = cx.number::<f64>(n, 0.01, 255.0) {
                     advert = Some((s, n.place.clone()));
                 }
             }
             "authentication" => {
-                for a in n.block.iter().flatten() {
-                    match a.words.first().map(String::as_str) {
-                        Some("auth_type")
-                            if a.words.get(1).is_some_and(|t| t == "PASS" || t == "pass" || t == "SIMPLE") =>
-                        {
-                            auth_type = true;
-                        }
-                        Some("auth_type") => cx.not_yet(a),
-                        Some("auth_pass") => {
-                            if let Some(p) = cx.value(a) {
+                for a in cx.lines(n) {
+                    match a.words[0].as_str() {
+                        "auth_type" => match cx.value(a) {
+                            Some("PASS") => auth_type = true,
+                            Some("AH") => cx.not_yet(a),
+                            Some(o) => {
+                                let text = format!(
+                                    "unknown authentication type '{o}': none is used, as keepalived does{}",
+                                    suggestion(&o.to_uppercase(), ["PASS", "AH"])
+                                );
+                                cx.lenient(Code::Lenient, &a.place, text);
+                            }
+                            None => {}
+                        },
+                        "auth_pass" => match cx.value(a) {
+                            Some("") | None => {}
+                            Some(p) => {
                                 if p.len() > 8 {
-                                    cx.report.warning(&a.place, "'auth_pass' is longer than 8 characters: only the first 8 are used, as in keepalived");
+                                    cx.report.warning(Code::AuthPass, &a.place, "'auth_pass' is longer than 8 characters: only the first 8 are used, as in keepalived");
                                 }
                                 i.auth_pass = Some(auth_bytes(p));
                             }
-                        }
-                        Some("auth_hmac") => cx.not_yet(a),
-                        Some(_) => cx.unknown(a, "authentication"),
-                        None => {}
+                        },
+                        _ => cx.unknown(a, "authentication"),
                     }
                 }
             }
-            "virtual_ipaddress" => i.vips = n.block.iter().flatten().filter_map(|a| vip(cx, a)).collect(),
-            "virtual_ipaddress_excluded" => i.excluded = n.block.iter().flatten().filter_map(|a| vip(cx, a)).collect(),
+            // Blocks of one name add up.
+            "virtual_ipaddress" => {
+                for a in cx.lines(n) {
+                    i.vips.extend(vip(cx, a));
+                }
+            }
+            "virtual_ipaddress_excluded" => {
+                for a in cx.lines(n) {
+                    i.excluded.extend(vip(cx, a));
+                }
+            }
             "unicast_peer" => {
-                for a in n.block.iter().flatten().filter(|a| !a.words.is_empty()) {
-                    match a.words[0].parse() {
-                        Ok(ip) => i.unicast_peers.push(ip),
-                        Err(_) => {
-                            cx.report.error(&a.place, format!("'unicast_peer' : '{}' is not an IP address", a.words[0]))
-                        }
-                    }
+                peers_said = true;
+                for a in cx.lines(n) {
+                    i.unicast_peers.extend(peer(cx, a));
                 }
             }
             "unicast_src_ip" | "mcast_src_ip" => match cx.value(n).map(str::parse::<IpAddr>) {
                 Some(Ok(ip)) if head == "unicast_src_ip" => i.unicast_src = Some(ip),
                 Some(Ok(ip)) => i.mcast_src = Some(ip),
-                Some(Err(_)) => cx.report.error(&n.place, format!("'{head}' : '{}' is not an IP address", n.words[1])),
+                Some(Err(_)) => cx.report.error(Code::Value, &n.place, format!("'{head}' : '{}' is not an IP address", n.words[1])),
                 None => {}
             },
-            "track_interface" => {
-                i.track_interfaces =
-                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
-            }
-            "track_script" => {
-                i.track_scripts =
-                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
-            }
+            "track_interface" => tracks(cx, n, &mut i.track_interfaces),
+            "track_script" => tracks(cx, n, &mut i.track_scripts),
             "nopreempt" => i.preempt = false,
             "preempt" => i.preempt = true,
             "preempt_delay" => i.preempt_delay = cx.seconds(n, 0.0, 1000.0).unwrap_or_default(),
             "garp_master_delay" => i.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(i.garp.delay),
-            "garp_master_repeat" => i.garp.repeat = cx.number(n, 0u32, 1000).unwrap_or(5).max(1),
+            "garp_master_repeat" => i.garp.repeat = cx.repeat(n, 5),
             "garp_master_refresh" => i.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero()),
-            "garp_master_refresh_repeat" => i.garp.refresh_repeat = cx.number(n, 0u32, 1000).unwrap_or(1).max(1),
-            "garp_lower_prio_repeat" => i.garp.lower_prio_repeat = cx.number(n, 0u32, 1000).unwrap_or(5),
+            "garp_master_refresh_repeat" => i.garp.refresh_repeat = cx.repeat(n, 1),
+            "garp_lower_prio_repeat" => i.garp.lower_prio_repeat = cx.number(n, 0u32, u32::MAX).unwrap_or(5),
             "garp_lower_prio_delay" => i.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
             "skip_check_adv_addr" => i.skip_addr_check = cx.flag(n),
             "check_unicast_src" => i.check_unicast_src = cx.flag(n),
@@ -337,6 +412,7 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "accept" => {}
             h if h.starts_with("notify") => notify(cx, n, "vrrp_instance", &mut i.notify),
             "lvs_sync_daemon_interface" => cx.report.warning(
+                Code::NoEffect,
                 &n.place,
                 "'lvs_sync_daemon_interface' in an instance is deprecated, and has no effect: IPVS is not driven from here",
             ),
@@ -357,52 +433,65 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         i.advert_int = match i.version {
             VrrpVersion::V2 => {
                 if s.fract() != 0.0 {
-                    cx.report.warning(&place, format!("'advert_int {s}' : VRRPv2 has whole seconds only; {} is used, as keepalived does. Say 'vrrp_version 3' for shorter intervals", s.round().max(1.0)));
+                    cx.report.warning(Code::AdvertInterval, &place, format!("'advert_int {s}' : VRRPv2 has whole seconds only; {} is used, as keepalived does. Say 'vrrp_version 3' for shorter intervals", s.round().max(1.0)));
                 }
                 Duration::from_secs_f64(s.round().max(1.0))
             }
             VrrpVersion::V3 => {
                 let cs = (s * 100.0).round().clamp(1.0, 4095.0);
+                if (s * 100.0 - cs).abs() > 1e-6 && s <= 40.95 {
+                    cx.report.warning(Code::AdvertInterval, &place, format!("'advert_int {s}' : VRRPv3 counts in hundredths of a second; {} is used, as keepalived does", cs / 100.0));
+                }
                 if s > 40.95 {
-                    cx.report.warning(&place, "'advert_int' : VRRPv3 carries at most 40.95 s; that is used");
+                    cx.report.warning(
+                        Code::AdvertInterval,
+                        &place,
+                        "'advert_int' : VRRPv3 carries at most 40.95 s; that is used",
+                    );
                 }
                 Duration::from_secs_f64(cs / 100.0)
             }
         };
     }
     if i.auth_pass.is_some() && !auth_type {
-        cx.report.warning(
-            &block.place,
-            format!("vrrp_instance '{name}' : 'auth_pass' without 'auth_type PASS' is not used, as in keepalived"),
-        );
+        // Not reported there either.
+        let text =
+            format!("vrrp_instance '{name}' : 'auth_pass' without 'auth_type PASS' is not used, as in keepalived");
+        cx.report.notice(Code::AuthPass, &block.place, text);
         i.auth_pass = None;
+    } else if auth_type && i.auth_pass.is_none() {
+        let text = format!("vrrp_instance '{name}' : 'auth_type PASS' without 'auth_pass': there is no authentication");
+        cx.lenient(Code::AuthPass, &block.place, text);
     }
+    said_with(cx, &i, &block.place, state_place.is_some(), peers_said);
     // What does not fit into one advert is held all the same, and not advertised.
     let room = if six { MAX_VIPS6 } else { MAX_VIPS4 };
     if i.vips.len() > room {
-        cx.report.warning(&block.place, format!("vrrp_instance '{name}' : only {room} addresses fit into an advert; the others are treated as excluded, as keepalived does"));
+        cx.report.warning(Code::Advice, &block.place, format!("vrrp_instance '{name}' : only {room} addresses fit into an advert; the others are treated as excluded, as keepalived does"));
         let rest = i.vips.split_off(room);
         i.excluded.splice(0..0, rest);
     }
     if i.version == VrrpVersion::V3 && i.auth_pass.take().is_some() {
         cx.report.warning(
+            Code::AuthPass,
             &block.place,
             format!("vrrp_instance '{name}' : VRRPv3 has no authentication; auth_pass is ignored, as keepalived does"),
         );
     }
     if let (Some(place), false) = (&state_place, i.preempt) {
-        cx.report.warning(place, "'nopreempt' with 'state MASTER' is ignored, as keepalived does: nopreempt only works with 'state BACKUP' on both nodes");
+        cx.report.warning(Code::NopreemptMaster, place, "'nopreempt' with 'state MASTER' is ignored, as keepalived does: nopreempt only works with 'state BACKUP' on both nodes");
         i.preempt = true;
     }
     for v in i.vips.iter().filter(|v| v.addr.addr.is_ipv6() != six) {
-        cx.report.error(&block.place, format!("vrrp_instance '{name}' : {} is of the other address family than the first address; put it into virtual_ipaddress_excluded, or into an instance of its own", v.addr.addr));
+        cx.report.error(Code::AddressFamily, &block.place, format!("vrrp_instance '{name}' : {} is of the other address family than the first address; put it into virtual_ipaddress_excluded, or into an instance of its own", v.addr.addr));
     }
     i.vips.retain(|v| v.addr.addr.is_ipv6() == six);
     if i.interface.is_empty() {
-        cx.report.error(&block.place, format!("vrrp_instance '{name}' has no 'interface'"));
+        cx.report.error(Code::RouterIncomplete, &block.place, format!("vrrp_instance '{name}' has no 'interface'"));
     }
     if i.vrid == 0 {
         cx.report.error(
+            Code::RouterIncomplete,
             &block.place,
             format!(
                 "vrrp_instance '{name}' has no valid 'virtual_router_id'; both nodes need the same number from 1 to 255"
@@ -410,15 +499,20 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         );
     }
     if i.vips.is_empty() {
-        cx.lenient(&block.place, format!("vrrp_instance '{name}' has no 'virtual_ipaddress': it moves nothing"));
+        cx.lenient(
+            Code::RouterIncomplete,
+            &block.place,
+            format!("vrrp_instance '{name}' has no 'virtual_ipaddress': it moves nothing"),
+        );
     }
     m.instances.push(i);
 }
 
 fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
     let word = n.words.first()?;
-    let Some(addr) = IpNet::parse(word) else {
+    let Some(addr) = IpNet::parse(word.strip_suffix('/').unwrap_or(word)) else {
         cx.lenient(
+            Code::Lenient,
             &n.place,
             format!("'{word}' is not an IP address with an optional prefix length; it is left out, as keepalived does"),
         );
@@ -429,9 +523,26 @@ fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
     while let Some(w) = n.words.get(i) {
         let value = n.words.get(i + 1);
         match (w.as_str(), value) {
-            ("dev", Some(d)) => v.dev = Some(d.clone()),
+            ("dev", Some(d)) => {
+                if v.dev.replace(d.clone()).is_some() {
+                    cx.lenient(
+                        Code::Duplicate,
+                        &n.place,
+                        format!("address {word} has 'dev' more than once; the last one is used"),
+                    );
+                }
+            }
+            ("label", Some(l)) if addr.addr.is_ipv6() => {
+                cx.lenient(
+                    Code::Lenient,
+                    &n.place,
+                    format!("'label {l}' : IPv6 addresses have no labels; it is left out"),
+                );
+            }
             ("label", Some(l)) if l.len() < 16 => v.label = Some(l.clone()),
-            ("label", Some(l)) => cx.report.error(&n.place, format!("'label {l}' : at most 15 characters fit")),
+            ("label", Some(l)) => {
+                cx.report.error(Code::Value, &n.place, format!("'label {l}' : at most 15 characters fit"))
+            }
             ("brd" | "broadcast", Some(b)) => match (b.as_str(), addr.addr) {
                 ("-", _) => {}
                 ("+", IpAddr::V4(a)) => {
@@ -439,20 +550,15 @@ fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
                 }
                 (b, _) => match b.parse() {
                     Ok(a) => v.broadcast = Some(a),
-                    Err(_) => cx.report.error(&n.place, format!("'brd {b}' is not an IPv4 address")),
+                    Err(_) => cx.report.error(Code::Value, &n.place, format!("'brd {b}' is not an IPv4 address")),
                 },
             },
             ("scope", Some(s)) => {
-                v.scope = match s.as_str() {
-                    "global" => 0,
-                    "site" => 200,
-                    "link" => 253,
-                    "host" => 254,
-                    o => o.parse().unwrap_or_else(|_| {
-                        cx.report.error(&n.place, format!("'scope {o}' is not known; use global, site, link or host"));
-                        0
-                    }),
-                }
+                v.scope = scope(s).unwrap_or_else(|| {
+                    let text = format!("'scope {s}' is not known; use global, site, link or host. Global is used");
+                    cx.lenient(Code::Lenient, &n.place, text);
+                    0
+                })
             }
             ("noprefixroute", _) => {
                 v.no_prefix_route = true;
@@ -468,6 +574,7 @@ fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
             }
             (o, _) => {
                 cx.report.warning(
+                    Code::UnknownWord,
                     &n.place,
                     format!(
                         "unknown word '{o}' behind address {word}, ignored as keepalived does{}",
@@ -483,6 +590,72 @@ fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
     Some(v)
 }
 
+/// Words of an instance that do not go together; keepalived reports them and drops one.
+fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, master: bool, peers: bool) {
+    let name = &i.name;
+    let mut say = |code, what: String| cx.lenient(code, place, format!("vrrp_instance '{name}' : {what}"));
+    if (i.check_unicast_src || peers) && i.unicast_peers.is_empty() {
+        say(Code::Lenient, "it has words for unicast, but no 'unicast_peer': multicast is used".into());
+    }
+    if !i.preempt_delay.is_zero() && (master || i.priority == 255) {
+        say(Code::Lenient, "'preempt_delay' has no effect on a node that begins as MASTER".into());
+    }
+    if i.priority == 255 && !i.preempt {
+        say(
+            Code::NopreemptMaster,
+            "'nopreempt' does not go with priority 255, whose holder always takes the address".into(),
+        );
+    }
+    let six = |a: &IpAddr| a.is_ipv6();
+    let Some(family) = i.vips.first().map(|v| six(&v.addr.addr)) else { return };
+    for (what, a) in [("mcast_src_ip", &i.mcast_src), ("unicast_src_ip", &i.unicast_src)] {
+        if let Some(a) = a.filter(|a| six(a) != family) {
+            say(Code::AddressFamily, format!("'{what} {a}' is not of the family of its addresses"));
+        }
+    }
+    for p in i.unicast_peers.iter().filter(|p| six(p) != family) {
+        say(Code::AddressFamily, format!("unicast peer {p} is not of the family of its addresses"));
+    }
+}
+
+/// `<address> [min_ttl <n>] [max_ttl <n>]`; keepalived cuts a prefix length off.
+fn peer(cx: &mut Cx<'_>, n: &Node) -> Option<IpAddr> {
+    let word = n.words[0].as_str();
+    let Ok(ip) = word.split('/').next().unwrap_or(word).parse() else {
+        cx.report.error(Code::Value, &n.place, format!("'unicast_peer' : '{word}' is not an IP address"));
+        return None;
+    };
+    for pair in n.words[1..].chunks(2) {
+        match pair[0].as_str() {
+            w @ ("min_ttl" | "max_ttl") => {
+                if pair.get(1).and_then(|v| v.parse::<u8>().ok()).is_some() {
+                    cx.report.not_yet(&n.place, format!("'{w}' of a unicast peer is known but not honoured yet; remove it, or stay with keepalived for this configuration"));
+                } else {
+                    cx.lenient(Code::Number, &n.place, format!("'{w}' expects a number from 0 to 255"));
+                }
+            }
+            o => {
+                let hint = if o.parse::<IpAddr>().is_ok() { "; write each peer on a line of its own" } else { "" };
+                cx.lenient(Code::UnknownWord, &n.place, format!("unknown word '{o}' behind peer {word}{hint}"));
+            }
+        }
+    }
+    Some(ip)
+}
+
+/// What a block tracks, behind what was tracked before.
+fn tracks(cx: &mut Cx<'_>, n: &Node, to: &mut Vec<TrackEntry>) {
+    for line in cx.lines(n) {
+        let t = track(cx, line);
+        if to.iter().any(|o| o.name == t.name) {
+            let text = format!("'{}' is tracked twice in {}; the first one counts", t.name, n.words[0]);
+            cx.lenient(Code::Duplicate, &line.place, text);
+        } else {
+            to.push(t);
+        }
+    }
+}
+
 fn track(cx: &mut Cx<'_>, n: &Node) -> TrackEntry {
     let mut t = TrackEntry { name: n.words[0].clone(), weight: None, reverse: false };
     let mut i = 1;
@@ -490,14 +663,23 @@ fn track(cx: &mut Cx<'_>, n: &Node) -> TrackEntry {
         match w.as_str() {
             "weight" => {
                 match n.words.get(i + 1).and_then(|v| v.parse::<i32>().ok()) {
-                    Some(v) => t.weight = Some(v.clamp(-253, 253)),
-                    None => cx.report.error(&n.place, "'weight' expects a number from -253 to 253"),
+                    Some(v) => {
+                        if !(-253..=253).contains(&v) {
+                            cx.lenient(Code::Number, &n.place, format!("'weight {v}' : weights go from -253 to 253"));
+                        }
+                        t.weight = Some(v.clamp(-253, 253));
+                    }
+                    None => cx.report.error(Code::Number, &n.place, "'weight' expects a number from -253 to 253"),
                 }
                 i += 1;
             }
             "reverse" => t.reverse = true,
             "noreverse" => t.reverse = false,
-            o => cx.report.warning(&n.place, format!("unknown word '{o}' behind tracked '{}'", t.name)),
+            o => cx.report.warning(
+                Code::UnknownWord,
+                &n.place,
+                format!("unknown word '{o}' behind tracked '{}'", t.name),
+            ),
         }
         i += 1;
     }
@@ -517,6 +699,7 @@ fn notify(cx: &mut Cx<'_>, n: &Node, block: &str, to: &mut Notify) {
     };
     if slot.is_some() {
         cx.report.warning(
+            Code::Duplicate,
             &n.place,
             format!("'{}' was already given; the first one is kept, as keepalived does", n.words[0]),
         );
@@ -532,20 +715,10 @@ fn notify(cx: &mut Cx<'_>, n: &Node, block: &str, to: &mut Notify) {
 
 fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     let name = block.words.get(1).cloned().unwrap_or_default();
-    let mut s = VrrpScript {
-        name,
-        place: block.place.to_string(),
-        command: String::new(),
-        interval: Duration::from_secs(1),
-        timeout: Duration::ZERO,
-        weight: 0,
-        reverse: false,
-        rise: 1,
-        fall: 1,
-        init_fail: false,
-        user: None,
-        liveness: false,
-    };
+    if name.is_empty() {
+        return cx.lenient(Code::Missing, &block.place, "'vrrp_script' is missing its name: it is left out".into());
+    }
+    let mut s = blank_script(&name, &block.place);
     for n in block.block.iter().flatten() {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
@@ -557,13 +730,21 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 }
             }
             "interval" => s.interval = cx.seconds(n, 0.001, 1_000_000.0).unwrap_or(s.interval),
-            "timeout" => s.timeout = cx.seconds(n, 0.0, 1_000_000.0).unwrap_or_default(),
+            "timeout" => s.timeout = cx.seconds(n, 0.001, 1_000_000.0).unwrap_or_default(),
             "weight" => {
                 s.weight = cx.number(n, -253, 253).unwrap_or(0);
-                s.reverse = n.words.get(2).is_some_and(|w| w == "reverse");
+                match n.words.get(2).map(String::as_str) {
+                    Some("reverse") => s.reverse = true,
+                    None | Some("noreverse") => {}
+                    Some(o) => {
+                        let text =
+                            format!("unknown word '{o}' behind 'weight'{}", suggestion(o, ["reverse", "noreverse"]));
+                        cx.lenient(Code::UnknownWord, &n.place, text);
+                    }
+                }
             }
-            "rise" => s.rise = cx.number(n, 1u32, 1_000_000).unwrap_or(1),
-            "fall" => s.fall = cx.number(n, 1u32, 1_000_000).unwrap_or(1),
+            "rise" => s.rise = cx.number(n, 1u32, u32::MAX).unwrap_or(1),
+            "fall" => s.fall = cx.number(n, 1u32, u32::MAX).unwrap_or(1),
             "user" => s.user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
             "init_fail" => s.init_fail = true,
             _ => cx.unknown(n, "vrrp_script"),
@@ -574,6 +755,7 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     }
     if s.command.is_empty() {
         return cx.lenient(
+            Code::Missing,
             &block.place,
             format!("vrrp_script '{}' has no 'script': it is left out, as keepalived does", s.name),
         );
@@ -585,24 +767,9 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         } else {
             format!("weight {} is applied", s.weight)
         };
-        cx.report.notice(&block.place, format!("vrrp_script '{}' only asks whether HAProxy is alive: it is answered from inside, within milliseconds, and never run; {what}", s.name));
-    } else {
-        script_safety(cx, &s, &block.place);
+        cx.report.notice(Code::Remark, &block.place, format!("vrrp_script '{}' only asks whether HAProxy is alive: it is answered from inside, within milliseconds, and never run; {what}", s.name));
     }
     m.scripts.push(s);
-}
-
-/// A script must exist and be executable; the check is the loader's (the worker and tests replay what it saw).
-fn script_safety(cx: &mut Cx<'_>, s: &VrrpScript, place: &Place) {
-    let Some(path) = s.command.split_whitespace().next().filter(|p| p.starts_with('/')) else { return };
-    if let Err(e) = cx.src.read(path)
-        && e.contains("no such file")
-    {
-        cx.report.error(
-            place,
-            format!("vrrp_script '{}' : script '{path}' : {e}; the instance would run untracked", s.name),
-        );
-    }
 }
 
 /// True for a command that only asks whether a process called haproxy lives.
@@ -662,6 +829,10 @@ pub fn asks_for_haproxy(command: &str) -> bool {
 }
 
 fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    if block.words.len() != 2 {
+        let text = "'vrrp_sync_group' must have a name of one word: it is left out, as keepalived does";
+        return cx.lenient(Code::Missing, &block.place, text.into());
+    }
     let mut g = VrrpGroup {
         name: block.words.get(1).cloned().unwrap_or_default(),
         members: Vec::new(),
@@ -672,18 +843,36 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     for n in block.block.iter().flatten() {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
-            "group" => g.members = n.block.iter().flatten().flat_map(|w| w.words.clone()).collect(),
-            "track_interface" => {
-                g.track_interfaces =
-                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
+            "group" => {
+                if !g.members.is_empty() {
+                    let text = "'group' is already given; its members are added".to_owned();
+                    cx.lenient(Code::Duplicate, &n.place, text);
+                }
+                for w in cx.lines(n).flat_map(|l| &l.words) {
+                    if g.members.contains(w) {
+                        cx.lenient(Code::Duplicate, &n.place, format!("'{w}' is in the group twice"));
+                    } else {
+                        g.members.push(w.clone());
+                    }
+                }
             }
-            "track_script" => {
-                g.track_scripts =
-                    n.block.iter().flatten().filter(|t| !t.words.is_empty()).map(|t| track(cx, t)).collect()
-            }
+            "track_interface" => tracks(cx, n, &mut g.track_interfaces),
+            "track_script" => tracks(cx, n, &mut g.track_scripts),
             h if h.starts_with("notify") => notify(cx, n, "vrrp_sync_group", &mut g.notify),
             _ => cx.unknown(n, "vrrp_sync_group"),
         }
+    }
+    match g.members.len() {
+        0 => {
+            let text =
+                format!("vrrp_sync_group '{}' has no virtual router: it is left out, as keepalived does", g.name);
+            return cx.lenient(Code::RouterIncomplete, &block.place, text);
+        }
+        1 => {
+            let text = format!("vrrp_sync_group '{}' has a single member: nothing moves along with it", g.name);
+            cx.lenient(Code::Useless, &block.place, text);
+        }
+        _ => {}
     }
     m.groups.push(g);
 }
@@ -701,13 +890,14 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
                     t.name,
                     suggestion(&t.name, scripts.iter().map(|s| s.name.as_str()))
                 );
-                cx.lenient(place, text);
+                cx.lenient(Code::UnknownTracked, place, text);
             }
             known
         });
         let own = i.interface.clone();
         if i.track_interfaces.iter().any(|t| t.name == own) {
             cx.report.warning(
+                Code::Advice,
                 place,
                 format!("vrrp_instance '{}' tracks {own}, its own interface, which it does in any case", i.name),
             );
@@ -715,27 +905,34 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
         i.track_interfaces.retain(|t| t.name != own);
     }
     for (at, g) in m.groups.iter().enumerate() {
-        let mut bad = |text: String| cx.report.push(crate::base::diag::Severity::Error, None, text);
+        let mut bad = |code, text: String| cx.report.push(code, crate::base::diag::Severity::Error, None, text);
         for t in g.track_scripts.iter().filter(|t| !m.scripts.iter().any(|s| s.name == t.name)) {
-            bad(format!(
-                "vrrp_sync_group '{}' tracks script '{}', which no vrrp_script defines{}",
-                g.name,
-                t.name,
-                suggestion(&t.name, m.scripts.iter().map(|s| s.name.as_str()))
-            ));
+            bad(
+                Code::UnknownTracked,
+                format!(
+                    "vrrp_sync_group '{}' tracks script '{}', which no vrrp_script defines{}",
+                    g.name,
+                    t.name,
+                    suggestion(&t.name, m.scripts.iter().map(|s| s.name.as_str()))
+                ),
+            );
         }
         for (name, other) in g
             .members
             .iter()
             .flat_map(|n| m.groups[..at].iter().filter(move |o| o.members.contains(n)).map(move |o| (n, o)))
         {
-            bad(format!(
-                "vrrp_instance '{name}' is in two sync groups, '{}' and '{}'; keep it in one",
-                other.name, g.name
-            ));
+            bad(
+                Code::Duplicate,
+                format!(
+                    "vrrp_instance '{name}' is in two sync groups, '{}' and '{}'; keep it in one",
+                    other.name, g.name
+                ),
+            );
         }
         for name in g.members.iter().filter(|n| !m.instances.iter().any(|i| i.name == **n)) {
             cx.report.push(
+                Code::UnknownTarget,
                 crate::base::diag::Severity::Error,
                 None,
                 format!("vrrp_sync_group '{}' names '{name}', which no vrrp_instance defines", g.name),

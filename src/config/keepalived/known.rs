@@ -53,6 +53,7 @@ const HONOURED: &[(&str, &[&str])] = &[
             "vrrp_skip_check_adv_addr",
             "vrrp_check_unicast_src",
             "dynamic_interfaces",
+            "enable_script_security",
         ],
     ),
     (
@@ -318,7 +319,7 @@ pub const WORDS: &[(&str, &str, &str)] = &[
     ("global_defs", "dbus_service_name", ""),
     ("global_defs", "dbus_no_interface_name", ""),
     ("global_defs", "script_user", ""),
-    ("global_defs", "enable_script_security", "a script that others may write to is refused in any case"),
+    ("global_defs", "enable_script_security", ""),
     ("global_defs", "vrrp_netlink_cmd_rcv_bufs", "buffers have the sizes they need"),
     ("global_defs", "vrrp_netlink_cmd_rcv_bufs_force", "buffers have the sizes they need"),
     ("global_defs", "vrrp_netlink_monitor_rcv_bufs", "buffers have the sizes they need"),

@@ -1,5 +1,6 @@
 //! keepalived's language: lines of words, nested braces, includes and definitions (keepalived.conf(5)).
 pub mod build;
+mod glob;
 pub mod known;
 mod parse;
 
@@ -21,5 +22,5 @@ pub struct Manner {
 /// Reads a `keepalived.conf` and everything it includes.
 pub fn load(path: &str, src: &mut dyn Source, manner: &Manner, report: &mut Report) -> VrrpModel {
     let tree = parse::tree(path, src, &manner.id, report);
-    build::model(&tree, src, manner, report)
+    build::model(&tree, manner, report)
 }

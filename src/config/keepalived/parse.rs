@@ -1,4 +1,6 @@
 //! From bytes to a tree of directives. Lenient where keepalived is: what it would only log is a warning here.
+use super::glob;
+use crate::base::code::Code;
 use crate::base::diag::{Place, Report};
 use crate::config::source::Source;
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ pub struct Node {
 /// Includes nest no deeper, and no more lines than this are read in all.
 const MAX_DEPTH: usize = 16;
 const MAX_LINES: usize = 1_000_000;
+const MAX_FILES: usize = 10_000;
 
 struct Line {
     text: String,
@@ -37,12 +40,13 @@ struct Reader<'a> {
     /// What `@id` is compared with.
     id: &'a str,
     lines: Vec<Line>,
+    files: usize,
     full: bool,
 }
 
 /// Reads a file and what it includes. `id`: what `@id` conditions are compared with.
 pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> Vec<Node> {
-    let mut r = Reader { src, report, defs: BTreeMap::new(), id, lines: Vec::new(), full: false };
+    let mut r = Reader { src, report, defs: BTreeMap::new(), id, lines: Vec::new(), files: 0, full: false };
     r.file(path, 0, None);
     let Reader { lines, report, .. } = r;
     // The stack holds the open blocks; the bottom is the file itself.
@@ -53,7 +57,7 @@ pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> 
                 "{" => {
                     let opened = stack.last().and_then(|l| l.last()).is_some_and(|n| n.block.is_none());
                     if !opened {
-                        report.error(&line.place, "'{' without a directive before it");
+                        report.error(Code::Braces, &line.place, "'{' without a directive before it");
                         let node =
                             Node { words: Vec::new(), raw: String::new(), place: line.place.clone(), block: None };
                         if let Some(top) = stack.last_mut() {
@@ -63,7 +67,7 @@ pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> 
                     stack.push(Vec::new());
                 }
                 "}" => match stack.len() {
-                    1 => report.error(&line.place, "extra '}' found: no block is open here"),
+                    1 => report.error(Code::Braces, &line.place, "extra '}' found: no block is open here"),
                     _ => close(&mut stack),
                 },
                 text => match words(text) {
@@ -74,7 +78,7 @@ pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> 
                             top.push(Node { words: w, raw, place: line.place.clone(), block: None });
                         }
                     }
-                    Err(m) => report.error(&line.place, m),
+                    Err(m) => report.error(Code::Quoting, &line.place, m),
                 },
             }
         }
@@ -82,6 +86,7 @@ pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> 
     if stack.len() > 1 {
         let place = stack[stack.len() - 2].last().map(|n| n.place.clone()).unwrap_or_default();
         report.error(
+            Code::Braces,
             &place,
             format!("{} missing '}}' at the end of the file: the block opened here is not closed", stack.len() - 1),
         );
@@ -101,10 +106,19 @@ fn close(stack: &mut Vec<Vec<Node>>) {
 
 impl Reader<'_> {
     fn file(&mut self, path: &str, depth: usize, from: Option<&Place>) {
+        self.files += 1;
+        if self.files > MAX_FILES {
+            if let (Some(place), false) = (from, self.full) {
+                self.full = true;
+                self.report.error(Code::TooMuch, place, format!("more than {MAX_FILES} files are included"));
+            }
+            return;
+        }
         let bytes = match self.src.read(path) {
             Ok(b) => b,
             Err(e) => {
                 self.report.push(
+                    Code::Unreadable,
                     crate::base::diag::Severity::Error,
                     from.cloned(),
                     format!("cannot read '{path}' : {e}"),
@@ -170,9 +184,11 @@ impl Reader<'_> {
             return;
         }
         if replaced > MAX_REPLACED {
-            return self
-                .report
-                .error(place, format!("more than {MAX_REPLACED} substitutions: does a definition name itself?"));
+            return self.report.error(
+                Code::TooMuch,
+                place,
+                format!("more than {MAX_REPLACED} substitutions: does a definition name itself?"),
+            );
         }
         if replaced > 0
             && let Some((name, value)) = definition(line)
@@ -202,13 +218,13 @@ impl Reader<'_> {
             if at.depth >= MAX_DEPTH {
                 let text =
                     format!("'include {pattern}' : includes nest deeper than {MAX_DEPTH}; does a file include itself?");
-                return self.report.error(place, text);
+                return self.report.error(Code::Include, place, text);
             }
             return self.include(&pattern, at.path, word, at.depth, place);
         }
         if self.lines.len() >= MAX_LINES {
             self.full = true;
-            return self.report.error(place, format!("more than {MAX_LINES} lines"));
+            return self.report.error(Code::TooMuch, place, format!("more than {MAX_LINES} lines"));
         }
         let text = line.chars().map(|c| match c {
             HASH => '#',
@@ -224,8 +240,11 @@ impl Reader<'_> {
         let hex = kind == "~SEQ" && line[4..].starts_with('x');
         let open = 4 + usize::from(hex);
         let bad = |r: &mut Self, why: &str| {
-            r.report
-                .error(place, format!("'{kind}' : {why}; such as '~SEQ(N, 1, 3) line $N' or '~LST(N, a, b) line $N'"))
+            r.report.error(
+                Code::Value,
+                place,
+                format!("'{kind}' : {why}; such as '~SEQ(N, 1, 3) line $N' or '~LST(N, a, b) line $N'"),
+            )
         };
         let Some(inner) = line[open..].strip_prefix('(') else { return bad(self, "'(' is missing") };
         let Some(end) = closing(inner) else { return bad(self, "')' is missing") };
@@ -355,22 +374,15 @@ impl Reader<'_> {
         } else {
             format!("{}/{pattern}", from.rsplit_once('/').map_or(".", |x| x.0))
         };
-        let (dir, name) = full.rsplit_once('/').unwrap_or((".", &full));
-        let names = self.src.list(dir).unwrap_or_default();
         let mut found: Vec<String> = Vec::new();
         let mut missed = false;
-        for branch in braces(name) {
-            let wild = branch.contains(['*', '?', '[']);
-            let hits: Vec<String> = if wild {
-                let fits = |n: &&String| !n.starts_with('.') && glob(branch.as_bytes(), n.as_bytes());
-                names.iter().filter(fits).map(|n| format!("{dir}/{n}")).collect()
-            } else {
-                Some(format!("{dir}/{branch}")).filter(|f| self.src.read(f).is_ok()).into_iter().collect()
-            };
+        for branch in glob::braces(&full) {
+            let wild = glob::is_wild(&branch);
+            let hits = glob::files(self.src, &branch);
             missed |= hits.is_empty()
                 && match check {
                     "a" => true,
-                    "b" => name.contains('{'),
+                    "b" => full.contains('{'),
                     "m" => !wild,
                     "w" => wild,
                     "r" => !wild,
@@ -379,9 +391,10 @@ impl Reader<'_> {
             found.extend(hits);
         }
         if missed {
-            self.report.error(place, format!("'{word} {pattern}' : no such file, or it cannot be read"));
+            self.report.error(Code::Include, place, format!("'{word} {pattern}' : no such file, or it cannot be read"));
         } else if found.is_empty() {
-            self.report.warning(place, format!("'{word} {pattern}' : no file matches"));
+            // keepalived goes on as if the line were not there.
+            self.report.notice(Code::Include, place, format!("'{word} {pattern}' : no file matches"));
         }
         for f in found {
             self.file(&f, depth + 1, Some(place));
@@ -528,36 +541,6 @@ fn words(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// `{a,b}` alternatives of a glob, one level.
-fn braces(pattern: &str) -> Vec<String> {
-    match (pattern.find('{'), pattern.find('}')) {
-        (Some(a), Some(b)) if a < b => {
-            pattern[a + 1..b].split(',').map(|m| format!("{}{m}{}", &pattern[..a], &pattern[b + 1..])).collect()
-        }
-        _ => vec![pattern.to_owned()],
-    }
-}
-
-fn glob(p: &[u8], s: &[u8]) -> bool {
-    // Iterative, so that a pattern of many stars costs no more than the product of the lengths.
-    let (mut i, mut j, mut star, mut mark) = (0, 0, None, 0);
-    while j < s.len() {
-        if i < p.len() && (p[i] == b'?' || p[i] == s[j]) && p[i] != b'*' {
-            (i, j) = (i + 1, j + 1);
-        } else if i < p.len() && p[i] == b'*' {
-            star = Some(i);
-            mark = j;
-            i += 1;
-        } else if let Some(at) = star {
-            i = at + 1;
-            mark += 1;
-            j = mark;
-        } else {
-            return false;
-        }
-    }
-    p[i..].iter().all(|c| *c == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,319 @@
+//! What only the whole configuration shows: sections against each other, and proxies against virtual routers.
+use super::keepalived::build::place_of;
+use super::model::{CheckKind, Kind, Mode, Model, PortRule, Proxy, VrrpInstance};
+use crate::base::addr::ListenAddr;
+use crate::base::code::Code;
+use crate::base::diag::{Place, Report, suggestion};
+use crate::rules::action::HttpAction;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Warnings that HAProxy does not have.
+pub const ADVICE: &[Code] = &[
+    Code::NoServer,
+    Code::Unreachable,
+    Code::Useless,
+    Code::Loop,
+    Code::SharedAddress,
+    Code::VipUnserved,
+    Code::ForeignListener,
+    Code::NopreemptMaster,
+    Code::AdvertInterval,
+    Code::AuthPass,
+    Code::ScriptUnsafe,
+    Code::WeightWithoutEffect,
+    Code::UnknownTracked,
+    Code::RouterIncomplete,
+    Code::Lenient,
+    Code::Interface,
+];
+
+pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
+    let mut bound = BTreeMap::new();
+    for p in m.proxies.iter().filter(|p| !p.disabled) {
+        targets(m, p, report);
+        listeners(p, &mut bound, report);
+        timeouts(p, report);
+        words_without_effect(p, report);
+        rules(p, report);
+        servers(m, p, report);
+    }
+    let serves = with_proxy && !m.proxies.is_empty();
+    for (n, i) in m.vrrp.instances.iter().enumerate() {
+        router(i, &m.vrrp.instances[..n], report);
+        weights(m, i, report);
+        if serves {
+            addresses(m, i, report);
+        }
+    }
+}
+
+fn targets(m: &Model, p: &Proxy, report: &mut Report) {
+    let backends = || m.proxies.iter().filter(|p| p.is_backend()).map(|p| p.name.as_str());
+    let all = p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)));
+    for (name, at) in all {
+        match m.proxies.iter().find(|b| b.is_backend() && b.name == *name) {
+            None => report.error(
+                Code::UnknownTarget,
+                at,
+                format!("unable to find required backend: '{name}'{}", suggestion(name, backends())),
+            ),
+            Some(b) if b.mode != p.mode => report.error(
+                Code::ModeMismatch,
+                at,
+                format!(
+                    "{} '{}' is in mode {} but backend '{name}' is in mode {}; give both the same 'mode'",
+                    p.kind.name(),
+                    p.name,
+                    mode(p.mode),
+                    mode(b.mode)
+                ),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+fn listeners(p: &Proxy, bound: &mut BTreeMap<String, String>, report: &mut Report) {
+    for b in &p.binds {
+        if let Some(other) = bound.insert(b.addr.to_string(), p.name.clone()) {
+            report.warning(
+                Code::SharedAddress,
+                &b.place,
+                format!("'{}' is also bound by '{other}': connections are shared between the two", b.addr),
+            );
+        }
+    }
+    if p.is_frontend() && p.binds.is_empty() {
+        report.warning(
+            Code::NoListener,
+            &p.place,
+            format!("{} '{}' has no 'bind': it cannot receive connections", p.kind.name(), p.name),
+        );
+    }
+}
+
+fn timeouts(p: &Proxy, report: &mut Report) {
+    let what = if p.is_frontend() && !p.binds.is_empty() && p.timeouts.client.is_none() {
+        "without 'timeout client' a dead client's connection is kept for ever"
+    } else if p.is_backend() && !p.servers.is_empty() && (p.timeouts.connect.is_none() || p.timeouts.server.is_none()) {
+        "set 'timeout connect' and 'timeout server', or hung servers will hold connections for ever"
+    } else {
+        return;
+    };
+    let text = format!("missing timeouts for {} '{}': {what}", p.kind.name(), p.name);
+    report.warning(Code::NoTimeout, &p.place, text);
+}
+
+fn words_without_effect(p: &Proxy, report: &mut Report) {
+    if p.mode == Mode::Tcp {
+        let http_only = [
+            (!p.http_request.is_empty(), "http-request"),
+            (!p.http_response.is_empty(), "http-response"),
+            (p.cookie.is_some(), "cookie"),
+            (p.stats.enabled && p.is_frontend() && p.stats.uri.is_some(), "stats"),
+        ];
+        for (_, word) in http_only.iter().filter(|x| x.0) {
+            let text =
+                format!("'{word}' is ignored in {} '{}', which is in mode tcp; add 'mode http'", p.kind.name(), p.name);
+            report.warning(Code::IgnoredByMode, &p.place, text);
+        }
+    }
+    if p.is_backend() && p.servers.iter().any(|s| s.cookie.is_some()) && p.cookie.is_none() && p.mode == Mode::Http {
+        let text = format!("'cookie' on servers of '{}' has no effect without a 'cookie' line in the section", p.name);
+        report.warning(Code::Useless, &p.place, text);
+    }
+    let described = matches!(p.check, CheckKind::Http(_)) && p.kind == Kind::Backend && !p.check_inherited;
+    if described && !p.servers.is_empty() && !p.servers.iter().any(|s| s.check) {
+        let text = format!("health checks are described for '{}' but no server has 'check'", p.name);
+        report.notice(Code::Useless, &p.place, text);
+    }
+}
+
+/// Rules behind one that always ends their list.
+fn rules(p: &Proxy, report: &mut Report) {
+    let mut list = |what: &str, rules: &mut dyn Iterator<Item = (bool, &Place)>| {
+        let mut end: Option<&Place> = None;
+        for (ends, place) in rules {
+            if let Some(end) = end {
+                let text = format!(
+                    "'{what}' : this rule can never run: the one at {end} has no condition and always ends the list; move this one up, or give that one a condition"
+                );
+                // One of them is enough: the others are under it.
+                return report.warning(Code::Unreachable, place, text);
+            }
+            end = ends.then_some(place);
+        }
+    };
+    list("http-request", &mut p.http_request.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)));
+    list("http-response", &mut p.http_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)));
+    list("tcp-request connection", &mut p.tcp_connection.iter().map(|r| (r.cond.is_none(), &r.place)));
+    list("tcp-request content", &mut p.tcp_content.iter().map(|r| (r.cond.is_none(), &r.place)));
+    list("use_backend", &mut p.use_backend.iter().map(|(cond, _, place)| (cond.is_none(), place)));
+}
+
+fn servers(m: &Model, p: &Proxy, report: &mut Report) {
+    for s in &p.servers {
+        let (Some(ip), PortRule::Fixed(port)) = (s.ip, &s.port) else { continue };
+        let own = |l: &ListenAddr| matches!(l, ListenAddr::Inet { addr, port: own, .. } if own == port && *addr == ip);
+        if p.binds.iter().any(|b| own(&b.addr)) {
+            let text = format!("server '{}' is this proxy's own listener {ip}:{port}: requests would loop", s.name);
+            report.warning(Code::Loop, &s.place, text);
+        }
+    }
+    let answers = |a: &HttpAction| a.is_final() && !matches!(a, HttpAction::Allow);
+    let reached =
+        p.kind == Kind::Listen && !p.binds.is_empty() && p.use_backend.is_empty() && p.default_backend.is_none()
+            || m.proxies.iter().filter(|f| f.is_frontend() && !f.disabled).any(|f| {
+                f.use_backend.iter().map(|u| &u.1).chain(f.default_backend.iter().map(|d| &d.0)).any(|n| *n == p.name)
+            });
+    if p.is_backend()
+        && p.servers.is_empty()
+        && reached
+        && !p.stats.enabled
+        && !p.http_request.iter().any(|r| answers(&r.action))
+        && p.monitor_uri.is_none()
+    {
+        let text = format!(
+            "{} '{}' has no 'server': whatever comes here is answered with 503; add a server, or an answer with 'http-request return'",
+            p.kind.name(),
+            p.name
+        );
+        report.warning(Code::NoServer, &p.place, text);
+    }
+}
+
+fn mode(m: Mode) -> &'static str {
+    match m {
+        Mode::Tcp => "tcp",
+        Mode::Http => "http",
+    }
+}
+
+fn router(i: &VrrpInstance, before: &[VrrpInstance], report: &mut Report) {
+    let place = place_of(&i.place);
+    let family = |x: &VrrpInstance| x.vips.first().is_some_and(|a| a.addr.addr.is_ipv6());
+    for other in before {
+        if other.name == i.name {
+            let text = format!("two virtual routers are called '{}'; the other is at {}", i.name, other.place);
+            report.error(Code::Duplicate, &place, text);
+        }
+        if other.vrid == i.vrid && other.interface == i.interface && family(other) == family(i) {
+            let text = format!(
+                "'{}' and '{}' both use VRID {} on interface {}: give one of them another number (the other is at {})",
+                i.name, other.name, i.vrid, i.interface, other.place
+            );
+            report.error(Code::SameRouter, &place, text);
+        }
+    }
+    if i.unicast_peers.is_empty() && i.unicast_src.is_some() {
+        let text = format!("'{}' has a unicast source but no unicast peers: multicast is used", i.name);
+        report.warning(Code::Advice, &place, text);
+    }
+}
+
+/// Weights that leave the order of the priorities as it is.
+fn weights(m: &Model, i: &VrrpInstance, report: &mut Report) {
+    let place = place_of(&i.place);
+    let scripts = i.track_scripts.iter().map(|t| {
+        let own = m.vrrp.scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight);
+        ("script", &t.name, t.weight.unwrap_or(own))
+    });
+    let interfaces = i.track_interfaces.iter().map(|t| ("interface", &t.name, t.weight.unwrap_or(0)));
+    for (kind, name, weight) in scripts.chain(interfaces).filter(|t| t.2 != 0) {
+        let base = i32::from(i.priority);
+        let why = if base == 255 {
+            "priority 255 is the owner's and does not move".to_owned()
+        } else if (base + weight).clamp(1, 254) == base {
+            format!("priority {base} cannot go further: it ends at {}", if weight > 0 { 254 } else { 1 })
+        } else if !i.preempt {
+            "with 'nopreempt' nobody takes over because of a priority; leave the weight out, so that a failure makes the node give way".to_owned()
+        } else {
+            continue;
+        };
+        let text = format!("'{}' : weight {weight} of {kind} '{name}' can never change who is master: {why}", i.name);
+        report.warning(Code::WeightWithoutEffect, &place, text);
+    }
+}
+
+/// Virtual addresses on which nothing answers.
+fn addresses(m: &Model, i: &VrrpInstance, report: &mut Report) {
+    for v in &i.vips {
+        let ip = v.addr.addr;
+        if !m.proxies.iter().filter(|p| !p.disabled).flat_map(|p| &p.binds).any(|b| hears(&b.addr, ip)) {
+            let text = format!(
+                "no 'bind' listens on virtual address {ip} of '{}': who holds it would not answer there; add a 'bind', or remove the address",
+                i.name
+            );
+            report.warning(Code::VipUnserved, &place_of(&i.place), text);
+        }
+    }
+}
+
+/// True if a listener gets connections to `ip`.
+fn hears(l: &ListenAddr, ip: IpAddr) -> bool {
+    match l {
+        ListenAddr::Inet { addr, v4v6, .. } => {
+            *addr == ip || addr.is_unspecified() && (addr.is_ipv4() == ip.is_ipv4() || *v4v6)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::load;
+    use super::super::source::{LoadArgs, Recorded};
+    use super::*;
+    use crate::base::diag::Severity;
+
+    fn codes(haproxy: &str, keepalived: &str) -> Vec<(&'static str, u32)> {
+        let mut src = Recorded::default();
+        let base = "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 5s\n";
+        src.files.insert("/h".into(), Ok(format!("{base}{haproxy}").into_bytes()));
+        src.files.insert("/k".into(), Ok(keepalived.as_bytes().to_vec()));
+        let keepalived = (!keepalived.is_empty()).then(|| "/k".to_owned());
+        let args = LoadArgs { haproxy: vec!["/h".into()], keepalived, localpeer: "lb1".into(), ..LoadArgs::default() };
+        let (_, r) = load(&mut src, &args);
+        let wanted = |d: &&crate::base::diag::Diag| d.severity >= Severity::Warning;
+        r.diags.iter().filter(wanted).map(|d| (d.code.id(), d.place.as_ref().map_or(0, |p| p.line))).collect()
+    }
+
+    #[test]
+    fn a_rule_behind_the_last_word_is_found_in_every_list() {
+        let front =
+            |l: &str| format!("frontend f\n bind :80\n{l} default_backend b\nbackend b\n server s 10.0.0.1:80\n");
+        let at = |l: &str| codes(&front(l), "");
+        assert_eq!(at(" http-request deny\n http-request set-header a b\n"), [("T410", 9)]);
+        assert_eq!(at(" http-request deny if TRUE\n http-request set-header a b\n"), []);
+        assert_eq!(at(" tcp-request connection accept\n tcp-request connection reject\n"), [("T410", 9)]);
+        assert_eq!(at(" use_backend b\n use_backend b if TRUE\n"), [("T410", 9)]);
+    }
+
+    #[test]
+    fn a_backend_that_can_only_refuse_is_found() {
+        let with = |l: &str| codes(&format!("frontend f\n bind :80\n default_backend b\nbackend b\n{l}"), "");
+        assert_eq!(with(""), [("T409", 9)]);
+        assert_eq!(with(" http-request return status 200\n"), []);
+        assert_eq!(with(" stats enable\n"), []);
+    }
+
+    #[test]
+    fn weights_that_cannot_matter_are_found() {
+        let router = |priority: u8, more: &str| {
+            let k = format!(
+                "vrrp_script s {{\n script \"killall -0 haproxy\"\n weight 2\n}}\nvrrp_instance v {{\n interface lo\n virtual_router_id 5\n priority {priority}\n virtual_ipaddress {{\n 10.0.0.9/24\n }}\n track_script {{\n s\n }}\n{more}}}\n"
+            );
+            let all = codes("frontend f\n bind :80\n http-request return status 200\n", &k);
+            all.into_iter().filter(|c| c.0 == "T509").count()
+        };
+        assert_eq!((router(100, ""), router(254, ""), router(100, " nopreempt\n"), router(255, "")), (0, 1, 1, 1));
+    }
+
+    #[test]
+    fn an_address_that_nothing_serves_and_a_number_used_twice() {
+        let k = "vrrp_instance a {\n interface lo\n virtual_router_id 5\n virtual_ipaddress {\n 10.0.0.9\n }\n}\nvrrp_instance b {\n interface lo\n virtual_router_id 5\n virtual_ipaddress {\n 10.0.0.8\n }\n}\n";
+        let found = codes("frontend f\n bind 10.0.0.8:80\n http-request return status 200\n", k);
+        assert_eq!(found, [("T501", 1), ("T503", 8)]);
+    }
+}
