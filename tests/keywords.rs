@@ -40,7 +40,7 @@ fn uses(r: &Row) -> Vec<String> {
         }
         _ => return Vec::new(),
     };
-    let arguments = ["", "1", "a", "on", "/a", "1 2", "none", "h1", "a b", "if TRUE"];
+    let arguments = ["", "1", "2048", "a", "on", "/a", "1 2", "none", "h1", "a b", "if TRUE"];
     lines.iter().flat_map(|l| arguments.map(|a| format!("{l} {a}\n"))).collect()
 }
 

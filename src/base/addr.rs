@@ -121,7 +121,8 @@ impl fmt::Display for Host {
 /// Splits `[prefix@]host[:port]` as HAProxy does (manual 11, "Address formats"): the last colon ends the host, brackets are optional around IPv6.
 /// The port is handed back as text: it may be a range, an offset or missing.
 pub fn split_host_port(word: &str) -> Result<(Host, Option<&str>), String> {
-    let (family, rest) = match word.split_once('@') {
+    let (family, rest) = match word.strip_prefix("stream+").unwrap_or(word).split_once('@') {
+        Some(("uxst", r)) => ("unix", r),
         Some((f @ ("ipv4" | "ipv6" | "unix" | "abns" | "fd" | "tcp4" | "tcp6" | "tcp"), r)) => (f, r),
         Some((f, _)) if !f.is_empty() && f.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'+') => {
             return Err(format!(

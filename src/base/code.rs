@@ -58,6 +58,7 @@ pub enum Code {
     TwoSources,
     Lenient,
     Interface,
+    NotifyMissing,
 }
 
 /// What is to be said of a code.
@@ -269,6 +270,9 @@ pub const ROWS: &[Row] = &[
     row(Code::Interface, "T515", Error, "an interface is not there",
         "The virtual router cannot speak, or cannot watch what it was to watch.",
         "Correct the name, create the interface, or say 'dynamic_interfaces' if it comes later."),
+    row(Code::NotifyMissing, "T516", Warning, "a notify script is missing or cannot be run",
+        "When the state changes, nobody is told: what the script was to do is not done, and nothing else shows it.",
+        "Correct the path, and make the file executable for the user that runs it."),
 ];
 
 #[cfg(test)]
@@ -284,7 +288,7 @@ mod tests {
             assert!(r.id.len() == 4 && r.id.starts_with('T'));
             assert!(!r.title.is_empty() && r.why.ends_with(['.', ')']) && r.mend.ends_with(['.', ')']), "{:?}", r.code);
         }
-        assert_eq!(Code::Interface as usize, ROWS.len() - 1, "every code has a row");
+        assert_eq!(Code::NotifyMissing as usize, ROWS.len() - 1, "every code has a row");
         assert_eq!(find("t202").map(|r| r.code), Some(Code::NotYet));
     }
 }

@@ -19,21 +19,40 @@ pub fn parse_time(word: &str, default: TimeUnit) -> Result<Duration, String> {
     }
     let overflow = || format!("timer overflow in '{word}': the largest value is {MAX_TIME_MS} ms (about 24.8 days)");
     let n: u64 = word[..digits].parse().map_err(|_| overflow())?;
-    let micros = match &word[digits..] {
-        "" if default == TimeUnit::Secs => 1_000_000,
-        "" | "ms" => 1_000,
-        "us" => 1,
-        "s" => 1_000_000,
-        "m" => 60_000_000,
-        "h" => 3_600_000_000,
-        "d" => 86_400_000_000,
-        other => return Err(format!("unknown time unit '{other}' in '{word}'; use us, ms, s, m, h or d")),
+    let micros = match unit(&word[digits..]) {
+        Some("") if default == TimeUnit::Secs => 1_000_000,
+        Some("" | "ms") => 1_000,
+        Some("us") => 1,
+        Some("s") => 1_000_000,
+        Some("m") => 60_000_000,
+        Some("h") => 3_600_000_000,
+        Some("d") => 86_400_000_000,
+        _ => {
+            return Err(format!("unknown time unit '{}' in '{word}'; use us, ms, s, m, h or d", &word[digits..]));
+        }
     };
     let total: u64 = n.checked_mul(micros).ok_or_else(overflow)?;
     if total / 1000 > MAX_TIME_MS {
         return Err(overflow());
     }
     Ok(Duration::from_micros(total))
+}
+
+/// The unit that `text` begins with.
+fn unit(text: &str) -> Option<&str> {
+    let n = match text.as_bytes() {
+        [] => 0,
+        [b'u' | b'm', b's', ..] => 2,
+        [b's' | b'm' | b'h' | b'd', ..] => 1,
+        _ => return None,
+    };
+    Some(&text[..n])
+}
+
+/// What stands behind the unit of a time; HAProxy passes over it.
+pub fn behind_unit(word: &str) -> &str {
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit(rest).map_or("", |u| &rest[u.len()..])
 }
 
 /// Parses `1024`, `64k`, `2m`, `1g` into bytes.

@@ -2,6 +2,7 @@
 use super::{haproxy, help};
 use crate::base::code::Code;
 use crate::base::diag::Severity;
+use crate::config::model::Notify;
 use crate::config::source::LoadArgs;
 use crate::process::loader;
 use crate::process::rendezvous::Half;
@@ -178,7 +179,8 @@ pub fn run(args: &[String]) -> i32 {
     start::main(o)
 }
 
-/// `-t`: 0 if nothing is to be reported, 2 for a word without the value it needs, 4 if there is no file, 5 for anything else.
+/// `-t`: 0 if nothing is to be reported, 2 for a word without the value it needs, 4 if there is no file, 6 if an include finds nothing or scripts run
+/// without 'enable_script_security', 5 for anything else.
 fn test_only(load: &LoadArgs, log: &str) -> i32 {
     let l = loader::run(load, false);
     let text = l.report.render(std::process::id(), Severity::Warning);
@@ -192,9 +194,23 @@ fn test_only(load: &LoadArgs, log: &str) -> i32 {
         return 4;
     }
     let told: Vec<Code> = l.report.diags.iter().filter(|d| d.severity > Severity::Notice).map(|d| d.code).collect();
-    match told[..] {
-        [] => 0,
-        _ if told.contains(&Code::Missing) => 2,
+    let v = &l.model.vrrp;
+    let tracked = v.instances.iter().map(|i| &i.track_scripts).chain(v.groups.iter().map(|g| &g.track_scripts));
+    let runs = tracked.flatten().next().is_some()
+        || v.instances
+            .iter()
+            .map(|i| &i.notify)
+            .chain(v.groups.iter().map(|g| &g.notify))
+            .any(|n| *n != Notify::default());
+    let fixed: Vec<Code> = told.iter().copied().filter(|c| *c != Code::ScriptUnsafe).collect();
+    match fixed[..] {
+        _ if fixed.contains(&Code::Missing) => 2,
+        _ if fixed.contains(&Code::Include) => 6,
+        [] if runs && !v.script_security => {
+            eprintln!("SECURITY VIOLATION - scripts are run, and 'enable_script_security' is not said in global_defs");
+            6
+        }
+        [] if told.is_empty() => 0,
         _ => 5,
     }
 }

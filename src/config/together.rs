@@ -26,12 +26,26 @@ pub const ADVICE: &[Code] = &[
     Code::RouterIncomplete,
     Code::Lenient,
     Code::Interface,
+    Code::NotifyMissing,
 ];
 
 pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
     let mut bound = BTreeMap::new();
+    let mut ids: BTreeMap<u32, &Place> = BTreeMap::new();
+    for p in &m.proxies {
+        if let Some(other) = p.id.and_then(|id| ids.insert(id, &p.place)) {
+            let text =
+                format!("{} '{}' has the same id as the section at {other}; ids are unique", p.kind.name(), p.name);
+            report.error(Code::Duplicate, &p.place, text);
+        }
+    }
     for p in m.proxies.iter().filter(|p| !p.disabled) {
-        targets(m, p, report);
+        if p.is_frontend() {
+            targets(m, p, report);
+        } else if let Some((_, at)) = chosen(p).find(|(n, _)| **n == p.name) {
+            report.error(Code::Loop, at, format!("loop detected: backend '{}' sends to itself", p.name));
+        }
+        same_ids(p, report);
         listeners(p, &mut bound, report);
         timeouts(p, report);
         words_without_effect(p, report);
@@ -48,15 +62,31 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
     }
 }
 
+/// The backends that a section sends to.
+fn chosen(p: &Proxy) -> impl Iterator<Item = (&String, &Place)> {
+    p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)))
+}
+
 fn targets(m: &Model, p: &Proxy, report: &mut Report) {
     let backends = || m.proxies.iter().filter(|p| p.is_backend()).map(|p| p.name.as_str());
-    let all = p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)));
-    for (name, at) in all {
+    for (name, at) in chosen(p) {
         match m.proxies.iter().find(|b| b.is_backend() && b.name == *name) {
             None => report.error(
                 Code::UnknownTarget,
                 at,
                 format!("unable to find required backend: '{name}'{}", suggestion(name, backends())),
+            ),
+            Some(b) if std::ptr::eq(b, p) => {
+                report.error(Code::Loop, at, format!("loop detected: '{name}' sends to itself; name another backend"));
+            }
+            // HAProxy takes the bytes for HTTP from there on.
+            Some(b) if p.mode == Mode::Tcp && b.mode == Mode::Http => report.not_yet(
+                at,
+                format!(
+                    "{} '{}' is in mode tcp and backend '{name}' in mode http: the change is known but not honoured yet by this version; give both the same 'mode', or stay with HAProxy for this configuration",
+                    p.kind.name(),
+                    p.name
+                ),
             ),
             Some(b) if b.mode != p.mode => report.error(
                 Code::ModeMismatch,
@@ -70,6 +100,25 @@ fn targets(m: &Model, p: &Proxy, report: &mut Report) {
                 ),
             ),
             Some(_) => {}
+        }
+    }
+}
+
+/// `id` of servers and listeners: one each in a section.
+fn same_ids(p: &Proxy, report: &mut Report) {
+    let servers = p.servers.iter().filter_map(|s| s.id.map(|id| ("server", id, &s.place)));
+    // A line with several addresses is one listener to its operator.
+    let binds = p.binds.iter().filter_map(|b| b.id.map(|id| ("bind", id, &b.place)));
+    let mut seen: BTreeMap<(&str, u32), &Place> = BTreeMap::new();
+    for (kind, id, place) in servers.chain(binds) {
+        if let Some(other) = seen.insert((kind, id), place)
+            && other != place
+        {
+            report.error(
+                Code::Duplicate,
+                place,
+                format!("'{kind} ... id {id}' : {other} has this id already; ids are unique"),
+            );
         }
     }
 }
@@ -264,7 +313,6 @@ fn hears(l: &ListenAddr, ip: IpAddr) -> bool {
 mod tests {
     use super::super::load::load;
     use super::super::source::{LoadArgs, Recorded};
-    use super::*;
     use crate::base::diag::Severity;
 
     fn codes(haproxy: &str, keepalived: &str) -> Vec<(&'static str, u32)> {

@@ -507,10 +507,10 @@ impl Traffic for Nothing {
     fn nbsrv(&self, _: Option<&str>) -> i64 {
         0
     }
-    fn fe_conn(&self) -> i64 {
+    fn fe_conn(&self, _: Option<&str>) -> i64 {
         0
     }
-    fn be_conn(&self) -> i64 {
+    fn be_conn(&self, _: Option<&str>) -> i64 {
         0
     }
     fn unique_id(&self) -> u64 {

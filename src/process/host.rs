@@ -4,7 +4,7 @@ use crate::base::code::Code;
 use crate::base::diag::{Report, Severity};
 use crate::config::keepalived::build::place_of;
 use crate::config::load::vips;
-use crate::config::model::{Model, Notify, VrrpModel};
+use crate::config::model::{Model, ScriptCall, VrrpModel};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -97,7 +97,7 @@ fn scripts(m: &Model, vrrp: &VrrpModel, report: &mut Report) {
     let mut told = |text: String, place: &str, code: Code| {
         // keepalived runs what is not safe all the same, unless 'enable_script_security' is given.
         let lenient = code == Code::ScriptUnsafe && !m.vrrp.script_security;
-        let severity = if lenient { Severity::Warning } else { Severity::Error };
+        let severity = if lenient { Severity::Warning } else { code.severity() };
         report.push(code, severity, (!place.is_empty()).then(|| place_of(place)), text);
     };
     for s in vrrp.scripts.iter().filter(|s| !s.liveness) {
@@ -108,18 +108,14 @@ fn scripts(m: &Model, vrrp: &VrrpModel, report: &mut Report) {
             told(unsafe_text(&format!("vrrp_script '{}'", s.name), path, &who), &s.place, Code::ScriptUnsafe);
         }
     }
-    let calls = |n: &Notify| -> Vec<(String, Option<(String, Option<String>)>)> {
-        let all = [&n.any, &n.master, &n.backup, &n.fault, &n.stop];
-        all.into_iter().flatten().map(|c| (c.command.clone(), c.user.clone())).collect()
-    };
-    let instances = vrrp.instances.iter().map(|i| (&i.name, i.place.as_str(), calls(&i.notify)));
-    let groups = vrrp.groups.iter().map(|g| (&g.name, "", calls(&g.notify)));
-    for (name, place, calls) in instances.chain(groups) {
-        for (command, user) in calls {
-            let Some(path) = program(&command) else { continue };
+    let instances = vrrp.instances.iter().map(|i| (&i.name, i.place.as_str(), &i.notify));
+    let groups = vrrp.groups.iter().map(|g| (&g.name, "", &g.notify));
+    for (name, place, n) in instances.chain(groups) {
+        for ScriptCall { command, user } in [&n.any, &n.master, &n.backup, &n.fault, &n.stop].into_iter().flatten() {
+            let Some(path) = program(command) else { continue };
             if let Some(why) = not_runnable(path) {
-                told(format!("'{name}' : notify script '{path}' {why}"), place, Code::ScriptMissing);
-            } else if let Some(who) = root(&user).then(|| unsafe_part(path)).flatten() {
+                told(format!("'{name}' : notify script '{path}' {why}"), place, Code::NotifyMissing);
+            } else if let Some(who) = root(user).then(|| unsafe_part(path)).flatten() {
                 told(unsafe_text(&format!("'{name}' : notify script"), path, &who), place, Code::ScriptUnsafe);
             }
         }
@@ -164,7 +160,10 @@ fn unsafe_part(path: &str) -> Option<String> {
     let all: Vec<&Path> = Path::new(path).ancestors().collect();
     all.into_iter().rev().find_map(|part| {
         let f = std::fs::metadata(part).ok()?;
-        let others = f.mode() & 0o002 != 0 || f.mode() & 0o020 != 0 && f.gid() != 0 || f.uid() != 0;
+        // In a directory with the sticky bit nobody can replace what is another's.
+        let guarded = f.is_dir() && f.mode() & 0o1000 != 0;
+        let written = f.mode() & 0o002 != 0 || f.mode() & 0o020 != 0 && f.gid() != 0;
+        let others = written && !guarded || f.uid() != 0;
         others.then(|| part.display().to_string())
     })
 }
@@ -189,8 +188,10 @@ mod tests {
         assert_eq!(not_runnable(path), Some("cannot be executed; make it executable (chmod +x)"));
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(not_runnable(path), None);
-        // The directory for temporary files is everybody's.
-        assert!(path.starts_with(&unsafe_part(path).unwrap()));
+        // The directory for temporary files has the sticky bit.
+        assert_eq!(unsafe_part(path), None);
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!(unsafe_part(path).as_deref(), Some(path));
         assert_eq!(unsafe_part("/bin/sh"), None);
         assert_eq!(program("\"/bin/x -a\" root"), Some("/bin/x"));
         assert!(not_runnable("/nowhere/at/all").is_some());

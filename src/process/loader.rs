@@ -77,7 +77,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     if let Some(dir) = g.chroot.as_deref().filter(|d| !std::path::Path::new(d).is_dir()) {
         report.push(
             Code::Unreadable,
-            Severity::Error,
+            Severity::Warning,
             None,
             format!("[global] chroot '{dir}' is no directory: create it, or correct the path"),
         );

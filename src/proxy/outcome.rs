@@ -393,14 +393,28 @@ impl Traffic for Exchange<'_> {
         let count = |p: &ProxyNode| i64::try_from(p.usable_servers()).unwrap_or(0);
         match backend {
             None => count(self.backend()),
-            Some(name) => self.fe.routes().named.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p)),
+            Some(name) => {
+                self.fe.routes().named.backends.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p))
+            }
         }
     }
-    fn fe_conn(&self) -> i64 {
-        i64::try_from(self.fe.live.front_conns.get()).unwrap_or(0)
+    fn fe_conn(&self, frontend: Option<&str>) -> i64 {
+        let count = |p: &ProxyNode| i64::try_from(p.live.front_conns.get()).unwrap_or(0);
+        match frontend {
+            None => count(&self.fe),
+            Some(name) => {
+                self.fe.routes().named.frontends.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p))
+            }
+        }
     }
-    fn be_conn(&self) -> i64 {
-        i64::try_from(self.backend().live.back_sessions.get()).unwrap_or(0)
+    fn be_conn(&self, backend: Option<&str>) -> i64 {
+        let count = |p: &ProxyNode| i64::try_from(p.live.back_sessions.get()).unwrap_or(0);
+        match backend {
+            None => count(self.backend()),
+            Some(name) => {
+                self.fe.routes().named.backends.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p))
+            }
+        }
     }
     fn unique_id(&self) -> u64 {
         self.client.id

@@ -121,6 +121,7 @@ pub fn is_keyword(name: &str) -> bool {
 pub struct Term {
     expr: Expr,
     matcher: Matcher,
+    empty: bool,
 }
 
 /// Reads the lines of a pattern file named with `-f`.
@@ -142,11 +143,13 @@ impl Term {
         }
         let mut method = alias.and_then(|a| Method::by_name(a.2));
         let (mut icase, mut op, mut i) = (false, Operator::Eq, 1);
+        // Names are not resolved.
+        let mut literal = false;
         let mut loaded = Vec::new();
         while let Some(w) = words.get(i) {
             match w.as_str() {
                 "-i" => icase = true,
-                "-n" => {}
+                "-n" => literal = true,
                 "--" => {
                     i += 1;
                     break;
@@ -167,6 +170,11 @@ impl Term {
                     loaded.extend(files(name).map_err(ExprError::Bad)?);
                 }
                 "-M" | "-u" => return Err(ExprError::NotYet(format!("ACL flag '{w}' is not honoured yet"))),
+                w if w.starts_with('-') && w.len() > 1 => {
+                    return Err(ExprError::Bad(format!(
+                        "'{w}' is no flag of an ACL; there are -i, -f, -m, -M, -n, -u, and '--' in front of a value that begins with a dash"
+                    )));
+                }
                 _ => break,
             }
             i += 1;
@@ -191,18 +199,28 @@ impl Term {
                 op = o;
                 continue;
             }
-            matcher.add(w, op).map_err(ExprError::Bad)?;
+            let Err(e) = matcher.add(w, op) else { continue };
+            let named = method == Method::Ip && !literal && w.bytes().any(|c| c.is_ascii_alphabetic());
+            match known.resolve.filter(|_| named).and_then(|find| find(w)) {
+                Some(ip) => matcher.add_address(ip),
+                None if named => return Err(ExprError::Bad(format!("{e}, nor can it be resolved"))),
+                None => return Err(ExprError::Bad(e)),
+            }
         }
-        if matcher.is_empty()
+        let empty = matcher.is_empty()
             && loaded.is_empty()
             && !matches!(method, Method::Bool | Method::Found)
-            && !words.iter().any(|w| w == "-f")
-        {
-            return Err(ExprError::Bad(format!(
-                "criterion '{first}' has no value to match: it would never be true (use '-m found' to ask for presence)"
-            )));
-        }
-        Ok(Self { expr, matcher })
+            && !words.iter().any(|w| w == "-f");
+        Ok(Self { expr, matcher, empty })
+    }
+
+    /// It has no value to match, so that it is never true.
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    pub fn expr(&self) -> &Expr {
+        &self.expr
     }
 
     pub fn least(&self) -> Scope {
@@ -319,11 +337,27 @@ impl Cond {
             all.push(Literal { negated, terms });
             negated = false;
         }
-        if all.is_empty() {
-            return Err(ExprError::Bad("missing condition".into()));
+        if all.is_empty() && !any.is_empty() {
+            return Err(ExprError::Bad("nothing stands behind the last 'or'".into()));
         }
-        any.push(all);
+        if negated {
+            return Err(ExprError::Bad("'!' with nothing behind it".into()));
+        }
+        // Nothing behind 'if' is a condition that never holds, as in HAProxy.
+        if !all.is_empty() {
+            any.push(all);
+        }
         Ok(Self { unless, any, least })
+    }
+
+    /// Nothing stands behind 'if'.
+    pub fn is_empty(&self) -> bool {
+        self.any.is_empty()
+    }
+
+    /// Its criteria.
+    pub fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.any.iter().flatten().flat_map(|l| &l.terms).map(|t| &**t)
     }
 
     /// The earliest moment at which the condition can be evaluated.

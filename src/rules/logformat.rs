@@ -3,6 +3,9 @@ use super::sample::{Expr, ExprError, KnownNames, Scope, Traffic};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+/// Aliases that exist and are not honoured yet.
+const OTHER_ALIASES: &[&str] = &["OG", "trg", "trl"];
+
 /// The `%` aliases that are honoured.
 const ALIASES: &[(&str, Alias)] = &[
     ("ci", Alias::ClientIp),
@@ -262,8 +265,18 @@ impl LogFormat {
                 continue;
             }
             if name.is_empty() {
-                lit.push(b'%');
-                continue;
+                let what = match rest.chars().next() {
+                    None => "ends behind a '%'",
+                    Some(' ') => "has a blank behind a '%'",
+                    Some(_) => {
+                        lit.push(b'%');
+                        continue;
+                    }
+                };
+                return Err(ExprError::Bad(format!("log format '{text}' {what}; write '%%' for a percent sign")));
+            }
+            if OTHER_ALIASES.contains(&name) {
+                return Err(ExprError::NotYet(format!("log-format alias '%{name}' is not honoured yet")));
             }
             let Some((_, alias)) = ALIASES.iter().find(|a| a.0 == name) else {
                 return Err(ExprError::Bad(format!(

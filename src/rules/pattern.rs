@@ -91,6 +91,12 @@ impl Matcher {
         self.patterns.is_empty()
     }
 
+    /// Adds the address that a name was resolved to.
+    pub fn add_address(&mut self, ip: std::net::IpAddr) {
+        let prefix = if ip.is_ipv4() { 32 } else { 128 };
+        self.patterns.push(Pattern::Net(IpNet { addr: ip, prefix }));
+    }
+
     /// Adds one value as written in the file. `op` is the operator in force for integers.
     pub fn add(&mut self, word: &str, op: Operator) -> Result<(), String> {
         let pattern = match self.method {
@@ -121,6 +127,9 @@ impl Matcher {
                         }
                     }
                 };
+                if lo > hi {
+                    return Err(format!("'{word}' is not a range: its end is below its beginning"));
+                }
                 Pattern::Range(lo, hi)
             }
             Method::Ip => Pattern::Net(

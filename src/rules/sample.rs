@@ -82,8 +82,8 @@ pub trait Traffic {
     fn server(&self) -> &str;
     /// Usable servers of a backend (`nbsrv`), connections of a frontend (`fe_conn`) and of a backend (`be_conn`).
     fn nbsrv(&self, backend: Option<&str>) -> i64;
-    fn fe_conn(&self) -> i64;
-    fn be_conn(&self) -> i64;
+    fn fe_conn(&self, frontend: Option<&str>) -> i64;
+    fn be_conn(&self, backend: Option<&str>) -> i64;
     fn unique_id(&self) -> u64;
     /// A `txn`, `req`, `sess`... variable by its full name.
     fn var(&self, name: &str) -> Option<&[u8]>;
@@ -169,8 +169,8 @@ const FETCHES: &[Row] = &[
     row("fe_name", Kind::FeName, 0, C, b's'),
     row("be_name", Kind::BeName, 0, C, b's'),
     row("srv_name", Kind::SvName, 0, P, b's'),
-    row("fe_conn", Kind::FeConn, 0, C, b'i'),
-    row("be_conn", Kind::BeConn, 0, C, b'i'),
+    row("fe_conn", Kind::FeConn, 1, C, b'i'),
+    row("be_conn", Kind::BeConn, 1, C, b'i'),
     row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("method", Kind::Method, 0, Q, b's'),
@@ -215,20 +215,46 @@ enum Conv {
     Concat,
 }
 
-/// The converters that are honoured: name, operation, least number of arguments.
-const CONVERTERS: &[(&str, Conv, usize)] = &[
-    ("lower", Conv::Lower, 0),
-    ("upper", Conv::Upper, 0),
-    ("length", Conv::Length, 0),
-    ("bool", Conv::Bool, 0),
-    ("not", Conv::Not, 0),
-    ("add", Conv::Add, 1),
-    ("field", Conv::Field, 2),
-    ("word", Conv::Word, 2),
-    ("host_only", Conv::HostOnly, 0),
-    ("regsub", Conv::RegSub, 2),
-    ("concat", Conv::Concat, 1),
+/// The converters that are honoured: name, operation, least and largest number of arguments.
+const CONVERTERS: &[(&str, Conv, usize, usize)] = &[
+    ("lower", Conv::Lower, 0, 0),
+    ("upper", Conv::Upper, 0, 0),
+    ("length", Conv::Length, 0, 0),
+    ("bool", Conv::Bool, 0, 0),
+    ("not", Conv::Not, 0, 0),
+    ("add", Conv::Add, 1, 1),
+    ("field", Conv::Field, 2, 3),
+    ("word", Conv::Word, 2, 3),
+    ("host_only", Conv::HostOnly, 0, 0),
+    ("regsub", Conv::RegSub, 2, 3),
+    ("concat", Conv::Concat, 1, 3),
 ];
+
+/// Scopes of variables (manual 2.8). Those of the process and of checks are not here yet.
+const VAR_SCOPES: &[&str] = &["sess", "txn", "req", "res"];
+
+/// Whether a variable can be called so: a scope, a dot, letters, digits, `_` and dots.
+pub fn check_variable(name: &str) -> Result<(), ExprError> {
+    let bad = |why: &str| Err(ExprError::Bad(format!("invalid variable name '{name}': {why}")));
+    match name.split_once('.') {
+        Some((_, "")) => bad("a name is missing behind the scope"),
+        Some((scope, rest)) if VAR_SCOPES.contains(&scope) || matches!(scope, "proc" | "check") => {
+            if let Some(c) = rest.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))) {
+                return bad(&format!("'{c}' is not permitted in it; use letters, digits, '_' and '.'"));
+            }
+            match scope {
+                "proc" | "check" => {
+                    Err(ExprError::NotYet(format!("variable '{name}': scope '{scope}' is not honoured yet")))
+                }
+                _ => Ok(()),
+            }
+        }
+        _ => bad("it begins with its scope: txn., req., res., sess. or proc."),
+    }
+}
+
+/// `MAX_HDR_HISTORY`: occurrences are counted back no further.
+const MOST_BACK: i32 = -10;
 
 #[derive(Clone, Debug)]
 struct Step {
@@ -242,6 +268,8 @@ struct Step {
 pub struct Expr {
     kind: Kind,
     arg: String,
+    /// What `var()` yields where the variable is not set.
+    default: Option<String>,
     index: Option<i32>,
     steps: Vec<Step>,
     out: u8,
@@ -259,12 +287,19 @@ pub enum ExprError {
     Reported,
 }
 
+/// Finds the address of a host.
+pub type Resolve<'a> = &'a dyn Fn(&str) -> Option<IpAddr>;
+
 /// Names that exist in the reference but not here; passed in so that the message can tell the two apart.
 pub struct KnownNames<'a> {
     pub is_fetch: fn(&str) -> bool,
     pub is_converter: fn(&str) -> bool,
     /// What `env()` finds.
     pub env: Option<&'a std::collections::BTreeMap<String, Option<String>>>,
+    /// Whether a fetch has a value where this expression stands.
+    pub fits: Option<&'a dyn Fn(&str) -> bool>,
+    /// Finds the address of a host that an ACL names.
+    pub resolve: Option<Resolve<'a>>,
 }
 
 /// True if this sample fetch is honoured.
@@ -291,10 +326,18 @@ impl Expr {
                 ))
             });
         };
+        if known.fits.is_some_and(|fits| !fits(name)) {
+            return Err(ExprError::Bad(format!("sample fetch '{name}' has no value at this point of the exchange")));
+        }
         if row.arg == 0 && !args.is_empty() {
             return Err(ExprError::Bad(format!("fetch method '{name}' takes no argument")));
         }
         if row.arg == 2 && args.first().is_none_or(String::is_empty) {
+            if matches!(row.kind, Kind::UrlParam | Kind::ReqCook) {
+                return Err(ExprError::NotYet(format!(
+                    "fetch method '{name}' without an argument is not honoured yet"
+                )));
+            }
             return Err(ExprError::Bad(format!("fetch method '{name}' wants an argument")));
         }
         let index = match args.get(1) {
@@ -304,14 +347,33 @@ impl Expr {
                     Kind::ReqHdr | Kind::ReqFhdr | Kind::ResHdr | Kind::ResFhdr | Kind::ReqHdrVal | Kind::ResHdrVal
                 ) =>
             {
-                Some(i.parse().map_err(|_| ExprError::Bad(format!("'{i}' is not an occurrence number in '{text}'")))?)
+                let n = i.parse().ok().filter(|n: &i32| *n >= MOST_BACK);
+                Some(n.ok_or_else(|| {
+                    ExprError::Bad(format!("'{i}' is not an occurrence number from {MOST_BACK} in '{text}'"))
+                })?)
             }
-            Some(_) if row.kind != Kind::UrlParam => {
+            Some(_) if !matches!(row.kind, Kind::UrlParam | Kind::Var) => {
                 return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
             }
             _ => None,
         };
-        let mut arg = args.into_iter().next().unwrap_or_default();
+        let most = match row.kind {
+            Kind::UrlParam => 3,
+            Kind::Int | Kind::Bool | Kind::Env => 1,
+            _ => 2,
+        };
+        if args.len() > most && !matches!(row.kind, Kind::Str) {
+            return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
+        }
+        let mut args = args.into_iter();
+        let mut arg = args.next().unwrap_or_default();
+        let default = if row.kind == Kind::Var { args.next() } else { None };
+        if row.kind == Kind::Var {
+            check_variable(&arg)?;
+        }
+        if row.kind == Kind::Bool && !matches!(arg.as_str(), "true" | "false" | "0" | "1") {
+            return Err(ExprError::Bad(format!("'{arg}' is no boolean in '{text}'; write true, false, 0 or 1")));
+        }
         let mut kind = row.kind;
         if kind == Kind::Env
             && let Some(v) = known.env.and_then(|e| e.get(&arg).cloned().flatten())
@@ -336,10 +398,15 @@ impl Expr {
             arg.make_ascii_lowercase();
         }
         let mut expr =
-            Self { kind, arg, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
+            Self { kind, arg, default, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
         while let Some(tail) = rest.strip_prefix(',') {
+            // A comma with nothing behind it is passed over.
+            if tail.is_empty() || tail.starts_with([',', ' ', ']', ')']) {
+                rest = tail;
+                continue;
+            }
             let (name, args, after) = call(tail)?;
-            let Some(&(_, conv, least)) = CONVERTERS.iter().find(|c| c.0 == name) else {
+            let Some(&(_, conv, least, most)) = CONVERTERS.iter().find(|c| c.0 == name) else {
                 return Err(if (known.is_converter)(name) {
                     ExprError::NotYet(format!("converter '{name}' is not honoured yet"))
                 } else {
@@ -349,6 +416,9 @@ impl Expr {
                     ))
                 });
             };
+            if args.len() > most {
+                return Err(ExprError::Bad(format!("converter '{name}' takes no argument '{}'", args[most])));
+            }
             if args.len() < least {
                 return Err(ExprError::Bad(format!("converter '{name}' wants {least} argument(s)")));
             }
@@ -363,6 +433,11 @@ impl Expr {
                 }
                 Conv::RegSub => {
                     let flags = args.get(2).map_or("", String::as_str);
+                    if let Some(f) = flags.chars().find(|f| !matches!(f, 'g' | 'i')) {
+                        return Err(ExprError::Bad(format!(
+                            "'{f}' is no flag of converter 'regsub'; it has 'g' and 'i'"
+                        )));
+                    }
                     let pattern = if flags.contains('i') { format!("(?i){}", args[0]) } else { args[0].clone() };
                     regex = Some(
                         regex::bytes::Regex::new(&pattern)
@@ -385,6 +460,18 @@ impl Expr {
 
     pub fn text(&self) -> &str {
         &self.text
+    }
+    /// It asks about the backend that it stands in.
+    pub fn wants_backend(&self) -> bool {
+        matches!(self.kind, Kind::Nbsrv) && self.arg.is_empty()
+    }
+    /// The frontend that it asks about by name.
+    pub fn frontend(&self) -> Option<&str> {
+        (self.kind == Kind::FeConn && !self.arg.is_empty()).then_some(&self.arg)
+    }
+    /// The backend that it asks about by name.
+    pub fn backend(&self) -> Option<&str> {
+        (matches!(self.kind, Kind::Nbsrv | Kind::BeConn) && !self.arg.is_empty()).then_some(&self.arg)
     }
     /// The earliest moment at which the expression has a value.
     pub fn least(&self) -> Scope {
@@ -435,6 +522,11 @@ impl Expr {
     pub fn eval<'a>(&'a self, t: &'a dyn Traffic) -> Option<Sample<'a>> {
         let first = self.one(t)?;
         self.steps.iter().try_fold(first, |s, step| step.apply(s))
+    }
+
+    /// The proxy that the argument names.
+    fn named(&self) -> Option<&str> {
+        (!self.arg.is_empty()).then_some(&self.arg)
     }
 
     fn side(&self) -> HeadSide {
@@ -514,13 +606,13 @@ impl Expr {
                 found.map(Sample::str)
             }
             Kind::Status => Some(Sample::Int(i64::from(t.status()))),
-            Kind::Nbsrv => Some(Sample::Int(t.nbsrv((!self.arg.is_empty()).then_some(self.arg.as_str())))),
+            Kind::Nbsrv => Some(Sample::Int(t.nbsrv(self.named()))),
             Kind::FeName => Some(Sample::str(t.frontend().as_bytes())),
             Kind::BeName => Some(Sample::str(t.backend().as_bytes())),
             Kind::SvName => Some(Sample::str(t.server().as_bytes())),
-            Kind::FeConn => Some(Sample::Int(t.fe_conn())),
-            Kind::BeConn => Some(Sample::Int(t.be_conn())),
-            Kind::Var => t.var(&self.arg).map(Sample::str),
+            Kind::FeConn => Some(Sample::Int(t.fe_conn(self.named()))),
+            Kind::BeConn => Some(Sample::Int(t.be_conn(self.named()))),
+            Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
         }
     }
 }

@@ -53,8 +53,16 @@ pub struct ProxyNode {
 pub struct Routes {
     pub rules: Vec<(Option<Cond>, std::sync::Weak<ProxyNode>)>,
     pub default: Option<std::sync::Weak<ProxyNode>>,
-    /// Backends that rules of this proxy ask about (`nbsrv`).
-    pub named: HashMap<String, std::sync::Weak<ProxyNode>>,
+    /// Proxies that rules ask about by name, the same for all.
+    pub named: Arc<Named>,
+}
+
+#[derive(Debug, Default)]
+pub struct Named {
+    /// For `nbsrv`, `be_conn`.
+    pub backends: HashMap<String, std::sync::Weak<ProxyNode>>,
+    /// For `fe_conn`.
+    pub frontends: HashMap<String, std::sync::Weak<ProxyNode>>,
 }
 
 #[derive(Debug)]
@@ -199,18 +207,18 @@ impl Snapshot {
                 conf,
             }));
         }
-        let find = |name: &str| proxies.iter().find(|p| p.conf.is_backend() && p.conf.name == name).map(Arc::downgrade);
+        let of = |wanted: fn(&Proxy) -> bool| -> HashMap<String, std::sync::Weak<ProxyNode>> {
+            let those = proxies.iter().filter(|p| wanted(&p.conf));
+            those.map(|p| (p.conf.name.clone(), Arc::downgrade(p))).collect()
+        };
+        let named = Arc::new(Named { backends: of(Proxy::is_backend), frontends: of(Proxy::is_frontend) });
+        let find = |name: &str| named.backends.get(name).cloned();
         for p in &proxies {
             let rules = p.conf.use_backend.iter().filter_map(|(c, n, _)| Some((c.clone(), find(n)?))).collect();
             let own = (p.conf.kind == Kind::Listen).then(|| Arc::downgrade(p));
             let default = p.conf.default_backend.as_ref().and_then(|(n, _)| find(n)).or(own);
-            let named = proxies
-                .iter()
-                .filter(|b| b.conf.is_backend())
-                .map(|b| (b.conf.name.clone(), Arc::downgrade(b)))
-                .collect();
             // Set once, just here.
-            let _ = p.routes.set(Routes { rules, default, named });
+            let _ = p.routes.set(Routes { rules, default, named: named.clone() });
         }
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
         Self { generation, global, proxies, by_name, sinks, maxconn }
@@ -222,7 +230,7 @@ impl ProxyNode {
         static NONE: OnceLock<Routes> = OnceLock::new();
         self.routes
             .get()
-            .unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: HashMap::new() }))
+            .unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: Arc::default() }))
     }
 
     /// The answer for a status: the `errorfile`, or the built-in one.

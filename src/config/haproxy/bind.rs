@@ -1,4 +1,5 @@
 //! `bind` lines (configuration manual 5.1).
+use super::args::{self, Arg, Int, OneOf};
 use super::keywords::{self, Class};
 use super::{Cx, State, global};
 use crate::base::addr::{Host, ListenAddr, parse_ports, split_host_port};
@@ -9,16 +10,47 @@ use crate::config::model::{Bind, BindTls, Proxy};
 /// Listeners of one `bind` line; a range may not make more.
 const MAX_RANGE: usize = 4096;
 
+/// Room in a socket's path, less what HAProxy needs while it changes sockets.
+const MAX_PATH: usize = 97;
+
+/// Families of addresses that are known.
+pub const NOT_YET: &[&str] = &[
+    "abnsz",
+    "sockpair",
+    "udp",
+    "udp4",
+    "udp6",
+    "uxdg",
+    "quic",
+    "quic4",
+    "quic6",
+    "dgram",
+    "dgram+ipv4",
+    "dgram+ipv6",
+    "dgram+unix",
+    "mptcp",
+    "mptcp4",
+    "mptcp6",
+    "rhttp",
+    "xprt+ipv4",
+    "xprt+ipv6",
+    "fakeserv",
+];
+
 /// The listening addresses of one comma-free word.
 pub fn addresses(cx: &mut Cx<'_>, word: &str) -> Option<Vec<ListenAddr>> {
     if let Some(n) = word.strip_prefix("fd@") {
-        return match n.parse() {
-            Ok(fd) => Some(vec![ListenAddr::Fd(fd)]),
-            Err(_) => {
+        return match n.parse::<i32>() {
+            Ok(fd) if fd >= 0 => Some(vec![ListenAddr::Fd(fd)]),
+            _ => {
                 cx.error(format!("'{word}' is not a descriptor: fd@<number>"));
                 None
             }
         };
+    }
+    if let Some((family, _)) = word.split_once('@').filter(|f| NOT_YET.contains(&f.0)) {
+        cx.not_yet(&format!("address family '{family}@' in '{word}'"));
+        return None;
     }
     let (host, port) = match split_host_port(word) {
         Ok(x) => x,
@@ -28,6 +60,10 @@ pub fn addresses(cx: &mut Cx<'_>, word: &str) -> Option<Vec<ListenAddr>> {
         }
     };
     let addr = match host {
+        Host::Unix(p) if p.len() > MAX_PATH => {
+            cx.error(format!("'{word}' : the path is too long for a socket; at most {MAX_PATH} characters fit"));
+            return None;
+        }
         Host::Unix(p) => return Some(vec![ListenAddr::Unix(p)]),
         Host::Abstract(p) => return Some(vec![ListenAddr::Abstract(p)]),
         Host::Ip(ip) => ip,
@@ -46,6 +82,10 @@ pub fn addresses(cx: &mut Cx<'_>, word: &str) -> Option<Vec<ListenAddr>> {
         cx.error(format!("missing port number: '{word}'"));
         return None;
     };
+    if port.starts_with(['+', '-']) {
+        cx.error(format!("port offset '{port}' is for servers; a listener needs a port, in '{word}'"));
+        return None;
+    }
     match parse_ports(port) {
         Ok(range) if range.len() <= MAX_RANGE => {
             Some(range.map(|port| ListenAddr::Inet { addr, port, v4v6: false, device: None }).collect())
@@ -65,7 +105,8 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(list) = cx.arg(w, 1, "[<address>]:<port>[,...] or a path") else { return };
     let Some(list) = cx.expand(list) else { return };
     let mut all = Vec::new();
-    for word in list.split(',') {
+    // A comma with nothing behind it is passed over.
+    for word in list.strip_suffix(',').unwrap_or(&list).split(',') {
         all.extend(addresses(cx, word).unwrap_or_default());
     }
     let mut b = Bind {
@@ -160,6 +201,9 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "id" => {
                 let v = value(cx);
                 b.id = number(cx, word, v);
+                if b.id == Some(0) {
+                    cx.error_of(Code::Number, "'bind' : 'id' has to be larger than 0");
+                }
             }
             "proto" => match value(cx).as_deref() {
                 Some("h1" | "none") | None => {}
@@ -167,7 +211,8 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             },
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
                 if !matches!(o, "tfo" | "defer-accept") {
-                    value(cx);
+                    let v = value(cx);
+                    accepted(cx, o, v);
                 }
                 if let State::Accepted(why) = state(o) {
                     cx.no_effect(o, why);
@@ -197,7 +242,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             tls.alpn.push("http/1.1".to_owned());
         }
     }
-    if ssl && tls.crt.is_empty() && !refused {
+    if ssl && tls.crt.is_empty() && !refused && !tls.strict_sni {
         cx.error_of(Code::Tls, "'bind ... ssl' : no certificate given; add 'crt <file or directory>'");
     }
     if !ssl && !tls.crt.is_empty() {
@@ -205,6 +250,14 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             Code::Tls,
             "'bind' : a certificate is given but 'ssl' is missing, so the listener speaks clear text",
         );
+    }
+    if !ssl {
+        for c in std::mem::take(&mut tls.crt) {
+            let path = super::server::in_base(cx.crt_base.as_deref(), &c);
+            if cx.src.list(&path).is_none() {
+                cx.read(&path);
+            }
+        }
     }
     b.tls = ssl.then_some(tls);
     for mut addr in all {
@@ -214,6 +267,38 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             *dev = device.clone();
         }
         p.binds.push(Bind { addr, ..b.clone() });
+    }
+}
+
+/// The value of a word that has no meaning here.
+fn accepted(cx: &mut Cx<'_>, word: &str, value: Option<String>) {
+    let Some(v) = value else { return };
+    let what = format!("bind ... {word}");
+    let wanted: Arg = match word {
+        "nice" => Int(-1024, 1024),
+        "level" => OneOf(&["user", "operator", "admin"]),
+        "severity-output" => OneOf(&["none", "number", "string"]),
+        "shards" if matches!(v.as_str(), "by-thread" | "by-group") => return,
+        "shards" => Int(1, 1000),
+        "thread" | "process" => {
+            // `all`, `odd`, `even`, or numbers and ranges, in parts that '/' and ',' divide.
+            let fits = |p: &str| {
+                matches!(p, "all" | "odd" | "even")
+                    || p.split('-').all(|n| n.is_empty() || n.parse::<u16>().is_ok_and(|n| (1..=4096).contains(&n)))
+                        && p.bytes().any(|c| c.is_ascii_digit())
+            };
+            if !v.split(['/', ',']).all(fits)
+                || word == "process" && v.split('/').next().is_some_and(|p| p.parse().is_ok_and(|n: u16| n > 1))
+            {
+                cx.error(format!("'{what}' : '{v}' is neither 'all', 'odd' or 'even' nor a number or a range"));
+            }
+            return;
+        }
+        "curves" | "ecdhe" => return global::curves(cx, &what, &v),
+        _ => return,
+    };
+    if let Err(e) = args::fits(wanted, &v) {
+        cx.error(format!("'{what}' : {e}"));
     }
 }
 

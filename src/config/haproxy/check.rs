@@ -137,7 +137,23 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 [bang, rest @ ..] if bang == "!" => (true, rest),
                 rest => (false, rest),
             };
+            for pair in rest.windows(2) {
+                let known: &[&str] = match pair[0].as_str() {
+                    "ok-status" => &["L7OK", "L7OKC", "L6OK", "L4OK"],
+                    "error-status" => &["L7OKC", "L7RSP", "L7STS", "L6RSP", "L4CON"],
+                    "tout-status" => &["L7TOUT", "L6TOUT", "L4TOUT"],
+                    _ => continue,
+                };
+                if !known.contains(&pair[1].as_str()) {
+                    return cx.error(format!("'{}' is one of {}, not '{}'", pair[0], known.join(", "), pair[1]));
+                }
+            }
             let rest = skip_options(rest);
+            if matches!(rest.first().map(String::as_str), Some("hdr" | "fhdr")) {
+                return cx.not_yet(&format!("'http-check expect {}'", rest[0]));
+            }
+            // Options may stand behind as well.
+            let rest = if rest.len() > 2 && skip_options(&rest[2..]).is_empty() { &rest[..2] } else { rest };
             let (Some(kind), Some(pattern)) = (rest.first(), rest.get(1)) else {
                 return cx.error("'http-check expect' expects [!] <match> <pattern>, such as 'status 200'");
             };
@@ -153,7 +169,7 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                         .split(',')
                         .map(|r| {
                             let (a, b) = r.split_once('-').unwrap_or((r, r));
-                            Some((a.parse().ok()?, b.parse().ok()?))
+                            Some((a.parse().ok()?, b.parse().ok()?)).filter(|(a, b): &(u16, u16)| a <= b)
                         })
                         .collect();
                     match ranges {
@@ -182,6 +198,9 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 }
             };
             http_steps(p).push(CheckStep::ExpectHttp { what, negate });
+        }
+        Some(o) if ["set-var(", "set-var-fmt(", "unset-var("].iter().any(|v| o.starts_with(v)) => {
+            cx.not_yet(&format!("'http-check {o}'"));
         }
         Some(
             o @ ("connect" | "disable-on-404" | "send-state" | "comment" | "set-var" | "set-var-fmt" | "unset-var"),
@@ -233,6 +252,15 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
             CheckStep::Connect { port, tls, send_proxy }
         }
+        Some("comment") => {
+            if cx.arg(w, 2, "a text").is_some() {
+                cx.no_effect("tcp-check comment", "results are not commented on");
+            }
+            return;
+        }
+        Some(o) if ["set-var(", "set-var-fmt(", "unset-var("].iter().any(|v| o.starts_with(v)) => {
+            return cx.not_yet(&format!("'tcp-check {o}'"));
+        }
         Some("send") => match cx.arg(w, 2, "a text") {
             Some(t) => CheckStep::Send(t.as_bytes().to_vec()),
             None => return,
@@ -278,7 +306,6 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             };
             CheckStep::ExpectBytes { pattern, negate }
         }
-        Some("comment") => return,
         Some(o @ ("send-lf" | "send-binary-lf" | "set-var" | "set-var-fmt" | "unset-var")) => {
             return cx.not_yet(&format!("'tcp-check {o}'"));
         }

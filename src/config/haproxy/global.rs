@@ -1,4 +1,5 @@
 //! The `global` section (configuration manual 3).
+use super::args::{self, ALONE, Any, FREE, I31, Int, OPEN, OneOf, Range, Secs, Shape, Size, U32, first, one};
 use super::keywords::{self, Class};
 use super::{Cx, State, ciphers, log, older};
 use crate::base::addr::ListenAddr;
@@ -12,9 +13,16 @@ type Parse = fn(&mut Cx<'_>, &mut Global, &[String]);
 /// What stands for a word that has no meaning here, with the reason that `-V` gives.
 enum Row {
     Honoured(Parse),
-    Accepted(&'static str),
+    /// The reason, and what its arguments have to be.
+    Accepted(&'static str, Shape),
 }
 use Row::{Accepted, Honoured};
+
+/// `cpu-map [auto:]<group>[/<threads>] <cpus>...`
+const CPU_MAP: Shape = Shape { min: 2, max: OPEN, args: &[Any, Range] };
+
+/// Honoured words that refuse what stands behind so many arguments.
+const MOST: &[(&str, usize)] = &[("maxconn", 1), ("daemon", 0), ("node", 1), ("localpeer", 1), ("nbthread", 1)];
 
 const KEYWORDS: &[(&str, Row)] = &[
     ("daemon", Honoured(|_, g, _| g.daemon = true)),
@@ -31,14 +39,27 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("log-send-hostname", Honoured(|_, g, w| g.log_hostname = Some(w.get(1).cloned().unwrap_or_default()))),
     ("stats", Honoured(stats)),
     ("hard-stop-after", Honoured(|cx, g, w| g.hard_stop_after = cx.time(w, 1, TimeUnit::Millis))),
-    ("crt-base", Honoured(|cx, g, w| g.crt_base = cx.arg(w, 1, "a directory").map(str::to_owned))),
-    ("ca-base", Honoured(|cx, g, w| g.ca_base = cx.arg(w, 1, "a directory").map(str::to_owned))),
-    ("node", Honoured(|cx, g, w| g.node = cx.arg(w, 1, "a name").map(str::to_owned))),
+    ("crt-base", Honoured(|cx, g, w| once(cx, |g| &mut g.crt_base, g, w))),
+    ("ca-base", Honoured(|cx, g, w| once(cx, |g| &mut g.ca_base, g, w))),
+    (
+        "node",
+        Honoured(|cx, g, w| {
+            g.node = cx.arg(w, 1, "a name").map(str::to_owned);
+            if let Some(bad) = g.node.as_deref().and_then(args::foreign) {
+                cx.error_of(Code::Name, format!("'node' : character '{bad}' is not permitted in a name"));
+            }
+        }),
+    ),
     ("description", Honoured(|cx, g, w| g.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" ")))),
     ("localpeer", Honoured(|cx, g, w| g.localpeer = cx.arg(w, 1, "a name").unwrap_or_default().to_owned())),
     (
         "spread-checks",
-        Honoured(|cx, g, w| g.spread_checks = cx.number::<u32>(w, 1, "a percentage").unwrap_or(0).min(50)),
+        Honoured(|cx, g, w| {
+            g.spread_checks = cx.number::<u32>(w, 1, "a percentage").unwrap_or(0);
+            if g.spread_checks > 50 {
+                cx.error_of(Code::Number, "'spread-checks' : a percentage from 0 to 50 is wanted");
+            }
+        }),
     ),
     ("tune.bufsize", Honoured(bufsize)),
     ("tune.maxrewrite", Honoured(|cx, g, w| g.maxrewrite = cx.number(w, 1, "a size in bytes").unwrap_or(1024))),
@@ -59,49 +80,65 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("presetenv", Honoured(|cx, _, w| setenv(cx, w, false))),
     ("unsetenv", Honoured(|cx, _, w| w[1..].iter().for_each(|n| drop(cx.env.insert(n.clone(), None))))),
     ("fault", Honoured(fault)),
-    ("ulimit-n", Accepted("the descriptor limit is raised to what maxconn needs")),
-    ("quiet", Accepted("use -q on the command line")),
-    ("tune.ssl.default-dh-param", Accepted("finite-field Diffie-Hellman is not offered")),
-    ("ssl-dh-param-file", Accepted("finite-field Diffie-Hellman is not offered")),
-    ("ssl-default-bind-curves", Accepted("the library's own order of groups is used")),
-    ("noepoll", Accepted("epoll is the only poller")),
-    ("nosplice", Accepted("splicing is not used")),
-    ("strict-limits", Accepted("limits are raised as far as the system permits, and reported")),
-    ("insecure-fork-wanted", Accepted("the worker never forks")),
-    ("cpu-map", Accepted("threads are placed by the kernel")),
-    ("cpu-policy", Accepted("threads are placed by the kernel")),
-    ("tune.maxaccept", Accepted("accept batches are sized by the event loop")),
-    ("tune.rcvbuf.client", Accepted("the kernel sizes socket buffers")),
-    ("tune.sndbuf.client", Accepted("the kernel sizes socket buffers")),
-    ("tune.ssl.cachesize", Accepted("sessions are resumed by tickets")),
-    ("tune.ssl.lifetime", Accepted("sessions are resumed by tickets")),
-    ("numa-cpu-mapping", Accepted("threads are placed by the kernel")),
-    ("expose-experimental-directives", Accepted("nothing here is hidden behind it")),
+    ("ulimit-n", Accepted("the descriptor limit is raised to what maxconn needs", one(&[Int(0, I31)]))),
+    ("quiet", Accepted("use -q on the command line", ALONE)),
+    ("tune.ssl.default-dh-param", Accepted("finite-field Diffie-Hellman is not offered", first(&[Int(1024, I31)]))),
+    ("ssl-dh-param-file", Accepted("finite-field Diffie-Hellman is not offered", first(&[Any]))),
+    ("ssl-default-bind-curves", Accepted("the library's own order of groups is used", first(&[Any]))),
+    ("noepoll", Accepted("epoll is the only poller", ALONE)),
+    ("nosplice", Accepted("splicing is not used", ALONE)),
+    ("strict-limits", Accepted("limits are raised as far as the system permits, and reported", ALONE)),
+    ("insecure-fork-wanted", Accepted("the worker never forks", ALONE)),
+    ("cpu-map", Accepted("threads are placed by the kernel", CPU_MAP)),
+    ("cpu-policy", Accepted("threads are placed by the kernel", FREE)),
+    ("tune.maxaccept", Accepted("accept batches are sized by the event loop", first(&[Int(-1, I31)]))),
+    ("tune.rcvbuf.client", Accepted("the kernel sizes socket buffers", first(&[Size]))),
+    ("tune.sndbuf.client", Accepted("the kernel sizes socket buffers", first(&[Size]))),
+    ("tune.ssl.cachesize", Accepted("sessions are resumed by tickets", first(&[Int(0, I31)]))),
+    ("tune.ssl.lifetime", Accepted("sessions are resumed by tickets", first(&[Secs]))),
+    ("numa-cpu-mapping", Accepted("threads are placed by the kernel", ALONE)),
+    ("expose-experimental-directives", Accepted("nothing here is hidden behind it", ALONE)),
     ("zero-warning", Honoured(|_, g, _| g.zero_warning = true)),
-    ("busy-polling", Accepted("threads sleep when there is nothing to do")),
-    ("set-dumpable", Accepted("the system decides about core dumps")),
-    ("insecure-setuid-wanted", Accepted("the worker starts no program")),
-    ("maxpipes", Accepted("splicing is not used")),
-    ("maxcomprate", Accepted("nothing is compressed yet")),
-    ("maxcompcpuusage", Accepted("nothing is compressed yet")),
-    ("maxzlibmem", Accepted("nothing is compressed yet")),
-    ("nogetaddrinfo", Accepted("names are resolved by own code")),
-    ("noreuseport", Accepted("each thread has a socket of its own, by SO_REUSEPORT")),
-    ("fd-hard-limit", Accepted("the descriptor limit is raised to what maxconn needs")),
-    ("cluster-secret", Accepted("nothing here is derived from it")),
-    ("anonkey", Accepted("nothing is dumped anonymously")),
-    ("limited-quic", Accepted("QUIC is not served")),
-    ("h2-workaround-bogus-websocket-clients", Accepted("HTTP/2 is not served yet")),
+    ("busy-polling", Accepted("threads sleep when there is nothing to do", ALONE)),
+    (
+        "set-dumpable",
+        Accepted(
+            "the system decides about core dumps",
+            Shape { min: 0, max: 1, args: &[OneOf(&["on", "off", "libs"])] },
+        ),
+    ),
+    ("insecure-setuid-wanted", Accepted("the worker starts no program", ALONE)),
+    ("maxpipes", Accepted("splicing is not used", one(&[Int(0, I31)]))),
+    ("maxcomprate", Accepted("nothing is compressed yet", one(&[Int(0, I31)]))),
+    ("maxcompcpuusage", Accepted("nothing is compressed yet", one(&[Int(0, 100)]))),
+    ("maxzlibmem", Accepted("nothing is compressed yet", one(&[Int(0, I31)]))),
+    ("nogetaddrinfo", Accepted("names are resolved by own code", ALONE)),
+    ("noreuseport", Accepted("each thread has a socket of its own, by SO_REUSEPORT", ALONE)),
+    ("fd-hard-limit", Accepted("the descriptor limit is raised to what maxconn needs", one(&[Int(0, I31)]))),
+    ("cluster-secret", Accepted("nothing here is derived from it", one(&[Any]))),
+    ("anonkey", Accepted("nothing is dumped anonymously", first(&[Int(0, U32)]))),
+    ("limited-quic", Accepted("QUIC is not served", ALONE)),
+    ("h2-workaround-bogus-websocket-clients", Accepted("HTTP/2 is not served yet", ALONE)),
 ];
 
 pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
     match KEYWORDS.iter().find(|k| k.0 == w[0]) {
-        Some((_, Honoured(f))) => f(cx, g, w),
-        Some((name, Accepted(why))) => {
-            cx.report.notice(Code::NoEffect, &cx.place, format!("'{name}' has no effect: {why}"))
+        Some((name, Honoured(f))) => {
+            if let Some((_, most)) = MOST.iter().find(|m| m.0 == *name) {
+                cx.at_most(w, most + 1);
+            }
+            f(cx, g, w);
+        }
+        Some((name, Accepted(why, shape))) => {
+            if args::check(cx, name, shape, &w[1..]) {
+                cx.no_effect(name, why);
+            }
         }
         None if older::GLOBAL.iter().any(|o| o.0 == w[0]) => {
             let advice = older::GLOBAL.iter().find(|o| o.0 == w[0]).map_or("", |o| o.1);
+            if w[0] == "master-worker" && w.get(1).is_some_and(|x| x != "no-exit-on-failure") {
+                return cx.error(format!("'master-worker' only supports 'no-exit-on-failure', not '{}'", w[1]));
+            }
             if cx.strict {
                 cx.error_of(Code::RemovedWord, format!("'{}' is not supported any more: {advice}", w[0]));
             } else {
@@ -127,12 +164,24 @@ pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
 pub fn state(name: &str) -> State {
     match KEYWORDS.iter().find(|k| k.0 == name) {
         Some((_, Honoured(_))) => State::Honoured,
-        Some((_, Accepted(why))) => State::Accepted(why),
+        Some((_, Accepted(why, _))) => State::Accepted(why),
         None => older::GLOBAL.iter().find(|o| o.0 == name).map_or(State::NotYet, |o| State::Accepted(o.1)),
     }
 }
 
+/// A directory that is given once.
+fn once(cx: &mut Cx<'_>, slot: fn(&mut Global) -> &mut Option<String>, g: &mut Global, w: &[String]) {
+    let Some(dir) = cx.arg(w, 1, "a directory").map(str::to_owned) else { return };
+    if slot(g).replace(dir).is_some() {
+        cx.error_of(Code::Duplicate, format!("'{}' is already given; keep one of the two lines", w[0]));
+    }
+}
+
 fn nbthread(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
+    if let Some(text) = w.get(1).filter(|t| t.parse::<u32>().is_err()) {
+        return cx
+            .error_of(Code::Number, format!("'nbthread' expects a number of threads from 1 to 64, but got '{text}'"));
+    }
     g.nbthread = cx.number(w, 1, "a number of threads from 1 to 64");
     if g.nbthread.is_some_and(|n| !(1..=64).contains(&n)) {
         cx.error("'nbthread' : value must be between 1 and 64");
@@ -186,9 +235,16 @@ fn stats(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
         Some("timeout") => {
             if let Some(d) = cx.time(w, 2, TimeUnit::Millis) {
                 g.stats_timeout = d;
+                if d.is_zero() {
+                    cx.error_of(Code::Time, "'stats timeout' : a time larger than 0 is wanted");
+                }
             }
         }
-        Some("maxconn") => drop(cx.number::<u32>(w, 2, "a number of connections")),
+        Some("maxconn") => {
+            if cx.number::<u32>(w, 2, "a number of connections") == Some(0) {
+                cx.error_of(Code::Number, "'stats maxconn' : a number from 1 is wanted");
+            }
+        }
         Some("socket") => {
             let Some(addr) = cx.arg(w, 2, "an address or a path") else { return };
             if let Some(s) = stats_socket(cx, addr, &w[3..]) {
@@ -232,6 +288,9 @@ pub fn stats_socket(cx: &mut Cx<'_>, addr: &str, w: &[String]) -> Option<StatsSo
                 &cx.place,
                 "'expose-fd listeners' has no effect: sockets stay with the guardian over a reload",
             ),
+            ("severity-output", Some(o)) if !matches!(o, "none" | "number" | "string") => {
+                cx.error(format!("'stats socket' : 'severity-output' is one of none, number, string, not '{o}'"));
+            }
             ("process" | "thread" | "severity-output" | "name" | "maxconn" | "backlog" | "nbconn" | "id", Some(_)) => {}
             ("accept-proxy" | "v4v6" | "v6only", _) => {
                 i += 1;
@@ -249,6 +308,47 @@ pub fn stats_socket(cx: &mut Cx<'_>, addr: &str, w: &[String]) -> Option<StatsSo
 
 pub const TLS13_SUITES: &[&str] = &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
+/// Those that exist, and that the TLS library does not have.
+const TLS13_OTHER: &[&str] = &["TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256", ""];
+
+/// Groups for key agreement, by the names that OpenSSL takes.
+const CURVES: &[&str] = &[
+    "P-256",
+    "P-384",
+    "P-521",
+    "prime256v1",
+    "secp256r1",
+    "secp384r1",
+    "secp521r1",
+    "secp256k1",
+    "secp224r1",
+    "X25519",
+    "x25519",
+    "X448",
+    "x448",
+    "ffdhe2048",
+    "ffdhe3072",
+    "ffdhe4096",
+    "brainpoolP256r1",
+    "brainpoolP384r1",
+    "brainpoolP512r1",
+    "X25519MLKEM768",
+    "SecP256r1MLKEM768",
+    "SecP384r1MLKEM1024",
+    "MLKEM768",
+    "auto",
+];
+
+/// `curves`, `ecdhe`: none of the names is one.
+pub fn curves(cx: &mut Cx<'_>, word: &str, text: &str) {
+    if !text.split(':').any(|n| CURVES.contains(&n.trim_start_matches(['?', '*']))) {
+        cx.error_of(
+            Code::Tls,
+            format!("'{word}' : '{text}' names no curve; there are P-256, P-384, P-521, X25519 and others"),
+        );
+    }
+}
+
 pub fn cipher_list(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
     let Some(text) = cx.arg(w, 1, "a list of cipher suites") else { return };
     let c = ciphers::choose(text);
@@ -258,6 +358,12 @@ pub fn cipher_list(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
             Code::NoEffect,
             &cx.place,
             format!("'{}' : not offered by this TLS library and left out: {}", w[0], lost.join(":")),
+        );
+    }
+    if c.suites.is_empty() && c.missing.is_empty() && !c.unknown.is_empty() {
+        return cx.error_of(
+            Code::Tls,
+            format!("'{}' : '{text}' names no cipher suite; 'openssl ciphers' lists their names", w[0]),
         );
     }
     if c.suites.is_empty() {
@@ -280,12 +386,23 @@ pub fn ciphersuites(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String]) {
     let kept: Vec<String> = text.split([':', ',']).filter(|n| TLS13_SUITES.contains(n)).map(str::to_owned).collect();
     if !kept.is_empty() {
         limits.ciphersuites = Some(kept);
+    } else if !text.split([':', ',']).any(|n| TLS13_OTHER.contains(&n)) {
+        cx.error_of(
+            Code::Tls,
+            format!("'{}' : '{text}' names no TLS 1.3 cipher suite; there are {}", w[0], TLS13_SUITES.join(", ")),
+        );
     }
 }
 
 /// Words of `ssl-default-*-options`, and of `bind` and `server` lines that say the same.
 pub fn tls_options(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String], what: &str) {
     let mut i = 0;
+    if w.is_empty() {
+        return cx.error_of(
+            Code::Missing,
+            format!("'{what}' expects options, such as 'no-tls-tickets' or 'ssl-min-ver TLSv1.2'"),
+        );
+    }
     while let Some(word) = w.get(i) {
         i += 1;
         match word.as_str() {
@@ -325,6 +442,9 @@ pub fn tls_options(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String], what: 
             "no-tlsv13" => limits.max = Some(TlsVersion::V12),
             "force-tlsv12" => (limits.min, limits.max) = (Some(TlsVersion::V12), Some(TlsVersion::V12)),
             "no-tls-tickets" => limits.no_tickets = true,
+            "prefer-client-ciphers" if what == "ssl-default-server-options" => {
+                cx.error_of(Code::UnknownWord, format!("'{what}' : unknown option '{word}': it is for listeners"));
+            }
             "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "prefer-client-ciphers" | "tls-tickets" => {}
             _ => cx.error_of(Code::UnknownWord, format!("'{what}' : unknown option '{word}'")),
         }

@@ -45,6 +45,23 @@ pub fn is(class: Class, name: &str) -> bool {
     ROWS.iter().any(|r| r.class == class && r.name == name)
 }
 
+/// Columns of the matrix that `-dKsmp` draws: where a sample fetch has a value.
+pub mod column {
+    pub const FRONTEND_REQUEST: usize = 3;
+    pub const BACKEND_REQUEST: usize = 7;
+    pub const BACKEND_RESPONSE: usize = 12;
+    pub const FRONTEND_RESPONSE: usize = 16;
+    pub const LOGS: usize = 18;
+}
+
+/// True if a sample fetch has a value in one of these columns.
+pub fn fits(fetch: &str, columns: &[usize]) -> bool {
+    let row = ROWS.iter().find(|r| r.class == Class::Fetch && r.name == fetch);
+    row.is_none_or(|r| {
+        !r.listed.starts_with("[ ") || columns.iter().any(|c| r.listed.as_bytes().get(2 + 2 * c) == Some(&b'Y'))
+    })
+}
+
 /// Names of a class, for suggestions.
 pub fn names(class: Class) -> impl Iterator<Item = &'static str> {
     ROWS.iter().filter(move |r| r.class == class).map(|r| r.name)

@@ -84,7 +84,13 @@ pub fn parse(cx: &mut Cx<'_>, w: &[String]) -> Option<LogTarget> {
     let mut i = 2;
     while let Some(word) = w.get(i) {
         match word.as_str() {
-            "len" => target.max_len = cx.number::<usize>(w, i + 1, "a length from 80 to 65535")?.clamp(80, 65535),
+            "len" => {
+                let n = cx.number::<usize>(w, i + 1, "a length from 80 to 65535")?;
+                if !(80..=65535).contains(&n) {
+                    cx.error_of(Code::Number, format!("'log' : a length from 80 to 65535 is wanted, not {n}"));
+                }
+                target.max_len = n.clamp(80, 65535);
+            }
             "format" => {
                 let name = cx.arg(w, i + 1, "a format")?;
                 match FORMS.iter().find(|f| f.0 == name) {

@@ -1,4 +1,5 @@
 //! HAProxy's language: sections, and a const table of keywords for each.
+mod args;
 mod bind;
 mod check;
 mod ciphers;
@@ -29,6 +30,8 @@ pub const NAMES: KnownNames<'static> = KnownNames {
     is_fetch: |n| keywords::is(keywords::Class::Fetch, n),
     is_converter: |n| keywords::is(keywords::Class::Converter, n),
     env: None,
+    fits: None,
+    resolve: None,
 };
 
 /// The same, with the variables that `env()` finds.
@@ -82,6 +85,12 @@ pub struct Cx<'a> {
     pub no_verify: bool,
     /// `--dialect 3.5`: what that version refuses is refused.
     pub strict: bool,
+    /// The kind of the proxy section being read.
+    kind: Kind,
+    /// Proxies that expressions ask about, and where: a backend, or a frontend.
+    asked: Vec<(bool, String, Place)>,
+    /// `defaults` with rules that were used: where, and whether by a frontend or by a backend.
+    ruled: Vec<(Place, Kind)>,
     /// Kinds and names of the sections that are only checked.
     sections: BTreeSet<(String, String)>,
 }
@@ -132,7 +141,19 @@ impl Cx<'_> {
     }
     pub fn number<T: std::str::FromStr>(&mut self, w: &[String], i: usize, what: &str) -> Option<T> {
         let text = self.arg(w, i, what)?;
-        let n = text.parse().ok();
+        let mut n = text.parse().ok();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        if n.is_none() && digits > 0 && digits < text.len() && !self.strict {
+            n = text[..digits].parse().ok();
+            if n.is_some() {
+                let said = format!(
+                    "'{}' : '{text}' is read as {}, as HAProxy does; write digits alone",
+                    w[..i].join(" "),
+                    &text[..digits]
+                );
+                self.warn_of(Code::Number, said);
+            }
+        }
         if n.is_none() {
             self.error_of(Code::Number, format!("'{}' expects {what}, but got '{text}'", w[..i].join(" ")));
         }
@@ -141,7 +162,16 @@ impl Cx<'_> {
     pub fn time(&mut self, w: &[String], i: usize, unit: crate::base::units::TimeUnit) -> Option<std::time::Duration> {
         let text = self.arg(w, i, "a time, such as 5s or 500ms")?;
         match crate::base::units::parse_time(text, unit) {
-            Ok(d) => Some(d),
+            Ok(d) => {
+                let behind = crate::base::units::behind_unit(text);
+                if !behind.is_empty() {
+                    self.warn_of(
+                        Code::Time,
+                        format!("'{}' : '{behind}' behind the unit in '{text}' is not used", w[..i].join(" ")),
+                    );
+                }
+                Some(d)
+            }
             Err(e) => {
                 self.error_of(Code::Time, format!("'{}' : {e}", w[..i].join(" ")));
                 None
@@ -305,6 +335,9 @@ pub fn parse(
         ca_base: None,
         no_verify: args.no_verify,
         strict: args.strict,
+        kind: Kind::Defaults,
+        asked: Vec::new(),
+        ruled: Vec::new(),
         sections: BTreeSet::new(),
     };
     let mut defaults: Vec<Proxy> = vec![Proxy::new(Place::default(), "", Kind::Defaults)];
@@ -345,7 +378,6 @@ pub fn parse(
             let lexed = match lex::words(line, &own) {
                 Ok(w) if w.words.is_empty() => continue,
                 Ok(w) => w,
-                Err(_) if !blocks.counts() => continue,
                 Err(e) => {
                     cx.error_of(Code::Quoting, format!("{} at column {}", e.message, e.column));
                     continue;
@@ -381,6 +413,15 @@ pub fn parse(
         }
         // A section never spans two files in effect, but HAProxy lets `global` go on; closing here keeps places right.
         close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
+    }
+    for (backend, name, place) in std::mem::take(&mut cx.asked) {
+        let those = || model.proxies.iter().filter(|p| if backend { p.is_backend() } else { p.is_frontend() });
+        if !those().any(|p| p.name == name) {
+            let what = if backend { "backend" } else { "frontend" };
+            let near = suggestion(&name, those().map(|p| p.name.as_str()));
+            let text = format!("unable to find {what} '{name}', which is asked about here{near}");
+            cx.report.error(Code::UnknownTarget, &place, text);
+        }
     }
     model
 }
@@ -442,7 +483,10 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         }
         Section::Global if vrrp::global_line(cx, &mut model.vrrp, &w) => {}
         Section::Global => global::line(cx, &mut model.global, &w),
-        Section::Proxy(p) => proxy::line(cx, p, &w),
+        Section::Proxy(p) => {
+            cx.kind = p.kind;
+            proxy::line(cx, p, &w);
+        }
         Section::Other(s) => sections::line(cx, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
@@ -525,6 +569,21 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             ),
         );
     }
+    if matches!(kind, Kind::Frontend | Kind::Backend)
+        && !(base.http_request.is_empty()
+            && base.http_response.is_empty()
+            && base.tcp_connection.is_empty()
+            && base.tcp_content.is_empty())
+    {
+        if cx.ruled.iter().any(|(at, k)| *at == base.place && *k != kind) {
+            let text = format!(
+                "the rules of the defaults section at {} cannot go to a frontend and to a backend; give each a defaults section of its own",
+                base.place
+            );
+            cx.error_of(Code::Misplaced, text);
+        }
+        cx.ruled.push((base.place.clone(), kind));
+    }
     let mut p = base.clone();
     (p.kind, p.name, p.place) = (kind, name.to_owned(), cx.place.clone());
     if kind != Kind::Defaults {
@@ -545,7 +604,8 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             );
             bind::parse(cx, &mut p, &["bind".to_owned(), extra.clone()]);
         } else {
-            cx.error_of(Code::Extra, format!("'{} {name}' cannot handle unexpected argument '{extra}'", w[0]));
+            // 3.x alerts and goes on, 2.6 passes over it.
+            cx.warn_of(Code::Extra, format!("'{} {name}' : '{extra}' has no meaning here", w[0]));
         }
     }
     Section::Proxy(Box::new(p))

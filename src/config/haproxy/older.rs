@@ -76,6 +76,10 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) -> bool {
         return true;
     }
     let Some((_, modern, translate)) = WORDS.iter().find(|o| o.0 == word) else { return false };
+    if word == "dispatch" && p.kind == Kind::Defaults {
+        cx.error_of(Code::Misplaced, "'dispatch' is not allowed in a 'defaults' section");
+        return true;
+    }
     if cx.strict {
         cx.error_of(Code::RemovedWord, format!("the '{word}' directive is not supported any more; use '{modern}'"));
     } else {
@@ -176,6 +180,10 @@ pub fn finish(p: &mut Proxy) {
 /// `dispatch` won over every server.
 fn dispatch(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(addr) = cx.arg(w, 1, "an address and a port").map(str::to_owned) else { return };
+    cx.at_most(w, 2);
+    if addr.rsplit_once(':').is_none_or(|a| a.1.parse::<u16>().is_err()) {
+        return cx.error(format!("'dispatch' : missing port in '{addr}'; write <address>:<port>"));
+    }
     for s in &mut p.servers {
         s.weight = 0;
     }

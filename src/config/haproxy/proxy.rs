@@ -1,13 +1,12 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, log, names, older, rules, server};
+use super::{Cx, State, bind, check, log, older, rules, server};
 use crate::balance::Algorithm;
 use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{CheckKind, ConnMode, CookiePersist, ForwardFor, Kind, LogChoice, Mode, Proxy, Reuse};
-use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Scope;
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("backlog", D | F, 2, |cx, p, w| p.backlog = cx.number(w, 1, "a number of connections")),
     ("retries", D | B, 2, |cx, p, w| p.retries = cx.number(w, 1, "a number of retries").unwrap_or(3)),
     ("balance", D | B, 0, balance),
-    ("acl", F | B, 0, rules::acl),
+    ("acl", ALL, 0, rules::acl),
     ("use_backend", F, 0, rules::use_backend),
     ("default_backend", D | F, 2, |cx, p, w| {
         if let Some(n) = cx.arg(w, 1, "a backend name") {
@@ -56,8 +55,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("monitor", F, 0, monitor),
     ("id", F | B, 2, |cx, p, w| {
         p.id = cx.number(w, 1, "a number");
-        if p.id == Some(0) {
-            cx.error_of(Code::Number, "'id' : a number from 1 is wanted");
+        if p.id.is_some_and(|n| n == 0 || n > 0x7fff_ffff) {
+            cx.error_of(Code::Number, "'id' : a number from 1 to 2147483647 is wanted");
         }
     }),
     ("description", F | B, 0, |cx, p, w| p.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" "))),
@@ -103,6 +102,12 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             return cx
                 .error_of(Code::Misplaced, format!("'{}' is not allowed in a frontend; put it into a backend", w[0]));
         }
+        if p.kind == Kind::Defaults {
+            return cx.error_of(
+                Code::Misplaced,
+                format!("'{}' is not allowed in a 'defaults' section: it belongs to {}", w[0], may.join(", ")),
+            );
+        }
         // HAProxy warns and ignores here; so do we.
         return cx.warn_of(
             Code::Misplaced,
@@ -113,6 +118,13 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 p.name,
                 may.join(", ")
             ),
+        );
+    }
+    let rule = matches!(w[0].as_str(), "http-request" | "http-response" | "tcp-request" | "acl");
+    if p.kind == Kind::Defaults && p.name.is_empty() && rule {
+        return cx.error_of(
+            Code::Misplaced,
+            format!("'{}' is not allowed in a 'defaults' section without a name; give it one", w[0]),
         );
     }
     if *most > 0 {
@@ -338,6 +350,7 @@ fn forwardfor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 fn log_line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if cx.negated {
+        cx.at_most(w, 1);
         p.logs.clear();
         p.log_global = false;
     } else if w.get(1).map(String::as_str) == Some("global") {
@@ -351,9 +364,8 @@ fn log_line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 fn log_format(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(text) = cx.arg(w, 1, "a format string") else { return };
     cx.at_most(w, 2);
-    match LogFormat::parse(text, Scope::Log, &names(&cx.env)) {
-        Ok(f) => p.log_format = LogChoice::Custom(Arc::new(f), text.to_owned()),
-        Err(e) => cx.expr_error("log-format", e),
+    if let Some(f) = rules::format(cx, "log-format", text, Scope::Log) {
+        p.log_format = LogChoice::Custom(Arc::new(f), text.to_owned());
     }
 }
 
@@ -421,6 +433,9 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 i += 1;
             }
             "attr" => {
+                if let Some(bad) = w.get(i).and_then(|a| a.chars().find(|c| c.is_control() || *c == ';')) {
+                    cx.error(format!("'cookie' : character '{}' is not permitted in 'attr'", bad.escape_default()));
+                }
                 c.attrs.extend(cx.arg(w, i, "an attribute").map(str::to_owned));
                 i += 1;
             }
@@ -459,7 +474,7 @@ fn http_reuse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 }
 
 fn monitor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    if w.get(1).map(String::as_str) != Some("fail") || w.len() < 4 {
+    if w.get(1).map(String::as_str) != Some("fail") || w.len() < 3 {
         return cx.error("'monitor' expects 'fail if|unless <condition>'");
     }
     if let Ok(Some(c)) = rules::cond(cx, p, w, 2, Scope::Request) {
@@ -490,6 +505,7 @@ fn stats(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         "show-desc" => s.show_desc = Some(w.get(2..).map(|r| r.join(" ")).unwrap_or_default()),
         "show-modules" => {}
         "scope" => s.scope.extend(cx.arg(w, 2, "a proxy name").map(str::to_owned)),
+        "admin" if w.len() < 3 => cx.error_of(Code::Missing, "'stats admin' expects 'if' or 'unless' with a condition"),
         "admin" => {
             if let Ok(c) = rules::cond(cx, p, w, 2, Scope::Request) {
                 p.stats.admin.push(c);

@@ -3,25 +3,66 @@ use super::keywords::{self, Class};
 use super::{Cx, names};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
-use crate::config::model::{Mode, Proxy};
+use crate::config::model::{Kind, Mode, Proxy};
+use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
 use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, TcpAction};
 use crate::rules::logformat::LogFormat;
-use crate::rules::sample::{Expr, Scope};
+use crate::rules::sample::{self, Expr, KnownNames, Scope};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let (Some(name), Some(_)) = (cx.arg(w, 1, "a name and a criterion"), cx.arg(w, 2, "a criterion")) else { return };
-    if matches!(name, "or" | "||" | "if" | "unless") {
+    if matches!(name, "or" | "||") {
         return cx.error(format!("'acl' : '{name}' cannot name an ACL"));
     }
-    let (src, env) = (&mut *cx.src, &cx.env);
-    match Term::parse(&w[2..], &names(env), &mut |f| pattern_file(src, f)) {
-        Ok(t) => p.acls.add(name, t),
+    if let Some(bad) = super::args::foreign(name) {
+        let text = format!("character '{bad}' is not permitted in acl name '{name}'; use letters, digits and -_.:");
+        return cx.error_of(Code::Name, text);
+    }
+    let (src, env) = (RefCell::new(&mut *cx.src), &cx.env);
+    let resolve = |n: &str| first_address(&mut **src.borrow_mut(), n);
+    let known = KnownNames { resolve: Some(&resolve), ..names(env) };
+    let parsed = Term::parse(&w[2..], &known, &mut |f| pattern_file(&mut **src.borrow_mut(), f));
+    match parsed {
+        Ok(t) => {
+            if t.is_empty() {
+                cx.warn_of(Code::Useless, format!("'acl {name}' has no value to match, so that it is never true; use '-m found' to ask for presence"));
+            }
+            asked(cx, std::iter::once(t.expr()));
+            p.acls.add(name, t);
+        }
         Err(e) => {
             cx.expr_error(&format!("acl {name}"), e);
             p.acls.refuse(name);
+        }
+    }
+}
+
+/// HAProxy takes an IPv4 address if there is one.
+fn first_address(src: &mut dyn Source, name: &str) -> Option<std::net::IpAddr> {
+    let all = src.resolve(name);
+    all.iter().find(|a| a.is_ipv4()).or(all.first()).copied()
+}
+
+/// Remembers the proxies that expressions ask about: they may be defined further down.
+fn asked<'e>(cx: &mut Cx<'_>, all: impl Iterator<Item = &'e Expr>) {
+    for e in all {
+        let names = [(true, e.backend()), (false, e.frontend())];
+        for (backend, name) in names.into_iter().filter_map(|(b, n)| Some((b, n?))) {
+            cx.asked.push((backend, name.to_owned(), cx.place.clone()));
+        }
+        if e.wants_backend() && cx.kind == Kind::Frontend {
+            cx.error_of(
+                Code::Misplaced,
+                format!(
+                    "'{}' asks about a backend, and this is a frontend; name the backend: {}(<name>)",
+                    e.text(),
+                    e.text()
+                ),
+            );
         }
     }
 }
@@ -40,8 +81,24 @@ fn pattern_file(src: &mut dyn crate::config::source::Source, path: &str) -> Resu
 /// The condition at the end of a line, which must stand at `at` or nowhere. `Err` was reported.
 pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -> Result<Option<Cond>, ()> {
     let Some(rest) = w.get(at..).filter(|r| !r.is_empty()) else { return Ok(None) };
-    let (src, env) = (&mut *cx.src, &cx.env);
-    match Cond::parse(rest, &p.acls, &names(env), &mut |f| pattern_file(src, f)) {
+    let (src, env) = (RefCell::new(&mut *cx.src), &cx.env);
+    let resolve = |n: &str| first_address(&mut **src.borrow_mut(), n);
+    let known = KnownNames { resolve: Some(&resolve), ..names(env) };
+    let parsed = Cond::parse(rest, &p.acls, &known, &mut |f| pattern_file(&mut **src.borrow_mut(), f));
+    if let Ok(c) = &parsed {
+        if c.is_empty() {
+            let never = if rest[0] == "if" { "never" } else { "always" };
+            cx.warn_of(Code::Useless, format!("nothing stands behind '{}': the condition {never} holds", rest[0]));
+        }
+        if c.terms().any(Term::is_empty) && rest.iter().any(|w| w == "{") {
+            cx.warn_of(
+                Code::Useless,
+                "a criterion has no value to match, so that it is never true; use '-m found' to ask for presence",
+            );
+        }
+        asked(cx, c.terms().map(Term::expr));
+    }
+    match parsed {
         Ok(c) if c.least() > scope && p.mode == Mode::Tcp => {
             // HAProxy looks into the bytes that happen to be there.
             cx.not_yet(&format!("'{}' : a condition on HTTP contents in 'mode tcp'", w[0]));
@@ -72,7 +129,21 @@ pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 }
 
 pub fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
-    LogFormat::parse(text, scope, &names(&cx.env)).map_err(|e| cx.expr_error(what, e)).ok()
+    use keywords::column;
+    let columns: &[usize] = match (scope, cx.kind) {
+        (Scope::Connection, _) => &[],
+        (Scope::Log, _) => &[column::LOGS],
+        (Scope::Request, Kind::Frontend) => &[column::FRONTEND_REQUEST],
+        (Scope::Request, Kind::Backend) => &[column::BACKEND_REQUEST],
+        (Scope::Request, _) => &[column::FRONTEND_REQUEST, column::BACKEND_REQUEST],
+        (Scope::Response, Kind::Frontend) => &[column::FRONTEND_RESPONSE],
+        (Scope::Response, Kind::Backend) => &[column::BACKEND_RESPONSE],
+        (Scope::Response, _) => &[column::FRONTEND_RESPONSE, column::BACKEND_RESPONSE],
+    };
+    let fits = |name: &str| columns.is_empty() || keywords::fits(name, columns);
+    let known = KnownNames { fits: Some(&fits), ..names(&cx.env) };
+    let parsed = LogFormat::parse(text, scope, &known);
+    parsed.map_err(|e| cx.expr_error(what, e)).ok()
 }
 
 /// `redirect ...` alone is `http-request redirect ...`.
@@ -329,8 +400,8 @@ fn set_var(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     if inner.contains(',') {
         return cx.not_yet("a condition in 'set-var'");
     }
-    if !matches!(name.split_once('.').map(|x| x.0), Some("txn" | "req" | "res" | "sess")) {
-        return cx.error(format!("'{}' : a variable's name begins with its scope: txn., req., res. or sess.", w[1]));
+    if let Err(e) = sample::check_variable(name) {
+        return cx.expr_error(&w[1], e);
     }
     let Some(text) = cx.arg(w, 2, "an expression") else { return };
     match Expr::parse(text, &names(&cx.env)) {
@@ -374,6 +445,15 @@ fn reply(
                 let (n, v) = (cx.arg(w, i + 1, "a name and a value")?, cx.arg(w, i + 2, "a value")?);
                 r.headers.push((n.to_ascii_lowercase(), format(cx, "hdr", v, scope)?));
                 i += 3;
+            }
+            "string" | "lf-string" | "file" | "lf-file" | "errorfile"
+                if matches!(r.body, Body::Bytes(_) | Body::Format(_) | Body::Raw(_)) =>
+            {
+                cx.error_of(
+                    Code::Duplicate,
+                    format!("'{} {}' : there is a body already, and '{word}' is another", w[0], w[1]),
+                );
+                return None;
             }
             "string" => {
                 r.body = Body::Bytes(Arc::from(cx.arg(w, i + 1, "a text")?.as_bytes()));
@@ -483,6 +563,14 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         return;
     }
+    if cx.kind == Kind::Backend && matches!(kind, "connection" | "session") {
+        return cx.error_of(
+            Code::Misplaced,
+            format!(
+                "'tcp-request {kind}' is not allowed in a backend: its connections come from frontends; move it there"
+            ),
+        );
+    }
     if !matches!(kind, "connection" | "content" | "session") {
         return cx.error(format!(
             "'tcp-request' expects 'connection', 'content', 'session' or 'inspect-delay', but got '{kind}'"
@@ -499,7 +587,7 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 || base.starts_with("track-sc")
                 || base.starts_with("sc-")
                 || o.starts_with("lua.")
-                || base == "expect-proxy"
+                || matches!(base, "expect-proxy" | "expect-netscaler-cip" | "capture" | "use-service")
             {
                 return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
             }

@@ -1,51 +1,24 @@
 //! Sections that are not honoured yet (configuration manual 3 and 12): their words and values are checked all the same, so that a broken file is told
 //! from one that only waits for a later version. An issue that honours a section takes its rows away from here.
 use super::Cx;
+use super::args::{
+    self, Address, Any, Arg, I31, Ident, Int, Millis, ON_OFF, OPEN, OneOf, Pairs, Secs, Shape, Size, TAIL, U32,
+};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
-use crate::base::units::{self, TimeUnit};
 use std::collections::BTreeSet;
-
-/// What an argument has to be.
-#[derive(Clone, Copy, Debug)]
-enum Arg {
-    Any,
-    /// A name of letters, digits and `-_.:`.
-    Ident,
-    Millis,
-    Secs,
-    Size,
-    Int(i64, i64),
-    /// An address with a port, or a path.
-    Address,
-    OneOf(&'static [&'static str]),
-    /// `<word> <n arguments>` in any order, to the end of the line.
-    Pairs(&'static [(&'static str, usize)]),
-    Regex,
-}
-
-use Arg::{Address, Any, Ident, Int, Millis, OneOf, Pairs, Secs, Size};
 
 struct Word {
     section: &'static str,
     /// `option x` is one word.
     word: &'static str,
-    min: usize,
-    /// More are refused; [`OPEN`] for a list, [`TAIL`] where the rest is passed over.
-    max: usize,
-    /// The last one repeats.
-    args: &'static [Arg],
+    shape: Shape,
 }
-
-const OPEN: usize = 255;
-/// Added to `max`: what stands behind is passed over in silence.
-const TAIL: usize = 1000;
 
 const fn w(section: &'static str, word: &'static str, min: usize, max: usize, args: &'static [Arg]) -> Word {
-    Word { section, word, min, max, args }
+    Word { section, word, shape: Shape { min, max, args } }
 }
 
-const ON_OFF: Arg = OneOf(&["on", "off"]);
 const LOG_FORMATS: Arg = OneOf(&["local", "rfc3164", "rfc5424", "priority", "short", "timed", "iso", "raw"]);
 const LOAD: Arg = Pairs(&[
     ("crt", 1),
@@ -93,8 +66,6 @@ const STEPS: Arg = OneOf(&[
     "http-res",
     "http-after-res",
 ]);
-const I31: i64 = 0x7fff_ffff;
-const U32: i64 = 0xffff_ffff;
 
 #[rustfmt::skip] // One line a word.
 const WORDS: &[Word] = &[
@@ -268,7 +239,7 @@ pub fn open(cx: &mut Cx<'_>, words: &[String]) -> Option<Open> {
         _ => {}
     }
     if header.ident
-        && let Some(bad) = foreign(&name)
+        && let Some(bad) = args::foreign(&name)
     {
         let text = format!(
             "character '{bad}' is not permitted in the name of a section ('{name}'); use letters, digits and -_.:"
@@ -283,11 +254,6 @@ pub fn open(cx: &mut Cx<'_>, words: &[String]) -> Option<Open> {
     }
     cx.not_yet(&format!("section '{}'", header.name));
     Some(Open { header, name, place: cx.place.clone(), seen: BTreeSet::new() })
-}
-
-/// The first character that names may not have.
-fn foreign(name: &str) -> Option<char> {
-    name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c)))
 }
 
 pub fn line(cx: &mut Cx<'_>, s: &mut Open, words: &[String]) {
@@ -309,77 +275,8 @@ pub fn line(cx: &mut Cx<'_>, s: &mut Open, words: &[String]) {
         return;
     };
     s.seen.insert(word.clone());
-    let args = &words[at.min(words.len())..];
-    if args.len() < row.min {
-        let what = if row.min == 1 { "an argument".to_owned() } else { format!("{} arguments", row.min) };
-        return cx.error_of(Code::Missing, format!("'{word}' expects {what}"));
-    }
-    if row.max < OPEN && args.len() > row.max {
-        return cx.error_of(Code::Extra, format!("'{word}' cannot handle unexpected argument '{}'", args[row.max]));
-    }
-    let used = args.len().min(row.max % TAIL);
-    let mut i = 0;
-    while i < used {
-        let Some(kind) = row.args.get(i).or(row.args.last()) else { break };
-        if let Pairs(pairs) = kind {
-            return self::pairs(cx, &word, pairs, &args[i..]);
-        }
-        if let Err(e) = fits(*kind, &args[i]) {
-            return cx.error(format!("'{word}' : {e}"));
-        }
-        i += 1;
-    }
-}
-
-fn pairs(cx: &mut Cx<'_>, word: &str, pairs: &[(&str, usize)], args: &[String]) {
-    let mut i = 0;
-    while let Some(sub) = args.get(i) {
-        let Some((_, n)) = pairs.iter().find(|p| p.0 == *sub) else {
-            let text = format!("'{word}' : unknown keyword '{sub}'{}", suggestion(sub, pairs.iter().map(|p| p.0)));
-            return cx.error_of(Code::UnknownWord, text);
-        };
-        i += 1 + n;
-    }
-}
-
-fn fits(kind: Arg, text: &str) -> Result<(), String> {
-    match kind {
-        Any | Pairs(_) => Ok(()),
-        Ident => foreign(text).map_or(Ok(()), |c| Err(format!("character '{c}' is not permitted in name '{text}'"))),
-        Millis => units::parse_time(text, TimeUnit::Millis).map(drop),
-        Secs => units::parse_time(text, TimeUnit::Secs).map(drop),
-        Size => match units::parse_size(text) {
-            Ok(0) => Err("a size larger than 0 is wanted".into()),
-            other => other.map(drop),
-        },
-        Int(low, high) => match text.parse::<i64>() {
-            Ok(n) if (low..=high).contains(&n) => Ok(()),
-            _ => Err(format!("a number from {low} to {high} is wanted, not '{text}'")),
-        },
-        OneOf(all) if all.contains(&text) => Ok(()),
-        OneOf(all) => Err(format!(
-            "'{text}' is not known here{}; it takes {}",
-            suggestion(text, all.iter().copied()),
-            all.join(", ")
-        )),
-        Address => address(text),
-        Arg::Regex => {
-            regex::bytes::Regex::new(text).map(drop).map_err(|_| format!("'{text}' is no regular expression"))
-        }
-    }
-}
-
-/// Paths are taken as they are; everything else needs a port.
-fn address(text: &str) -> Result<(), String> {
-    let bare = text.rsplit_once('@').map_or(text, |a| a.1);
-    if bare.starts_with('/') || bare.contains('$') {
-        return Ok(());
-    }
-    match bare.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok_and(|p| p > 0) => Ok(()),
-        Some((_, port)) if !port.is_empty() => Err(format!("'{port}' is no port, in '{text}'")),
-        _ => Err(format!("missing port number in '{text}'; write <address>:<port>")),
-    }
+    let given = &words[at.min(words.len())..];
+    args::check(cx, &word, &row.shape, given);
 }
 
 /// At its end: what it cannot be without.

@@ -25,6 +25,9 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return;
     }
     let Some(addr) = cx.expand(addr) else { return };
+    if let Some((family, _)) = addr.split_once('@').filter(|f| super::bind::NOT_YET.contains(&f.0)) {
+        return cx.not_yet(&format!("address family '{family}@' in '{addr}'"));
+    }
     let mut s = p.default_server.clone();
     (s.name, s.place) = (name.to_owned(), cx.place.clone());
     match split_host_port(&addr) {
@@ -36,6 +39,9 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                     Ok(n) => PortRule::Offset(n),
                     Err(_) => return cx.error(format!("'server {name}' : invalid port offset '{t}'")),
                 },
+                Some(t) if t.contains('-') => {
+                    return cx.error(format!("'server {name}' : a range of ports is for listeners, not for '{addr}'"));
+                }
                 Some(t) => match leading_port(cx, t) {
                     Some(0) => PortRule::Same,
                     Some(n) => PortRule::Fixed(n),
@@ -165,13 +171,23 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "port" => s.check_port = number!(u16),
             "addr" => {
                 if let Some(v) = value!("an address") {
+                    // A port behind it is not used.
+                    let v = match v.rsplit_once(':') {
+                        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
+                        _ => v,
+                    };
                     s.check_addr = v.parse().ok().or_else(|| cx.resolve(v));
                     if s.check_addr.is_none() {
                         cx.error_of(Code::Unresolved, format!("'{what}' : could not resolve 'addr {v}'"));
                     }
                 }
             }
-            "id" => s.id = number!(u32),
+            "id" => {
+                s.id = number!(u32);
+                if s.id == Some(0) {
+                    cx.error_of(Code::Number, format!("'{what}' : 'id' has to be larger than 0"));
+                }
+            }
             "ssl" => ssl = true,
             "no-ssl" => ssl = false,
             "check-ssl" => s.check_tls = true,
@@ -248,8 +264,21 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             },
             "no-check-send-proxy" => s.check_send_proxy = false,
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
-                if matches!(o, "resolve-prefer" | "guid" | "error-limit") {
-                    value!("a value");
+                match o {
+                    "resolve-prefer" => match value!("'ipv4' or 'ipv6'") {
+                        Some("ipv4" | "ipv6") | None => {}
+                        Some(v) => cx.error(format!("'{what}' : 'resolve-prefer' is one of ipv4, ipv6, not '{v}'")),
+                    },
+                    "error-limit" => {
+                        let n = number!(u32);
+                        if n == Some(0) {
+                            cx.error_of(Code::Number, format!("'{what}' : 'error-limit' has to be larger than 0"));
+                        }
+                    }
+                    "guid" => {
+                        value!("a value");
+                    }
+                    _ => {}
                 }
                 if let State::Accepted(why) = state(o) {
                     cx.no_effect(o, why);
@@ -273,6 +302,13 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "'server {}' : verify is enabled but no ca-file given; add 'ca-file <file>' (or '@system-ca'), or 'verify none' to accept any certificate",
             s.name
         ));
+    }
+    if let Some(ca) = tls.ca_file.as_ref().filter(|f| !(f.starts_with('@') || ssl && tls.verify)) {
+        // What is used is read where it is used.
+        let ca = ca.clone();
+        if cx.src.list(&ca).is_none() {
+            cx.read(&ca);
+        }
     }
     s.tls = (ssl || s.check_tls).then_some(tls);
     s.traffic_tls = ssl;

@@ -247,6 +247,12 @@ fn global_defs(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     for n in block.block.iter().flatten() {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
+            "router_id" if n.words.len() < 2 => {
+                cx.lenient(Code::Lenient, &n.place, "'router_id' has no name; it is ignored".into())
+            }
+            "script_user" if n.words.len() < 2 => {
+                cx.lenient(Code::Lenient, &n.place, "'script_user' has no user; it is ignored".into())
+            }
             "router_id" => m.router_id = cx.value(n).unwrap_or_default().to_owned(),
             "vrrp_version" => cx.globals.version = version(cx, n),
             "script_user" => m.script_user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
@@ -294,7 +300,7 @@ fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {
 fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     let name = block.words.get(1).cloned().unwrap_or_default();
     if name.is_empty() {
-        cx.report.error(Code::Missing, &block.place, "'vrrp_instance' is missing its name");
+        cx.report.error(Code::RouterIncomplete, &block.place, "'vrrp_instance' is missing its name");
     } else if let Some(extra) = block.words.get(2) {
         cx.lenient(
             Code::Extra,
@@ -755,7 +761,7 @@ fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     }
     if s.command.is_empty() {
         return cx.lenient(
-            Code::Missing,
+            Code::RouterIncomplete,
             &block.place,
             format!("vrrp_script '{}' has no 'script': it is left out, as keepalived does", s.name),
         );
@@ -831,7 +837,7 @@ pub fn asks_for_haproxy(command: &str) -> bool {
 fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     if block.words.len() != 2 {
         let text = "'vrrp_sync_group' must have a name of one word: it is left out, as keepalived does";
-        return cx.lenient(Code::Missing, &block.place, text.into());
+        return cx.lenient(Code::RouterIncomplete, &block.place, text.into());
     }
     let mut g = VrrpGroup {
         name: block.words.get(1).cloned().unwrap_or_default(),

@@ -218,7 +218,7 @@ impl Reader<'_> {
             if at.depth >= MAX_DEPTH {
                 let text =
                     format!("'include {pattern}' : includes nest deeper than {MAX_DEPTH}; does a file include itself?");
-                return self.report.error(Code::Include, place, text);
+                return self.report.error(Code::TooMuch, place, text);
             }
             return self.include(&pattern, at.path, word, at.depth, place);
         }
