@@ -69,11 +69,20 @@ impl Diag {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub diags: Vec<Diag>,
+    /// How many there were of each severity.
+    counts: [usize; 4],
 }
+
+/// Findings of one severity that are kept; more would be read by nobody.
+const KEPT: usize = 500;
 
 impl Report {
     pub fn push(&mut self, code: Code, severity: Severity, place: Option<Place>, message: impl Into<String>) {
-        self.diags.push(Diag { code, severity, place, message: message.into(), line: None });
+        let n = &mut self.counts[severity as usize];
+        *n += 1;
+        if *n <= KEPT {
+            self.diags.push(Diag { code, severity, place, message: message.into(), line: None });
+        }
     }
     pub fn error(&mut self, code: Code, place: &Place, message: impl Into<String>) {
         self.push(code, Severity::Error, Some(place.clone()), message);
@@ -88,14 +97,26 @@ impl Report {
         self.push(code, Severity::Notice, Some(place.clone()), message);
     }
     pub fn has_fatal(&self) -> bool {
-        self.diags.iter().any(|d| d.severity >= Severity::NotYet)
+        self.count(Severity::NotYet) + self.count(Severity::Error) > 0
     }
+    /// How many there were, those that were not kept included.
     pub fn count(&self, severity: Severity) -> usize {
-        self.diags.iter().filter(|d| d.severity == severity).count()
+        self.counts[severity as usize]
+    }
+    /// There are so many errors that more would say nothing.
+    pub fn is_full(&self) -> bool {
+        self.count(Severity::Error) >= KEPT
+    }
+
+    /// What is to be said of those that were not kept.
+    fn rest(&self, least: Severity) -> String {
+        let all = [Severity::Notice, Severity::Warning, Severity::NotYet, Severity::Error];
+        let more: usize = all.into_iter().filter(|s| *s >= least).map(|s| self.count(s).saturating_sub(KEPT)).sum();
+        if more > 0 { format!("[NOTICE]   config : {more} more are not shown.\n") } else { String::new() }
     }
 
     /// Finds the lines that the findings are about.
-    pub fn attach(&mut self, source: impl Fn(&str, u32) -> Option<String>) {
+    pub fn attach(&mut self, mut source: impl FnMut(&str, u32) -> Option<String>) {
         for d in &mut self.diags {
             d.line = d.place.as_ref().filter(|p| p.line > 0).and_then(|p| source(&p.file, p.line));
         }
@@ -122,7 +143,7 @@ impl Report {
                 let _ = writeln!(out, "      = {}", d.code.id());
             }
         }
-        out
+        out + &self.rest(least)
     }
 
     /// The lines in HAProxy's own form, which tools grep: `[ALERT]    (pid) : config : parsing [file:line] : message`.
@@ -131,7 +152,7 @@ impl Report {
         for d in self.diags.iter().filter(|d| d.severity >= least) {
             out.push_str(&one(d, pid));
         }
-        out
+        out + &self.rest(least)
     }
 }
 
@@ -150,11 +171,16 @@ fn one(d: &Diag, pid: u32) -> String {
     }
 }
 
+/// So many names are looked at: a suggestion must not cost more than the load.
+const MOST_NAMES: usize = 4096;
+
 /// The known word nearest to `word`, when it is near enough to be what was meant.
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
+        .take(MOST_NAMES)
+        .filter(|k| k.len().abs_diff(word.len()) <= limit)
         .map(|k| (distance(word, k), k))
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, _)| *d)

@@ -29,7 +29,7 @@ pub fn run(args: &[String]) -> i32 {
         eprintln!("tandem convert: mend these first, or let 'tandem check' say more");
         return 1;
     }
-    match one_file(&mut l.recorded, &wanted, &l.model.vrrp) {
+    match one_file(&mut l.recorded, &wanted, &l.vrrp) {
         Ok(text) => {
             print!("{text}");
             0
@@ -42,7 +42,7 @@ pub fn run(args: &[String]) -> i32 {
 }
 
 /// HAProxy's files one behind the other, then the sections for the virtual routers. What comes out is read again, and must mean the same.
-fn one_file(src: &mut Recorded, args: &LoadArgs, vrrp: &VrrpModel) -> Result<String, String> {
+pub fn one_file(src: &mut Recorded, args: &LoadArgs, vrrp: &VrrpModel) -> Result<String, String> {
     let mut text = String::new();
     for name in load::files(src, args) {
         let bytes = src.read(&name)?;

@@ -194,7 +194,7 @@ fn test_only(load: &LoadArgs, log: &str) -> i32 {
         return 4;
     }
     let told: Vec<Code> = l.report.diags.iter().filter(|d| d.severity > Severity::Notice).map(|d| d.code).collect();
-    let v = &l.model.vrrp;
+    let v = &l.vrrp;
     let tracked = v.instances.iter().map(|i| &i.track_scripts).chain(v.groups.iter().map(|g| &g.track_scripts));
     let runs = tracked.flatten().next().is_some()
         || v.instances

@@ -1,5 +1,5 @@
 //! Level 8: the command line. The program's name, or the first word, decides whose grammar is spoken.
-mod convert;
+pub mod convert;
 pub mod coverage;
 pub mod demo;
 mod haproxy;

@@ -30,6 +30,9 @@ pub fn vrrp(m: &VrrpModel) -> Result<String, String> {
         tracks(&mut out, "script", &g.track_scripts);
         notify(&mut out, &g.notify);
     }
+    if out.contains('\0') {
+        return Err("keepalived's file has a NUL character, which a line of the other language cannot carry".to_owned());
+    }
     Ok(out)
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub global: Global,
-    pub proxies: Vec<Proxy>,
+    pub proxies: Vec<Box<Proxy>>,
     pub vrrp: VrrpModel,
 }
 

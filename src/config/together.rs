@@ -5,7 +5,7 @@ use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
 use crate::rules::action::HttpAction;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Warnings that HAProxy does not have.
@@ -30,6 +30,16 @@ pub const ADVICE: &[Code] = &[
 ];
 
 pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
+    let mut backends: HashMap<&str, &Proxy> = HashMap::new();
+    let mut reached: HashSet<&str> = HashSet::new();
+    for p in m.proxies.iter().rev() {
+        if p.is_backend() {
+            backends.insert(&p.name, p);
+        }
+        if p.is_frontend() && !p.disabled {
+            reached.extend(chosen(p).map(|(n, _)| n.as_str()));
+        }
+    }
     let mut bound = BTreeMap::new();
     let mut ids: BTreeMap<u32, &Place> = BTreeMap::new();
     for p in &m.proxies {
@@ -41,7 +51,7 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
     }
     for p in m.proxies.iter().filter(|p| !p.disabled) {
         if p.is_frontend() {
-            targets(m, p, report);
+            targets(&backends, p, report);
         } else if let Some((_, at)) = chosen(p).find(|(n, _)| **n == p.name) {
             report.error(Code::Loop, at, format!("loop detected: backend '{}' sends to itself", p.name));
         }
@@ -50,11 +60,14 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
         timeouts(p, report);
         words_without_effect(p, report);
         rules(p, report);
-        servers(m, p, report);
+        servers(&reached, p, report);
     }
     let serves = with_proxy && !m.proxies.is_empty();
-    for (n, i) in m.vrrp.instances.iter().enumerate() {
-        router(i, &m.vrrp.instances[..n], report);
+    let mut names: HashMap<&str, &VrrpInstance> = HashMap::new();
+    let mut numbers: HashMap<(&str, u8, bool), &VrrpInstance> = HashMap::new();
+    for i in &m.vrrp.instances {
+        let six = i.vips.first().is_some_and(|a| a.addr.addr.is_ipv6());
+        router(i, names.insert(&i.name, i), numbers.insert((&i.interface, i.vrid, six), i), report);
         weights(m, i, report);
         if serves {
             addresses(m, i, report);
@@ -67,14 +80,16 @@ fn chosen(p: &Proxy) -> impl Iterator<Item = (&String, &Place)> {
     p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)))
 }
 
-fn targets(m: &Model, p: &Proxy, report: &mut Report) {
-    let backends = || m.proxies.iter().filter(|p| p.is_backend()).map(|p| p.name.as_str());
+fn targets(backends: &HashMap<&str, &Proxy>, p: &Proxy, report: &mut Report) {
     for (name, at) in chosen(p) {
-        match m.proxies.iter().find(|b| b.is_backend() && b.name == *name) {
+        if report.is_full() {
+            return;
+        }
+        match backends.get(name.as_str()).copied() {
             None => report.error(
                 Code::UnknownTarget,
                 at,
-                format!("unable to find required backend: '{name}'{}", suggestion(name, backends())),
+                format!("unable to find required backend: '{name}'{}", suggestion(name, backends.keys().copied())),
             ),
             Some(b) if std::ptr::eq(b, p) => {
                 report.error(Code::Loop, at, format!("loop detected: '{name}' sends to itself; name another backend"));
@@ -201,7 +216,7 @@ fn rules(p: &Proxy, report: &mut Report) {
     list("use_backend", &mut p.use_backend.iter().map(|(cond, _, place)| (cond.is_none(), place)));
 }
 
-fn servers(m: &Model, p: &Proxy, report: &mut Report) {
+fn servers(reached: &HashSet<&str>, p: &Proxy, report: &mut Report) {
     for s in &p.servers {
         let (Some(ip), PortRule::Fixed(port)) = (s.ip, &s.port) else { continue };
         let own = |l: &ListenAddr| matches!(l, ListenAddr::Inet { addr, port: own, .. } if own == port && *addr == ip);
@@ -211,11 +226,8 @@ fn servers(m: &Model, p: &Proxy, report: &mut Report) {
         }
     }
     let answers = |a: &HttpAction| a.is_final() && !matches!(a, HttpAction::Allow);
-    let reached =
-        p.kind == Kind::Listen && !p.binds.is_empty() && p.use_backend.is_empty() && p.default_backend.is_none()
-            || m.proxies.iter().filter(|f| f.is_frontend() && !f.disabled).any(|f| {
-                f.use_backend.iter().map(|u| &u.1).chain(f.default_backend.iter().map(|d| &d.0)).any(|n| *n == p.name)
-            });
+    let own = p.kind == Kind::Listen && !p.binds.is_empty() && p.use_backend.is_empty() && p.default_backend.is_none();
+    let reached = own || reached.contains(p.name.as_str());
     if p.is_backend()
         && p.servers.is_empty()
         && reached
@@ -239,21 +251,19 @@ fn mode(m: Mode) -> &'static str {
     }
 }
 
-fn router(i: &VrrpInstance, before: &[VrrpInstance], report: &mut Report) {
+/// `namesake`: one of the same name; `rival`: one of the same number on the same interface.
+fn router(i: &VrrpInstance, namesake: Option<&VrrpInstance>, rival: Option<&VrrpInstance>, report: &mut Report) {
     let place = place_of(&i.place);
-    let family = |x: &VrrpInstance| x.vips.first().is_some_and(|a| a.addr.addr.is_ipv6());
-    for other in before {
-        if other.name == i.name {
-            let text = format!("two virtual routers are called '{}'; the other is at {}", i.name, other.place);
-            report.error(Code::Duplicate, &place, text);
-        }
-        if other.vrid == i.vrid && other.interface == i.interface && family(other) == family(i) {
-            let text = format!(
-                "'{}' and '{}' both use VRID {} on interface {}: give one of them another number (the other is at {})",
-                i.name, other.name, i.vrid, i.interface, other.place
-            );
-            report.error(Code::SameRouter, &place, text);
-        }
+    if let Some(other) = namesake {
+        let text = format!("two virtual routers are called '{}'; the other is at {}", i.name, other.place);
+        report.error(Code::Duplicate, &place, text);
+    }
+    if let Some(other) = rival {
+        let text = format!(
+            "'{}' and '{}' both use VRID {} on interface {}: give one of them another number (the other is at {})",
+            i.name, other.name, i.vrid, i.interface, other.place
+        );
+        report.error(Code::SameRouter, &place, text);
     }
     if i.unicast_peers.is_empty() && i.unicast_src.is_some() {
         let text = format!("'{}' has a unicast source but no unicast peers: multicast is used", i.name);

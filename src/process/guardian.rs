@@ -17,7 +17,7 @@ use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Restart delays of a worker that keeps dying.
@@ -57,6 +57,8 @@ pub struct Guardian {
     realtime: bool,
     /// Whoever started us in the background waits here.
     waiting: Option<OwnedFd>,
+    /// Whether every unix socket has its name.
+    placed: watch::Receiver<bool>,
     /// The process that takes keepalived's signals for us.
     stub: Option<std::process::Child>,
     _post: Option<rendezvous::Post>,
@@ -167,6 +169,7 @@ impl Guardian {
             zombie: None,
             realtime: false,
             waiting,
+            placed: watch::channel(true).1,
             stub: None,
             _post: post,
         };
@@ -403,13 +406,16 @@ impl Guardian {
         self.place_sockets();
         if !self.ever_ready {
             self.ever_ready = true;
-            start::dismiss(std::mem::take(&mut self.options.replace), self.options.replace_hard);
+            let (old, hard) = (std::mem::take(&mut self.options.replace), self.options.replace_hard);
+            self.once_placed(move || start::dismiss(old, hard));
             if let Some(w) = self.waiting.take() {
-                super::privilege::close_standard(&[]);
-                start::drop_ready(w);
+                self.once_placed(move || {
+                    super::privilege::close_standard(&[]);
+                    start::drop_ready(w);
+                });
             }
         }
-        tell_systemd(true);
+        self.once_placed(|| tell_systemd(true));
         self.mind_stub();
     }
 
@@ -420,9 +426,25 @@ impl Guardian {
             return;
         }
         let log = self.log.clone();
+        let (done, placed) = watch::channel(false);
+        self.placed = placed;
         drop(tokio::task::spawn_blocking(move || {
             all.into_iter().filter_map(|u| u.place().err()).for_each(|e| log.alert(e));
+            let _ = done.send(true);
         }));
+    }
+
+    /// Whoever is told that we serve may look for a unix socket at once: it is told when all have their names.
+    fn once_placed(&self, tell: impl FnOnce() + 'static) {
+        let mut placed = self.placed.clone();
+        if *placed.borrow() {
+            return tell();
+        }
+        tokio::task::spawn_local(async move {
+            // An error means that the thread is gone: nothing more will be placed.
+            let _ = placed.wait_for(|p| *p).await;
+            tell();
+        });
     }
 
     // === other processes ===
@@ -486,7 +508,8 @@ impl Guardian {
     fn answer(&self, reply: oneshot::Sender<Answer>, r: Result<String, String>) {
         let ok = r.is_ok();
         let (Ok(text) | Err(text)) = r;
-        let _ = reply.send(Answer { ok, text, pid: std::process::id(), load: self.options.load.clone() });
+        let answer = Answer { ok, text, pid: std::process::id(), load: self.options.load.clone() };
+        self.once_placed(move || drop(reply.send(answer)));
     }
 
     fn no_dump(&self) {
@@ -659,7 +682,7 @@ impl Guardian {
         if let Some(reply) = request.reply {
             self.answer(reply, r);
         }
-        tell_systemd(true);
+        self.once_placed(|| tell_systemd(true));
         self.next_change();
     }
 

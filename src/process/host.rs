@@ -5,6 +5,7 @@ use crate::base::diag::{Report, Severity};
 use crate::config::keepalived::build::place_of;
 use crate::config::load::vips;
 use crate::config::model::{Model, ScriptCall, VrrpModel};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,7 +18,12 @@ pub fn check(m: &Model, vrrp: &VrrpModel, report: &mut Report) {
 }
 
 fn interfaces(m: &Model, report: &mut Report) {
-    let missing = |name: &str| nix::net::if_::if_nametoindex(name).is_err();
+    let here: HashMap<String, bool> = nix::ifaddrs::getifaddrs().map_or_else(
+        |_| HashMap::new(),
+        |all| all.map(|i| (i.interface_name, i.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK))).collect(),
+    );
+    // An alias is not in the list, and found by the kernel all the same.
+    let missing = |name: &str| !here.contains_key(name) && nix::net::if_::if_nametoindex(name).is_err();
     for g in &m.vrrp.groups {
         for t in g.track_interfaces.iter().filter(|t| missing(&t.name)) {
             let text = format!(
@@ -27,13 +33,8 @@ fn interfaces(m: &Model, report: &mut Report) {
             report.push(Code::Interface, Severity::Error, None, text);
         }
     }
-    let loopback = |name: &str| {
-        nix::ifaddrs::getifaddrs().is_ok_and(|mut all| {
-            all.any(|i| i.interface_name == name && i.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK))
-        })
-    };
     for i in &m.vrrp.instances {
-        if loopback(&i.interface) {
+        if here.get(&i.interface) == Some(&true) {
             let text = format!(
                 "virtual router '{}' : '{}' is a loopback interface, on which there are no peers",
                 i.name, i.interface
@@ -44,6 +45,9 @@ fn interfaces(m: &Model, report: &mut Report) {
             .chain(i.track_interfaces.iter().map(|t| &t.name))
             .chain(i.vips.iter().chain(&i.excluded).filter_map(|v| v.dev.as_ref()));
         for name in names.filter(|n| !n.is_empty() && missing(n)) {
+            if report.is_full() {
+                return;
+            }
             let place = place_of(&i.place);
             if m.vrrp.dynamic_interfaces {
                 let text =
@@ -63,14 +67,14 @@ fn interfaces(m: &Model, report: &mut Report) {
 /// Listeners on addresses that are neither here nor virtual: the kernel will not bind them.
 fn listeners(m: &Model, report: &mut Report) {
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return };
-    let here: Vec<IpAddr> = all
+    let here: std::collections::HashSet<IpAddr> = all
         .filter_map(|i| {
             let a = i.address?;
             let four = a.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
             four.or_else(|| a.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
         })
         .collect();
-    let virtual_ips = vips(m);
+    let virtual_ips: std::collections::HashSet<IpAddr> = vips(m).into_iter().collect();
     for p in m.proxies.iter().filter(|p| p.is_frontend() && !p.disabled) {
         for b in &p.binds {
             let ListenAddr::Inet { addr, .. } = &b.addr else { continue };

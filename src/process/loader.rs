@@ -6,26 +6,25 @@ use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Report, Severity};
 use crate::config::load::{load, vips};
-use crate::config::model::Model;
+use crate::config::model::{Model, VrrpModel};
 use crate::config::source::{Disk, LoadArgs, Recorded};
-use crate::log::Sinks;
 use crate::net::{dns, listen};
-use crate::state::live::Live;
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::check_tls;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Descriptor on which the loader finds the memfd to fill.
 pub const OUTPUT_FD: i32 = 3;
+/// Of a line that is shown with a finding.
+const SHOWN: usize = 4096;
 
 /// One whole load.
 pub struct Loaded {
-    pub model: Model,
+    pub vrrp: VrrpModel,
     pub spec: Spec,
     pub report: Report,
     pub recorded: Recorded,
@@ -43,32 +42,45 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
             vec![[127, 0, 0, 1].into()]
         }),
     );
-    let (first, _) = load(&mut disk, args);
-    let live = Live::new(1);
-    let sinks = Arc::new(Sinks::closed());
-    // Certificates are read by the compiler.
-    Snapshot::compile(first, &mut disk, &live, sinks.clone(), 0, &mut Report::default());
+    let (model, mut report) = load(&mut disk, args);
     let accounts = privilege::Accounts::read();
+    let named = !names.borrow().is_empty();
+    // Where no name was asked for, the second pass would find the same.
+    let mut made = (!named).then(|| (spec(&model, args, &accounts, &mut report), model.vrrp.clone()));
+    // Certificates are read here, and remembered for the worker.
+    let mut unheard = Report::default();
+    let heard = if named { &mut unheard } else { &mut report };
+    check_tls(&model, &mut disk, heard);
+    drop(model);
     if drop_rights {
         privilege::become_nobody();
     }
     disk.recorded.names = dns::lookup_all(names.borrow().iter());
     let mut recorded = std::mem::take(&mut disk.recorded);
-    let (model, mut report) = load(&mut recorded, args);
-    let mut spec = spec(&model, args, &accounts, &mut report);
-    Snapshot::compile(model.clone(), &mut recorded, &live, sinks, 0, &mut report);
+    if named {
+        let (model, again) = load(&mut recorded, args);
+        report = again;
+        made = Some((spec(&model, args, &accounts, &mut report), model.vrrp.clone()));
+        check_tls(&model, &mut recorded, &mut report);
+    }
+    // Made by one of the two passes.
+    let (mut spec, vrrp) = made.unwrap_or_default();
     if spec.listeners.iter().all(|l| matches!(l.target, Target::Cli { .. }))
         && spec.vrrp.instances.is_empty()
         && !report.has_fatal()
     {
         spec.frontends = 0;
     }
+    let mut lines: HashMap<String, Vec<&[u8]>> = HashMap::new();
     report.attach(|file, line| {
-        let bytes = recorded.files.get(file)?.as_ref().ok()?;
-        let text = bytes.split(|c| *c == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-        Some(String::from_utf8_lossy(text).trim_end().to_owned())
+        if !lines.contains_key(file) {
+            let bytes = recorded.files.get(file)?.as_ref().ok()?;
+            lines.insert(file.to_owned(), bytes.split(|c| *c == b'\n').collect());
+        }
+        let text = lines.get(file)?.get(usize::try_from(line).ok()?.checked_sub(1)?)?;
+        Some(String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).trim_end().to_owned())
     });
-    Loaded { model, spec, report, recorded }
+    Loaded { vrrp, spec, report, recorded }
 }
 
 /// The guardian's part of a model; accounts become numbers here, because the guardian reads no file.

@@ -1,6 +1,7 @@
 //! ACLs and conditions (configuration manual 7.1, 7.2).
 use super::pattern::{Matcher, Method, Operator};
 use super::sample::{Expr, ExprError, KnownNames, Scope, Traffic};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// ACL keywords that stand for a fetch with a match method.
@@ -211,12 +212,18 @@ impl Term {
             && loaded.is_empty()
             && !matches!(method, Method::Bool | Method::Found)
             && !words.iter().any(|w| w == "-f");
+        matcher.shrink_to_fit();
         Ok(Self { expr, matcher, empty })
     }
 
     /// It has no value to match, so that it is never true.
     pub fn is_empty(&self) -> bool {
         self.empty
+    }
+
+    /// Regular expressions among its values.
+    pub fn regexes(&self) -> usize {
+        self.matcher.regexes()
     }
 
     pub fn expr(&self) -> &Expr {
@@ -234,31 +241,39 @@ impl Term {
 
 /// A named ACL: true if any of its terms is.
 #[derive(Clone, Debug)]
-pub struct Acl {
-    pub name: String,
-    pub terms: Vec<Arc<Term>>,
+struct Acl {
+    terms: Vec<Arc<Term>>,
 }
 
 /// Every ACL visible in a proxy section.
 #[derive(Clone, Debug, Default)]
 pub struct AclSet {
-    pub acls: Vec<Acl>,
+    acls: Vec<Acl>,
+    /// Where each name stands in the list.
+    index: HashMap<String, usize>,
     /// Names whose definition was refused: their users are not blamed for it.
-    refused: Vec<String>,
+    refused: HashSet<String>,
 }
 
 impl AclSet {
     /// Remembers a name whose definition was refused, and reported.
     pub fn refuse(&mut self, name: &str) {
-        self.refused.push(name.to_owned());
+        self.refused.insert(name.to_owned());
     }
 
     pub fn add(&mut self, name: &str, term: Term) {
         let term = Arc::new(term);
-        match self.acls.iter_mut().find(|a| a.name == name) {
-            Some(a) => a.terms.push(term),
-            None => self.acls.push(Acl { name: name.to_owned(), terms: vec![term] }),
+        match self.index.get(name) {
+            Some(at) => self.acls[*at].terms.push(term),
+            None => {
+                self.index.insert(name.to_owned(), self.acls.len());
+                self.acls.push(Acl { terms: vec![term] });
+            }
         }
+    }
+
+    fn find(&self, name: &str) -> Option<&Acl> {
+        self.index.get(name).map(|at| &self.acls[*at])
     }
 }
 
@@ -321,16 +336,16 @@ impl Cond {
                 let term = Term::parse(&words[i..end], known, files)?;
                 i = end + 1;
                 vec![Arc::new(term)]
-            } else if acls.refused.iter().any(|r| r == w) {
+            } else if acls.refused.contains(w) {
                 return Err(ExprError::Reported);
-            } else if let Some(a) = acls.acls.iter().find(|a| a.name == w) {
+            } else if let Some(a) = acls.find(w) {
                 a.terms.clone()
             } else if let Some((_, expr, values)) = PREDEFINED.iter().find(|p| p.0 == w) {
                 let words: Vec<String> =
                     std::iter::once(*expr).chain(values.iter().copied()).map(str::to_owned).collect();
                 vec![Arc::new(Term::parse(&words, known, files)?)]
             } else {
-                let names = acls.acls.iter().map(|a| a.name.as_str()).chain(PREDEFINED.iter().map(|p| p.0));
+                let names = acls.index.keys().map(String::as_str).chain(PREDEFINED.iter().map(|p| p.0));
                 return Err(ExprError::Bad(format!("no such ACL : '{w}'{}", crate::base::diag::suggestion(w, names))));
             };
             least = terms.iter().fold(least, |l, t| l.max(t.least()));
@@ -347,6 +362,9 @@ impl Cond {
         if !all.is_empty() {
             any.push(all);
         }
+        // There may be hundreds of thousands of these.
+        any.iter_mut().for_each(Vec::shrink_to_fit);
+        any.shrink_to_fit();
         Ok(Self { unless, any, least })
     }
 

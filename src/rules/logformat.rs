@@ -290,6 +290,7 @@ impl LogFormat {
         }
         lit.extend_from_slice(rest.as_bytes());
         flush(&mut lit, &mut ops);
+        ops.shrink_to_fit();
         Ok(Self { ops })
     }
 

@@ -87,6 +87,12 @@ impl Matcher {
     pub fn method(&self) -> Method {
         self.method
     }
+    pub fn shrink_to_fit(&mut self) {
+        self.patterns.shrink_to_fit();
+    }
+    pub fn regexes(&self) -> usize {
+        self.patterns.iter().filter(|p| matches!(p, Pattern::Reg(_))).count()
+    }
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }

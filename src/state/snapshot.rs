@@ -9,7 +9,7 @@ use crate::rules::acl::Cond;
 use crate::rules::logformat::{CLF, HTTPLOG, LogFormat, TCPLOG};
 use crate::rules::sample::Scope;
 use crate::tls;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 #[derive(Debug)]
@@ -110,7 +110,8 @@ impl Snapshot {
             p.servers.iter().for_each(|s| s.live.reconcile(&s.conf));
             lock(&p.live.servers).retain(|_, l| p.servers.iter().any(|s| Arc::ptr_eq(&s.live, l)));
         }
-        live.forget_proxies(|l| self.proxies.iter().any(|p| Arc::ptr_eq(&p.live, l)));
+        let kept: HashSet<*const ProxyLive> = self.proxies.iter().map(|p| Arc::as_ptr(&p.live)).collect();
+        live.forget_proxies(|l| kept.contains(&Arc::as_ptr(l)));
     }
 
     /// Compiles a model. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.
@@ -124,21 +125,16 @@ impl Snapshot {
     ) -> Self {
         let global = Arc::new(model.global);
         let maxconn = global.maxconn.filter(|n| *n > 0).unwrap_or(crate::config::model::DEFAULT_MAXCONN);
-        let fronts: Vec<(String, Vec<String>, u32)> = model
-            .proxies
-            .iter()
-            .filter(|p| p.is_frontend())
-            .map(|p| {
-                let targets = p
-                    .use_backend
-                    .iter()
-                    .map(|x| x.1.clone())
-                    .chain(p.default_backend.iter().map(|d| d.0.clone()))
-                    .chain((p.kind == Kind::Listen).then(|| p.name.clone()))
-                    .collect();
-                (p.name.clone(), targets, p.maxconn.unwrap_or(maxconn))
-            })
-            .collect();
+        // What the frontends that lead to a backend may have together, each counted once.
+        let mut sums: HashMap<String, u32> = HashMap::new();
+        for p in model.proxies.iter().filter(|p| p.is_frontend()) {
+            let own = (p.kind == Kind::Listen).then_some(&p.name);
+            let targets = p.use_backend.iter().map(|x| &x.1).chain(p.default_backend.iter().map(|d| &d.0)).chain(own);
+            for t in targets.collect::<HashSet<_>>() {
+                let sum = sums.entry(t.clone()).or_default();
+                *sum = sum.saturating_add(p.maxconn.unwrap_or(maxconn));
+            }
+        }
         // The statistics number proxies from 2 when a statistics socket takes the first number.
         let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
         let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
@@ -146,11 +142,7 @@ impl Snapshot {
             let plive = live.proxy(&conf);
             let mut servers = Vec::new();
             for (sid, s) in (1..).zip(&conf.servers) {
-                let tls = s.tls.as_ref().and_then(|t| {
-                    tls::client_config(t, &global.server_tls, src)
-                        .map_err(|e| report.error(Code::Tls, &s.place, format!("server '{}' : {e}", s.name)))
-                        .ok()
-                });
+                let tls = client_tls(s, &global, src, report);
                 use std::hash::{Hash, Hasher};
                 let mut h = std::hash::DefaultHasher::new();
                 (&conf.name, &s.name, &s.host, s.ip, format!("{:?}{:?}{:?}", s.port, s.tls, s.send_proxy)).hash(&mut h);
@@ -164,11 +156,7 @@ impl Snapshot {
             }
             let mut listeners = Vec::new();
             for (id, b) in (1..).zip(&conf.binds) {
-                let tls = b.tls.as_ref().and_then(|t| {
-                    tls::server_config(t, &global.bind_tls, global.crt_base.as_deref(), src)
-                        .map_err(|e| report.error(Code::Tls, &b.place, format!("'bind {}' : {e}", b.addr)))
-                        .ok()
-                });
+                let tls = server_tls(b, &global, src, report);
                 let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));
                 let id = b.id.unwrap_or(id);
                 listeners.push(ListenerNode { live: live.listener(&plive, &name), name, id, tls, conf: b.clone() });
@@ -186,7 +174,7 @@ impl Snapshot {
                 LogChoice::Custom(f, _) => LogLine::Format(f.clone()),
             };
             let pages = conf.error_files.iter().map(|(s, b)| (*s, b.clone())).collect();
-            let sum: u32 = fronts.iter().filter(|f| f.1.contains(&conf.name)).map(|f| f.2).sum();
+            let sum = sums.get(&conf.name).copied().unwrap_or(0);
             proxies.push(Arc::new(ProxyNode {
                 iid: conf.id.unwrap_or(iid),
                 live: plive,
@@ -204,7 +192,7 @@ impl Snapshot {
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
                 pages,
                 turns: std::sync::Mutex::new((u64::MAX, Arc::from([]))),
-                conf,
+                conf: *conf,
             }));
         }
         let of = |wanted: fn(&Proxy) -> bool| -> HashMap<String, std::sync::Weak<ProxyNode>> {
@@ -223,6 +211,28 @@ impl Snapshot {
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
         Self { generation, global, proxies, by_name, sinks, maxconn }
     }
+}
+
+/// What of a compilation can fail: certificates, keys and the authorities of servers. For those who only check.
+pub fn check_tls(m: &Model, src: &mut dyn Source, report: &mut Report) {
+    for p in &m.proxies {
+        for s in &p.servers {
+            client_tls(s, &m.global, src, report);
+        }
+        for b in &p.binds {
+            server_tls(b, &m.global, src, report);
+        }
+    }
+}
+
+fn client_tls(s: &Server, g: &Global, src: &mut dyn Source, report: &mut Report) -> Option<Arc<rustls::ClientConfig>> {
+    let made = tls::client_config(s.tls.as_ref()?, &g.server_tls, src);
+    made.map_err(|e| report.error(Code::Tls, &s.place, format!("server '{}' : {e}", s.name))).ok()
+}
+
+fn server_tls(b: &Bind, g: &Global, src: &mut dyn Source, report: &mut Report) -> Option<Arc<rustls::ServerConfig>> {
+    let made = tls::server_config(b.tls.as_ref()?, &g.bind_tls, g.crt_base.as_deref(), src);
+    made.map_err(|e| report.error(Code::Tls, &b.place, format!("'bind {}' : {e}", b.addr))).ok()
 }
 
 impl ProxyNode {

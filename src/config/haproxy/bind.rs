@@ -260,6 +260,10 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
     }
     b.tls = ssl.then_some(tls);
+    cx.listeners += all.len();
+    if cx.listeners > super::MAX_LISTENERS {
+        return cx.too_much("listeners", super::MAX_LISTENERS);
+    }
     for mut addr in all {
         if let ListenAddr::Inet { addr: ip, v4v6: both, device: dev, .. } = &mut addr {
             // HAProxy leaves bindv6only to the system: "::" takes both families unless v6only.

@@ -60,23 +60,21 @@ impl<'t> Parser<'t, '_> {
         format!("{why} at position {} of condition '{}'", self.at + 1, self.text)
     }
 
-    /// `and || any`: the right side is read in any case, and looked at only if the left one is false.
+    /// `and || and ...`: every part is read, whatever the first ones come to.
     fn any(&mut self) -> Result<bool, String> {
-        let left = self.all()?;
-        if self.eat("||") {
-            let right = self.any()?;
-            return Ok(left || right);
+        let mut value = self.all()?;
+        while self.eat("||") {
+            value |= self.all()?;
         }
-        Ok(left)
+        Ok(value)
     }
 
     fn all(&mut self) -> Result<bool, String> {
-        let left = self.term()?;
-        if self.eat("&&") {
-            let right = self.all()?;
-            return Ok(left && right);
+        let mut value = self.term()?;
+        while self.eat("&&") {
+            value &= self.term()?;
         }
-        Ok(left)
+        Ok(value)
     }
 
     fn term(&mut self) -> Result<bool, String> {

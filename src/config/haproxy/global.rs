@@ -225,6 +225,10 @@ fn server_verify(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
 fn setenv(cx: &mut Cx<'_>, w: &[String], over: bool) {
     let (Some(name), Some(value)) = (cx.arg(w, 1, "a name"), cx.arg(w, 2, "a value")) else { return };
     if over || cx.env_of(name).is_none() {
+        cx.variables += name.len() + value.len();
+        if cx.variables > super::MAX_VARIABLES {
+            return cx.too_much("bytes of variables", super::MAX_VARIABLES);
+        }
         cx.env.insert(name.to_owned(), Some(value.to_owned()));
     }
 }

@@ -18,11 +18,11 @@ use super::lex;
 use super::model::{Kind, Model, Proxy};
 use super::source::Source;
 use crate::base::code::Code;
-use crate::base::diag::{Place, Report, suggestion};
+use crate::base::diag::{Place, Report, Severity, suggestion};
 use crate::base::version;
 use crate::rules::logformat;
 use crate::rules::sample::{ExprError, KnownNames};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The names that exist in the reference, for telling "not yet" from "unknown".
@@ -85,6 +85,18 @@ pub struct Cx<'a> {
     pub no_verify: bool,
     /// `--dialect 3.5`: what that version refuses is refused.
     pub strict: bool,
+    /// Proxies by name.
+    names: HashMap<String, Vec<(Kind, Place)>>,
+    /// Servers of the section being read.
+    servers: HashMap<String, Place>,
+    /// What only so much is read of: sections, listeners, regular expressions, bytes of variables.
+    sections_read: usize,
+    servers_read: usize,
+    listeners: usize,
+    regexes: usize,
+    variables: usize,
+    /// That there is too much of something is said once.
+    too_much: bool,
     /// The kind of the proxy section being read.
     kind: Kind,
     /// Proxies that expressions ask about, and where: a backend, or a frontend.
@@ -112,6 +124,12 @@ impl Cx<'_> {
     }
     pub fn not_yet(&mut self, what: &str) {
         self.report.not_yet(&self.place, format!("{what} is known but not honoured yet by this version; remove the line, or stay with HAProxy for this configuration"));
+    }
+    /// There is more of something than can be meant; said once.
+    pub fn too_much(&mut self, what: &str, most: usize) {
+        if !std::mem::replace(&mut self.too_much, true) {
+            self.error_of(Code::TooMuch, format!("there are more than {most} {what}; is this the right file?"));
+        }
     }
     /// A word that means nothing here, with the reason.
     pub fn no_effect(&mut self, word: &str, why: &str) {
@@ -300,6 +318,14 @@ fn directive(cx: &mut Cx<'_>, blocks: &mut cond::Blocks, w: &lex::Words) -> Resu
 
 /// Lines longer than this are refused, as a guard against binary files.
 const MAX_LINE: usize = 1 << 20;
+/// Real configurations have a hundredth of each; more is an accident, and would take memory without end.
+const MAX_SECTIONS: usize = 50_000;
+/// Servers of all sections.
+pub const MAX_SERVERS: usize = 100_000;
+pub const MAX_LISTENERS: usize = 50_000;
+pub const MAX_REGEXES: usize = 10_000;
+/// Bytes of variables that a configuration sets.
+pub const MAX_VARIABLES: usize = 4 << 20;
 /// After so many errors the rest would only hide them.
 const MAX_ERRORS: usize = 200;
 
@@ -335,6 +361,14 @@ pub fn parse(
         ca_base: None,
         no_verify: args.no_verify,
         strict: args.strict,
+        names: HashMap::new(),
+        servers: HashMap::new(),
+        sections_read: 0,
+        servers_read: 0,
+        listeners: 0,
+        regexes: 0,
+        variables: 0,
+        too_much: false,
         kind: Kind::Defaults,
         asked: Vec::new(),
         ruled: Vec::new(),
@@ -356,7 +390,10 @@ pub fn parse(
         let mut blocks = cond::Blocks::default();
         for (n, line) in text.lines().enumerate() {
             cx.place = Place::new(file, u32::try_from(n + 1).unwrap_or(0));
-            if cx.report.diags.len() > MAX_ERRORS {
+            if cx.too_much {
+                break;
+            }
+            if cx.report.count(Severity::Error) > MAX_ERRORS {
                 cx.error_of(Code::TooMuch, "too many errors; the rest of the file was not read");
                 break;
             }
@@ -432,7 +469,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
     let head = w[0].as_str();
     if SECTIONS.contains(&head) {
         close(cx, model, defaults, std::mem::replace(section, Section::None));
-        *section = open(cx, model, defaults, &w);
+        *section = open(cx, defaults, &w);
         return;
     }
     if sections::is_header(head) {
@@ -496,7 +533,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
     cx.no_verify = model.global.server_verify_none;
 }
 
-fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Section {
+fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
     let kind = match w[0].as_str() {
         "global" => {
             cx.at_most(w, 1);
@@ -553,22 +590,22 @@ fn open(cx: &mut Cx<'_>, model: &Model, defaults: &[Proxy], w: &[String]) -> Sec
             ),
         );
     }
-    if kind != Kind::Defaults
-        && let Some(other) = model
-            .proxies
-            .iter()
-            .find(|p| p.name == name && (kind == Kind::Listen || p.kind == Kind::Listen || p.kind == kind))
-    {
-        cx.error_of(
-            Code::Duplicate,
-            format!(
-                "{} '{name}' has the same name as {} '{name}' declared at {}",
-                kind.name(),
-                other.kind.name(),
-                other.place
-            ),
-        );
+    if cx.sections_read > MAX_SECTIONS {
+        cx.too_much("sections", MAX_SECTIONS);
+        return Section::Skipped;
     }
+    cx.sections_read += 1;
+    if kind != Kind::Defaults {
+        let same = cx.names.entry(name.to_owned()).or_default();
+        let other = same.iter().find(|p| kind == Kind::Listen || p.0 == Kind::Listen || p.0 == kind).cloned();
+        same.push((kind, cx.place.clone()));
+        if let Some((k, place)) = other {
+            let text =
+                format!("{} '{name}' has the same name as {} '{name}' declared at {place}", kind.name(), k.name());
+            cx.error_of(Code::Duplicate, text);
+        }
+    }
+    cx.servers.clear();
     if matches!(kind, Kind::Frontend | Kind::Backend)
         && !(base.http_request.is_empty()
             && base.http_response.is_empty()
@@ -616,7 +653,12 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
         Section::Proxy(mut p) => {
             older::finish(&mut p);
-            model.proxies.push(*p);
+            // There may be tens of thousands of sections.
+            p.servers.shrink_to_fit();
+            p.binds.shrink_to_fit();
+            p.use_backend.shrink_to_fit();
+            p.http_request.shrink_to_fit();
+            model.proxies.push(p);
         }
         Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),

@@ -31,7 +31,7 @@ pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             if t.is_empty() {
                 cx.warn_of(Code::Useless, format!("'acl {name}' has no value to match, so that it is never true; use '-m found' to ask for presence"));
             }
-            asked(cx, std::iter::once(t.expr()));
+            asked(cx, std::iter::once(&t));
             p.acls.add(name, t);
         }
         Err(e) => {
@@ -48,8 +48,13 @@ fn first_address(src: &mut dyn Source, name: &str) -> Option<std::net::IpAddr> {
 }
 
 /// Remembers the proxies that expressions ask about: they may be defined further down.
-fn asked<'e>(cx: &mut Cx<'_>, all: impl Iterator<Item = &'e Expr>) {
-    for e in all {
+fn asked<'e>(cx: &mut Cx<'_>, all: impl Iterator<Item = &'e Term>) {
+    for t in all {
+        cx.regexes += t.regexes();
+        if cx.regexes > super::MAX_REGEXES {
+            cx.too_much("regular expressions", super::MAX_REGEXES);
+        }
+        let e = t.expr();
         let names = [(true, e.backend()), (false, e.frontend())];
         for (backend, name) in names.into_iter().filter_map(|(b, n)| Some((b, n?))) {
             cx.asked.push((backend, name.to_owned(), cx.place.clone()));
@@ -96,7 +101,7 @@ pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -
                 "a criterion has no value to match, so that it is never true; use '-m found' to ask for presence",
             );
         }
-        asked(cx, c.terms().map(Term::expr));
+        asked(cx, c.terms());
     }
     match parsed {
         Ok(c) if c.least() > scope && p.mode == Mode::Tcp => {
@@ -122,6 +127,9 @@ pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return cx.not_yet("a computed backend name in 'use_backend'");
     }
     let name = name.to_owned();
+    if p.use_backend.len() >= super::MAX_SECTIONS * 2 {
+        return cx.too_much("'use_backend' rules in a section", super::MAX_SECTIONS * 2);
+    }
     let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
     if let Ok(c) = cond(cx, p, w, 2, scope) {
         p.use_backend.push((c, name, cx.place.clone()));

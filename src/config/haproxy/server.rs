@@ -17,12 +17,13 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         cx.error_of(Code::Name, format!("character '{bad}' is not permitted in server name '{name}'"));
     }
-    if let Some(other) = p.servers.iter().find(|s| s.name == name) {
-        cx.error_of(
-            Code::Duplicate,
-            format!("another server named '{name}' was already defined at {}; please use distinct names", other.place),
-        );
-        return;
+    if let Some(other) = cx.servers.insert(name.to_owned(), cx.place.clone()) {
+        let text = format!("another server named '{name}' was already defined at {other}; please use distinct names");
+        return cx.error_of(Code::Duplicate, text);
+    }
+    cx.servers_read += 1;
+    if cx.servers_read > super::MAX_SERVERS {
+        return cx.too_much("servers", super::MAX_SERVERS);
     }
     let Some(addr) = cx.expand(addr) else { return };
     if let Some((family, _)) = addr.split_once('@').filter(|f| super::bind::NOT_YET.contains(&f.0)) {

@@ -300,9 +300,6 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
     if d.inst.vrid == 0 {
         bad(format!("vrrp '{name}' has no 'vrid'; both nodes need the same number from 1 to 255"));
     }
-    if d.vips.is_empty() && d.inst.excluded.is_empty() {
-        bad(format!("vrrp '{name}' has no 'address'"));
-    }
     if !d.priority_set {
         bad(format!("vrrp '{name}' has no 'priority'; give each node its own, from 1 to 254"));
     }
@@ -313,7 +310,8 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
         bad(format!("vrrp '{name}' : VRRPv3 carries at most 40950ms; write a shorter 'advertise' or use version 2"));
     }
     if d.vips.is_empty() {
-        cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: all are 'unannounced'"));
+        let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };
+        cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: {why}"));
         return model.instances.push(d.inst);
     }
     let (six, four): (Vec<Vip>, Vec<Vip>) = d.vips.into_iter().partition(|v| v.addr.addr.is_ipv6());

@@ -7,6 +7,7 @@ use crate::base::diag::{Place, Report, suggestion};
 use crate::config::model::{
     Garp, Notify, ScriptCall, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
 };
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -469,6 +470,7 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         let text = format!("vrrp_instance '{name}' : 'auth_type PASS' without 'auth_pass': there is no authentication");
         cx.lenient(Code::AuthPass, &block.place, text);
     }
+    one_family(cx, &mut i, &block.place, six);
     said_with(cx, &i, &block.place, state_place.is_some(), peers_said);
     // What does not fit into one advert is held all the same, and not advertised.
     let room = if six { MAX_VIPS6 } else { MAX_VIPS4 };
@@ -612,16 +614,23 @@ fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, master: bool, pee
             "'nopreempt' does not go with priority 255, whose holder always takes the address".into(),
         );
     }
-    let six = |a: &IpAddr| a.is_ipv6();
-    let Some(family) = i.vips.first().map(|v| six(&v.addr.addr)) else { return };
-    for (what, a) in [("mcast_src_ip", &i.mcast_src), ("unicast_src_ip", &i.unicast_src)] {
-        if let Some(a) = a.filter(|a| six(a) != family) {
-            say(Code::AddressFamily, format!("'{what} {a}' is not of the family of its addresses"));
+}
+
+/// Sources and peers of the other family are left out, as keepalived does.
+fn one_family(cx: &mut Cx<'_>, i: &mut VrrpInstance, place: &Place, six: bool) {
+    let name = i.name.clone();
+    let mut fits = |what: &str, a: &IpAddr| {
+        let fits = a.is_ipv6() == six;
+        if !fits {
+            let text =
+                format!("vrrp_instance '{name}' : {what} {a} is left out: it is not of the family of its addresses");
+            cx.lenient(Code::AddressFamily, place, text);
         }
-    }
-    for p in i.unicast_peers.iter().filter(|p| six(p) != family) {
-        say(Code::AddressFamily, format!("unicast peer {p} is not of the family of its addresses"));
-    }
+        fits
+    };
+    i.mcast_src = i.mcast_src.filter(|a| fits("mcast_src_ip", a));
+    i.unicast_src = i.unicast_src.filter(|a| fits("unicast_src_ip", a));
+    i.unicast_peers.retain(|p| fits("unicast peer", p));
 }
 
 /// `<address> [min_ttl <n>] [max_ttl <n>]`; keepalived cuts a prefix length off.
@@ -651,9 +660,10 @@ fn peer(cx: &mut Cx<'_>, n: &Node) -> Option<IpAddr> {
 
 /// What a block tracks, behind what was tracked before.
 fn tracks(cx: &mut Cx<'_>, n: &Node, to: &mut Vec<TrackEntry>) {
+    let mut seen: HashSet<String> = to.iter().map(|t| t.name.clone()).collect();
     for line in cx.lines(n) {
         let t = track(cx, line);
-        if to.iter().any(|o| o.name == t.name) {
+        if !seen.insert(t.name.clone()) {
             let text = format!("'{}' is tracked twice in {}; the first one counts", t.name, n.words[0]);
             cx.lenient(Code::Duplicate, &line.place, text);
         } else {
@@ -854,8 +864,9 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                     let text = "'group' is already given; its members are added".to_owned();
                     cx.lenient(Code::Duplicate, &n.place, text);
                 }
+                let mut seen: HashSet<String> = g.members.iter().cloned().collect();
                 for w in cx.lines(n).flat_map(|l| &l.words) {
-                    if g.members.contains(w) {
+                    if !seen.insert(w.clone()) {
                         cx.lenient(Code::Duplicate, &n.place, format!("'{w}' is in the group twice"));
                     } else {
                         g.members.push(w.clone());
@@ -884,11 +895,12 @@ fn group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 }
 
 fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
+    let scripts = &m.scripts;
+    let known: HashSet<&str> = scripts.iter().map(|s| s.name.as_str()).collect();
     for i in &mut m.instances {
         let place = &place_of(&i.place);
-        let scripts = &m.scripts;
         i.track_scripts.retain(|t| {
-            let known = scripts.iter().any(|s| s.name == t.name);
+            let known = known.contains(t.name.as_str());
             if !known {
                 let text = format!(
                     "vrrp_instance '{}' tracks script '{}', which no vrrp_script defines: it is not tracked, as in keepalived{}",
@@ -910,9 +922,11 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
         }
         i.track_interfaces.retain(|t| t.name != own);
     }
-    for (at, g) in m.groups.iter().enumerate() {
+    let instances: HashSet<&str> = m.instances.iter().map(|i| i.name.as_str()).collect();
+    let mut grouped: HashMap<&str, &str> = HashMap::new();
+    for g in &m.groups {
         let mut bad = |code, text: String| cx.report.push(code, crate::base::diag::Severity::Error, None, text);
-        for t in g.track_scripts.iter().filter(|t| !m.scripts.iter().any(|s| s.name == t.name)) {
+        for t in g.track_scripts.iter().filter(|t| !known.contains(t.name.as_str())) {
             bad(
                 Code::UnknownTracked,
                 format!(
@@ -923,20 +937,14 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
                 ),
             );
         }
-        for (name, other) in g
-            .members
-            .iter()
-            .flat_map(|n| m.groups[..at].iter().filter(move |o| o.members.contains(n)).map(move |o| (n, o)))
-        {
-            bad(
-                Code::Duplicate,
-                format!(
-                    "vrrp_instance '{name}' is in two sync groups, '{}' and '{}'; keep it in one",
-                    other.name, g.name
-                ),
-            );
+        for name in &g.members {
+            if let Some(other) = grouped.insert(name, &g.name) {
+                let text =
+                    format!("vrrp_instance '{name}' is in two sync groups, '{other}' and '{}'; keep it in one", g.name);
+                bad(Code::Duplicate, text);
+            }
         }
-        for name in g.members.iter().filter(|n| !m.instances.iter().any(|i| i.name == **n)) {
+        for name in g.members.iter().filter(|n| !instances.contains(n.as_str())) {
             cx.report.push(
                 Code::UnknownTarget,
                 crate::base::diag::Severity::Error,

@@ -4,6 +4,9 @@ use crate::config::source::Source;
 /// More alternatives than this are not looked for: `{a,b}{a,b}...` doubles with every pair.
 const MAX_BRANCHES: usize = 256;
 
+/// No path is longer.
+const LONGEST: usize = 4096;
+
 pub fn is_wild(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
@@ -41,6 +44,9 @@ pub fn files(src: &mut dyn Source, pattern: &str) -> Vec<String> {
 
 /// `a{b,c{d,e}}` spelled out: `ab`, `acd`, `ace`.
 pub fn braces(pattern: &str) -> Vec<String> {
+    if pattern.len() > LONGEST {
+        return vec![pattern.to_owned()];
+    }
     let mut out = vec![String::new()];
     let mut rest = pattern;
     while let Some(open) = rest.find('{') {

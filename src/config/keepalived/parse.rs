@@ -18,8 +18,14 @@ pub struct Node {
 
 /// Includes nest no deeper, and no more lines than this are read in all.
 const MAX_DEPTH: usize = 16;
-const MAX_LINES: usize = 1_000_000;
-const MAX_FILES: usize = 10_000;
+const MAX_LINES: usize = 250_000;
+const MAX_FILES: usize = 1_000;
+/// Bytes of text that are read, substitutions and repetitions included: a few lines can stand for very many.
+const MAX_TEXT: usize = 32 << 20;
+/// No line is longer, whatever its definitions stand for.
+const MAX_LINE: usize = 1 << 20;
+/// Blocks nest no deeper.
+const MAX_NESTED: usize = 16;
 
 struct Line {
     text: String,
@@ -41,17 +47,21 @@ struct Reader<'a> {
     id: &'a str,
     lines: Vec<Line>,
     files: usize,
+    text: usize,
     full: bool,
 }
 
 /// Reads a file and what it includes. `id`: what `@id` conditions are compared with.
 pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> Vec<Node> {
-    let mut r = Reader { src, report, defs: BTreeMap::new(), id, lines: Vec::new(), files: 0, full: false };
+    let mut r = Reader { src, report, defs: BTreeMap::new(), id, lines: Vec::new(), files: 0, text: 0, full: false };
     r.file(path, 0, None);
     let Reader { lines, report, .. } = r;
     // The stack holds the open blocks; the bottom is the file itself.
     let mut stack: Vec<Vec<Node>> = vec![Vec::new()];
     for line in lines {
+        if report.is_full() {
+            break;
+        }
         for piece in pieces(&line.text) {
             match piece {
                 "{" => {
@@ -63,6 +73,10 @@ pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> 
                         if let Some(top) = stack.last_mut() {
                             top.push(node);
                         }
+                    }
+                    if stack.len() > MAX_NESTED {
+                        report.error(Code::TooMuch, &line.place, format!("blocks nest deeper than {MAX_NESTED}"));
+                        return Vec::new();
                     }
                     stack.push(Vec::new());
                 }
@@ -155,7 +169,7 @@ impl Reader<'_> {
                 },
                 None => self.line(line, &place, at, 0),
             }
-            if self.full {
+            if self.full || self.report.is_full() {
                 return;
             }
         }
@@ -182,6 +196,12 @@ impl Reader<'_> {
         let Some(line) = self.conditional(line) else { return };
         if self.full || line.is_empty() {
             return;
+        }
+        self.text += line.len() + 16;
+        if self.text > MAX_TEXT || line.len() > MAX_LINE {
+            self.full = true;
+            let text = "there is too much text, counting what definitions and repetitions stand for";
+            return self.report.error(Code::TooMuch, place, text);
         }
         if replaced > MAX_REPLACED {
             return self.report.error(
@@ -266,10 +286,10 @@ impl Reader<'_> {
             if step == 0 || last != start && (last > start) != (step > 0) {
                 return bad(self, "the step never leads to the end");
             }
-            let count = (last - start) / step;
-            if usize::try_from(count).map_or(true, |c| c > MAX_LINES) {
+            let count = last.checked_sub(start).and_then(|n| n.checked_div(step));
+            let Some(count) = count.filter(|c| usize::try_from(*c).is_ok_and(|c| c <= MAX_LINES)) else {
                 return bad(self, "it makes too many lines");
-            }
+            };
             let text = |n: i64| if hex { format!("{n:x}") } else { n.to_string() };
             (0..=count).map(|k| vec![(name.clone(), text(start + k * step))]).collect()
         } else {
@@ -317,6 +337,10 @@ impl Reader<'_> {
         let (mut out, mut rest, mut any) = (String::new(), text, false);
         while let Some(at) = rest.find('$') {
             out.push_str(&rest[..at]);
+            // Too long already; it is said where the line is read.
+            if out.len() > MAX_LINE {
+                return Some(out);
+            }
             let tail = &rest[at + 1..];
             let (name, used) = match tail.strip_prefix('{').and_then(|t| t.split_once('}')) {
                 Some((n, _)) => (n, n.len() + 2),
