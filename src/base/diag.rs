@@ -96,6 +96,14 @@ impl Report {
     pub fn notice(&mut self, code: Code, place: &Place, message: impl Into<String>) {
         self.push(code, Severity::Notice, Some(place.clone()), message);
     }
+    /// Makes the errors of a code warnings.
+    pub fn demote(&mut self, code: Code) {
+        for d in self.diags.iter_mut().filter(|d| d.code == code && d.severity == Severity::Error) {
+            d.severity = Severity::Warning;
+            self.counts[Severity::Error as usize] -= 1;
+            self.counts[Severity::Warning as usize] += 1;
+        }
+    }
     pub fn has_fatal(&self) -> bool {
         self.count(Severity::NotYet) + self.count(Severity::Error) > 0
     }

@@ -1,8 +1,9 @@
 //! HAProxy's own command line (management manual 3), with `-k` for the other half.
 use super::{coverage, help};
+use crate::base::code::Code;
 use crate::base::diag::Severity;
 use crate::config::source::LoadArgs;
-use crate::process::loader;
+use crate::process::loader::{self, Loaded};
 use crate::process::rendezvous::Half;
 use crate::process::start::{self, Options};
 
@@ -51,7 +52,7 @@ pub fn run(args: &[String], strict: bool) -> i32 {
         return 1;
     }
     if said.check {
-        return check_only(&said.options.load, said.options.quiet, said.verbose, said.verbose);
+        return check_only(&loader::run(&said.options.load, false), said.options.quiet, said.verbose, said.verbose);
     }
     let mut options = said.options;
     // `daemon` in the file counts unless the command line keeps the program in the foreground.
@@ -69,7 +70,12 @@ pub fn check(args: &[String]) -> i32 {
             1
         }
         Ok(Parsed::Go(s)) if s.json => check_json(&s.options.load),
-        Ok(Parsed::Go(s)) => check_only(&s.options.load, s.options.quiet, true, true),
+        Ok(Parsed::Go(s)) => {
+            let mut l = loader::run(&s.options.load, false);
+            // What is looked at may be for another host.
+            l.report.demote(Code::Interface);
+            check_only(&l, s.options.quiet, true, true)
+        }
         Ok(Parsed::Version(full)) => {
             print!("{}", help::version(full));
             0
@@ -141,7 +147,8 @@ fn condition(text: &str) -> i32 {
 
 /// For editors and pipelines: every finding as an object, in one array on standard output.
 fn check_json(load: &LoadArgs) -> i32 {
-    let l = loader::run(load, false);
+    let mut l = loader::run(load, false);
+    l.report.demote(Code::Interface);
     let all: Vec<serde_json::Value> = l
         .report
         .diags
@@ -169,8 +176,7 @@ fn check_json(load: &LoadArgs) -> i32 {
     i32::from(l.report.has_fatal())
 }
 
-fn check_only(load: &LoadArgs, quiet: bool, verbose: bool, notices: bool) -> i32 {
-    let l = loader::run(load, false);
+fn check_only(l: &Loaded, quiet: bool, verbose: bool, notices: bool) -> i32 {
     let (errors, not_yet, warnings) =
         (l.report.count(Severity::Error), l.report.count(Severity::NotYet), l.report.count(Severity::Warning));
     if !quiet {

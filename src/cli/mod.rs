@@ -24,11 +24,17 @@ pub fn main(args: &[String]) -> i32 {
     match (name, rest.first().map(String::as_str)) {
         ("keepalived", _) => keepalived::run(rest),
         ("haproxy", _) => haproxy::run(rest, true),
+        (_, Some("check" | "convert" | "explain" | "demo"))
+            if matches!(rest.get(1).map(String::as_str), Some("--help" | "-h")) =>
+        {
+            print!("{}", help::TANDEM);
+            0
+        }
         (_, Some("check")) => haproxy::check(&rest[1..]),
         (_, Some("convert")) => convert::run(&rest[1..]),
         (_, Some("explain")) => haproxy::explain(&rest[1..]),
         (_, Some("demo")) => demo::run(&rest[1..]),
-        (_, Some("help" | "--help")) => {
+        (_, Some("help" | "--help" | "-h")) => {
             print!("{}", help::TANDEM);
             0
         }

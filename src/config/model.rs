@@ -39,6 +39,8 @@ pub struct Global {
     pub hard_stop_after: Option<Duration>,
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
+    /// There is a section `crt-store`: names of certificates may mean what it says.
+    pub crt_store: bool,
     pub bind_tls: TlsLimits,
     pub server_tls: TlsLimits,
     pub server_verify_none: bool,
@@ -78,6 +80,7 @@ impl Default for Global {
             stats_timeout: Duration::from_secs(10),
             hard_stop_after: None,
             crt_base: None,
+            crt_store: false,
             ca_base: None,
             bind_tls: TlsLimits::default(),
             server_tls: TlsLimits::default(),
@@ -321,6 +324,8 @@ pub struct Server {
     pub host: Host,
     /// Filled in from the bundle for a name; the first is used.
     pub ip: Option<IpAddr>,
+    /// `init-addr` has a method that does without the resolver.
+    pub may_lack_address: bool,
     pub port: PortRule,
     pub weight: u32,
     pub backup: bool,
@@ -353,6 +358,7 @@ impl Default for Server {
             id: None,
             host: Host::ANY4,
             ip: None,
+            may_lack_address: false,
             port: PortRule::Same,
             weight: 1,
             backup: false,

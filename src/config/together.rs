@@ -20,6 +20,7 @@ pub const ADVICE: &[Code] = &[
     Code::NopreemptMaster,
     Code::AdvertInterval,
     Code::AuthPass,
+    Code::ScriptMissing,
     Code::ScriptUnsafe,
     Code::WeightWithoutEffect,
     Code::UnknownTracked,

@@ -4,17 +4,22 @@ use crate::base::code::Code;
 use crate::base::diag::{Report, Severity};
 use crate::config::keepalived::build::place_of;
 use crate::config::load::vips;
-use crate::config::model::{Model, ScriptCall, VrrpModel};
-use std::collections::HashMap;
+use crate::config::model::{Model, ScriptCall, TrackEntry, VrrpModel};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// `vrrp`: the routers as they will run, with numbers for accounts.
-pub fn check(m: &Model, vrrp: &VrrpModel, report: &mut Report) {
+/// `vrrp`: the routers as they will run, with numbers for accounts. Scripts that are missing are taken out, as keepalived does; with `strict` that is
+/// an error.
+pub fn check(m: &Model, vrrp: &mut VrrpModel, strict: bool, report: &mut Report) {
     interfaces(m, report);
     listeners(m, report);
-    scripts(m, vrrp, report);
+    let missing = scripts(m, vrrp, strict, report);
+    let there = |t: &TrackEntry| !missing.contains(&t.name);
+    vrrp.scripts.retain(|s| !missing.contains(&s.name));
+    vrrp.instances.iter_mut().for_each(|i| i.track_scripts.retain(there));
+    vrrp.groups.iter_mut().for_each(|g| g.track_scripts.retain(there));
 }
 
 fn interfaces(m: &Model, report: &mut Report) {
@@ -67,14 +72,14 @@ fn interfaces(m: &Model, report: &mut Report) {
 /// Listeners on addresses that are neither here nor virtual: the kernel will not bind them.
 fn listeners(m: &Model, report: &mut Report) {
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return };
-    let here: std::collections::HashSet<IpAddr> = all
+    let here: HashSet<IpAddr> = all
         .filter_map(|i| {
             let a = i.address?;
             let four = a.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
             four.or_else(|| a.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
         })
         .collect();
-    let virtual_ips: std::collections::HashSet<IpAddr> = vips(m).into_iter().collect();
+    let virtual_ips: HashSet<IpAddr> = vips(m).into_iter().collect();
     for p in m.proxies.iter().filter(|p| p.is_frontend() && !p.disabled) {
         for b in &p.binds {
             let ListenAddr::Inet { addr, .. } = &b.addr else { continue };
@@ -94,20 +99,27 @@ fn listeners(m: &Model, report: &mut Report) {
     }
 }
 
-fn scripts(m: &Model, vrrp: &VrrpModel, report: &mut Report) {
+/// The names of the tracked scripts that cannot be run.
+fn scripts(m: &Model, vrrp: &VrrpModel, strict: bool, report: &mut Report) -> HashSet<String> {
+    let mut missing = HashSet::new();
     let root = |user: &Option<(String, Option<String>)>| {
         user.as_ref().or(vrrp.script_user.as_ref()).is_none_or(|u| u.0 == "0")
     };
     let mut told = |text: String, place: &str, code: Code| {
         // keepalived runs what is not safe all the same, unless 'enable_script_security' is given.
-        let lenient = code == Code::ScriptUnsafe && !m.vrrp.script_security;
-        let severity = if lenient { Severity::Warning } else { code.severity() };
+        let severity = match code {
+            Code::ScriptUnsafe if !m.vrrp.script_security => Severity::Warning,
+            Code::ScriptMissing if strict => Severity::Error,
+            c => c.severity(),
+        };
         report.push(code, severity, (!place.is_empty()).then(|| place_of(place)), text);
     };
     for s in vrrp.scripts.iter().filter(|s| !s.liveness) {
         let Some(path) = program(&s.command) else { continue };
         if let Some(why) = not_runnable(path) {
-            told(format!("vrrp_script '{}' : '{path}' {why}", s.name), &s.place, Code::ScriptMissing);
+            let text = format!("vrrp_script '{}' : '{path}' {why}; it is not tracked, as in keepalived", s.name);
+            told(text, &s.place, Code::ScriptMissing);
+            missing.insert(s.name.clone());
         } else if let Some(who) = root(&s.user).then(|| unsafe_part(path)).flatten() {
             told(unsafe_text(&format!("vrrp_script '{}'", s.name), path, &who), &s.place, Code::ScriptUnsafe);
         }
@@ -124,6 +136,7 @@ fn scripts(m: &Model, vrrp: &VrrpModel, report: &mut Report) {
             }
         }
     }
+    missing
 }
 
 /// The program that a command runs, where it can be told: a path, or a plain name.
@@ -147,9 +160,7 @@ fn not_runnable(path: &str) -> Option<&'static str> {
         return (!found).then_some("is not found in PATH; write the whole path");
     }
     match std::fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Some("is not there; correct the path, or what it was to notice is never noticed")
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some("is not there; correct the path"),
         Ok(f) if f.is_dir() => Some("is a directory; name the script in it"),
         Ok(f) if f.mode() & 0o111 == 0 => Some("cannot be executed; make it executable (chmod +x)"),
         _ => None,

@@ -192,7 +192,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     for text in lost {
         report.push(Code::UnknownTarget, Severity::Warning, None, text);
     }
-    super::host::check(m, &vrrp, report);
+    super::host::check(m, &mut vrrp, args.strict_keepalived, report);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Spec {
         listeners,

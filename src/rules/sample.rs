@@ -425,6 +425,12 @@ impl Expr {
             let bad_int = |a: &String| ExprError::Bad(format!("'{a}' is not an integer, in converter '{name}'"));
             let mut regex = None;
             match conv {
+                Conv::Add if check_variable(&args[0]).is_ok() || args[0].starts_with("proc.") => {
+                    return Err(ExprError::NotYet(format!(
+                        "variable '{}' in converter 'add' is not honoured yet",
+                        args[0]
+                    )));
+                }
                 Conv::Add | Conv::Field | Conv::Word if args[0].parse::<i64>().is_err() => {
                     return Err(bad_int(&args[0]));
                 }

@@ -219,7 +219,7 @@ pub fn check_tls(m: &Model, src: &mut dyn Source, report: &mut Report) {
         for s in &p.servers {
             client_tls(s, &m.global, src, report);
         }
-        for b in &p.binds {
+        for b in p.binds.iter().filter(|_| !m.global.crt_store) {
             server_tls(b, &m.global, src, report);
         }
     }

@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, ServerName, UnixTime,
@@ -16,38 +16,52 @@ use std::collections::HashMap;
 use std::sync::Arc;
 pub use suites::{cipher_name, version_name};
 
-/// Certificates by the names they are for.
+/// Certificates by the names they are for; a name may have one for each kind of key.
 #[derive(Debug, Default)]
 struct Certificates {
-    exact: HashMap<String, Arc<CertifiedKey>>,
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// Keyed by what follows `*.`.
-    wild: HashMap<String, Arc<CertifiedKey>>,
-    default: Option<Arc<CertifiedKey>>,
+    wild: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    default: Vec<Arc<CertifiedKey>>,
     strict: bool,
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let Some(name) = hello.server_name() else { return self.default.clone().filter(|_| !self.strict) };
-        let name = name.to_ascii_lowercase();
-        self.exact
-            .get(&name)
-            .or_else(|| name.split_once('.').and_then(|(_, base)| self.wild.get(base)))
-            .or_else(|| self.default.as_ref().filter(|_| !self.strict))
-            .cloned()
+        let of_name = |name: String| {
+            self.exact.get(&name).or_else(|| name.split_once('.').and_then(|(_, base)| self.wild.get(base)))
+        };
+        let found = hello.server_name().and_then(|n| of_name(n.to_ascii_lowercase()));
+        let usable = found.unwrap_or(&self.default);
+        if found.is_none() && self.strict {
+            return None;
+        }
+        // The first that the client can check; elliptic curves cost less, and come first.
+        let offered = hello.signature_schemes();
+        let fits = |k: &&Arc<CertifiedKey>| k.key.choose_scheme(offered).is_some();
+        let fast = |k: &&Arc<CertifiedKey>| k.key.algorithm() != SignatureAlgorithm::RSA;
+        usable.iter().filter(fits).find(fast).or_else(|| usable.iter().find(fits)).or(usable.first()).cloned()
     }
 }
 
 impl Certificates {
-    fn add(&mut self, key: CertifiedKey) {
-        let key = Arc::new(key);
-        for name in key.cert.first().map(|c| names(c)).unwrap_or_default() {
-            match name.strip_prefix("*.") {
-                Some(base) => self.wild.entry(base.to_owned()).or_insert_with(|| key.clone()),
-                None => self.exact.entry(name).or_insert_with(|| key.clone()),
-            };
+    /// Takes the certificates of one name of a `crt` word. Of one kind of key the first for a name counts.
+    fn add(&mut self, keys: Vec<CertifiedKey>) {
+        let keys: Vec<_> = keys.into_iter().map(Arc::new).collect();
+        for key in &keys {
+            for name in key.cert.first().map(|c| names(c)).unwrap_or_default() {
+                let known = match name.strip_prefix("*.") {
+                    Some(base) => self.wild.entry(base.to_owned()).or_default(),
+                    None => self.exact.entry(name).or_default(),
+                };
+                if known.iter().all(|k| k.key.algorithm() != key.key.algorithm()) {
+                    known.push(key.clone());
+                }
+            }
         }
-        self.default.get_or_insert(key);
+        if self.default.is_empty() {
+            self.default = keys;
+        }
     }
 }
 
@@ -100,10 +114,31 @@ fn certified(path: &str, src: &mut dyn Source, provider: &CryptoProvider) -> Res
         return Err("holds no certificate".into());
     }
     let key = key.ok_or("holds no private key that can be read (an encrypted one cannot); append the key, or put it into a file of the same name plus '.key'")?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|e| match e {
-        rustls::Error::InconsistentKeys(_) => "the private key does not belong to the first certificate".to_owned(),
-        e => e.to_string(),
-    })
+    let key = provider.key_provider.load_private_key(key).map_err(|e| e.to_string())?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err("the private key does not belong to the first certificate".to_owned())
+        }
+        // An old certificate (X.509 version 1) cannot be looked into; whether it is good enough is for clients to say.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(_)) => Ok(certified),
+        Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_))) => Ok(certified),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// One file, or the bundle of that name: a file for each kind of key.
+fn bundle(path: &str, src: &mut dyn Source, provider: &CryptoProvider) -> Result<Vec<CertifiedKey>, String> {
+    let whole = src.read(path).map(|_| ());
+    let Err(missing) = whole else { return certified(path, src, provider).map(|c| vec![c]) };
+    let mut out = Vec::new();
+    for kind in ["rsa", "ecdsa"] {
+        let part = format!("{path}.{kind}");
+        if src.read(&part).is_ok() {
+            out.push(certified(&part, src, provider)?);
+        }
+    }
+    if out.is_empty() { Err(missing) } else { Ok(out) }
 }
 
 fn versions(l: &TlsLimits, base: &TlsLimits) -> Result<&'static [&'static SupportedProtocolVersion], String> {
@@ -162,7 +197,7 @@ pub fn server_config(
             None => vec![path],
         };
         for f in files {
-            certs.add(certified(&f, src, &provider).map_err(|e| format!("cannot use certificate '{f}' : {e}"))?);
+            certs.add(bundle(&f, src, &provider).map_err(|e| format!("cannot use certificate '{f}' : {e}"))?);
         }
     }
     let builder = ServerConfig::builder_with_provider(provider)
@@ -342,3 +377,110 @@ const SYSTEM_CA: &[&str] = &[
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::source::Recorded;
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+    use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
+
+    /// A client that can check one kind of signature only.
+    #[derive(Debug)]
+    struct Only(SignatureScheme, AcceptAny);
+
+    impl ServerCertVerifier for Only {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+        fn verify_tls12_signature(
+            &self,
+            m: &[u8],
+            c: &CertificateDer<'_>,
+            d: &rustls::DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.1.verify_tls12_signature(m, c, d)
+        }
+        fn verify_tls13_signature(
+            &self,
+            m: &[u8],
+            c: &CertificateDer<'_>,
+            d: &rustls::DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.1.verify_tls13_signature(m, c, d)
+        }
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![self.0]
+        }
+    }
+
+    fn made(alg: &'static rcgen::SignatureAlgorithm, name: &str) -> (Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate_for(alg).unwrap();
+        let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        (format!("{}{}", cert.pem(), key.serialize_pem()).into_bytes(), cert.der().to_vec())
+    }
+
+    /// The certificate that a client of this kind is shown.
+    fn shown(server: &Arc<ServerConfig>, scheme: SignatureScheme, name: &'static str) -> Vec<u8> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Only(scheme, AcceptAny(provider))))
+            .with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(client), name.try_into().unwrap()).unwrap();
+        let mut ends: [Connection; 2] = [client.into(), ServerConnection::new(server.clone()).unwrap().into()];
+        while ends[0].is_handshaking() {
+            ends.reverse();
+            for _ in 0..2 {
+                let [from, to] = &mut ends;
+                let mut wire = Vec::new();
+                while from.wants_write() {
+                    from.write_tls(&mut wire).unwrap();
+                }
+                let mut rest = &wire[..];
+                while !rest.is_empty() {
+                    to.read_tls(&mut rest).unwrap();
+                    to.process_new_packets().unwrap();
+                }
+                ends.reverse();
+            }
+            ends.reverse();
+        }
+        ends[0].peer_certificates().unwrap()[0].to_vec()
+    }
+
+    #[test]
+    fn of_a_bundle_each_client_is_shown_what_it_can_check() {
+        // The ending says where to look, not what is there.
+        let (ed, ed_der) = made(&PKCS_ED25519, "one.example");
+        let (ec, ec_der) = made(&PKCS_ECDSA_P256_SHA256, "one.example");
+        let (other, other_der) = made(&PKCS_ECDSA_P256_SHA256, "*.two.example");
+        let mut src = Recorded::default();
+        src.files.insert("/c.pem".into(), Err("no such file or directory".into()));
+        src.files.insert("/c.pem.rsa".into(), Ok(ed));
+        src.files.insert("/c.pem.ecdsa".into(), Ok(ec));
+        src.files.insert("/d.pem".into(), Ok(other));
+        let bind = BindTls { crt: vec!["/c.pem".into(), "/d.pem".into()], ..BindTls::default() };
+        let c = server_config(&bind, &TlsLimits::default(), None, &mut src).unwrap();
+        let (p256, ed25519) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519);
+        assert_eq!(shown(&c, p256, "one.example"), ec_der);
+        assert_eq!(shown(&c, ed25519, "one.example"), ed_der);
+        assert_eq!(shown(&c, p256, "a.two.example"), other_der);
+        // A name that nobody has gets the first bundle.
+        assert_eq!(shown(&c, p256, "three.example"), ec_der);
+        src.files.remove("/c.pem.rsa");
+        src.files.remove("/c.pem.ecdsa");
+        let e = server_config(&bind, &TlsLimits::default(), None, &mut src).unwrap_err();
+        assert!(e.contains("/c.pem") && e.contains("no such file"), "{e}");
+    }
+}

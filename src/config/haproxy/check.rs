@@ -5,7 +5,7 @@ use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, Proxy}
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Scope;
 
-/// `option httpchk [<method>] [<uri>] [<version> [headers]]`: the request that a later `http-check send` replaces.
+/// `option httpchk [<method>] [<uri>] [<version> [<host>]]`: the request that a later `http-check send` replaces.
 pub fn httpchk(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let (method, uri, version) = match &w[2..] {
         [] => ("OPTIONS", "/", None),
@@ -15,8 +15,19 @@ pub fn httpchk(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     };
     let (version, mut headers, mut body) = (version.unwrap_or("HTTP/1.0"), Vec::new(), Vec::new());
     // Old files hide headers behind the version: "HTTP/1.1\r\nHost:\ www".
-    let rest = w.get(5..).map(|r| r.join(" ")).unwrap_or_default();
-    let text = if rest.is_empty() { version.to_owned() } else { format!("{version} {rest}") };
+    let mut text = version.to_owned();
+    let rest = w.get(5..).unwrap_or_default();
+    if version.contains("\r\n") {
+        rest.iter().for_each(|r| text.extend([" ", r]));
+    } else if let Some(host) = rest.first() {
+        headers.extend(format(cx, host).map(|f| ("host".to_owned(), f)));
+        if let Some(extra) = rest.get(1) {
+            cx.error_of(
+                Code::Extra,
+                format!("'option httpchk' : nothing is expected behind the host, but '{extra}' is there"),
+            );
+        }
+    }
     let (version, hidden) = text.split_once("\r\n").unwrap_or((&text, ""));
     if !hidden.is_empty() {
         cx.warn_of(
@@ -54,6 +65,10 @@ fn minor(cx: &mut Cx<'_>, version: &str) -> u8 {
     match version {
         "HTTP/1.0" => 0,
         "HTTP/1.1" => 1,
+        v if v.starts_with("HTTP/") => {
+            cx.not_yet(&format!("version '{v}' of checks"));
+            0
+        }
         _ => {
             cx.error(format!("'{version}' is not a version checks can speak; use HTTP/1.0 or HTTP/1.1"));
             0
@@ -133,37 +148,8 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
         }
         Some("expect") => {
-            let (negate, rest) = match &w[2..] {
-                [bang, rest @ ..] if bang == "!" => (true, rest),
-                rest => (false, rest),
-            };
-            for pair in rest.windows(2) {
-                let known: &[&str] = match pair[0].as_str() {
-                    "ok-status" => &["L7OK", "L7OKC", "L6OK", "L4OK"],
-                    "error-status" => &["L7OKC", "L7RSP", "L7STS", "L6RSP", "L4CON"],
-                    "tout-status" => &["L7TOUT", "L6TOUT", "L4TOUT"],
-                    _ => continue,
-                };
-                if !known.contains(&pair[1].as_str()) {
-                    return cx.error(format!("'{}' is one of {}, not '{}'", pair[0], known.join(", "), pair[1]));
-                }
-            }
-            let rest = skip_options(rest);
-            if matches!(rest.first().map(String::as_str), Some("hdr" | "fhdr")) {
-                return cx.not_yet(&format!("'http-check expect {}'", rest[0]));
-            }
-            // Options may stand behind as well.
-            let rest = if rest.len() > 2 && skip_options(&rest[2..]).is_empty() { &rest[..2] } else { rest };
-            let (Some(kind), Some(pattern)) = (rest.first(), rest.get(1)) else {
-                return cx.error("'http-check expect' expects [!] <match> <pattern>, such as 'status 200'");
-            };
-            if let Some(extra) = rest.get(2) {
-                return cx.error_of(
-                    Code::Extra,
-                    format!("'http-check expect' takes one match a line; '{extra}' is too much"),
-                );
-            }
-            let what = match kind.as_str() {
+            let Some((negate, kind, pattern)) = expected(cx, "http-check expect", w) else { return };
+            let what = match kind {
                 "status" => {
                     let ranges: Option<Vec<(u16, u16)>> = pattern
                         .split(',')
@@ -210,25 +196,66 @@ pub fn http_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
 }
 
-/// `min-recv`, `comment`, `on-success` and the like, which only change how a result is shown.
-fn skip_options(mut rest: &[String]) -> &[String] {
-    while let [word, _, tail @ ..] = rest {
-        if !matches!(
-            word.as_str(),
-            "min-recv"
-                | "comment"
-                | "ok-status"
-                | "error-status"
-                | "tout-status"
-                | "on-success"
-                | "on-error"
-                | "status-code"
-        ) {
+/// `expect [<option> <value>]* [!] <match> <pattern> [<option> <value>]*`: whether it is negated, the match and the pattern.
+fn expected<'w>(cx: &mut Cx<'_>, what: &str, w: &'w [String]) -> Option<(bool, &'w str, &'w str)> {
+    let rest = options(cx, what, &w[2..])?;
+    let bangs = rest.iter().take_while(|x| *x == "!").count();
+    let (kind, pattern, behind) = match &rest[bangs..] {
+        [kind, pattern, behind @ ..] => (kind.as_str(), pattern.as_str(), behind),
+        _ => {
+            cx.error(format!("'{what}' expects [!] <match> <pattern>, such as 'string +PONG'"));
+            return None;
+        }
+    };
+    let name = kind.trim_start_matches('!');
+    let negate = (bangs + kind.len() - name.len()) % 2 == 1;
+    if matches!(name, "hdr" | "fhdr") {
+        cx.not_yet(&format!("'{what} {name}'"));
+        return None;
+    }
+    if OPTIONS.contains(&name) {
+        cx.error(format!("'{what}' : '!' stands in front of the match, behind '{name}' and its value"));
+        return None;
+    }
+    if let Some(extra) = options(cx, what, behind)?.first() {
+        cx.error_of(Code::Extra, format!("'{what}' takes one match a line; '{extra}' is too much"));
+        return None;
+    }
+    Some((negate, name, pattern))
+}
+
+/// Options of an expectation; each has a value.
+const OPTIONS: &[&str] =
+    &["comment", "min-recv", "ok-status", "error-status", "tout-status", "on-success", "on-error", "status-code"];
+
+/// Takes options; what is left.
+fn options<'w>(cx: &mut Cx<'_>, what: &str, mut w: &'w [String]) -> Option<&'w [String]> {
+    while let [word, rest @ ..] = w {
+        if !OPTIONS.contains(&word.as_str()) {
             break;
         }
-        rest = tail;
+        let Some((value, rest)) = rest.split_first() else {
+            cx.error_of(Code::Missing, format!("'{what}' : '{word}' expects a value"));
+            return None;
+        };
+        let known: &[&str] = match word.as_str() {
+            "ok-status" => &["L7OK", "L7OKC", "L6OK", "L4OK"],
+            "error-status" => &["L7OKC", "L7RSP", "L7STS", "L6RSP", "L4CON"],
+            "tout-status" => &["L7TOUT", "L6TOUT", "L4TOUT"],
+            _ => &[],
+        };
+        if !known.is_empty() && !known.contains(&value.as_str()) {
+            cx.error(format!("'{word}' is one of {}, not '{value}'", known.join(", ")));
+            return None;
+        }
+        if word == "comment" {
+            cx.no_effect(&format!("{what} comment"), "results are not commented on");
+        } else {
+            cx.not_yet(&format!("'{word}' of '{what}'"));
+        }
+        w = rest;
     }
-    rest
+    Some(w)
 }
 
 pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -276,15 +303,8 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
         }
         Some("expect") => {
-            let (negate, rest) = match &w[2..] {
-                [bang, rest @ ..] if bang == "!" => (true, rest),
-                rest => (false, rest),
-            };
-            let rest = skip_options(rest);
-            let (Some(kind), Some(text)) = (rest.first(), rest.get(1)) else {
-                return cx.error("'tcp-check expect' expects [!] <match> <pattern>, such as 'string +PONG'");
-            };
-            let pattern = match kind.as_str() {
+            let Some((negate, kind, text)) = expected(cx, "tcp-check expect", w) else { return };
+            let pattern = match kind {
                 "string" => ExpectBytes::String(text.as_bytes().to_vec()),
                 "binary" => match hex(text) {
                     Some(b) => ExpectBytes::String(b),

@@ -82,6 +82,8 @@ pub struct Cx<'a> {
     pub env: BTreeMap<String, Option<String>>,
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
+    /// A section says where certificates are.
+    pub crt_store: bool,
     pub no_verify: bool,
     /// `--dialect 3.5`: what that version refuses is refused.
     pub strict: bool,
@@ -359,6 +361,7 @@ pub fn parse(
             .collect(),
         crt_base: None,
         ca_base: None,
+        crt_store: false,
         no_verify: args.no_verify,
         strict: args.strict,
         names: HashMap::new(),
@@ -451,6 +454,7 @@ pub fn parse(
         // A section never spans two files in effect, but HAProxy lets `global` go on; closing here keeps places right.
         close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
     }
+    model.global.crt_store = cx.crt_store;
     for (backend, name, place) in std::mem::take(&mut cx.asked) {
         let those = || model.proxies.iter().filter(|p| if backend { p.is_backend() } else { p.is_frontend() });
         if !those().any(|p| p.name == name) {

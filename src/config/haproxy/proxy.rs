@@ -395,10 +395,7 @@ fn errorfile(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return cx.error(format!("'errorfile' : status code {code} is not one that the proxy makes itself"));
     }
     let Some(bytes) = cx.read(path) else { return };
-    if bytes.is_empty() {
-        // `errorfile 503 /dev/null`: nothing is sent.
-        p.error_files.insert(code, bytes);
-    } else if let Some(b) = rules::checked_errorfile(cx, path, &bytes) {
+    if let Some(b) = rules::checked_errorfile(cx, path, &bytes) {
         p.error_files.insert(code, b);
     }
 }

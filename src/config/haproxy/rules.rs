@@ -504,7 +504,13 @@ fn reply(
         // A header given without content switches the page off.
         r.body = Body::Empty;
     }
-    if matches!(r.body, Body::Bytes(_) | Body::Format(_)) && r.content_type.is_none() {
+    // What is empty has no type.
+    let has_content = match &r.body {
+        Body::Bytes(b) => !b.is_empty(),
+        Body::Format(_) => true,
+        _ => false,
+    };
+    if has_content && r.content_type.is_none() {
         cx.error(format!("'{} {}' : a content type is needed with a body: add 'content-type <type>'", w[0], w[1]));
         return None;
     }
@@ -512,7 +518,11 @@ fn reply(
 }
 
 /// Makes an errorfile's bytes a message this proxy can send: lines ended by CR LF, names in lower case, no connection headers.
+/// An empty one (`/dev/null`) means that nothing is sent.
 pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Arc<[u8]>> {
+    if bytes.is_empty() {
+        return Some(bytes.into());
+    }
     let text_end = bytes
         .windows(4)
         .position(|w| w == b"\r\n\r\n")

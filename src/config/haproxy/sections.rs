@@ -252,6 +252,7 @@ pub fn open(cx: &mut Cx<'_>, words: &[String]) -> Option<Open> {
             format!("there is a section '{} {name}' already; give one another name", header.name),
         );
     }
+    cx.crt_store |= header.name == "crt-store";
     cx.not_yet(&format!("section '{}'", header.name));
     Some(Open { header, name, place: cx.place.clone(), seen: BTreeSet::new() })
 }

@@ -63,8 +63,8 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Host::Ip(ip) => Some(*ip),
         Host::Name(n) => {
             let ip = cx.resolve(n);
-            if ip.is_none() {
-                cx.error_of(Code::Unresolved, format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or use 'init-addr none' to start without it"));
+            if ip.is_none() && !s.may_lack_address {
+                cx.error_of(Code::Unresolved, format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or write an address"));
             }
             ip
         }
@@ -78,6 +78,27 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         cx.error(format!("'server {name}' : a health check needs a port: give the server one, or add 'port <port>'"));
     }
     p.servers.push(s);
+}
+
+/// `init-addr`: the methods that are tried in turn for the first address.
+fn init_addr(cx: &mut Cx<'_>, s: &mut Server, methods: &str, what: &str) {
+    s.may_lack_address = false;
+    for m in methods.split(',') {
+        match m {
+            "last" | "libc" => {}
+            // The last resort is one: a name that nobody knows is no mistake of this file.
+            "none" => s.may_lack_address = true,
+            ip if ip.parse::<std::net::IpAddr>().is_ok() => s.may_lack_address = true,
+            o => {
+                return cx.error(format!(
+                    "'{what}' : unknown method '{o}' in 'init-addr'; it is a list of last, libc, none and an address"
+                ));
+            }
+        }
+    }
+    if s.may_lack_address {
+        cx.not_yet(&format!("'init-addr {methods}'"));
+    }
 }
 
 /// A port; up to HAProxy 2.6 its digits counted and what stood behind them did not.
@@ -258,9 +279,18 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 Some(o) => cx.error(format!("'{what}' : 'on-marked-down' expects 'shutdown-sessions' but got '{o}'")),
                 None => {}
             },
+            "from" => {
+                if let Some(v) = value!("the name of a 'default-server'") {
+                    cx.not_yet(&format!("'from {v}'"));
+                }
+            }
+            "name" if what == "default-server" => {
+                if let Some(v) = value!("a name") {
+                    cx.not_yet(&format!("'default-server name {v}'"));
+                }
+            }
             "init-addr" => match value!("a list of methods") {
-                Some(v) if v.split(',').all(|m| matches!(m, "last" | "libc")) => {}
-                Some(v) => cx.not_yet(&format!("'init-addr {v}'")),
+                Some(v) => init_addr(cx, s, v, what),
                 None => {}
             },
             "no-check-send-proxy" => s.check_send_proxy = false,
