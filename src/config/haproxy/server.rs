@@ -289,10 +289,11 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                     cx.not_yet(&format!("'default-server name {v}'"));
                 }
             }
-            "init-addr" => match value!("a list of methods") {
-                Some(v) => init_addr(cx, s, v, what),
-                None => {}
-            },
+            "init-addr" => {
+                if let Some(v) = value!("a list of methods") {
+                    init_addr(cx, s, v, what);
+                }
+            }
             "no-check-send-proxy" => s.check_send_proxy = false,
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
                 match o {
