@@ -29,29 +29,69 @@ impl Draft {
     }
 }
 
-const KEYWORDS: &[&str] = &[
-    "interface",
-    "vrid",
-    "priority",
-    "state",
-    "address",
-    "advertise",
-    "version",
-    "auth",
-    "peer",
-    "source",
-    "multicast-source",
-    "track",
-    "no",
-    "preempt",
-    "on",
-    "announce",
-    "check-source",
-    "no-address-check",
-    "checksum",
+/// A keyword, and how many words its line has at most.
+type Row = (&'static str, usize);
+/// The words that follow are looked at one by one.
+const OPEN: usize = usize::MAX;
+
+const KEYWORDS: &[Row] = &[
+    ("interface", 2),
+    ("vrid", 2),
+    ("priority", 2),
+    ("state", 2),
+    ("address", OPEN),
+    ("advertise", 2),
+    ("version", 2),
+    ("auth", 2),
+    ("peer", OPEN),
+    ("source", 2),
+    ("multicast-source", 2),
+    ("track", OPEN),
+    ("preempt", 3),
+    ("no-preempt", 1),
+    ("on", OPEN),
+    ("announce", OPEN),
+    ("check-source", 1),
+    ("no-address-check", 1),
+    ("checksum", 2),
 ];
 
+const GROUP_KEYWORDS: &[Row] = &[("member", OPEN), ("track", OPEN), ("on", OPEN)];
+
+const SCRIPT_KEYWORDS: &[Row] = &[
+    ("exec", OPEN),
+    ("interval", 2),
+    ("timeout", 2),
+    ("weight", 2),
+    ("reverse", 1),
+    ("rise", 2),
+    ("fall", 2),
+    ("init", 2),
+    ("user", 4),
+];
+
+const GLOBAL_KEYWORDS: &[Row] =
+    &[("vrrp-router-id", 2), ("vrrp-dynamic-interfaces", 1), ("vrrp-script-security", 1), ("vrrp-script-user", 3)];
+
+/// Whether there is such a word; what is too much behind it is an error.
+fn known(cx: &mut Cx<'_>, rows: &[Row], section: &str, w: &[String]) -> bool {
+    match rows.iter().find(|r| r.0 == w[0]) {
+        Some(r) => {
+            cx.at_most(w, r.1);
+            true
+        }
+        None => {
+            let near = suggestion(&w[0], rows.iter().map(|r| r.0));
+            cx.error_of(Code::UnknownWord, format!("unknown keyword '{}' in '{section}' section{near}", w[0]));
+            false
+        }
+    }
+}
+
 pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
+    if !known(cx, KEYWORDS, "vrrp", w) {
+        return;
+    }
     let i = &mut d.inst;
     match w[0].as_str() {
         "interface" => i.interface = cx.arg(w, 1, "an interface").unwrap_or_default().to_owned(),
@@ -127,10 +167,8 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         "track" => track(cx, &mut i.track_interfaces, &mut i.track_scripts, w),
         "on" => on(cx, &mut i.notify, w),
         "announce" => announce(cx, &mut i.garp, w),
-        o => cx.error_of(
-            Code::UnknownWord,
-            format!("unknown keyword '{o}' in 'vrrp' section{}", suggestion(o, KEYWORDS.iter().copied())),
-        ),
+        // Those without a handler of their own are not in the table.
+        _ => {}
     }
 }
 
@@ -349,14 +387,14 @@ pub fn new_group(name: &str) -> VrrpGroup {
 }
 
 pub fn group_line(cx: &mut Cx<'_>, g: &mut VrrpGroup, w: &[String]) {
+    if !known(cx, GROUP_KEYWORDS, "vrrp-group", w) {
+        return;
+    }
     match w[0].as_str() {
         "member" => g.members.extend(w[1..].iter().cloned()),
         "track" => track(cx, &mut g.track_interfaces, &mut g.track_scripts, w),
         "on" => on(cx, &mut g.notify, w),
-        o => cx.error_of(
-            Code::UnknownWord,
-            format!("unknown keyword '{o}' in 'vrrp-group' section{}", suggestion(o, ["member", "track", "on"])),
-        ),
+        _ => {}
     }
 }
 
@@ -365,6 +403,9 @@ pub fn new_script(name: &str, place: &Place) -> VrrpScript {
 }
 
 pub fn script_line(cx: &mut Cx<'_>, s: &mut VrrpScript, w: &[String]) {
+    if !known(cx, SCRIPT_KEYWORDS, "vrrp-script", w) {
+        return;
+    }
     match w[0].as_str() {
         "exec" => {
             if cx.arg(w, 1, "a command").is_some() {
@@ -390,15 +431,15 @@ pub fn script_line(cx: &mut Cx<'_>, s: &mut VrrpScript, w: &[String]) {
             let mut at = 0;
             if let Some(user) = account(cx, w, &mut at) {
                 s.user = user;
+                if let Some(extra) = w.get(at) {
+                    cx.error_of(
+                        Code::Extra,
+                        format!("'user <name> [group <name>]' cannot handle unexpected argument '{extra}'"),
+                    );
+                }
             }
         }
-        o => {
-            let known = ["exec", "interval", "timeout", "weight", "reverse", "rise", "fall", "init", "user"];
-            cx.error_of(
-                Code::UnknownWord,
-                format!("unknown keyword '{o}' in 'vrrp-script' section{}", suggestion(o, known)),
-            );
-        }
+        _ => {}
     }
 }
 
@@ -415,6 +456,9 @@ pub fn finish_script(cx: &mut Cx<'_>, mut s: VrrpScript, model: &mut VrrpModel) 
 
 /// `vrrp-*` in `global`: what `global_defs` says in the other language.
 pub fn global_line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
+    if !GLOBAL_KEYWORDS.iter().any(|r| r.0 == w[0]) || !known(cx, GLOBAL_KEYWORDS, "global", w) {
+        return false;
+    }
     match w[0].as_str() {
         "vrrp-router-id" => m.router_id = cx.arg(w, 1, "a name").unwrap_or_default().to_owned(),
         "vrrp-dynamic-interfaces" => m.dynamic_interfaces = true,
@@ -424,7 +468,7 @@ pub fn global_line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
                 m.script_user = Some((user.to_owned(), w.get(2).cloned()));
             }
         }
-        _ => return false,
+        _ => {}
     }
     true
 }

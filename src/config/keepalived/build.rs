@@ -396,10 +396,10 @@ fn instance(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                     i.unicast_peers.extend(peer(cx, a));
                 }
             }
-            "unicast_src_ip" | "mcast_src_ip" => match cx.value(n).map(str::parse::<IpAddr>) {
+            "unicast_src_ip" | "mcast_src_ip" => match cx.value(n).map(|v| v.split('/').next().unwrap_or(v).parse::<IpAddr>()) {
                 Some(Ok(ip)) if head == "unicast_src_ip" => i.unicast_src = Some(ip),
                 Some(Ok(ip)) => i.mcast_src = Some(ip),
-                Some(Err(_)) => cx.report.error(Code::Value, &n.place, format!("'{head}' : '{}' is not an IP address", n.words[1])),
+                Some(Err(_)) => cx.lenient(Code::Lenient, &n.place, format!("'{head}' : '{}' is not an IP address; it is left out, as keepalived does", n.words[1])),
                 None => {}
             },
             "track_interface" => tracks(cx, n, &mut i.track_interfaces),
@@ -637,7 +637,8 @@ fn one_family(cx: &mut Cx<'_>, i: &mut VrrpInstance, place: &Place, six: bool) {
 fn peer(cx: &mut Cx<'_>, n: &Node) -> Option<IpAddr> {
     let word = n.words[0].as_str();
     let Ok(ip) = word.split('/').next().unwrap_or(word).parse() else {
-        cx.report.error(Code::Value, &n.place, format!("'unicast_peer' : '{word}' is not an IP address"));
+        let text = format!("'unicast_peer' : '{word}' is not an IP address; it is left out, as keepalived does");
+        cx.lenient(Code::Lenient, &n.place, text);
         return None;
     };
     for pair in n.words[1..].chunks(2) {
