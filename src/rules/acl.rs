@@ -1,6 +1,7 @@
 //! ACLs and conditions (configuration manual 7.1, 7.2).
 use super::pattern::{Matcher, Method, Operator};
 use super::sample::{Expr, ExprError, KnownNames, Scope, Traffic};
+use crate::base::diag::suggestion;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -137,6 +138,10 @@ impl Term {
         let text = alias.map_or_else(|| first.clone(), |a| format!("{}{}", a.1, &first[end..]));
         let (expr, rest) = Expr::parse(&text, known).map_err(|e| match (e, alias) {
             (ExprError::NotYet(_), Some(a)) => ExprError::NotYet(format!("criterion '{}' is not honoured yet", a.0)),
+            // A word that is no fetch may be meant for one of the criteria that only ACLs have.
+            (ExprError::Unknown(m), _) if !m.contains("did you mean") => {
+                ExprError::Unknown(m + &suggestion(&first[..end], ALIASES.iter().map(|a| a.0)))
+            }
             (e, _) => e,
         })?;
         if !rest.is_empty() {
@@ -345,8 +350,9 @@ impl Cond {
                     std::iter::once(*expr).chain(values.iter().copied()).map(str::to_owned).collect();
                 vec![Arc::new(Term::parse(&words, known, files)?)]
             } else {
-                let names = acls.index.keys().map(String::as_str).chain(PREDEFINED.iter().map(|p| p.0));
-                return Err(ExprError::Bad(format!("no such ACL : '{w}'{}", crate::base::diag::suggestion(w, names))));
+                let own = acls.index.keys().chain(&acls.refused).map(String::as_str);
+                let names = own.chain(PREDEFINED.iter().map(|p| p.0));
+                return Err(ExprError::Bad(format!("no such ACL : '{w}'{}", suggestion(w, names))));
             };
             least = terms.iter().fold(least, |l, t| l.max(t.least()));
             all.push(Literal { negated, terms });

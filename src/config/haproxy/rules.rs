@@ -220,7 +220,12 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
             }
             "if" | "unless" => break,
             o => {
-                cx.error(format!("'redirect' : unexpected '{o}'; expects 'code', 'prefix', 'location', 'scheme', 'set-cookie', 'clear-cookie', 'drop-query' or 'append-slash'"));
+                let hint = if o.starts_with('/') || o.contains("://") {
+                    format!("; write 'location {o}'")
+                } else {
+                    String::new()
+                };
+                cx.error(format!("'redirect' : unexpected '{o}'{hint}; expects 'code', 'prefix', 'location', 'scheme', 'set-cookie', 'clear-cookie', 'drop-query' or 'append-slash'"));
                 return None;
             }
         }
