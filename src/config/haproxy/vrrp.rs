@@ -407,11 +407,7 @@ pub fn script_line(cx: &mut Cx<'_>, s: &mut VrrpScript, w: &[String]) {
         return;
     }
     match w[0].as_str() {
-        "exec" => {
-            if cx.arg(w, 1, "a command").is_some() {
-                s.command = w[1..].join(" ");
-            }
-        }
+        "exec" if cx.arg(w, 1, "a command").is_some() => s.command = w[1..].join(" "),
         "interval" => s.interval = cx.time(w, 1, TimeUnit::Secs).unwrap_or(s.interval),
         "timeout" => s.timeout = cx.time(w, 1, TimeUnit::Secs).unwrap_or_default(),
         "weight" => {
