@@ -116,9 +116,9 @@ impl Matcher {
             }
             Method::Int | Method::Len => {
                 let int = |w: &str| w.parse::<i64>().map_err(|_| format!("'{word}' is not a number or a range"));
-                let (lo, hi) = match word[1.min(word.len())..].find([':', '-']) {
-                    Some(at) if op == Operator::Eq => {
-                        let (a, b) = (&word[..=at], &word[at + 2..]);
+                let (lo, hi) = match word.char_indices().skip(1).find(|(_, c)| matches!(c, ':' | '-')) {
+                    Some((at, _)) if op == Operator::Eq => {
+                        let (a, b) = (&word[..at], &word[at + 1..]);
                         (if a.is_empty() { i64::MIN } else { int(a)? }, if b.is_empty() { i64::MAX } else { int(b)? })
                     }
                     _ if op == Operator::Eq && word.starts_with(':') => (i64::MIN, int(&word[1..])?),

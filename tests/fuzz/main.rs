@@ -169,6 +169,8 @@ fn targets() -> Vec<Target> {
     };
     files_in("config", &mut h.seeds);
     cases("haproxy.txt", &mut h.seeds);
+    // What was found once.
+    files_in("tests/fuzz/found/haproxy", &mut h.seeds);
     let mut k = Target {
         name: "keepalived",
         seeds: Vec::new(),
@@ -176,7 +178,6 @@ fn targets() -> Vec<Target> {
         run: keepalived,
     };
     files_in("config", &mut k.seeds);
-    // What was found once.
     files_in("tests/fuzz/found/keepalived", &mut k.seeds);
     cases("keepalived.txt", &mut k.seeds);
     vec![h, k]
