@@ -111,6 +111,10 @@ impl Report {
     pub fn count(&self, severity: Severity) -> usize {
         self.counts[severity as usize]
     }
+    /// Whether one more of this severity would be kept.
+    pub fn keeps(&self, severity: Severity) -> bool {
+        self.count(severity) < KEPT
+    }
     /// There are so many errors that more would say nothing.
     pub fn is_full(&self) -> bool {
         self.count(Severity::Error) >= KEPT

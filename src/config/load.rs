@@ -121,6 +121,17 @@ mod tests {
     }
 
     #[test]
+    fn rules_and_the_work_for_regular_expressions_are_bounded() {
+        let much = |line: &str, times: usize| {
+            let text = format!("defaults\n timeout client 1s\nfrontend f\n bind :1\n{}", line.repeat(times));
+            run(&text).1.diags.iter().any(|d| d.code == Code::TooMuch)
+        };
+        assert!(much(" acl a path_reg ^/(a|b){1,50}$\n", 2000));
+        assert!(!much(" acl a path_reg ^/(a|b)$\n", 2000));
+        assert!(much(" acl a path /x\n", 200_001));
+    }
+
+    #[test]
     fn a_virtual_address_nobody_listens_on_is_said() {
         let (m, r) = run(&format!(
             "{BASE}frontend a\n bind 10.0.0.1:80\nvrrp v\n interface eth0\n vrid 5\n priority 100\n address 10.0.0.9/24 2001:db8::9/64\n no preempt\n"

@@ -227,8 +227,9 @@ impl Term {
     }
 
     /// Regular expressions among its values.
-    pub fn regexes(&self) -> usize {
-        self.matcher.regexes()
+    /// See [`super::pattern::regex_work`].
+    pub fn regex_work(&self) -> usize {
+        self.matcher.regex_work()
     }
 
     pub fn expr(&self) -> &Expr {

@@ -80,6 +80,17 @@ impl Operator {
     }
 }
 
+/// What it takes to compile a regular expression, in units of some 0.2 us: its length, times what `{n,m}` repeats.
+pub fn regex_work(text: &str) -> usize {
+    let most = |braces: &str| {
+        let inner = braces.split('}').next().unwrap_or_default();
+        let last = inner.rsplit(',').find(|n| !n.is_empty()).unwrap_or_default();
+        last.parse::<usize>().map_or(1, |n| n.clamp(1, 1000))
+    };
+    let times = text.split('{').skip(1).map(most).fold(1, usize::saturating_mul);
+    text.len().saturating_add(30).saturating_mul(times)
+}
+
 impl Matcher {
     pub fn new(method: Method, ignore_case: bool) -> Self {
         Self { method, ignore_case, patterns: Vec::new() }
@@ -90,8 +101,9 @@ impl Matcher {
     pub fn shrink_to_fit(&mut self) {
         self.patterns.shrink_to_fit();
     }
-    pub fn regexes(&self) -> usize {
-        self.patterns.iter().filter(|p| matches!(p, Pattern::Reg(_))).count()
+    pub fn regex_work(&self) -> usize {
+        let of = |p: &Pattern| if let Pattern::Reg(r) = p { regex_work(r.as_str()) } else { 0 };
+        self.patterns.iter().map(of).fold(0, usize::saturating_add)
     }
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()

@@ -21,6 +21,7 @@ use crate::base::code::Code;
 use crate::base::diag::{Place, Report, Severity, suggestion};
 use crate::base::version;
 use crate::rules::logformat;
+use crate::rules::pattern::regex_work;
 use crate::rules::sample::{ExprError, KnownNames};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub struct Cx<'a> {
     sections_read: usize,
     servers_read: usize,
     listeners: usize,
+    rules: usize,
+    /// Work for regular expressions, in units of [`regex_work`].
     regexes: usize,
     variables: usize,
     /// That there is too much of something is said once.
@@ -131,6 +134,32 @@ impl Cx<'_> {
     pub fn too_much(&mut self, what: &str, most: usize) {
         if !std::mem::replace(&mut self.too_much, true) {
             self.error_of(Code::TooMuch, format!("there are more than {most} {what}; is this the right file?"));
+        }
+    }
+    /// Counts what regular expressions will cost.
+    pub fn regex_work(&mut self, work: usize) {
+        self.regexes = self.regexes.saturating_add(work);
+        if self.regexes > MAX_REGEX_WORK && !std::mem::replace(&mut self.too_much, true) {
+            self.error_of(
+                Code::TooMuch,
+                "there are more regular expressions than can be meant; is this the right file?",
+            );
+        }
+    }
+    /// A rule or an ACL; what it may cost is known before it is read.
+    fn rule(&mut self, w: &[String]) {
+        self.rules += 1;
+        if self.rules > MAX_RULES {
+            self.too_much("ACLs and rules", MAX_RULES);
+        }
+        let marks = |x: &String| {
+            x.contains("_reg")
+                || x.contains("regsub(")
+                || x.starts_with("replace-")
+                || matches!(&x[..], "reg" | "rstring" | "rstatus")
+        };
+        if w.iter().any(marks) {
+            self.regex_work(w[1..].iter().map(|x| regex_work(x)).fold(0, usize::saturating_add));
         }
     }
     /// A word that means nothing here, with the reason.
@@ -325,7 +354,10 @@ const MAX_SECTIONS: usize = 50_000;
 /// Servers of all sections.
 pub const MAX_SERVERS: usize = 100_000;
 pub const MAX_LISTENERS: usize = 50_000;
-pub const MAX_REGEXES: usize = 10_000;
+/// ACLs and rules of all sections.
+const MAX_RULES: usize = 200_000;
+/// For some 20,000 plain regular expressions, or 2,000 with repetitions.
+const MAX_REGEX_WORK: usize = 4_000_000;
 /// Bytes of variables that a configuration sets.
 pub const MAX_VARIABLES: usize = 4 << 20;
 /// After so many errors the rest would only hide them.
@@ -369,6 +401,7 @@ pub fn parse(
         sections_read: 0,
         servers_read: 0,
         listeners: 0,
+        rules: 0,
         regexes: 0,
         variables: 0,
         too_much: false,
@@ -469,8 +502,29 @@ pub fn parse(
 
 const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group", "vrrp-script"];
 
+/// Lines that [`Cx::rule`] counts.
+const RULES: &[&str] = &[
+    "acl",
+    "http-request",
+    "http-response",
+    "http-after-response",
+    "tcp-request",
+    "tcp-response",
+    "http-check",
+    "tcp-check",
+    "use_backend",
+    "use-server",
+    "redirect",
+];
+
 fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: &mut Section, mut w: Vec<String>) {
     let head = w[0].as_str();
+    if RULES.contains(&head) {
+        cx.rule(&w);
+        if cx.too_much {
+            return;
+        }
+    }
     if SECTIONS.contains(&head) {
         close(cx, model, defaults, std::mem::replace(section, Section::None));
         *section = open(cx, defaults, &w);

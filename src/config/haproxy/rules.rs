@@ -50,10 +50,7 @@ fn first_address(src: &mut dyn Source, name: &str) -> Option<std::net::IpAddr> {
 /// Remembers the proxies that expressions ask about: they may be defined further down.
 fn asked<'e>(cx: &mut Cx<'_>, all: impl Iterator<Item = &'e Term>) {
     for t in all {
-        cx.regexes += t.regexes();
-        if cx.regexes > super::MAX_REGEXES {
-            cx.too_much("regular expressions", super::MAX_REGEXES);
-        }
+        cx.regex_work(t.regex_work());
         let e = t.expr();
         let names = [(true, e.backend()), (false, e.frontend())];
         for (backend, name) in names.into_iter().filter_map(|(b, n)| Some((b, n?))) {

@@ -3,7 +3,7 @@ use super::parse::Node;
 use super::{Manner, known};
 use crate::base::addr::IpNet;
 use crate::base::code::Code;
-use crate::base::diag::{Place, Report, suggestion};
+use crate::base::diag::{Place, Report, Severity, suggestion};
 use crate::config::model::{
     Garp, Notify, ScriptCall, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
 };
@@ -81,6 +81,9 @@ pub fn auth_bytes(pass: &str) -> [u8; 8] {
 const MAX_VIPS4: usize = 255;
 const MAX_VIPS6: usize = 90;
 
+/// An interface has room for 255 virtual routers of each family.
+const MAX_BLOCKS: usize = 10_000;
+
 struct Cx<'a> {
     report: &'a mut Report,
     globals: Globals,
@@ -107,6 +110,11 @@ pub fn model(tree: &[Node], manner: &Manner, report: &mut Report) -> VrrpModel {
     }
     for n in tree {
         let Some(head) = n.words.first() else { continue };
+        if m.instances.len() + m.scripts.len() + m.groups.len() > MAX_BLOCKS {
+            let text = format!("more than {MAX_BLOCKS} instances, scripts and groups; is this the right file?");
+            cx.report.error(Code::TooMuch, &n.place, text);
+            break;
+        }
         match head.as_str() {
             "global_defs" => {}
             "vrrp_instance" => instance(&mut cx, n, &mut m),
@@ -221,6 +229,10 @@ impl Cx<'_> {
             Some((.., "")) => return self.not_yet(n),
             Some((.., why)) => return self.no_effect(n, why),
             None => {}
+        }
+        // Of many, the first are shown; the others need no hint.
+        if !self.report.keeps(Severity::Warning) {
+            return self.lenient(Code::UnknownWord, &n.place, String::new());
         }
         let place = if block.is_empty() { "the file".to_owned() } else { format!("'{block}'") };
         let near = known::WORDS.iter().filter(|k| k.0 == block).map(|k| k.1);
@@ -926,7 +938,7 @@ fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
     let instances: HashSet<&str> = m.instances.iter().map(|i| i.name.as_str()).collect();
     let mut grouped: HashMap<&str, &str> = HashMap::new();
     for g in &m.groups {
-        let mut bad = |code, text: String| cx.report.push(code, crate::base::diag::Severity::Error, None, text);
+        let mut bad = |code, text: String| cx.report.push(code, Severity::Error, None, text);
         for t in g.track_scripts.iter().filter(|t| !known.contains(t.name.as_str())) {
             bad(
                 Code::UnknownTracked,

@@ -20,6 +20,8 @@ pub struct Node {
 const MAX_DEPTH: usize = 16;
 const MAX_LINES: usize = 250_000;
 const MAX_FILES: usize = 1_000;
+/// Names that `include` looks for, after braces.
+const MAX_PATTERNS: usize = 10_000;
 /// Bytes of text that are read, substitutions and repetitions included: a few lines can stand for very many.
 const MAX_TEXT: usize = 32 << 20;
 /// No line is longer, whatever its definitions stand for.
@@ -47,13 +49,24 @@ struct Reader<'a> {
     id: &'a str,
     lines: Vec<Line>,
     files: usize,
+    patterns: usize,
     text: usize,
     full: bool,
 }
 
 /// Reads a file and what it includes. `id`: what `@id` conditions are compared with.
 pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> Vec<Node> {
-    let mut r = Reader { src, report, defs: BTreeMap::new(), id, lines: Vec::new(), files: 0, text: 0, full: false };
+    let mut r = Reader {
+        src,
+        report,
+        defs: BTreeMap::new(),
+        id,
+        lines: Vec::new(),
+        files: 0,
+        patterns: 0,
+        text: 0,
+        full: false,
+    };
     r.file(path, 0, None);
     let Reader { lines, report, .. } = r;
     // The stack holds the open blocks; the bottom is the file itself.
@@ -141,6 +154,12 @@ impl Reader<'_> {
             }
         };
         let file: Arc<str> = Arc::from(path);
+        self.text += bytes.len();
+        if self.text > MAX_TEXT {
+            self.full = true;
+            let place = from.cloned().unwrap_or_else(|| Place::new(&file, 1));
+            return self.report.error(Code::TooMuch, &place, "there is too much text, counting what is included");
+        }
         let at = At { path, depth };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         // A multi-line definition being read.
@@ -401,6 +420,13 @@ impl Reader<'_> {
         let mut found: Vec<String> = Vec::new();
         let mut missed = false;
         for branch in glob::braces(&full) {
+            self.patterns += 1;
+            if self.patterns > MAX_PATTERNS {
+                if !std::mem::replace(&mut self.full, true) {
+                    self.report.error(Code::TooMuch, place, format!("more than {MAX_PATTERNS} names are included"));
+                }
+                return;
+            }
             let wild = glob::is_wild(&branch);
             let hits = glob::files(self.src, &branch);
             missed |= hits.is_empty()
@@ -641,6 +667,16 @@ mod tests {
             let (_, r) = parse(&[("/d/k.conf", &format!("{word}\n")), ("/d/a.inc", "one\n")]);
             assert!(r.has_fatal(), "{word}");
         }
+    }
+
+    #[test]
+    fn what_is_included_is_bounded() {
+        let branches = format!("include /{}x\n", "{a,b}".repeat(10)).repeat(100);
+        let (_, r) = parse(&[("/d/k.conf", &branches)]);
+        assert!(r.diags.iter().any(|d| d.code == Code::TooMuch && d.message.contains("names are included")));
+        let itself = format!("include k.conf\n{}", format!("# {}\n", "x".repeat(1000)).repeat(MAX_TEXT / 2000));
+        let (_, r) = parse(&[("/d/k.conf", &itself)]);
+        assert!(r.diags.iter().any(|d| d.code == Code::TooMuch && d.message.contains("what is included")));
     }
 
     #[test]
