@@ -50,9 +50,13 @@ pub fn httpchk(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     };
     match &mut p.check {
         CheckKind::Http(steps) => match steps.iter_mut().find(|s| matches!(s, CheckStep::HttpSend { .. })) {
-            Some(CheckStep::HttpSend { method: m, uri: u, version: v, .. }) if w.len() > 2 => {
-                let CheckStep::HttpSend { method, uri, version, .. } = send else { return };
+            Some(CheckStep::HttpSend { method: m, uri: u, version: v, headers: h, body: b }) if w.len() > 2 => {
+                let CheckStep::HttpSend { method, uri, version, headers, body } = send else { return };
                 (*m, *u, *v) = (method, uri, version);
+                // What the line says itself counts; what an earlier 'http-check send' said stays.
+                if !headers.is_empty() {
+                    (*h, *b) = (headers, body);
+                }
             }
             Some(_) => {}
             None => steps.insert(0, send),
