@@ -121,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn a_later_httpchk_brings_its_host() {
+        use super::super::model::{CheckKind, CheckStep};
+        let (m, _) =
+            run("defaults\n timeout client 1s\nbackend b\n option httpchk\n option httpchk GET /x HTTP/1.1 www\n");
+        let CheckKind::Http(steps) = &m.proxies[0].check else { panic!("{:?}", m.proxies[0].check) };
+        assert!(matches!(&steps[0], CheckStep::HttpSend { headers, .. } if headers.len() == 1));
+    }
+
+    #[test]
     fn rules_and_the_work_for_regular_expressions_are_bounded() {
         let much = |line: &str, times: usize| {
             let text = format!("defaults\n timeout client 1s\nfrontend f\n bind :1\n{}", line.repeat(times));
