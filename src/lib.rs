@@ -17,3 +17,4 @@ pub mod rules;
 pub mod state;
 pub mod tls;
 pub mod vrrp;
+pub mod wire;

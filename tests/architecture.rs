@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("config", 2),
     ("rules", 1),
     ("http", 1),
+    ("wire", 1),
     ("balance", 1),
     ("health", 1),
     ("vrrp", 1),

@@ -1,29 +1,53 @@
 //! Choosing a server (configuration manual, `balance`): pure functions over weights and loads.
 
+pub mod hash;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     RoundRobin,
+    /// Round robin in the order of the map that hashes use.
+    StaticRr,
     LeastConn,
-    Source,
     First,
+    /// Hashes: what is hashed is said elsewhere.
+    Source,
+    Uri,
+    UrlParam,
+    Header,
+    Hash,
+    RdpCookie,
+    /// The least loaded of so many that were drawn.
+    Random(u32),
 }
 
 impl Algorithm {
     pub const NAMES: &'static [(&'static str, Algorithm)] = &[
         ("roundrobin", Self::RoundRobin),
-        ("static-rr", Self::RoundRobin),
+        ("static-rr", Self::StaticRr),
         ("leastconn", Self::LeastConn),
         ("source", Self::Source),
         ("first", Self::First),
+        ("uri", Self::Uri),
+        ("url_param", Self::UrlParam),
+        ("hdr", Self::Header),
+        ("hash", Self::Hash),
+        ("rdp-cookie", Self::RdpCookie),
+        ("random", Self::Random(Self::DRAWS)),
     ];
+    /// Servers that `random` draws when it is not said.
+    pub const DRAWS: u32 = 2;
+
     /// As the `algo` column of the statistics has it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::RoundRobin => "roundrobin",
-            Self::LeastConn => "leastconn",
-            Self::Source => "source",
-            Self::First => "first",
+            Self::Random(_) => "random",
+            other => Self::NAMES.iter().find(|n| n.1 == other).map_or("unknown", |n| n.0),
         }
+    }
+
+    /// True if a key decides on the server, and nothing else may take its place.
+    pub fn is_hash(self) -> bool {
+        matches!(self, Self::Source | Self::Uri | Self::UrlParam | Self::Header | Self::Hash | Self::RdpCookie)
     }
 }
 

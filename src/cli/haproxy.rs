@@ -273,6 +273,7 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                     .map_err(|e| format!("-C {dir}: {}", crate::base::diag::io_words(&e)))?;
             }
             "-dV" => s.options.load.no_verify = true,
+            "-dW" => s.options.load.zero_warning = true,
             "--strict" => s.options.load.strict_keepalived = true,
             "--config-id" => s.options.load.config_id = Some(value("a name")?),
             "--dialect" => match value("a version")?.as_str() {
@@ -313,11 +314,7 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                 let classes = &o[3..];
                 s.dump = Some(if classes.is_empty() { "all".to_owned() } else { classes.to_owned() });
             }
-            o if matches!(o, "-dW" | "-dr" | "-dD")
-                || o.starts_with("-dM")
-                || o.starts_with("-dC")
-                || o.starts_with("-dt") =>
-            {
+            o if matches!(o, "-dr" | "-dD") || o.starts_with("-dM") || o.starts_with("-dC") || o.starts_with("-dt") => {
                 return Err(format!("'{o}' is known but not honoured yet by this version"));
             }
             o => {

@@ -1,5 +1,6 @@
 //! What a configuration means: typed, names still names, nothing bound or opened.
 use crate::balance::Algorithm;
+use crate::balance::hash::HashType;
 use crate::base::addr::{Host, IpNet, ListenAddr};
 use crate::base::diag::Place;
 use crate::health::fsm;
@@ -397,6 +398,29 @@ pub struct CookiePersist {
     pub attrs: Vec<String>,
 }
 
+/// What a hash-based algorithm hashes (manual, `balance`).
+#[derive(Clone, Debug, Default)]
+pub enum HashKey {
+    #[default]
+    Source,
+    Uri {
+        /// Characters that count; 0 for all.
+        len: usize,
+        /// Directories that count; 0 for all.
+        depth: usize,
+        whole: bool,
+        path_only: bool,
+    },
+    Param(String),
+    Header {
+        /// In lower case.
+        name: String,
+        domain_only: bool,
+    },
+    RdpCookie(String),
+    Sample(Arc<crate::rules::sample::Expr>),
+}
+
 #[derive(Clone, Debug)]
 pub enum CheckStep {
     Connect {
@@ -502,6 +526,9 @@ pub struct Proxy {
     pub late_response: Vec<Rule<HttpAction>>,
     pub tcp_connection: Vec<Rule<TcpAction>>,
     pub tcp_content: Vec<Rule<TcpAction>>,
+    /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
+    pub inspect_delay: Option<Duration>,
+    pub use_server: Vec<(Option<Cond>, String, Place)>,
     pub monitor_uri: Option<String>,
     pub monitor_fail: Vec<Cond>,
     pub stats: StatsUri,
@@ -511,6 +538,10 @@ pub struct Proxy {
     pub default_backend: Option<(String, Place)>,
     // backend side
     pub balance: Option<Algorithm>,
+    pub hash_key: HashKey,
+    pub hash_type: HashType,
+    /// `hash-balance-factor`: most of the average load that a server of a ring may have, in percent; 0 is no limit.
+    pub hash_balance_factor: u32,
     pub servers: Vec<Server>,
     pub default_server: Server,
     pub cookie: Option<CookiePersist>,
@@ -559,6 +590,8 @@ impl Proxy {
             late_response: Vec::new(),
             tcp_connection: Vec::new(),
             tcp_content: Vec::new(),
+            inspect_delay: None,
+            use_server: Vec::new(),
             monitor_uri: None,
             monitor_fail: Vec::new(),
             stats: StatsUri::default(),
@@ -566,6 +599,9 @@ impl Proxy {
             use_backend: Vec::new(),
             default_backend: None,
             balance: None,
+            hash_key: HashKey::default(),
+            hash_type: HashType::default(),
+            hash_balance_factor: 0,
             servers: Vec::new(),
             default_server: Server::default(),
             cookie: None,

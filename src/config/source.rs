@@ -40,6 +40,8 @@ pub struct LoadArgs {
     pub maxconn: Option<u32>,
     /// `-dV`: servers' certificates are not verified by default.
     pub no_verify: bool,
+    /// `-dW`: as `zero-warning` in the file.
+    pub zero_warning: bool,
     /// `--config-id` of keepalived.
     pub config_id: Option<String>,
     /// `--strict`: what keepalived only reports is an error.

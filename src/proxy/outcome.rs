@@ -112,6 +112,9 @@ pub struct Exchange<'a> {
     pub tarpit: bool,
     /// In place of a server, as logs name it: `<STATS>`, `<PROMEX>`.
     pub applet: Option<&'static str>,
+    /// Bytes of a stream that rules look into before it is forwarded, and whether the wait for more is over.
+    pub peeked: Vec<u8>,
+    pub peek_over: bool,
     /// At least one byte of the request came.
     pub begun: bool,
     logged: bool,
@@ -149,6 +152,8 @@ impl<'a> Exchange<'a> {
             server_addr: None,
             tarpit: false,
             applet: None,
+            peeked: Vec::new(),
+            peek_over: true,
             begun: false,
             logged: false,
         }
@@ -418,6 +423,9 @@ impl Traffic for Exchange<'_> {
     }
     fn unique_id(&self) -> u64 {
         self.client.id
+    }
+    fn payload(&self) -> (&[u8], bool) {
+        (&self.peeked, self.peek_over)
     }
     fn var(&self, name: &str) -> Option<&[u8]> {
         self.vars.iter().rev().find(|(n, _)| n == name).map(|(_, v)| &v[..])

@@ -11,7 +11,7 @@ use crate::http::cookie;
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::{HeadError, Scan};
 use crate::rules::acl;
-use crate::rules::action::{HttpAction, Rule, Service};
+use crate::rules::action::{HttpAction, Rule, Service, TcpAction};
 use crate::rules::sample::{HeadSide, Traffic, path_of};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
@@ -246,6 +246,14 @@ impl Session<'_> {
                     _ => break,
                 }
             }
+            if let Err(action) = super::tcp::allowed(x, &node.conf.tcp_content) {
+                fe.live.front.inc(Counter::DeniedRequests);
+                x.end(Cause::Denied, Phase::Request);
+                if action == TcpAction::SilentDrop {
+                    return Next::Drop;
+                }
+                return Next::Close;
+            }
             match self.request_rules(x, &node) {
                 Verdict::Go => {}
                 Verdict::Answer(m, cause) => {
@@ -437,7 +445,8 @@ impl Session<'_> {
     async fn forward(&mut self, x: &mut Exchange<'_>, be: Arc<ProxyNode>, used: usize, mut body: Follower) -> Next {
         let session = BackendSession::new(&be);
         be.live.back.inc(Counter::Requests);
-        let mut bound = persistence(x, &be);
+        let by_cookie = persistence(x, &be);
+        let mut bound = upstream::asked_for(x, &be).or(by_cookie);
         forwardfor(x, &be);
         let mut avoid = None;
         let mut fresh = false;

@@ -23,6 +23,55 @@ pub fn allowed(x: &Exchange<'_>, rules: &[crate::rules::action::Rule<TcpAction>]
     }
 }
 
+/// Runs `tcp-request content` rules, waiting up to `inspect-delay` for the bytes that they ask about.
+async fn inspect(
+    t: &Rc<Thread>,
+    x: &mut Exchange<'_>,
+    node: &Arc<ProxyNode>,
+    stream: &mut Stream,
+) -> Result<(), TcpAction> {
+    let looks = |c: &Option<acl::Cond>| c.as_ref().is_some_and(acl::Cond::wants_payload);
+    let conf = &node.conf;
+    let routed = node.routes().rules.iter().any(|(c, _)| looks(c)) || conf.use_server.iter().any(|r| looks(&r.0));
+    if !routed && !conf.tcp_content.iter().any(|r| looks(&r.cond)) {
+        return allowed(x, &conf.tcp_content);
+    }
+    let timer = t.wheel.timer();
+    timer.set(Some(conf.inspect_delay.unwrap_or_default()));
+    x.peek_over = false;
+    let limit = node.bufsize - node.maxrewrite;
+    // With nothing to decide but routes, the first bytes are waited for as long as rules would wait.
+    let mut read_once = conf.inspect_delay.is_some() && !conf.tcp_content.is_empty();
+    loop {
+        let mut verdict = Some(Ok(()));
+        for r in &conf.tcp_content {
+            match r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x)) {
+                Some(false) => {}
+                Some(true) => {
+                    verdict = Some(if r.action == TcpAction::Accept { Ok(()) } else { Err(r.action) });
+                    break;
+                }
+                None => {
+                    verdict = None;
+                    break;
+                }
+            }
+        }
+        if let Some(v) = verdict.filter(|_| read_once || x.peek_over) {
+            x.peek_over = true;
+            return v;
+        }
+        let mut peeked = std::mem::take(&mut x.peeked);
+        let read = t.read_more(stream, &mut peeked, &timer).await;
+        x.peeked = peeked;
+        match read {
+            Ok(1..) => x.peek_over = x.peeked.len() >= limit,
+            _ => x.peek_over = true,
+        }
+        read_once = true;
+    }
+}
+
 pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, client: &ClientInfo) {
     // A reload may have come during the handshake: backends are those of the configuration in force, which is held while they are looked up.
     let snapshot = t.snapshot();
@@ -31,16 +80,15 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
     }
     let mut x = Exchange::new(client, fe.clone(), t, true);
     x.got_request = Some(client.accepted);
-    let routes = fe.routes();
-    let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), &x)).map(|(_, b)| b);
-    let be = by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| !b.conf.disabled);
-    let mut verdict = allowed(&x, &fe.conf.tcp_content);
-    if let (Ok(()), Some(be)) = (&verdict, &be)
-        && !Arc::ptr_eq(be, &fe)
-    {
-        verdict = allowed(&x, &be.conf.tcp_content);
+    let mut verdict = inspect(t, &mut x, &fe, &mut stream).await;
+    if verdict.is_ok() {
+        let routes = fe.routes();
+        let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), &x)).map(|(_, b)| b);
+        x.be = by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| !b.conf.disabled);
+        if let Some(be) = x.be.clone().filter(|be| !Arc::ptr_eq(be, &fe)) {
+            verdict = inspect(t, &mut x, &be, &mut stream).await;
+        }
     }
-    x.be = be;
     drop(snapshot);
     if let Err(action) = verdict {
         fe.live.front.inc(Counter::DeniedRequests);
@@ -73,7 +121,7 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
 async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream: &mut Stream) {
     let (ct, st) = (t.wheel.timer(), t.wheel.timer());
     let mut avoid = None;
-    let mut bound = None;
+    let mut bound = upstream::asked_for(x, be);
     let (slot, mut up) = loop {
         let slot = match upstream::assign(x, be, bound, avoid, &st, |_| false).await {
             Ok(s) => s,
@@ -116,6 +164,10 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         x.log_early(t, true);
     }
     let mut request = Half::new(Follower::new(Framing::UntilClose));
+    let peeked = std::mem::take(&mut x.peeked);
+    request.preload(&peeked);
+    request.bytes = peeked.len() as u64;
+    t.give_buf(peeked);
     let mut response = Half::new(Follower::new(Framing::UntilClose));
     let (mut up_done, mut down_done) = (false, false);
     let (mut up_shut, mut down_shut) = (false, false);

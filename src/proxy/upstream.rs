@@ -2,13 +2,13 @@
 use super::Thread;
 use super::outcome::{Cause, Exchange, Phase};
 use super::stream::Stream;
-use super::wheel::Timer;
+use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
 use crate::config::model::{PortRule, SendProxy, SniRule};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{Waiter, lock};
-use crate::state::snapshot::{ProxyNode, ServerNode};
+use crate::state::snapshot::{ProxyNode, ServerNode, Table};
 use rustls_pki_types::ServerName;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -137,71 +137,150 @@ fn full(s: &ServerNode) -> bool {
     max > 0 && s.live.sessions.get() >= max
 }
 
-/// Picks by the algorithm among usable servers, leaving `avoid` out if another will do.
-fn pick(be: &ProxyNode, src: Option<SocketAddr>, avoid: Option<usize>) -> Option<usize> {
+/// Picks by the algorithm among usable servers, leaving `avoid` out if another will do. True with it: no other will do, it is waited for.
+fn pick(x: &Exchange<'_>, be: &ProxyNode, avoid: Option<usize>) -> Option<(usize, bool)> {
     let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
     match algo {
-        Algorithm::RoundRobin | Algorithm::Source => {
-            let turns = turns(be);
-            if turns.is_empty() {
-                return None;
+        Algorithm::LeastConn | Algorithm::First => least_or_first(be, algo, avoid).map(|i| (i, false)),
+        _ if algo.is_hash() => match (key::hash(x, be), &*table(be)) {
+            // What has no key goes round.
+            (None, t) => round(be, t, avoid).map(|i| (i, false)),
+            (Some(_), Table::Turns(t)) if t.is_empty() => None,
+            (Some(h), Table::Turns(t)) => Some((usize::from(t[h as usize % t.len()]), true)),
+            (Some(h), Table::Ring(r)) => {
+                let fits = |i: u16| Some(usize::from(i)) != avoid && within_factor(be, usize::from(i));
+                let i = r.find(h, fits).or_else(|| r.find(h, |_| true))?;
+                Some((usize::from(i), true))
             }
-            let n = turns.len();
-            if algo == Algorithm::Source {
-                let h = src.map_or(0, |a| crate::base::hash::source(a.ip())) as usize;
-                return Some(usize::from(turns[h % n]));
-            }
-            // One that is full is passed over while another is free; all full: the queue decides.
-            let mut chosen = None;
-            for _ in 0..n {
-                let i = usize::from(turns[be.live.turn.fetch_add(1, Relaxed) % n]);
-                if Some(i) == avoid && n > 1 {
-                    continue;
-                }
-                if !full(&be.servers[i]) {
-                    return Some(i);
-                }
-                chosen.get_or_insert(i);
-            }
-            chosen.or_else(|| turns.first().map(|i| usize::from(*i)))
-        }
-        Algorithm::LeastConn | Algorithm::First => {
-            let mut index: Vec<usize> = Vec::new();
-            let mut loads: Vec<Load> = Vec::new();
-            be.candidates(|i, s| {
-                if Some(i) != avoid || be.servers.len() == 1 {
-                    index.push(i);
-                    loads.push(Load {
-                        weight: s.live.effective_weight(),
-                        conns: u32::try_from(s.live.sessions.get() + s.live.queued.get()).unwrap_or(u32::MAX),
-                        maxconn: s.live.maxconn.load(Relaxed),
-                    });
-                }
-            });
-            if index.is_empty() {
-                return avoid.filter(|a| be.servers[*a].live.usable());
-            }
-            if algo == Algorithm::First {
-                return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
-            }
-            // One that has a slot left goes before one that has not, however few connections that one has.
-            let open: Vec<usize> = (0..loads.len()).filter(|k| !full(&be.servers[index[*k]])).collect();
-            let among: Vec<usize> = if open.is_empty() { (0..loads.len()).collect() } else { open };
-            let chosen: Vec<Load> = among.iter().map(|k| loads[*k]).collect();
-            let start = be.live.turn.fetch_add(1, Relaxed) % chosen.len();
-            balance::least_conn(&chosen, start).map(|k| index[among[k]])
-        }
+        },
+        Algorithm::Random(draws) => random(be, draws, avoid).map(|i| (i, false)),
+        _ => round(be, &table(be), avoid).map(|i| (i, false)),
     }
 }
 
-/// The turn list, made anew when a server's state or weight changed.
-fn turns(be: &ProxyNode) -> Arc<[u16]> {
+/// `hash-balance-factor`: whether a server may take one more of its share of all.
+fn within_factor(be: &ProxyNode, i: usize) -> bool {
+    let factor = u64::from(be.conf.hash_balance_factor);
+    if factor == 0 {
+        return true;
+    }
+    let (mut all, mut weights) = (1, 0);
+    be.candidates(|_, s| {
+        all += s.live.sessions.get();
+        weights += u64::from(s.live.effective_weight());
+    });
+    let s = &be.servers[i].live;
+    let places = (all * factor).div_ceil(100);
+    s.sessions.get() < (places * u64::from(s.effective_weight())).div_ceil(weights.max(1))
+}
+
+/// The next one whose turn it is. One that is full is passed over while another is free; all full: the queue decides.
+fn round(be: &ProxyNode, table: &Table, avoid: Option<usize>) -> Option<usize> {
+    let turn = || be.live.turn.fetch_add(1, Relaxed);
+    let turns = match table {
+        Table::Turns(t) => t,
+        Table::Ring(r) => {
+            let hash = balance::hash::avalanche(u32::try_from(turn() & 0xffff_ffff).unwrap_or(0));
+            return r
+                .find(hash, |i| !full(&be.servers[usize::from(i)]))
+                .or_else(|| r.find(hash, |_| true))
+                .map(usize::from);
+        }
+    };
+    let n = turns.len();
+    let mut chosen = None;
+    for _ in 0..n {
+        let i = usize::from(turns[turn() % n]);
+        if Some(i) == avoid && n > 1 {
+            continue;
+        }
+        if !full(&be.servers[i]) {
+            return Some(i);
+        }
+        chosen.get_or_insert(i);
+    }
+    chosen.or_else(|| turns.first().map(|i| usize::from(*i)))
+}
+
+/// The least loaded for its weight of so many that were drawn.
+fn random(be: &ProxyNode, draws: u32, avoid: Option<usize>) -> Option<usize> {
+    let table = table(be);
+    let Table::Turns(turns) = &*table else { return None };
+    let mut best: Option<usize> = None;
+    let load = |i: usize| {
+        let s = &be.servers[i].live;
+        let n = u64::from(full(&be.servers[i])) * (u64::MAX / 1024) + s.sessions.get();
+        (n, u64::from(s.effective_weight().max(1)))
+    };
+    for _ in 0..draws.min(64) {
+        let n = be.live.turn.fetch_add(1, Relaxed);
+        // Only a spread is wanted, not a secret.
+        let drawn = balance::hash::avalanche(u32::try_from(n & 0xffff_ffff).unwrap_or(0)) as usize;
+        let i = usize::from(*turns.get(drawn % turns.len().max(1))?);
+        let better = |b: usize| {
+            let ((x, wx), (y, wy)) = (load(i), load(b));
+            u128::from(x) * u128::from(wy) < u128::from(y) * u128::from(wx)
+        };
+        if Some(i) != avoid && best.is_none_or(better) {
+            best = Some(i);
+        }
+    }
+    best.or_else(|| round(be, &table, avoid))
+}
+
+fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Option<usize> {
+    let mut index: Vec<usize> = Vec::new();
+    let mut loads: Vec<Load> = Vec::new();
+    be.candidates(|i, s| {
+        if Some(i) != avoid || be.servers.len() == 1 {
+            index.push(i);
+            loads.push(Load {
+                weight: s.live.effective_weight(),
+                conns: u32::try_from(s.live.sessions.get() + s.live.queued.get()).unwrap_or(u32::MAX),
+                maxconn: s.live.maxconn.load(Relaxed),
+            });
+        }
+    });
+    if index.is_empty() {
+        return avoid.filter(|a| be.servers[*a].live.usable());
+    }
+    if algo == Algorithm::First {
+        return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
+    }
+    // One that has a slot left goes before one that has not, however few connections that one has.
+    let open: Vec<usize> = (0..loads.len()).filter(|k| !full(&be.servers[index[*k]])).collect();
+    let among: Vec<usize> = if open.is_empty() { (0..loads.len()).collect() } else { open };
+    let chosen: Vec<Load> = among.iter().map(|k| loads[*k]).collect();
+    let start = be.live.turn.fetch_add(1, Relaxed) % chosen.len();
+    balance::least_conn(&chosen, start).map(|k| index[among[k]])
+}
+
+/// The server that a `use-server` rule names, if it may be used.
+pub fn asked_for(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
+    let rules = &be.conf.use_server;
+    let (_, name, _) = rules.iter().find(|r| crate::rules::acl::holds(r.0.as_ref(), x))?;
+    be.servers.iter().position(|s| s.conf.name == *name && (s.live.reachable() || be.conf.options.persist))
+}
+
+/// The servers that may be used, made anew when one's state or weight changed.
+fn table(be: &ProxyNode) -> Arc<Table> {
     let version = be.live.version.load(Relaxed);
-    let mut held = lock(&be.turns);
+    let mut held = lock(&be.table);
     if held.0 != version {
         let mut weights = vec![0u32; be.servers.len()];
         be.candidates(|i, s| weights[i] = s.live.effective_weight());
-        *held = (version, balance::turns(&weights).into());
+        let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
+        let made = match algo {
+            _ if algo.is_hash() && be.conf.hash_type.consistent => {
+                let places = weights.iter().zip(&be.servers).enumerate().filter_map(|(i, (w, s))| {
+                    Some((u16::try_from(i).ok()?, balance::hash::Ring::key_of_id(s.sid), *w))
+                });
+                Table::Ring(balance::hash::Ring::new(places))
+            }
+            _ if algo.is_hash() || algo == Algorithm::StaticRr => Table::Turns(balance::hash::map(&weights)),
+            _ => Table::Turns(balance::turns(&weights)),
+        };
+        *held = (version, Arc::new(made));
     }
     held.1.clone()
 }
@@ -219,9 +298,10 @@ pub async fn assign(
     let wait = be.conf.timeouts.queue.or(be.conf.timeouts.connect);
     let mut queued = false;
     loop {
-        let i = match bound {
-            Some(i) => i,
-            None => pick(be, x.client.src, avoid).ok_or(NoServer::Down)?,
+        // Persistence and hashes want one server, and wait in its queue; else any will do.
+        let (i, only) = match bound {
+            Some(i) => (i, true),
+            None => pick(x, be, avoid).ok_or(NoServer::Down)?,
         };
         let s = &be.servers[i];
         // Nobody overtakes who waits already, unless he was just woken.
@@ -237,28 +317,25 @@ pub async fn assign(
             return Err(NoServer::Down);
         }
         let limit = u64::from(s.conf.maxqueue);
-        if bound.is_some() && limit > 0 && s.live.queued.get() >= limit {
+        if only && limit > 0 && s.live.queued.get() >= limit {
             return Err(NoServer::QueueFull);
         }
         let (wake, mut woken) = tokio::sync::oneshot::channel();
         x.queued_at.get_or_insert_with(std::time::Instant::now);
-        let gauge: &Gauge = if bound.is_some() { &s.live.queued } else { &be.live.queued };
+        let gauge: &Gauge = if only { &s.live.queued } else { &be.live.queued };
         {
             let mut q = lock(&be.live.queue);
             if !queued {
                 // The place in the queue, as HAProxy counts it: the first one to wait has place 1.
                 let place = |g: &Gauge| g.get() + 1;
-                x.queues = if bound.is_some() {
-                    [place(&s.live.queued), place(&be.live.queued)]
-                } else {
-                    [0, place(&be.live.queued)]
-                };
+                x.queues =
+                    if only { [place(&s.live.queued), place(&be.live.queued)] } else { [0, place(&be.live.queued)] };
             }
             // Who was woken and found the slot taken keeps its place.
-            let w = Waiter { wake, server: bound.map(|i| be.servers[i].live.clone()) };
+            let w = Waiter { wake, server: only.then(|| be.servers[i].live.clone()) };
             if queued { q.push_front(w) } else { q.push_back(w) }
         }
-        if bound.is_some() {
+        if only {
             be.live.queued.up();
         }
         gauge.up();
@@ -283,7 +360,7 @@ pub async fn assign(
         })
         .await;
         gauge.down();
-        if bound.is_some() {
+        if only {
             be.live.queued.down();
         }
         queued = true;

@@ -90,7 +90,7 @@ const ALIASES: &[(&str, &str, &str)] = &[
 const PREDEFINED: &[(&str, &str, &[&str])] = &[
     ("FALSE", "always_false", &[]),
     ("TRUE", "always_true", &[]),
-    ("WAIT_END", "always_true", &[]),
+    ("WAIT_END", "wait_end", &[]),
     ("HTTP", "req.proto_http", &[]),
     ("REQ_CONTENT", "req.len", &["gt", "0"]),
     ("RDP_COOKIE", "req.rdp_cookie_cnt", &["gt", "0"]),
@@ -243,6 +243,14 @@ impl Term {
     fn test(&self, t: &dyn Traffic) -> bool {
         self.expr.any(t, &mut |s| self.matcher.matches(&s))
     }
+
+    /// As [`Term::test`]; `None` where more bytes of the stream may tell.
+    fn test_so_far(&self, t: &dyn Traffic) -> Option<bool> {
+        match self.test(t) {
+            false if self.expr.may_change(t) => None,
+            hit => Some(hit),
+        }
+    }
 }
 
 /// A named ACL: true if any of its terms is.
@@ -393,6 +401,30 @@ impl Cond {
     pub fn holds(&self, t: &dyn Traffic) -> bool {
         let hit = self.any.iter().any(|all| all.iter().all(|l| l.terms.iter().any(|term| term.test(t)) != l.negated));
         hit != self.unless
+    }
+}
+
+impl Cond {
+    /// As [`Cond::holds`], over a stream that is still coming in: `None` where more bytes may tell (manual, `tcp-request content`).
+    pub fn holds_so_far(&self, t: &dyn Traffic) -> Option<bool> {
+        // Of alternatives the best counts, of things that must hold together the worst: no, not known, yes.
+        let rank = |r: Option<bool>| match r {
+            Some(false) => 0,
+            None => 1,
+            Some(true) => 2,
+        };
+        let literal = |l: &Literal| {
+            let hit = l.terms.iter().map(|term| term.test_so_far(t)).max_by_key(|r| rank(*r)).unwrap_or(Some(false));
+            hit.map(|h| h != l.negated)
+        };
+        let all = |list: &Vec<Literal>| list.iter().map(literal).min_by_key(|r| rank(*r)).unwrap_or(Some(false));
+        let hit = self.any.iter().map(all).max_by_key(|r| rank(*r)).unwrap_or(Some(false));
+        hit.map(|h| h != self.unless)
+    }
+
+    /// True if it looks into the bytes of the stream.
+    pub fn wants_payload(&self) -> bool {
+        self.terms().any(|t| t.expr().wants_payload())
     }
 }
 

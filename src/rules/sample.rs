@@ -1,4 +1,5 @@
 //! Sample fetches and converters (configuration manual 7.3). One const table each; what is not in the table is refused when the file is read.
+use crate::wire::{Look, client_hello, rdp};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -87,6 +88,10 @@ pub trait Traffic {
     fn unique_id(&self) -> u64;
     /// A `txn`, `req`, `sess`... variable by its full name.
     fn var(&self, name: &str) -> Option<&[u8]>;
+    /// What came in of a stream that rules look into, and whether it will grow no more: the wait is over, the client closed, the buffer is full.
+    fn payload(&self) -> (&[u8], bool) {
+        (b"", true)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +139,17 @@ enum Kind {
     FeConn,
     BeConn,
     Var,
+    // What looks into the stream; see `Expr::look`.
+    ReqLen,
+    Payload,
+    PayloadLv,
+    HelloType,
+    HelloSni,
+    HelloAlpn,
+    ProtoHttp,
+    RdpCookie,
+    RdpCookieCnt,
+    WaitEnd,
 }
 
 struct Row {
@@ -173,6 +189,24 @@ const FETCHES: &[Row] = &[
     row("be_conn", Kind::BeConn, 1, C, b'i'),
     row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
+    row("req.len", Kind::ReqLen, 0, C, b'i'),
+    row("req_len", Kind::ReqLen, 0, C, b'i'),
+    row("req.payload", Kind::Payload, 2, C, b's'),
+    row("payload", Kind::Payload, 2, C, b's'),
+    row("req.payload_lv", Kind::PayloadLv, 2, C, b's'),
+    row("payload_lv", Kind::PayloadLv, 2, C, b's'),
+    row("req.ssl_hello_type", Kind::HelloType, 0, C, b'i'),
+    row("req_ssl_hello_type", Kind::HelloType, 0, C, b'i'),
+    row("req.ssl_sni", Kind::HelloSni, 0, C, b's'),
+    row("req_ssl_sni", Kind::HelloSni, 0, C, b's'),
+    row("req.ssl_alpn", Kind::HelloAlpn, 0, C, b's'),
+    row("req.proto_http", Kind::ProtoHttp, 0, C, b'b'),
+    row("req_proto_http", Kind::ProtoHttp, 0, C, b'b'),
+    row("req.rdp_cookie", Kind::RdpCookie, 1, C, b's'),
+    row("rdp_cookie", Kind::RdpCookie, 1, C, b's'),
+    row("req.rdp_cookie_cnt", Kind::RdpCookieCnt, 1, C, b'i'),
+    row("rdp_cookie_cnt", Kind::RdpCookieCnt, 1, C, b'i'),
+    row("wait_end", Kind::WaitEnd, 0, C, b'b'),
     row("method", Kind::Method, 0, Q, b's'),
     row("path", Kind::Path, 0, Q, b's'),
     row("pathq", Kind::Pathq, 0, Q, b's'),
@@ -271,6 +305,8 @@ pub struct Expr {
     /// What `var()` yields where the variable is not set.
     default: Option<String>,
     index: Option<i32>,
+    /// Offsets and lengths within a stream.
+    numbers: [usize; 3],
     steps: Vec<Step>,
     out: u8,
     least: Scope,
@@ -352,18 +388,34 @@ impl Expr {
                     ExprError::Bad(format!("'{i}' is not an occurrence number from {MOST_BACK} in '{text}'"))
                 })?)
             }
-            Some(_) if !matches!(row.kind, Kind::UrlParam | Kind::Var) => {
+            Some(_) if !matches!(row.kind, Kind::UrlParam | Kind::Var | Kind::Payload | Kind::PayloadLv) => {
                 return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
             }
             _ => None,
         };
         let most = match row.kind {
-            Kind::UrlParam => 3,
+            Kind::UrlParam | Kind::PayloadLv => 3,
             Kind::Int | Kind::Bool | Kind::Env => 1,
             _ => 2,
         };
         if args.len() > most && !matches!(row.kind, Kind::Str) {
             return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
+        }
+        let mut numbers = [0usize; 3];
+        if matches!(row.kind, Kind::Payload | Kind::PayloadLv) {
+            if args.len() < 2 {
+                return Err(ExprError::Bad(format!("fetch method '{name}' wants an offset and a length")));
+            }
+            for (n, a) in numbers.iter_mut().zip(&args) {
+                // A third argument with a sign counts from the end of the length.
+                let digits = a.strip_prefix('+').unwrap_or(a);
+                *n = digits
+                    .parse()
+                    .map_err(|_| ExprError::Bad(format!("'{a}' is not an offset or a length in '{text}'")))?;
+            }
+            if row.kind == Kind::PayloadLv && args.get(2).is_none_or(|a| a.starts_with('+')) {
+                numbers[2] += numbers[0] + numbers[1];
+            }
         }
         let mut args = args.into_iter();
         let mut arg = args.next().unwrap_or_default();
@@ -397,8 +449,17 @@ impl Expr {
         ) {
             arg.make_ascii_lowercase();
         }
-        let mut expr =
-            Self { kind, arg, default, index, steps: Vec::new(), out: row.out, least: row.least, text: String::new() };
+        let mut expr = Self {
+            kind,
+            arg,
+            default,
+            index,
+            numbers,
+            steps: Vec::new(),
+            out: row.out,
+            least: row.least,
+            text: String::new(),
+        };
         while let Some(tail) = rest.strip_prefix(',') {
             // A comma with nothing behind it is passed over.
             if tail.is_empty() || tail.starts_with([',', ' ', ']', ')']) {
@@ -494,6 +555,79 @@ impl Expr {
     }
     pub fn is_method(&self) -> bool {
         self.kind == Kind::Method && self.steps.is_empty()
+    }
+
+    /// True if it looks into the bytes of the stream.
+    pub fn wants_payload(&self) -> bool {
+        use Kind::*;
+        matches!(
+            self.kind,
+            ReqLen
+                | Payload
+                | PayloadLv
+                | HelloType
+                | HelloSni
+                | HelloAlpn
+                | ProtoHttp
+                | RdpCookie
+                | RdpCookieCnt
+                | WaitEnd
+        )
+    }
+
+    /// True if its value may become another one when more bytes come in.
+    pub fn may_change(&self, t: &dyn Traffic) -> bool {
+        self.wants_payload()
+            && !t.payload().1
+            && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd) || self.look(t) == Look::More)
+    }
+
+    /// What the bytes of the stream say so far.
+    fn look<'a>(&'a self, t: &'a dyn Traffic) -> Look<Sample<'a>> {
+        let (bytes, last) = t.payload();
+        let int = |i: usize| Sample::Int(i64::try_from(i).unwrap_or(i64::MAX));
+        let short = if last { Look::No } else { Look::More };
+        let part = |from: usize, len: usize| match bytes.get(from..from.saturating_add(len)) {
+            Some(b) => Look::Yes(Sample::str(b)),
+            None => short.clone(),
+        };
+        match self.kind {
+            Kind::ReqLen => Look::Yes(int(bytes.len())),
+            Kind::WaitEnd => {
+                if last {
+                    Look::Yes(Sample::Bool(true))
+                } else {
+                    Look::More
+                }
+            }
+            Kind::Payload => match self.numbers {
+                // A length of zero is everything up to the end.
+                [from, 0, _] => bytes.get(from..).map_or(short, |b| Look::Yes(Sample::str(b))),
+                [from, len, _] => part(from, len),
+            },
+            Kind::PayloadLv => {
+                let [at, size, from] = self.numbers;
+                match bytes.get(at..at.saturating_add(size.min(8))) {
+                    Some(b) => part(from, b.iter().fold(0usize, |n, c| n << 8 | usize::from(*c))),
+                    None => short,
+                }
+            }
+            Kind::HelloType => client_hello::handshake_type(bytes).map(|n| Sample::Int(i64::from(n))),
+            Kind::HelloSni => client_hello::server_name(bytes).map(Sample::str),
+            Kind::HelloAlpn => client_hello::first_protocol(bytes).map(Sample::str),
+            Kind::ProtoHttp => match crate::wire::http_request(bytes) {
+                Look::Yes(()) => Look::Yes(Sample::Bool(true)),
+                Look::No => Look::Yes(Sample::Bool(false)),
+                Look::More => Look::More,
+            },
+            Kind::RdpCookie => rdp::cookie(bytes, &self.arg).map(Sample::str),
+            Kind::RdpCookieCnt => match rdp::cookie(bytes, &self.arg) {
+                Look::Yes(_) => Look::Yes(Sample::Int(1)),
+                Look::No => Look::Yes(Sample::Int(0)),
+                Look::More => Look::More,
+            },
+            _ => Look::No,
+        }
     }
 
     /// Visits every value (a header may have several) until `visit` says true; returns whether it did.
@@ -619,6 +753,7 @@ impl Expr {
             Kind::FeConn => Some(Sample::Int(t.fe_conn(self.named()))),
             Kind::BeConn => Some(Sample::Int(t.be_conn(self.named()))),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
+            _ => self.look(t).found(),
         }
     }
 }
@@ -779,6 +914,7 @@ pub fn query_of(url: &[u8]) -> &[u8] {
     url.iter().position(|c| *c == b'?').map_or(&[], |p| &url[p + 1..])
 }
 
-fn param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+/// The value of a parameter of a query.
+pub fn param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     query.split(|c| matches!(*c, b'&' | b';')).find_map(|p| p.strip_prefix(name)?.strip_prefix(b"="))
 }

@@ -46,7 +46,15 @@ pub struct ProxyNode {
     pub maxrewrite: usize,
     /// Answers by status, ready to send.
     pub pages: HashMap<u16, Arc<[u8]>>,
-    pub turns: std::sync::Mutex<(u64, Arc<[u16]>)>,
+    /// The servers that may be used, in the form that balancing wants, and the version of their states that it was made from.
+    pub table: std::sync::Mutex<(u64, Arc<Table>)>,
+}
+
+/// See [`crate::balance`].
+#[derive(Debug)]
+pub enum Table {
+    Turns(Vec<u16>),
+    Ring(crate::balance::hash::Ring),
 }
 
 #[derive(Debug)]
@@ -191,7 +199,7 @@ impl Snapshot {
                 bufsize: global.bufsize,
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
                 pages,
-                turns: std::sync::Mutex::new((u64::MAX, Arc::from([]))),
+                table: std::sync::Mutex::new((u64::MAX, Arc::new(Table::Turns(Vec::new())))),
                 conf: *conf,
             }));
         }

@@ -90,6 +90,8 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("strict-limits", Accepted("limits are raised as far as the system permits, and reported", ALONE)),
     ("insecure-fork-wanted", Accepted("the worker never forks", ALONE)),
     ("cpu-map", Accepted("threads are placed by the kernel", CPU_MAP)),
+    ("thread-groups", Accepted("all threads are one group", first(&[Int(1, 64)]))),
+    ("thread-group", Accepted("all threads are one group", Shape { min: 1, max: 65, args: &[Int(1, 64), Any] })),
     ("cpu-policy", Accepted("threads are placed by the kernel", FREE)),
     ("tune.maxaccept", Accepted("accept batches are sized by the event loop", first(&[Int(-1, I31)]))),
     ("tune.rcvbuf.client", Accepted("the kernel sizes socket buffers", first(&[Size]))),

@@ -711,6 +711,13 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
         Section::Proxy(mut p) => {
             older::finish(&mut p);
+            for (_, name, place) in &p.use_server {
+                if !p.servers.iter().any(|s| s.name == *name) {
+                    let near = suggestion(name, p.servers.iter().map(|s| s.name.as_str()));
+                    let text = format!("unable to find server '{name}' referenced in a 'use-server' rule{near}");
+                    cx.report.error(Code::UnknownTarget, place, text);
+                }
+            }
             // There may be tens of thousands of sections.
             p.servers.shrink_to_fit();
             p.binds.shrink_to_fit();

@@ -2,12 +2,15 @@
 use super::keywords::{self, Class};
 use super::{Cx, State, bind, check, log, older, rules, server};
 use crate::balance::Algorithm;
+use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::{CheckKind, ConnMode, CookiePersist, ForwardFor, Kind, LogChoice, Mode, Proxy, Reuse};
-use crate::rules::sample::Scope;
+use crate::config::model::{
+    CheckKind, ConnMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Reuse,
+};
+use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
 
 type Parse = fn(&mut Cx<'_>, &mut Proxy, &[String]);
@@ -36,6 +39,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("balance", D | B, 0, balance),
     ("acl", ALL, 0, rules::acl),
     ("use_backend", F, 0, rules::use_backend),
+    ("use-server", B, 0, rules::use_server),
     ("default_backend", D | F, 2, |cx, p, w| {
         if let Some(n) = cx.arg(w, 1, "a backend name") {
             p.default_backend = Some((n.to_owned(), cx.place.clone()));
@@ -62,9 +66,13 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("description", F | B, 0, |cx, p, w| p.description = cx.arg(w, 1, "a text").map(|_| w[1..].join(" "))),
     ("disabled", ALL, 1, |_, p, _| p.disabled = true),
     ("enabled", ALL, 1, |_, p, _| p.disabled = false),
-    ("hash-type", D | B, 0, |cx, _, w| match w.get(1).map(String::as_str) {
-        Some("map-based") if w.len() == 2 => {}
-        _ => cx.not_yet("'hash-type' other than 'map-based'"),
+    ("hash-type", D | B, 0, hash_type),
+    ("hash-balance-factor", D | B, 2, |cx, p, w| {
+        let n = cx.number(w, 1, "0, or a percentage from 101");
+        if n.is_some_and(|n: u32| n > 0 && n <= 100) {
+            cx.error_of(Code::Number, "'hash-balance-factor' : 0, or a percentage larger than 100, is wanted");
+        }
+        p.hash_balance_factor = n.unwrap_or(0);
     }),
     ("guid", ALL, 2, |cx, _, _| cx.no_effect("guid", "nothing here is found by it")),
     ("max-session-srv-conns", D | F, 2, |cx, _, _| {
@@ -371,21 +379,140 @@ fn log_format(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "an algorithm") else { return };
-    match Algorithm::NAMES.iter().find(|a| a.0 == name) {
-        Some((_, a)) => p.balance = Some(*a),
-        None if ["uri", "url_param", "hash", "random", "rdp-cookie", "sticky", "log-hash", "log-sticky"]
-            .contains(&name)
-            || name.starts_with("hdr(")
-            || name.starts_with("random(")
-            || name.starts_with("rdp-cookie(") =>
-        {
-            cx.not_yet(&format!("'balance {name}'"));
+    let (word, inner) = match name.split_once('(') {
+        Some((word, rest)) => (word, rest.strip_suffix(')')),
+        None => (name, None),
+    };
+    if inner.is_none() && word != name {
+        return cx.error(format!("'balance {name}' : missing ')'"));
+    }
+    let Some((_, algorithm)) = Algorithm::NAMES.iter().find(|a| a.0 == word) else {
+        if ["sticky", "log-hash", "log-sticky"].contains(&word) {
+            return cx.not_yet(&format!("'balance {name}'"));
         }
-        None => cx.error_of(
+        return cx.error_of(
             Code::UnknownWord,
             format!("unknown balance algorithm '{name}'{}", suggestion(name, Algorithm::NAMES.iter().map(|a| a.0))),
-        ),
+        );
+    };
+    if inner.is_some() && !matches!(algorithm, Algorithm::Header | Algorithm::Random(_) | Algorithm::RdpCookie) {
+        return cx.error(format!("'balance {word}' takes nothing in parentheses"));
     }
+    let mut algorithm = *algorithm;
+    let mut used = 2;
+    let key = match algorithm {
+        Algorithm::Uri => {
+            let (mut len, mut depth, mut whole, mut path_only) = (0, 0, false, false);
+            while let Some(x) = w.get(used) {
+                match x.as_str() {
+                    "len" | "depth" => {
+                        let Some(n) = cx.number(w, used + 1, "a number larger than 0").filter(|n| *n > 0) else {
+                            return;
+                        };
+                        if x == "len" {
+                            len = n
+                        } else {
+                            depth = n
+                        }
+                        used += 1;
+                    }
+                    "whole" => whole = true,
+                    "path-only" => path_only = true,
+                    o => {
+                        return cx.error(format!(
+                            "'balance uri' only takes 'len', 'depth', 'whole' and 'path-only', not '{o}'"
+                        ));
+                    }
+                }
+                used += 1;
+            }
+            HashKey::Uri { len, depth, whole, path_only }
+        }
+        Algorithm::UrlParam => {
+            let Some(param) = cx.arg(w, 2, "the name of a parameter") else { return };
+            if w.get(3).map(String::as_str) == Some("check_post") {
+                return cx.not_yet("'check_post' in 'balance url_param'");
+            }
+            used = 3;
+            HashKey::Param(param.to_owned())
+        }
+        Algorithm::Header => {
+            let Some(header) = inner.filter(|h| !h.is_empty()) else {
+                return cx.error("'balance hdr' expects the name of a header: hdr(<name>)");
+            };
+            let domain_only = w.get(2).map(String::as_str) == Some("use_domain_only");
+            used += usize::from(domain_only);
+            HashKey::Header { name: header.to_ascii_lowercase(), domain_only }
+        }
+        Algorithm::RdpCookie => HashKey::RdpCookie(inner.unwrap_or("mstshash").to_owned()),
+        Algorithm::Hash => {
+            let Some(text) = cx.arg(w, 2, "an expression") else { return };
+            used = 3;
+            match Expr::parse(text, &super::names(&cx.env)) {
+                Ok((e, "")) if e.least() <= Scope::Request => HashKey::Sample(Arc::new(e)),
+                Ok((_, "")) => {
+                    return cx.error(format!("'balance hash' : '{text}' has no value before a server is chosen"));
+                }
+                Ok((_, rest)) => return cx.error(format!("'balance hash' : unexpected '{rest}'")),
+                Err(e) => return cx.expr_error("balance hash", e),
+            }
+        }
+        Algorithm::Random(_) => {
+            if let Some(n) = inner {
+                match n.parse() {
+                    Ok(n @ 1..) => algorithm = Algorithm::Random(n),
+                    _ => return cx.error(format!("'balance random' : '{n}' is not a number of draws from 1")),
+                }
+            }
+            HashKey::Source
+        }
+        _ => HashKey::Source,
+    };
+    cx.at_most(w, used);
+    (p.balance, p.hash_key) = (Some(algorithm), key);
+}
+
+/// `hash-type <method> [<function>] [<modifier>]`
+fn hash_type(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(method) = cx.arg(w, 1, "'map-based' or 'consistent'") else { return };
+    let consistent = match method {
+        "map-based" => false,
+        "consistent" => true,
+        "avalanche" => {
+            return cx.error_of(
+                Code::RemovedWord,
+                "'hash-type avalanche' is old syntax; write 'hash-type map-based sdbm avalanche'",
+            );
+        }
+        o => {
+            return cx.error_of(
+                Code::UnknownWord,
+                format!(
+                    "'hash-type' only supports 'map-based' and 'consistent', not '{o}'{}",
+                    suggestion(o, ["map-based", "consistent"])
+                ),
+            );
+        }
+    };
+    let mut t = HashType { consistent, function: Function::Sdbm, avalanche: false };
+    match w.get(2) {
+        // A ring without a function gets the one that spreads.
+        None => t.avalanche = consistent,
+        Some(f) => match Function::NAMES.iter().find(|n| n.0 == f) {
+            Some((_, f)) => t.function = *f,
+            None => {
+                let names = Function::NAMES.iter().map(|n| n.0);
+                return cx.error_of(Code::UnknownWord, format!("unknown hash function '{f}'{}", suggestion(f, names)));
+            }
+        },
+    }
+    match w.get(3).map(String::as_str) {
+        None => {}
+        Some("avalanche") => t.avalanche = true,
+        Some(o) => return cx.error(format!("'hash-type' : unknown modifier '{o}'; there is 'avalanche'")),
+    }
+    cx.at_most(w, 4);
+    p.hash_type = t;
 }
 
 fn errorfile(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {

@@ -133,6 +133,19 @@ pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
 }
 
+/// `use-server <server> [if|unless <condition>]`; the server is looked for at the end of the section.
+pub fn use_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(name) = cx.arg(w, 1, "a server name") else { return };
+    if name.contains("%[") {
+        return cx.not_yet("a computed server name in 'use-server'");
+    }
+    let name = name.to_owned();
+    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    if let Ok(c) = cond(cx, p, w, 2, scope) {
+        p.use_server.push((c, name, cx.place.clone()));
+    }
+}
+
 pub fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
     use keywords::column;
     let columns: &[usize] = match (scope, cx.kind) {
@@ -578,9 +591,7 @@ fn tcp_known(name: &str) -> bool {
 pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(kind) = cx.arg(w, 1, "'connection', 'content', 'session' or 'inspect-delay'") else { return };
     if kind == "inspect-delay" {
-        if cx.time(w, 2, crate::base::units::TimeUnit::Millis).is_some() {
-            cx.no_effect("tcp-request inspect-delay", "no rule here has to wait for contents yet");
-        }
+        p.inspect_delay = cx.time(w, 2, crate::base::units::TimeUnit::Millis).filter(|d| !d.is_zero());
         return;
     }
     if cx.kind == Kind::Backend && matches!(kind, "connection" | "session") {
@@ -620,7 +631,9 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             );
         }
     };
-    if let Ok(cond) = cond(cx, p, w, 3, Scope::Connection) {
+    // In HTTP mode contents are looked at when there is a request.
+    let scope = if kind == "content" && p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    if let Ok(cond) = cond(cx, p, w, 3, scope) {
         let rule = Rule { place: cx.place.clone(), cond, action };
         if kind == "content" { p.tcp_content.push(rule) } else { p.tcp_connection.push(rule) }
     }
