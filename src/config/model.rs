@@ -247,6 +247,10 @@ pub struct Options {
     /// `option redispatch [interval]`; `None` is off.
     pub redispatch: Option<i32>,
     pub forwardfor: Option<ForwardFor>,
+    /// `option originalto`: the address that the client asked for.
+    pub originalto: Option<ForwardFor>,
+    /// `option http-buffer-request`
+    pub buffer_request: bool,
     pub allbackups: bool,
     pub persist: bool,
     pub prefer_last_server: bool,
@@ -349,6 +353,10 @@ pub struct Server {
     pub send_proxy: Option<SendProxy>,
     pub check_send_proxy: bool,
     pub shutdown_on_down: bool,
+    /// `pool-max-conn`: idle connections kept, by all threads together; none is no limit.
+    pub pool_max: Option<u32>,
+    /// `pool-purge-delay`: an idle connection lives at most this long.
+    pub pool_purge: Duration,
 }
 
 impl Default for Server {
@@ -380,6 +388,8 @@ impl Default for Server {
             send_proxy: None,
             check_send_proxy: false,
             shutdown_on_down: false,
+            pool_max: None,
+            pool_purge: Duration::from_secs(5),
         }
     }
 }
@@ -433,6 +443,8 @@ pub enum CheckStep {
     ExpectBytes {
         pattern: ExpectBytes,
         negate: bool,
+        /// Bytes to wait for before a verdict: `min-recv`.
+        min_recv: usize,
     },
     HttpSend {
         method: String,
@@ -470,6 +482,8 @@ pub enum CheckKind {
     TcpScript(Vec<CheckStep>),
     Http(Vec<CheckStep>),
     SslHello,
+    /// A server's own protocol.
+    Dialect(crate::health::dialect::Dialect),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -495,6 +509,22 @@ impl StatsUri {
     }
 }
 
+/// What of headers is kept for logs and rules: `capture`, `declare capture`.
+#[derive(Clone, Debug, Default)]
+pub struct Captures {
+    pub request: Vec<Slot>,
+    pub response: Vec<Slot>,
+    /// Name of a cookie, or the beginning of it, and the bytes kept.
+    pub cookie: Option<(String, usize)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// In lower case; none if a rule fills the slot.
+    pub header: Option<String>,
+    pub len: usize,
+}
+
 #[derive(Clone, Debug)]
 pub struct Proxy {
     pub place: Place,
@@ -516,9 +546,17 @@ pub struct Proxy {
     pub log_tag: Option<String>,
     pub log_format: LogChoice,
     pub error_files: BTreeMap<u16, Arc<[u8]>>,
+    /// `http-error`: those that depend on the request.
+    pub error_replies: BTreeMap<u16, Arc<crate::rules::action::Reply>>,
+    pub unique_id: Option<Arc<LogFormat>>,
+    /// In lower case.
+    pub unique_id_header: Option<String>,
     pub acls: AclSet,
     pub http_request: Vec<Rule<HttpAction>>,
     pub http_response: Vec<Rule<HttpAction>>,
+    /// `http-after-response`: for every answer, our own ones included.
+    pub http_after_response: Vec<Rule<HttpAction>>,
+    pub captures: Captures,
     /// Rules of old words that run before all others: so many at the beginning of `http_request`.
     pub blocks: usize,
     /// Rules of old words that run after all others, until the section ends.
@@ -582,9 +620,14 @@ impl Proxy {
             log_tag: None,
             log_format: LogChoice::Default,
             error_files: BTreeMap::new(),
+            error_replies: BTreeMap::new(),
+            unique_id: None,
+            unique_id_header: None,
             acls: AclSet::default(),
             http_request: Vec::new(),
             http_response: Vec::new(),
+            http_after_response: Vec::new(),
+            captures: Captures::default(),
             blocks: 0,
             late_request: Vec::new(),
             late_response: Vec::new(),

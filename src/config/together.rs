@@ -211,6 +211,10 @@ fn rules(p: &Proxy, report: &mut Report) {
         }
     };
     list("http-request", &mut p.http_request.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)));
+    list(
+        "http-after-response",
+        &mut p.http_after_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)),
+    );
     list("http-response", &mut p.http_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)));
     list("tcp-request connection", &mut p.tcp_connection.iter().map(|r| (r.cond.is_none(), &r.place)));
     list("tcp-request content", &mut p.tcp_content.iter().map(|r| (r.cond.is_none(), &r.place)));

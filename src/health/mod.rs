@@ -1,3 +1,4 @@
 //! Health checks: the pure rise and fall counter, and the prober that performs them.
+pub mod dialect;
 pub mod fsm;
 pub mod prober;

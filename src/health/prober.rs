@@ -1,6 +1,7 @@
 //! Health checks (configuration manual 5.2, `check`): one task a server, on the worker's control thread.
 use crate::base::addr::{Host, canonical};
 use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, PortRule};
+use crate::health::dialect::{Dialect, Next, Talk};
 use crate::health::fsm::Change;
 use crate::rules::sample::{HeadSide, Traffic};
 use crate::state::counters::Counter;
@@ -90,7 +91,7 @@ fn timeout_of(kind: &CheckKind) -> Found {
     match kind {
         CheckKind::Tcp => found("L4TOUT"),
         CheckKind::SslHello => found("L6TOUT"),
-        CheckKind::TcpScript(_) | CheckKind::Http(_) => found("L7TOUT"),
+        CheckKind::TcpScript(_) | CheckKind::Http(_) | CheckKind::Dialect(_) => found("L7TOUT"),
     }
 }
 
@@ -205,7 +206,31 @@ async fn check(p: &ProxyNode, s: &ServerNode) -> Result<Found, Found> {
         CheckKind::Tcp => connect(p, s, None, tls, proxy).await.map(|_| found(if tls { "L6OK" } else { "L4OK" })),
         CheckKind::SslHello => ssl_hello(connect(p, s, None, false, proxy).await?).await,
         CheckKind::TcpScript(steps) => tcp_script(p, s, steps, tls, proxy).await,
+        CheckKind::Dialect(d) => dialect(connect(p, s, None, tls, proxy).await?, d).await,
         CheckKind::Http(steps) => http(connect(p, s, None, tls, proxy).await?, steps).await,
+    }
+}
+
+/// A conversation in the server's own protocol.
+async fn dialect(mut io: Box<dyn Io>, d: &Dialect) -> Result<Found, Found> {
+    let mut talk = Talk::new(d);
+    let (mut seen, mut closed) = (Vec::new(), false);
+    loop {
+        match talk.go_on(&mut seen, closed) {
+            // A server that does not take it may have said why.
+            Next::Send(bytes) => drop(io.write_all(&bytes).await),
+            Next::Done(v) => {
+                let f = Found { status: v.status, code: v.code, info: v.info.clone() };
+                return if v.passed() { Ok(f) } else { Err(f) };
+            }
+            Next::Read => {
+                let mut buf = [0u8; 4096];
+                match io.read(&mut buf).await {
+                    Ok(n @ 1..) if seen.len() < MAX_BODY => seen.extend_from_slice(&buf[..n]),
+                    _ => closed = true,
+                }
+            }
+        }
     }
 }
 
@@ -250,9 +275,18 @@ async fn tcp_script(
                     .map_err(|e| Found { info: crate::base::diag::io_words(&e), ..found("L7RSP") })?;
                 seen.clear();
             }
-            CheckStep::ExpectBytes { pattern, negate } => {
+            CheckStep::ExpectBytes { pattern, negate, min_recv } => {
                 asked = true;
+                let mut closed = false;
                 loop {
+                    if seen.len() < *min_recv && !closed {
+                        let mut buf = [0u8; 4096];
+                        match io.read(&mut buf).await {
+                            Ok(k @ 1..) => seen.extend_from_slice(&buf[..k]),
+                            _ => closed = true,
+                        }
+                        continue;
+                    }
                     let hit = match pattern {
                         ExpectBytes::String(w) => w.is_empty() || seen.windows(w.len()).any(|x| x == &w[..]),
                         ExpectBytes::Regex(r) => r.is_match(&seen),
@@ -264,6 +298,10 @@ async fn tcp_script(
                                 ..found("L7RSP")
                             });
                         }
+                        break;
+                    }
+                    // What was asked for is there, and is not what must not be.
+                    if *negate && *min_recv > 0 {
                         break;
                     }
                     let mut buf = [0u8; 4096];
@@ -389,15 +427,17 @@ fn settle(
     if let Some(c) = f.code {
         reason.push_str(&format!(", code: {c}"));
     }
-    if !f.info.is_empty() && !passed {
+    if !f.info.is_empty() && (!passed || matches!(p.conf.check, CheckKind::Dialect(_))) {
         reason.push_str(&format!(", info: \"{}\"", f.info));
     }
     reason.push_str(&format!(", check duration: {}ms", took.as_millis()));
+    let status = f.status;
+    let said_before = lock(&s.live.check).as_ref().map(|c| c.status);
     *lock(&s.live.check) = Some(CheckResult { status: f.status, code: f.code, duration: took, desc: f.info });
     let kind = if s.conf.backup { "Backup Server" } else { "Server" };
     let mut lines: Vec<(u8, String)> = Vec::new();
     let verbose = p.conf.options.log_health_checks;
-    if verbose && (before.count() != h.count() || change != Change::None) {
+    if verbose && (before.count() != h.count() || change != Change::None || said_before != Some(status)) {
         let up = h.is_up(params);
         let (n, m) = if up { (h.count() - params.rise + 1, params.fall) } else { (h.count(), params.rise) };
         lines.push((

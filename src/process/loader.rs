@@ -206,7 +206,9 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         hard_stop_ms: g.hard_stop_after.map(crate::base::units::millis),
         maxconn: g.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN),
         proxy: !args.haproxy.is_empty(),
-        frontends: m.proxies.iter().filter(|p| p.is_frontend() && !p.binds.is_empty()).count(),
+        // A runtime socket is enough to run: checks and statistics are there.
+        frontends: m.proxies.iter().filter(|p| p.is_frontend() && !p.binds.is_empty()).count()
+            + m.global.stats_sockets.len(),
     }
 }
 

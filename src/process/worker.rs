@@ -139,7 +139,9 @@ impl Worker {
         let targets: Vec<_> =
             model.global.logs.iter().chain(model.proxies.iter().flat_map(|p| &p.logs)).cloned().collect();
         let console = Console::start(true, false);
-        let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset()));
+        // Lines carry the guardian's number: that is what the pid file names, and who takes signals.
+        let pid = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
+        let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset(), pid));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + 200);
         let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid)?;
         notes.into_iter().for_each(|n| console.notice(n));

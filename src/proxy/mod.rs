@@ -2,7 +2,9 @@
 mod key;
 pub mod listener;
 mod outcome;
+mod persist;
 mod reply;
+mod rewrite;
 mod session;
 mod stream;
 mod tcp;

@@ -112,6 +112,18 @@ pub struct Exchange<'a> {
     pub tarpit: bool,
     /// In place of a server, as logs name it: `<STATS>`, `<PROMEX>`.
     pub applet: Option<&'static str>,
+    /// What `unique-id-format` made for this request.
+    pub unique: Vec<u8>,
+    /// What rules made of the addresses of client and frontend.
+    pub src: Option<SocketAddr>,
+    pub dst: Option<SocketAddr>,
+    pub timeouts: Option<Box<super::rewrite::SetTimeouts>>,
+    pub most_retries: Option<u64>,
+    /// Captured headers of request and response, by slot.
+    pub captured: [Vec<Option<Vec<u8>>>; 2],
+    pub captured_cookies: [Vec<u8>; 2],
+    /// Room for rules to render into.
+    pub scratch: Vec<u8>,
     /// Bytes of a stream that rules look into before it is forwarded, and whether the wait for more is over.
     pub peeked: Vec<u8>,
     pub peek_over: bool,
@@ -152,6 +164,14 @@ impl<'a> Exchange<'a> {
             server_addr: None,
             tarpit: false,
             applet: None,
+            unique: Vec::new(),
+            src: client.src,
+            dst: client.dst,
+            timeouts: None,
+            most_retries: None,
+            captured: Default::default(),
+            captured_cookies: Default::default(),
+            scratch: Vec::new(),
             peeked: Vec::new(),
             peek_over: true,
             begun: false,
@@ -164,6 +184,15 @@ impl<'a> Exchange<'a> {
         t.give_head(self.req);
         t.give_head(self.res);
         t.give_buf(self.request_line);
+        t.give_buf(self.scratch);
+        t.give_buf(self.peeked);
+    }
+
+    pub fn set_var(&mut self, name: &str, value: Vec<u8>) {
+        match self.vars.iter_mut().find(|(n, _)| n == name) {
+            Some((_, v)) => *v = value,
+            None => self.vars.push((name.to_owned(), value)),
+        }
     }
 
     pub fn end(&mut self, cause: Cause, phase: Phase) {
@@ -262,6 +291,54 @@ impl<'a> Exchange<'a> {
         self.logged = true;
     }
 
+    fn record<'r>(&'r self, t: &Thread, times: Times) -> Record<'r> {
+        let (fe, be) = (&self.fe, self.backend());
+        let (o, sinks) = (&fe.conf.options, &fe.sinks);
+                let live = &t.shared.live;
+        // The counters are those after this session: its own share is taken off once it is closed.
+                let srv = self.server.map(|i| &be.servers[i]);
+                Record {
+                    traffic: self,
+                    accepted: self.client.accepted_at,
+                    requested: self.started_at,
+                    utc_offset: sinks.utc_offset,
+                    times,
+                    status: self.status,
+                    bytes_out: self.bytes_out,
+                    bytes_in: self.bytes_in,
+                    flags: [self.cause.letter(), self.phase.letter(), self.cookie[0], self.cookie[1]],
+                    conns: [
+                        live.conns.get(),
+                        fe.live.front_conns.get(),
+                        self.be.as_ref().map_or(0, |b| b.live.back_sessions.get()),
+                        srv.map_or(0, |s| s.live.sessions.get()),
+                        self.retries,
+                    ],
+                    redispatched: self.redispatched,
+                    queues: self.queues,
+                    asap: o.logasap,
+                    backend_src: self.backend_src,
+                    server_addr: self.server_addr,
+                    request_line: &self.request_line,
+                    captured: [&self.captured[0], &self.captured[1]],
+                    slots: [fe.conf.captures.request.len(), fe.conf.captures.response.len()],
+                    captured_cookies: [&self.captured_cookies[0], &self.captured_cookies[1]],
+                    pid: sinks.pid,
+                    hostname: fe.log_hostname.as_deref().unwrap_or_default(),
+                    tls: self.client.tls,
+                    tls_frontend: self.client.tls.is_some(),
+                    request_counter: self.client.id,
+                }
+    }
+
+    /// `unique-id-format`, once a request.
+    pub fn make_unique(&mut self, t: &Thread, f: &crate::rules::logformat::LogFormat) {
+        let mut id = std::mem::take(&mut self.unique);
+        id.clear();
+        f.log(&self.record(t, self.times(Instant::now())), &mut id);
+        self.unique = id;
+    }
+
     fn log(&mut self, t: &Thread, tcp: bool, times: Times) {
         let fe = self.fe.clone();
         if fe.logs.is_empty() {
@@ -287,7 +364,6 @@ impl<'a> Exchange<'a> {
         let sinks = &fe.sinks;
         let mut line = t.log_line.borrow_mut();
         line.clear();
-        let be = self.backend().clone();
         match &fe.format {
             LogLine::Default => {
                 use std::io::Write as _;
@@ -308,39 +384,7 @@ impl<'a> Exchange<'a> {
                 );
             }
             LogLine::Format(f) => {
-                let live = &t.shared.live;
-                // The counters are those after this session: its own share is taken off once it is closed.
-                let srv = self.server.map(|i| &be.servers[i]);
-                let record = Record {
-                    traffic: self,
-                    accepted: self.client.accepted_at,
-                    requested: self.started_at,
-                    utc_offset: sinks.utc_offset,
-                    times,
-                    status: self.status,
-                    bytes_out: self.bytes_out,
-                    bytes_in: self.bytes_in,
-                    flags: [self.cause.letter(), self.phase.letter(), self.cookie[0], self.cookie[1]],
-                    conns: [
-                        live.conns.get(),
-                        fe.live.front_conns.get(),
-                        self.be.as_ref().map_or(0, |b| b.live.back_sessions.get()),
-                        srv.map_or(0, |s| s.live.sessions.get()),
-                        self.retries,
-                    ],
-                    redispatched: self.redispatched,
-                    queues: self.queues,
-                    asap: o.logasap,
-                    backend_src: self.backend_src,
-                    server_addr: self.server_addr,
-                    request_line: &self.request_line,
-                    captured_cookies: [b"", b""],
-                    pid: sinks.pid,
-                    hostname: fe.log_hostname.as_deref().unwrap_or_default(),
-                    tls: self.client.tls,
-                    tls_frontend: self.client.tls.is_some(),
-                    request_counter: self.client.id,
-                };
+                let record = self.record(t, times);
                 f.log(&record, &mut line);
             }
         }
@@ -351,10 +395,10 @@ impl<'a> Exchange<'a> {
 
 impl Traffic for Exchange<'_> {
     fn src(&self) -> Option<SocketAddr> {
-        self.client.src
+        self.src
     }
     fn dst(&self) -> Option<SocketAddr> {
-        self.client.dst
+        self.dst
     }
     fn ssl_fc(&self) -> bool {
         self.client.tls.is_some()
@@ -423,6 +467,17 @@ impl Traffic for Exchange<'_> {
     }
     fn unique_id(&self) -> u64 {
         self.client.id
+    }
+    fn captured(&self, from: HeadSide, slot: usize) -> Option<&[u8]> {
+        self.captured[usize::from(from == HeadSide::Response)].get(slot)?.as_deref()
+    }
+    fn unique(&self) -> &[u8] {
+        &self.unique
+    }
+    fn first_line(&self) -> [&[u8]; 3] {
+        let mut words = self.request_line.split(|c| *c == b' ');
+        let mut next = || words.next().unwrap_or_default();
+        [next(), next(), next()]
     }
     fn payload(&self) -> (&[u8], bool) {
         (&self.peeked, self.peek_over)

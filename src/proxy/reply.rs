@@ -64,6 +64,24 @@ impl Message {
         Self { status, head, accounted: size + body.len() as u64, accounted_head: size, body, must_close }
     }
 
+    /// The head in a form that rules can edit; false if it cannot be one.
+    pub fn to_head(&self, into: &mut crate::http::h1::head::Head) -> bool {
+        let whole = [&self.head[..], b"\r\n"].concat();
+        into.parse_response(&whole, b"GET").is_ok()
+    }
+
+    /// Takes the head back that rules have edited.
+    pub fn take_head(&mut self, from: &crate::http::h1::head::Head) {
+        let mut head = Vec::with_capacity(self.head.len() + 128);
+        from.write_response(None, &mut head);
+        // The blank line comes with the connection header.
+        head.truncate(head.len() - 2);
+        let body = self.accounted - self.accounted_head;
+        self.accounted_head = from.accounted();
+        self.accounted = self.accounted_head + body;
+        self.head = head;
+    }
+
     pub fn is_empty(&self) -> bool {
         self.head.is_empty()
     }
@@ -125,6 +143,8 @@ pub fn from_rule(r: &Reply, x: &Exchange<'_>) -> Message {
             f.render(x, &mut v);
             (n.as_str(), v)
         })
+        // A header without a value is left out.
+        .filter(|(_, v)| !v.trim_ascii().is_empty())
         .collect();
     let length = body.len().to_string();
     let mut headers: Vec<(&str, &[u8])> = rendered.iter().map(|(n, v)| (*n, &v[..])).collect();

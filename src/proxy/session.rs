@@ -1,18 +1,19 @@
 //! An HTTP/1 client connection: request after request until either side has enough.
 use super::Thread;
+use super::rewrite::{self, Verdict};
+use super::persist;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
-use super::reply::{self, Message};
+use super::reply::Message;
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
 use super::wheel::{FOREVER, Timer};
 use super::{ServiceReply, StatsRequest};
-use crate::config::model::{ConnMode, CookiePersist, Mode};
-use crate::http::cookie;
+use crate::config::model::{ConnMode, Mode};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::{HeadError, Scan};
 use crate::rules::acl;
-use crate::rules::action::{HttpAction, Rule, Service, TcpAction};
-use crate::rules::sample::{HeadSide, Traffic, path_of};
+use crate::rules::action::TcpAction;
+use crate::rules::sample::{HeadSide, pathq_of};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::future::poll_fn;
@@ -92,14 +93,6 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, st
 /// How long, and for how many bytes, a client that still sends is listened to after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
-
-/// The verdict of a list of request rules.
-enum Verdict {
-    Go,
-    Answer(Message, Cause),
-    Tarpit(Message),
-    Drop,
-}
 
 impl Session<'_> {
     async fn exchange(&mut self, fe: &Arc<ProxyNode>, snapshot: &Snapshot, first: bool) -> Next {
@@ -205,11 +198,10 @@ impl Session<'_> {
         }
         x.got_request = Some(Instant::now());
         x.bytes_in = x.req.accounted();
-        if !x.fe.logs.is_empty() {
-            let mut line = self.t.take_buf();
-            x.req.write_request_line(&mut line);
-            x.request_line = line;
-        }
+        // As it came: for logs, and for rules that ask what it was.
+        let mut line = self.t.take_buf();
+        x.req.write_request_line(&mut line);
+        x.request_line = line;
         Ok(used)
     }
 
@@ -230,12 +222,24 @@ impl Session<'_> {
     async fn serve(&mut self, x: &mut Exchange<'_>, snapshot: &Snapshot, used: usize) -> Next {
         let fe = x.fe.clone();
         let mut body = Follower::new(x.req.framing);
-        if fe.conf.monitor_uri.as_ref().is_some_and(|u| u.as_bytes() == x.req.target()) {
+        let monitored = |u: &String| match u.starts_with('/') {
+            // Whatever form the target has.
+            true => pathq_of(x.req.target()) == Some(u.as_bytes()),
+            false => u.as_bytes() == x.req.target(),
+        };
+        if fe.conf.monitor_uri.as_ref().is_some_and(monitored) {
             let fail = fe.conf.monitor_fail.iter().any(|c| c.holds(&*x));
             let status = if fail { 503 } else { 200 };
             let m = Message::raw(status, &fe.page(status));
             return self.answer(x, m, Cause::Local, used, &mut body).await;
         }
+        if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
+            rewrite::capture_headers(x, HeadSide::Request);
+        }
+        if let Some(f) = fe.conf.unique_id.clone() {
+            x.make_unique(self.t, &f);
+        }
+        let buffered = |p: &ProxyNode| p.conf.options.buffer_request;
         // The frontend's rules, then those of the backend they lead to.
         for back in [false, true] {
             let mut node = fe.clone();
@@ -246,6 +250,14 @@ impl Session<'_> {
                     _ => break,
                 }
             }
+            if buffered(&node) && !(back && buffered(&fe)) {
+                let to = fe.conf.timeouts;
+                if let Err(status) = self.wait_for_body(x, used, to.http_request.or(to.client), 0).await {
+                    x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
+                    x.req.keep_alive = false;
+                    return self.fail(x, status, used, &mut body).await;
+                }
+            }
             if let Err(action) = super::tcp::allowed(x, &node.conf.tcp_content) {
                 fe.live.front.inc(Counter::DeniedRequests);
                 x.end(Cause::Denied, Phase::Request);
@@ -254,8 +266,22 @@ impl Session<'_> {
                 }
                 return Next::Close;
             }
-            match self.request_rules(x, &node) {
-                Verdict::Go => {}
+            let mut verdict = rewrite::request_rules(self.t, x, &node, 0);
+            while let Verdict::Wait { next, time, at_least } = verdict {
+                if let Err(status) = self.wait_for_body(x, used, Some(time), at_least).await {
+                    x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
+                    x.req.keep_alive = false;
+                    return self.fail(x, status, used, &mut body).await;
+                }
+                verdict = rewrite::request_rules(self.t, x, &node, next);
+            }
+            match verdict {
+                Verdict::Go | Verdict::Wait { .. } => {}
+                Verdict::Close => {
+                    fe.live.front.inc(Counter::DeniedRequests);
+                    x.end(Cause::Denied, Phase::Request);
+                    return Next::Close;
+                }
                 Verdict::Answer(m, cause) => {
                     let counter = if cause == Cause::Denied { Counter::DeniedRequests } else { Counter::Intercepted };
                     fe.live.front.inc(counter);
@@ -279,53 +305,35 @@ impl Session<'_> {
         self.forward(x, be, used, body).await
     }
 
-    fn request_rules(&mut self, x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
-        for rule in &node.conf.http_request {
-            if !acl::holds(rule.cond.as_ref(), &*x) {
-                continue;
+    /// Waits until the body is whole, has `at_least` bytes (0: all), or the buffer is full. The status to answer if that fails.
+    async fn wait_for_body(
+        &mut self,
+        x: &mut Exchange<'_>,
+        used: usize,
+        time: Option<Duration>,
+        at_least: usize,
+    ) -> Result<(), u16> {
+        let limit = x.fe.bufsize - x.fe.maxrewrite;
+        let timer = self.t.wheel.timer();
+        timer.set(time);
+        let mut f = Follower::new(x.req.framing);
+        let mut at = used;
+        if x.req.expect_continue && !f.done() && self.inbuf.len() == used {
+            write_all(&mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n", &timer).await.map_err(|_| 400u16)?;
+            x.req.kill("expect");
+        }
+        loop {
+            at += f.feed(&self.inbuf[at..]).map_err(|_| 400u16)?;
+            let enough = at_least > 0 && f.payload() >= at_least as u64;
+            if f.done() || enough || self.inbuf.len() >= limit {
+                return Ok(());
             }
-            match &rule.action {
-                HttpAction::Allow => return Verdict::Go,
-                HttpAction::Deny(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Denied),
-                HttpAction::Return(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Local),
-                HttpAction::Tarpit(r) => return Verdict::Tarpit(reply::from_rule(r, x)),
-                HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Local),
-                HttpAction::SilentDrop => return Verdict::Drop,
-                HttpAction::UseService(Service::PrometheusExporter) => {
-                    x.applet = Some("<PROMEX>");
-                    x.served_here();
-                    let query = String::from_utf8_lossy(crate::rules::sample::query_of(x.req.target())).into_owned();
-                    return Verdict::Answer(Message::service(self.t.shared.services.prometheus(&query)), Cause::Local);
-                }
-                HttpAction::SetPath(f) => {
-                    let mut path = Vec::new();
-                    f.render(&*x, &mut path);
-                    let query = crate::rules::sample::query_of(x.req.target());
-                    if !query.is_empty() {
-                        path.push(b'?');
-                        path.extend_from_slice(query);
-                    }
-                    x.req.set_target(&path);
-                }
-                HttpAction::SetQuery(f) => {
-                    let mut target = path_of(x.req.target()).unwrap_or(b"/").to_vec();
-                    let mut query = Vec::new();
-                    f.render(&*x, &mut query);
-                    if !query.is_empty() {
-                        target.push(b'?');
-                        target.extend_from_slice(query.strip_prefix(b"?").unwrap_or(&query));
-                    }
-                    x.req.set_target(&target);
-                }
-                HttpAction::SetMethod(f) => {
-                    let mut m = Vec::new();
-                    f.render(&*x, &mut m);
-                    x.req.set_method(&m);
-                }
-                _ => edit(x, rule, HeadSide::Request),
+            match self.t.read_more(&mut self.stream, &mut self.inbuf, &timer).await {
+                Ok(1..) => {}
+                Err(ReadError::Timeout) => return Err(408),
+                Ok(0) | Err(ReadError::Io(_)) => return Err(400),
             }
         }
-        Verdict::Go
     }
 
     /// Writes an answer of our own. A request body that is on its way is read off, so that the connection can go on.
@@ -341,7 +349,12 @@ impl Session<'_> {
         self.respond(x, m, used, body).await
     }
 
-    async fn respond(&mut self, x: &mut Exchange<'_>, m: Message, used: usize, body: &mut Follower) -> Next {
+    async fn respond(&mut self, x: &mut Exchange<'_>, mut m: Message, used: usize, body: &mut Follower) -> Next {
+        if !m.is_empty() && rewrite::wants_after(x) && m.to_head(&mut x.res) {
+            x.status = m.status.into();
+            rewrite::after_response(x);
+            m.take_head(&x.res);
+        }
         x.status = m.status.into();
         x.bytes_out = if x.req.method() == b"HEAD" { m.accounted_head } else { m.accounted };
         let drained = self.take_body(used, body);
@@ -377,7 +390,10 @@ impl Session<'_> {
 
     /// An error of the exchange: the page of its status, with the termination already set.
     async fn fail(&mut self, x: &mut Exchange<'_>, status: u16, used: usize, body: &mut Follower) -> Next {
-        let m = Message::raw(status, &x.backend().page(status));
+        let m = match x.backend().conf.error_replies.get(&status).cloned() {
+            Some(r) => super::reply::from_rule(&r, x),
+            None => Message::raw(status, &x.backend().page(status)),
+        };
         self.respond(x, m, used, body).await
     }
 
@@ -391,7 +407,7 @@ impl Session<'_> {
             .or(x.fe.conf.timeouts.tarpit)
             .or(x.fe.conf.timeouts.connect)
             .unwrap_or(Duration::ZERO);
-        self.st.set(Some(wait));
+        self.st.set(set_timeout(x, |s| s.tarpit, Some(wait)));
         x.tarpit = true;
         self.st.wait().await;
         x.end(Cause::Denied, Phase::Tarpit);
@@ -445,9 +461,14 @@ impl Session<'_> {
     async fn forward(&mut self, x: &mut Exchange<'_>, be: Arc<ProxyNode>, used: usize, mut body: Follower) -> Next {
         let session = BackendSession::new(&be);
         be.live.back.inc(Counter::Requests);
-        let by_cookie = persistence(x, &be);
+        let by_cookie = persist::persistence(x, &be);
         let mut bound = upstream::asked_for(x, &be).or(by_cookie);
-        forwardfor(x, &be);
+        rewrite::forwarded(x, &be);
+        if let Some(h) = x.fe.conf.unique_id_header.clone().filter(|_| !x.unique.is_empty()) {
+            let id = std::mem::take(&mut x.unique);
+            x.req.set(&h, &id);
+            x.unique = id;
+        }
         let mut avoid = None;
         let mut fresh = false;
         loop {
@@ -560,7 +581,7 @@ impl Session<'_> {
                 be.live.back.inc(Counter::Reuses);
                 s
             }
-            None => match upstream::connect(x, be, server, be.conf.timeouts.connect, &self.st).await {
+            None => match upstream::connect(x, be, server, set_timeout(x, |s| s.connect, be.conf.timeouts.connect), &self.st).await {
                 Ok(s) => s,
                 Err(e) => return Attempt::NoConnection(e),
             },
@@ -585,7 +606,7 @@ impl Session<'_> {
             return Attempt::Failed(400);
         };
         out.extend_from_slice(&self.inbuf[used..used + n]);
-        self.st.set(server_timeout(be));
+        self.st.set(server_timeout(x, be));
         let sent = write_all(&mut up, &out, &self.st).await;
         self.t.give_buf(out);
         let replayable = body.done();
@@ -659,7 +680,7 @@ impl Session<'_> {
                 return Err(NoResponse::Garbage);
             }
             let (t, stream, st) = (self.t, &mut self.stream, &self.st);
-            let server_timeout = server_timeout(be);
+            let server_timeout = server_timeout(x, be);
             let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
             let read = poll_fn(|cx| {
                 if sending {
@@ -714,8 +735,11 @@ impl Session<'_> {
         // A chunked message has an end of its own, which HAProxy counts as one.
         x.bytes_out = x.res.accounted() + u64::from(x.res.framing == Framing::Chunked);
         let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
+        if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
+            rewrite::capture_headers(x, HeadSide::Response);
+        }
         for node in [be, &x.fe.clone()] {
-            if let Some(m) = response_rules(x, node) {
+            if let Some(m) = rewrite::response_rules(x, node) {
                 be.live.back.inc(Counter::DeniedResponses);
                 x.end(Cause::Denied, Phase::Headers);
                 x.req.keep_alive = false;
@@ -727,7 +751,10 @@ impl Session<'_> {
             }
         }
         if let Some(c) = &be.conf.cookie {
-            insert_cookie(x, c, server);
+            persist::insert_cookie(x, c, server);
+        }
+        if rewrite::wants_after(x) {
+            rewrite::after_response(x);
         }
         let until_close = x.res.framing == Framing::UntilClose;
         // The rest of a request that was answered early is still passed on; only what nobody takes ends the connection.
@@ -805,9 +832,9 @@ impl Session<'_> {
         tunnel: bool,
     ) -> Result<(), (Cause, Phase)> {
         let (fe, t) = (&x.fe, self.t);
-        let tunnel_timeout = be.conf.timeouts.tunnel.filter(|_| tunnel);
-        let client_timeout = tunnel_timeout.or(fe.conf.timeouts.client);
-        let server_timeout = tunnel_timeout.or(server_timeout(be));
+        let tunnel_timeout = set_timeout(x, |s| s.tunnel, be.conf.timeouts.tunnel).filter(|_| tunnel);
+        let client_timeout = tunnel_timeout.or(set_timeout(x, |s| s.client, fe.conf.timeouts.client));
+        let server_timeout = tunnel_timeout.or(server_timeout(x, be));
         let (client_fin, server_fin) = (fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
         self.ct.set(client_timeout);
         self.st.set(server_timeout);
@@ -907,8 +934,17 @@ enum NoResponse {
 }
 
 /// On the wheel even if there is none, so that a session that waits for its server can be woken.
-fn server_timeout(be: &ProxyNode) -> Option<Duration> {
-    be.conf.timeouts.server.or(Some(FOREVER))
+fn server_timeout(x: &Exchange<'_>, be: &ProxyNode) -> Option<Duration> {
+    set_timeout(x, |s| s.server, be.conf.timeouts.server).or(Some(FOREVER))
+}
+
+/// What a rule has set, else what the file says.
+fn set_timeout(
+    x: &Exchange<'_>,
+    of: fn(&rewrite::SetTimeouts) -> Option<Option<Duration>>,
+    said: Option<Duration>,
+) -> Option<Duration> {
+    x.timeouts.as_deref().and_then(of).unwrap_or(said)
 }
 
 fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse, whole: bool) -> Attempt {
@@ -966,138 +1002,3 @@ fn stats_hit(node: &ProxyNode, x: &Exchange<'_>) -> bool {
     x.req.target().starts_with(node.conf.stats.uri().as_bytes())
 }
 
-/// Header edits and variables, the same for requests and responses.
-fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
-    let render = |f: &crate::rules::logformat::LogFormat, x: &Exchange<'_>| {
-        let mut v = Vec::new();
-        f.render(x, &mut v);
-        v
-    };
-    match &rule.action {
-        HttpAction::SetHeader(n, f) => {
-            let v = render(f, x);
-            head(x, side).set(n, &v);
-        }
-        HttpAction::AddHeader(n, f) => {
-            let v = render(f, x);
-            head(x, side).add(n, &v);
-        }
-        HttpAction::DelHeader(m) => drop(head(x, side).kill_if(|n| m.matches(n))),
-        HttpAction::ReplaceHeader(n, re, to) => {
-            head(x, side).edit(n, |v| Some(re.replace(v, to.as_bytes()).into_owned()));
-        }
-        HttpAction::SetVar(name, e) => {
-            if let Some(v) = e.eval(&*x).map(|s| s.text().into_owned()) {
-                x.vars.push((name.clone(), v));
-            }
-        }
-        _ => {}
-    }
-}
-
-fn head<'x>(x: &'x mut Exchange<'_>, side: HeadSide) -> &'x mut crate::http::h1::head::Head {
-    if side == HeadSide::Request { &mut x.req } else { &mut x.res }
-}
-
-/// Runs response rules; an answer in place of the server's ends the exchange.
-fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Option<Message> {
-    for rule in &node.conf.http_response {
-        if !acl::holds(rule.cond.as_ref(), &*x) {
-            continue;
-        }
-        match &rule.action {
-            HttpAction::Allow => return None,
-            HttpAction::Deny(r) | HttpAction::Return(r) => return Some(reply::from_rule(r, x)),
-            HttpAction::Redirect(r) => return Some(reply::redirect(r, x)),
-            _ => edit(x, rule, HeadSide::Response),
-        }
-    }
-    None
-}
-
-fn forwardfor(x: &mut Exchange<'_>, be: &ProxyNode) {
-    let Some(f) = be.conf.options.forwardfor.as_ref().or(x.fe.conf.options.forwardfor.as_ref()).cloned() else {
-        return;
-    };
-    let Some(ip) = x.client.src.map(|a| crate::base::addr::canonical(a.ip())) else { return };
-    if f.except.is_some_and(|n| n.contains(ip)) || f.if_none && x.req.get(&f.header).is_some() {
-        return;
-    }
-    x.req.add(&f.header, ip.to_string().as_bytes());
-}
-
-/// The server the request's cookie asks for; sets the log's third letter and takes an indirect cookie off.
-fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
-    let c = be.conf.cookie.as_ref()?;
-    let mut value = None;
-    x.header("cookie", HeadSide::Request, &mut |line| {
-        value = cookie::pairs(line).find(|(n, _)| *n == c.name.as_bytes()).map(|(_, v)| v.to_vec());
-        value.is_some()
-    });
-    x.cookie[1] = b'N';
-    let Some(value) = value else {
-        x.cookie[0] = b'N';
-        return None;
-    };
-    if c.indirect {
-        let name = c.name.as_bytes();
-        x.req.edit("cookie", |line| cookie::without(line, name));
-    }
-    let found = be.servers.iter().position(|s| s.conf.cookie.as_ref().is_some_and(|v| v.as_bytes() == value));
-    match found {
-        None => {
-            x.cookie[0] = b'I';
-            None
-        }
-        Some(i) if be.servers[i].live.reachable() || be.conf.options.persist => {
-            x.cookie[0] = b'V';
-            Some(i)
-        }
-        Some(_) => {
-            x.cookie[0] = b'D';
-            None
-        }
-    }
-}
-
-/// `cookie ... insert`: tells the client which server it got, unless it knows.
-fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
-    x.cookie[1] = b'N';
-    let prefix = format!("{}=", c.name);
-    let sets = x.res.headers().any(|(n, v)| n == b"set-cookie" && v.starts_with(prefix.as_bytes()));
-    if sets && c.preserve {
-        x.cookie[1] = b'P';
-        return;
-    }
-    if sets {
-        x.res.edit("set-cookie", |v| (!v.starts_with(prefix.as_bytes())).then(|| v.to_vec()));
-    }
-    if x.cookie[0] == b'V' || c.postonly && x.req.method() != b"POST" {
-        return;
-    }
-    let mut text = match &server.conf.cookie {
-        Some(v) => format!("{}={v}; path=/", c.name),
-        None => format!("{}=; Expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/", c.name),
-    };
-    for d in &c.domains {
-        text.push_str("; domain=");
-        text.push_str(d);
-    }
-    for (on, word) in [(c.httponly, "HttpOnly"), (c.secure, "Secure")] {
-        if on {
-            text.push_str("; ");
-            text.push_str(word);
-        }
-    }
-    for a in &c.attrs {
-        text.push_str("; ");
-        text.push_str(a);
-    }
-    x.res.add("set-cookie", text.as_bytes());
-    x.cookie[1] = b'I';
-    let cacheable = x.res.get("expires").is_some()
-        || x.res.get("cache-control").is_some_and(|v| v.windows(7).any(|w| w == b"max-age" || w == b"-maxage"));
-    if c.nocache && cacheable {
-        x.res.add("cache-control", b"private");
-    }
-}

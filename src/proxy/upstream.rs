@@ -20,8 +20,8 @@ use tokio::net::{TcpStream, UnixStream};
 /// A connection to a server that waits for its next request.
 pub struct Idle {
     pub stream: Stream,
-    /// Sweeps survived: after two, it is closed.
-    age: u8,
+    /// Sweeps survived, one a second.
+    age: u32,
 }
 
 /// Idle connections kept by one thread for one server.
@@ -43,7 +43,8 @@ impl Thread {
     pub fn pool_give(&self, s: &ServerNode, stream: Stream) {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.entry(s.pool_key).or_default();
-        if pool.len() < MAX_IDLE && s.live.reachable() {
+        let room = s.conf.pool_max.is_none_or(|most| s.live.idle.load(Relaxed) < u64::from(most));
+        if pool.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);
             pool.push(Idle { stream, age: 0 });
         }
@@ -54,12 +55,13 @@ impl Thread {
         let snapshot = self.snapshot();
         let mut pools = self.pools.borrow_mut();
         pools.retain(|key, pool| {
-            let live =
-                snapshot.proxies.iter().flat_map(|p| &p.servers).find(|s| s.pool_key == *key).map(|s| s.live.clone());
+            let server = snapshot.proxies.iter().flat_map(|p| &p.servers).find(|s| s.pool_key == *key);
+            let live = server.map(|s| s.live.clone());
+            let most = server.map_or(0, |s| s.conf.pool_purge.as_millis().div_ceil(1000));
             let before = pool.len();
             pool.retain_mut(|i| {
                 i.age += 1;
-                i.age <= 5 && live.is_some() && i.stream.is_quiet()
+                u128::from(i.age) <= most && live.is_some() && i.stream.is_quiet()
             });
             if let Some(l) = live {
                 l.idle.fetch_sub((before - pool.len()) as u64, Relaxed);
@@ -295,7 +297,8 @@ pub async fn assign(
     timer: &Timer,
     mut gone: impl FnMut(&mut std::task::Context<'_>) -> bool,
 ) -> Result<Slot, NoServer> {
-    let wait = be.conf.timeouts.queue.or(be.conf.timeouts.connect);
+    let set = x.timeouts.as_deref().copied().unwrap_or_default();
+    let wait = set.queue.unwrap_or(be.conf.timeouts.queue).or(set.connect.unwrap_or(be.conf.timeouts.connect));
     let mut queued = false;
     loop {
         // Persistence and hashes want one server, and wait in its queue; else any will do.
@@ -392,7 +395,8 @@ pub fn after_failure(
     e: &ConnectError,
 ) -> AfterFailure {
     let server = slot.server();
-    if x.retries >= u64::from(be.conf.retries) {
+    let most = x.most_retries.unwrap_or_else(|| u64::from(be.conf.retries));
+    if x.retries >= most {
         server.live.counters.inc(Counter::ConnectErrors);
         be.live.back.inc(Counter::ConnectErrors);
         let cause = if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort };
@@ -408,7 +412,7 @@ pub fn after_failure(
         None => false,
         _ if !server.live.reachable() => true,
         _ if round && !by_cookie => true,
-        Some(n) if n < 0 => x.retries == u64::from(be.conf.retries),
+        Some(n) if n < 0 => x.retries == most,
         Some(n) => x.retries.is_multiple_of(u64::try_from(n.max(1)).unwrap_or(1)),
     };
     let second = Duration::from_secs(1);
@@ -463,7 +467,7 @@ pub async fn connect(
             Host::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
             Host::Abstract(name) => return crate::net::connect_abstract(name).map(Stream::Unix),
             Host::Ip(_) | Host::Name(_) => {
-                let addr = address(s, x.client.dst).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+                let addr = address(s, x.dst).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
                 TcpStream::connect(addr).await?
             }
         };
@@ -474,7 +478,7 @@ pub async fn connect(
         if let Some(version) = s.conf.send_proxy {
             use tokio::io::AsyncWriteExt;
             let mut tcp = tcp;
-            tcp.write_all(&proxy_header(version, x.client.src, x.client.dst)).await?;
+            tcp.write_all(&proxy_header(version, x.src, x.dst)).await?;
             return tls(s, x, tcp).await;
         }
         tls(s, x, tcp).await

@@ -78,8 +78,52 @@ pub enum Service {
     PrometheusExporter,
 }
 
+/// A part of the request target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Path,
+    PathQuery,
+    Uri,
+}
+
+/// Timeouts that rules can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    Client,
+    Server,
+    Tunnel,
+    Connect,
+    Queue,
+    Tarpit,
+}
+
+/// A number that is said, or taken from traffic.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Number(i64),
+    Sample(Box<super::sample::Expr>),
+}
+
 #[derive(Clone, Debug)]
 pub enum HttpAction {
+    /// Accepted, and nothing to do.
+    Nothing,
+    /// Closes without an answer.
+    Reject,
+    SetPart(Part, LogFormat),
+    /// The first match is replaced; `\\1` stands for what a group matched.
+    ReplacePart(Part, regex::bytes::Regex, LogFormat),
+    /// As `ReplaceHeader`, for each value of a comma-separated list.
+    ReplaceValue(String, regex::bytes::Regex, LogFormat),
+    /// In milliseconds.
+    SetTimeout(Timer, Value),
+    SetRetries(Value),
+    /// `set-src`, `set-dst` and their ports.
+    SetAddress { source: bool, port: bool, value: Box<super::sample::Expr> },
+    Capture { slot: usize, value: Box<super::sample::Expr> },
+    WaitForBody { time: std::time::Duration, at_least: usize },
+    SetVarFmt(String, LogFormat),
+    UnsetVar(String),
     Allow,
     Deny(Reply),
     Return(Reply),
@@ -89,7 +133,7 @@ pub enum HttpAction {
     SetHeader(String, LogFormat),
     AddHeader(String, LogFormat),
     DelHeader(NameMatch),
-    ReplaceHeader(String, regex::bytes::Regex, String),
+    ReplaceHeader(String, regex::bytes::Regex, LogFormat),
     SetPath(LogFormat),
     SetQuery(LogFormat),
     SetMethod(LogFormat),
@@ -108,6 +152,7 @@ impl HttpAction {
                 | Self::Tarpit(_)
                 | Self::Redirect(_)
                 | Self::SilentDrop
+                | Self::Reject
                 | Self::UseService(_)
         )
     }

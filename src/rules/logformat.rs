@@ -168,6 +168,9 @@ pub struct Record<'a> {
     pub backend_src: Option<SocketAddr>,
     pub server_addr: Option<SocketAddr>,
     pub request_line: &'a [u8],
+    /// Captured headers of request and response, and how many slots there are.
+    pub captured: [&'a [Option<Vec<u8>>]; 2],
+    pub slots: [usize; 2],
     pub captured_cookies: [&'a [u8]; 2],
     pub pid: u32,
     pub hostname: &'a str,
@@ -373,6 +376,17 @@ fn push_flagged(text: &[u8], f: Flags, escape: bool, out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes that could break a line or a terminal, and `also`, as `#XX`.
+fn escaped(text: &[u8], also: &[u8], out: &mut Vec<u8>) {
+    for &c in text {
+        if !(0x20..0x7f).contains(&c) || also.contains(&c) {
+            out.extend_from_slice(format!("#{c:02X}").as_bytes());
+        } else {
+            out.push(c);
+        }
+    }
+}
+
 fn push_int(n: i64, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
@@ -389,6 +403,13 @@ fn push_int(n: i64, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// A number, in hexadecimal digits where the flag says so.
+fn hex_or(n: u64, f: Flags, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to a Vec cannot fail.
+    let _ = if f.hex { write!(out, "{n:04X}") } else { write!(out, "{n}") };
 }
 
 fn push_ip(a: Option<SocketAddr>, f: Flags, out: &mut Vec<u8>) {
@@ -436,7 +457,7 @@ impl Record<'_> {
             Alias::RequestDate => date(self.requested, self.utc_offset, DateForm::Log, out),
             Alias::GmtDate => date(self.accepted, 0, DateForm::Clf(0), out),
             Alias::LocalDate => date(self.accepted, self.utc_offset, DateForm::Clf(self.utc_offset), out),
-            Alias::Timestamp => count(since_epoch(self.accepted).as_secs(), out),
+            Alias::Timestamp => hex_or(since_epoch(self.accepted).as_secs(), f, out),
             Alias::Millis => {
                 out.extend_from_slice(format!("{:03}", since_epoch(self.accepted).subsec_millis()).as_bytes())
             }
@@ -498,8 +519,24 @@ impl Record<'_> {
             Alias::BackendQueue => count(self.queues[1], out),
             // No capture is configured: HAProxy prints nothing between the blanks, and one blank less.
             Alias::RequestHeaders | Alias::ResponseHeaders => {
-                if out.last() == Some(&b' ') {
-                    out.pop();
+                let side = usize::from(a == Alias::ResponseHeaders);
+                match self.slots[side] {
+                    0 => {
+                        if out.last() == Some(&b' ') {
+                            out.pop();
+                        }
+                    }
+                    n => {
+                        out.push(b'{');
+                        for i in 0..n {
+                            if i > 0 {
+                                out.push(b'|');
+                            }
+                            let v = self.captured[side].get(i).and_then(Option::as_deref).unwrap_or_default();
+                            escaped(v, b"\"#{|}", out);
+                        }
+                        out.push(b'}');
+                    }
                 }
             }
             Alias::Request => quoted(if self.request_line.is_empty() { b"<BADREQ>" } else { self.request_line }, out),
@@ -512,10 +549,10 @@ impl Record<'_> {
             }
             Alias::Uri => quoted(url, out),
             Alias::Version => quoted(format!("HTTP/{}", self.traffic.version()).as_bytes(), out),
-            Alias::RequestCounter | Alias::LogCounter => count(self.request_counter, out),
-            Alias::Pid => count(u64::from(self.pid), out),
+            Alias::RequestCounter | Alias::LogCounter => hex_or(self.request_counter, f, out),
+            Alias::Pid => hex_or(u64::from(self.pid), f, out),
             Alias::Hostname => quoted(self.hostname.as_bytes(), out),
-            Alias::UniqueId => quoted(b"", out),
+            Alias::UniqueId => quoted(self.traffic.unique(), out),
             Alias::SslVersion => quoted(self.tls.map_or("", |t| t.0).as_bytes(), out),
             Alias::SslCipher => quoted(self.tls.map_or("", |t| t.1).as_bytes(), out),
         }

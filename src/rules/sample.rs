@@ -88,6 +88,18 @@ pub trait Traffic {
     fn unique_id(&self) -> u64;
     /// A `txn`, `req`, `sess`... variable by its full name.
     fn var(&self, name: &str) -> Option<&[u8]>;
+    /// What a slot has captured: of the request, or of the response.
+    fn captured(&self, _from: HeadSide, _slot: usize) -> Option<&[u8]> {
+        None
+    }
+    /// What `unique-id-format` made.
+    fn unique(&self) -> &[u8] {
+        b""
+    }
+    /// The request as it came in: method, target and version.
+    fn first_line(&self) -> [&[u8]; 3] {
+        [b""; 3]
+    }
     /// What came in of a stream that rules look into, and whether it will grow no more: the wait is over, the client closed, the buffer is full.
     fn payload(&self) -> (&[u8], bool) {
         (b"", true)
@@ -139,6 +151,16 @@ enum Kind {
     FeConn,
     BeConn,
     Var,
+    UniqueId,
+    CaptureReqHdr,
+    CaptureResHdr,
+    CaptureReqMethod,
+    CaptureReqUri,
+    CaptureReqVer,
+    ReqFhdrCnt,
+    ResFhdrCnt,
+    ReqCookCnt,
+    ReqCookVal,
     // What looks into the stream; see `Expr::look`.
     ReqLen,
     Payload,
@@ -231,6 +253,18 @@ const FETCHES: &[Row] = &[
     row("res.fhdr", Kind::ResFhdr, 1, P, b's'),
     row("res.hdr_cnt", Kind::ResHdrCnt, 1, P, b'i'),
     row("res.hdr_val", Kind::ResHdrVal, 1, P, b'i'),
+    row("unique-id", Kind::UniqueId, 0, C, b's'),
+    row("capture.req.hdr", Kind::CaptureReqHdr, 2, Q, b's'),
+    row("capture.res.hdr", Kind::CaptureResHdr, 2, P, b's'),
+    row("capture.req.method", Kind::CaptureReqMethod, 0, Q, b's'),
+    row("capture.req.uri", Kind::CaptureReqUri, 0, Q, b's'),
+    row("capture.req.ver", Kind::CaptureReqVer, 0, Q, b's'),
+    row("req.fhdr_cnt", Kind::ReqFhdrCnt, 1, Q, b'i'),
+    row("res.fhdr_cnt", Kind::ResFhdrCnt, 1, P, b'i'),
+    row("req.cook_cnt", Kind::ReqCookCnt, 1, Q, b'i'),
+    row("cook_cnt", Kind::ReqCookCnt, 1, Q, b'i'),
+    row("req.cook_val", Kind::ReqCookVal, 2, Q, b'i'),
+    row("cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("status", Kind::Status, 0, P, b'i'),
 ];
 
@@ -433,6 +467,11 @@ impl Expr {
             // It does not change any more: a constant.
             (kind, arg) = (Kind::Str, v);
         }
+        if matches!(row.kind, Kind::CaptureReqHdr | Kind::CaptureResHdr) {
+            numbers[0] = arg
+                .parse()
+                .map_err(|_| ExprError::Bad(format!("'{arg}' is not the number of a slot in '{text}'")))?;
+        }
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is not an integer")));
         }
@@ -446,6 +485,8 @@ impl Expr {
                 | Kind::ResFhdr
                 | Kind::ResHdrCnt
                 | Kind::ResHdrVal
+                | Kind::ReqFhdrCnt
+                | Kind::ResFhdrCnt
         ) {
             arg.make_ascii_lowercase();
         }
@@ -671,7 +712,7 @@ impl Expr {
 
     fn side(&self) -> HeadSide {
         match self.kind {
-            Kind::ResHdr | Kind::ResFhdr | Kind::ResHdrCnt | Kind::ResHdrVal => HeadSide::Response,
+            Kind::ResHdr | Kind::ResFhdr | Kind::ResHdrCnt | Kind::ResHdrVal | Kind::ResFhdrCnt => HeadSide::Response,
             _ => HeadSide::Request,
         }
     }
@@ -753,6 +794,36 @@ impl Expr {
             Kind::FeConn => Some(Sample::Int(t.fe_conn(self.named()))),
             Kind::BeConn => Some(Sample::Int(t.be_conn(self.named()))),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
+            Kind::UniqueId => Some(t.unique()).filter(|u| !u.is_empty()).map(Sample::str),
+            Kind::CaptureReqHdr => t.captured(HeadSide::Request, self.numbers[0]).map(Sample::str),
+            Kind::CaptureResHdr => t.captured(HeadSide::Response, self.numbers[0]).map(Sample::str),
+            Kind::CaptureReqMethod => Some(Sample::str(t.first_line()[0])),
+            Kind::CaptureReqUri => Some(Sample::str(t.first_line()[1])),
+            Kind::CaptureReqVer => Some(Sample::str(t.first_line()[2])),
+            Kind::ReqFhdrCnt | Kind::ResFhdrCnt => {
+                let mut n = 0;
+                t.header(&self.arg, self.side(), &mut |_| {
+                    n += 1;
+                    false
+                });
+                int(n)
+            }
+            Kind::ReqCookCnt | Kind::ReqCookVal => {
+                let (mut n, mut last) = (0, None);
+                t.header("cookie", HeadSide::Request, &mut |line| {
+                    for (name, v) in crate::http::cookie::pairs(line) {
+                        if self.arg.is_empty() || name == self.arg.as_bytes() {
+                            n += 1;
+                            last.get_or_insert(v);
+                        }
+                    }
+                    false
+                });
+                match self.kind {
+                    Kind::ReqCookCnt => int(n),
+                    _ => last.and_then(|v| Sample::str(v).int()).map(Sample::Int),
+                }
+            }
             _ => self.look(t).found(),
         }
     }

@@ -2,6 +2,7 @@
 use super::{Cx, names};
 use crate::base::code::Code;
 use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, Proxy};
+use crate::health::dialect::Dialect;
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Scope;
 
@@ -90,7 +91,7 @@ fn own_rules(p: &mut Proxy) {
         match &mut p.check {
             CheckKind::Http(steps) => steps.truncate(1),
             CheckKind::TcpScript(steps) => steps.clear(),
-            CheckKind::Tcp | CheckKind::SslHello => {}
+            CheckKind::Tcp | CheckKind::SslHello | CheckKind::Dialect(_) => {}
         }
     }
 }
@@ -254,6 +255,10 @@ fn options<'w>(cx: &mut Cx<'_>, what: &str, mut w: &'w [String]) -> Option<&'w [
         }
         if word == "comment" {
             cx.no_effect(&format!("{what} comment"), "results are not commented on");
+        } else if word == "min-recv" && what == "tcp-check expect" {
+            if value.parse::<i32>().is_err() {
+                cx.error_of(Code::Number, format!("'{what}' : '{value}' is not a number of bytes"));
+            }
         } else {
             cx.not_yet(&format!("'{word}' of '{what}'"));
         }
@@ -307,6 +312,8 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
         }
         Some("expect") => {
+            let min = w.iter().position(|x| x == "min-recv").filter(|i| *i < w.len() - 1);
+            let min_recv = min.and_then(|i| w[i + 1].parse().ok()).unwrap_or(0);
             let Some((negate, kind, text)) = expected(cx, "tcp-check expect", w) else { return };
             let pattern = match kind {
                 "string" => ExpectBytes::String(text.as_bytes().to_vec()),
@@ -328,7 +335,7 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                         .error(format!("'tcp-check expect' : unknown match '{o}'; use string, rstring or binary"));
                 }
             };
-            CheckStep::ExpectBytes { pattern, negate }
+            CheckStep::ExpectBytes { pattern, negate, min_recv }
         }
         Some(o @ ("send-lf" | "send-binary-lf" | "set-var" | "set-var-fmt" | "unset-var")) => {
             return cx.not_yet(&format!("'tcp-check {o}'"));
@@ -345,6 +352,51 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         CheckKind::TcpScript(steps) => steps.push(step),
         other => *other = CheckKind::TcpScript(vec![step]),
     }
+}
+
+/// `option mysql-check [user <user> [pre-41|post-41]]` and the other checks that speak a server's protocol.
+pub fn dialect(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let user = |cx: &mut Cx<'_>| match w.get(2).map(String::as_str) {
+        None => None,
+        Some("user") => cx.arg(w, 3, "a user name").map(str::to_owned),
+        Some(o) => {
+            cx.error(format!("'option {}' only takes 'user', not '{o}'", w[1]));
+            None
+        }
+    };
+    let (dialect, most) = match w[1].as_str() {
+        "redis-check" => (Dialect::Redis, 2),
+        "ldap-check" => (Dialect::Ldap, 2),
+        "spop-check" => (Dialect::Spop, 2),
+        "smtpchk" => {
+            let greeting = match (w.get(2).map(String::as_str), w.get(3)) {
+                (Some(h @ ("HELO" | "EHLO")), Some(domain)) => format!("{h} {domain}"),
+                // As there: what is no greeting is the default one.
+                _ => "HELO localhost".to_owned(),
+            };
+            (Dialect::Smtp(greeting), 4)
+        }
+        "pgsql-check" => {
+            let Some(user) = user(cx) else {
+                return cx.error_of(Code::Missing, "'option pgsql-check' expects 'user <user>'");
+            };
+            (Dialect::Pgsql { user }, 4)
+        }
+        _ => {
+            let user = user(cx);
+            let pre_41 = match w.get(4).map(String::as_str) {
+                None | Some("post-41") => false,
+                Some("pre-41") => true,
+                Some(o) => return cx.error(format!("'option mysql-check' : 'pre-41' or 'post-41' is wanted, not '{o}'")),
+            };
+            if user.as_ref().is_some_and(|u| u.len() > 100) {
+                return cx.error("'option mysql-check' : the user name is too long");
+            }
+            (Dialect::Mysql { user, pre_41 }, 5)
+        }
+    };
+    cx.at_most(w, most);
+    p.check = CheckKind::Dialect(dialect);
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {

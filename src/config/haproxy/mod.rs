@@ -1,9 +1,11 @@
 //! HAProxy's language: sections, and a const table of keywords for each.
+mod actions;
 mod args;
 mod bind;
 mod check;
 mod ciphers;
 pub mod cond;
+mod errors;
 mod global;
 pub mod keywords;
 mod log;
@@ -61,7 +63,15 @@ pub fn state(r: &keywords::Row) -> State {
         Class::Bind => bind::state(r.name),
         Class::Server => server::state(r.name),
         Class::TcpConnection | Class::TcpSession | Class::TcpContent => known(rules::TCP_ACTIONS),
-        Class::HttpRequest if r.name == "set-var" => State::Honoured,
+        Class::HttpRequest | Class::HttpResponse | Class::HttpAfterResponse
+            if matches!(r.name, "set-var" | "set-var-fmt" | "unset-var") =>
+        {
+            State::Honoured
+        }
+        Class::HttpRequest if actions::REQUEST.contains(&r.name) => State::Honoured,
+        Class::HttpRequest | Class::HttpResponse if actions::BOTH.contains(&r.name) => State::Honoured,
+        Class::HttpResponse if r.name == "capture" => State::Honoured,
+        Class::HttpAfterResponse => known(rules::AFTER_ACTIONS),
         Class::HttpRequest => known(rules::REQUEST_ACTIONS),
         Class::HttpResponse => known(rules::RESPONSE_ACTIONS),
         Class::Fetch if crate::rules::sample::is_fetch(r.name) => State::Honoured,
@@ -71,6 +81,9 @@ pub fn state(r: &keywords::Row) -> State {
         _ => State::NotYet,
     }
 }
+
+/// Pages by status.
+pub type ErrorSet = BTreeMap<u16, Arc<[u8]>>;
 
 /// What every handler works with.
 pub struct Cx<'a> {
@@ -90,6 +103,8 @@ pub struct Cx<'a> {
     pub strict: bool,
     /// Proxies by name.
     names: HashMap<String, Vec<(Kind, Place)>>,
+    /// The `http-errors` sections read so far.
+    error_sets: BTreeMap<String, ErrorSet>,
     /// Servers of the section being read.
     servers: HashMap<String, Place>,
     /// What only so much is read of: sections, listeners, regular expressions, bytes of variables.
@@ -261,6 +276,8 @@ enum Section {
     Vrrp(Box<vrrp::Draft>),
     VrrpGroup(Box<crate::config::model::VrrpGroup>),
     VrrpScript(Box<crate::config::model::VrrpScript>),
+    /// `http-errors`, by its name.
+    Errors(String),
     /// One that is only checked.
     Other(Box<sections::Open>),
     /// A section whose lines are passed over because its header was refused.
@@ -278,6 +295,7 @@ impl Section {
             Self::Vrrp(_) => "vrrp",
             Self::VrrpGroup(g) => &g.name,
             Self::VrrpScript(s) => &s.name,
+            Self::Errors(n) => n,
         }
     }
 }
@@ -397,6 +415,7 @@ pub fn parse(
         no_verify: args.no_verify,
         strict: args.strict,
         names: HashMap::new(),
+        error_sets: BTreeMap::new(),
         servers: HashMap::new(),
         sections_read: 0,
         servers_read: 0,
@@ -500,7 +519,8 @@ pub fn parse(
     model
 }
 
-const SECTIONS: &[&str] = &["global", "defaults", "frontend", "backend", "listen", "vrrp", "vrrp-group", "vrrp-script"];
+const SECTIONS: &[&str] =
+    &["global", "defaults", "frontend", "backend", "listen", "http-errors", "vrrp", "vrrp-group", "vrrp-script"];
 
 /// Lines that [`Cx::rule`] counts.
 const RULES: &[&str] = &[
@@ -586,6 +606,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
         Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
+        Section::Errors(name) => errors::line(cx, name, &w),
     }
     (cx.crt_base, cx.ca_base) = (model.global.crt_base.clone(), model.global.ca_base.clone());
     cx.no_verify = model.global.server_verify_none;
@@ -597,6 +618,7 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
             cx.at_most(w, 1);
             return Section::Global;
         }
+        "http-errors" => return errors::open(cx, w).map_or(Section::Skipped, Section::Errors),
         "vrrp" | "vrrp-group" | "vrrp-script" => {
             let Some(name) = cx.arg(w, 1, "a name") else { return Section::Skipped };
             return match w[0].as_str() {
@@ -667,6 +689,7 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
     if matches!(kind, Kind::Frontend | Kind::Backend)
         && !(base.http_request.is_empty()
             && base.http_response.is_empty()
+            && base.http_after_response.is_empty()
             && base.tcp_connection.is_empty()
             && base.tcp_content.is_empty())
     {
@@ -729,6 +752,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
         Section::VrrpScript(s) => vrrp::finish_script(cx, *s, &mut model.vrrp),
         Section::Other(s) => sections::finish(cx, &s),
+        Section::Errors(_) => {}
         Section::None | Section::Global | Section::Skipped => {}
     }
 }

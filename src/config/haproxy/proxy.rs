@@ -1,6 +1,6 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, log, older, rules, server};
+use super::{Cx, State, bind, check, errors, log, older, rules, server};
 use crate::balance::Algorithm;
 use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
@@ -8,7 +8,7 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    CheckKind, ConnMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Reuse,
+    CheckKind, ConnMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Reuse, Slot,
 };
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
@@ -47,9 +47,22 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     }),
     ("http-request", ALL, 0, rules::http_request),
     ("http-response", ALL, 0, rules::http_response),
+    ("http-after-response", ALL, 0, rules::http_after_response),
+    ("capture", F, 0, capture),
+    ("declare", F, 0, declare),
     ("redirect", F | B, 0, rules::redirect),
     ("tcp-request", ALL, 0, rules::tcp_request),
-    ("errorfile", ALL, 3, errorfile),
+    ("errorfile", ALL, 3, errors::errorfile),
+    ("errorfiles", ALL, 0, errors::errorfiles),
+    ("http-error", ALL, 0, errors::http_error),
+    ("unique-id-format", D | F, 0, |cx, p, w| {
+        let Some(text) = cx.arg(w, 1, "a format string") else { return };
+        cx.at_most(w, 2);
+        p.unique_id = rules::format(cx, "unique-id-format", text, Scope::Log).map(Arc::new);
+    }),
+    ("unique-id-header", D | F, 2, |cx, p, w| {
+        p.unique_id_header = cx.arg(w, 1, "a header name").map(str::to_ascii_lowercase);
+    }),
     ("cookie", D | B, 0, cookie),
     ("http-check", D | B, 0, check::http_check),
     ("tcp-check", D | B, 0, check::tcp_check),
@@ -128,7 +141,10 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             ),
         );
     }
-    let rule = matches!(w[0].as_str(), "http-request" | "http-response" | "tcp-request" | "acl");
+    let rule = matches!(
+        w[0].as_str(),
+        "http-request" | "http-response" | "http-after-response" | "tcp-request" | "acl"
+    );
     if p.kind == Kind::Defaults && p.name.is_empty() && rule {
         return cx.error_of(
             Code::Misplaced,
@@ -239,13 +255,21 @@ const OPTIONS: &[(&str, Parse)] = &[
     ("redispatch", |cx, p, w| {
         p.options.redispatch = (!cx.negated).then(|| w.get(2).and_then(|n| n.parse().ok()).unwrap_or(-1));
     }),
-    ("forwardfor", forwardfor),
+    ("forwardfor", |cx, p, w| p.options.forwardfor = sent_on(cx, w, "x-forwarded-for", p.options.forwardfor.take())),
+    ("originalto", |cx, p, w| p.options.originalto = sent_on(cx, w, "x-original-to", p.options.originalto.take())),
+    ("http-buffer-request", |cx, p, _| p.options.buffer_request = !cx.negated),
     ("httpchk", check::httpchk),
     ("tcp-check", |_, p, _| {
         if !matches!(p.check, CheckKind::TcpScript(_)) {
             p.check = CheckKind::TcpScript(Vec::new());
         }
     }),
+    ("redis-check", check::dialect),
+    ("mysql-check", check::dialect),
+    ("pgsql-check", check::dialect),
+    ("smtpchk", check::dialect),
+    ("ldap-check", check::dialect),
+    ("spop-check", check::dialect),
     ("ssl-hello-chk", |_, p, _| p.check = CheckKind::SslHello),
     ("allbackups", |cx, p, _| p.options.allbackups = !cx.negated),
     ("persist", |cx, p, _| p.options.persist = !cx.negated),
@@ -272,7 +296,10 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
 fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of an option") else { return };
     if let Some((_, f)) = OPTIONS.iter().find(|o| o.0 == name) {
-        let free = matches!(name, "httplog" | "redispatch" | "forwardfor" | "httpchk");
+        let free = matches!(
+            name,
+            "httplog" | "redispatch" | "forwardfor" | "originalto" | "httpchk" | "smtpchk" | "mysql-check" | "pgsql-check"
+        );
         if !free {
             cx.at_most(&w[1..], 1);
         }
@@ -285,7 +312,7 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
             cx.warn_of(Code::OldWord, "'option forceclose' is old syntax; write 'option httpclose'");
         }
-        if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk" | "forwardfor")
+        if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk" | "forwardfor" | "redis-check" | "mysql-check" | "pgsql-check" | "smtpchk" | "ldap-check" | "spop-check")
         {
             return cx.error(format!("negation is not supported for 'option {name}'"));
         }
@@ -322,25 +349,26 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     cx.error_of(Code::UnknownWord, format!("unknown option '{name}'{}", suggestion(name, names)));
 }
 
-fn forwardfor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+/// `option forwardfor` and `option originalto`; on an error what was there stays.
+fn sent_on(cx: &mut Cx<'_>, w: &[String], header: &str, before: Option<ForwardFor>) -> Option<ForwardFor> {
     if cx.negated {
-        p.options.forwardfor = None;
-        return;
+        return None;
     }
-    let mut f = ForwardFor { header: "x-forwarded-for".to_owned(), except: None, if_none: false };
+    let name = &w[1];
+    let mut f = ForwardFor { header: header.to_owned(), except: None, if_none: false };
     let mut i = 2;
     while let Some(word) = w.get(i) {
         match word.as_str() {
             "except" => {
-                let Some(net) = cx.arg(w, i + 1, "a network") else { return };
+                let Some(net) = cx.arg(w, i + 1, "a network") else { return before };
                 f.except = IpNet::parse(net);
                 if f.except.is_none() {
-                    cx.error(format!("'option forwardfor' : '{net}' is not a network"));
+                    cx.error(format!("'option {name}' : '{net}' is not a network"));
                 }
                 i += 2;
             }
             "header" => {
-                let Some(h) = cx.arg(w, i + 1, "a header name") else { return };
+                let Some(h) = cx.arg(w, i + 1, "a header name") else { return before };
                 f.header = h.to_ascii_lowercase();
                 i += 2;
             }
@@ -349,11 +377,46 @@ fn forwardfor(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 i += 1;
             }
             o => {
-                return cx.error(format!("'option forwardfor' only takes 'except', 'header' and 'if-none', not '{o}'"));
+                cx.error(format!("'option {name}' only takes 'except', 'header' and 'if-none', not '{o}'"));
+                return before;
             }
         }
     }
-    p.options.forwardfor = Some(f);
+    Some(f)
+}
+
+/// `capture request header <name> len <n>`, `capture response header ...`, `capture cookie <name> len <n>`
+fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(what) = cx.arg(w, 1, "'request header', 'response header' or 'cookie'") else { return };
+    let (name, at) = match what {
+        "cookie" => (cx.arg(w, 2, "the name of a cookie"), 3),
+        "request" | "response" if w.get(2).is_some_and(|x| x == "header") => (cx.arg(w, 3, "a header name"), 4),
+        _ => return cx.error("'capture' expects 'cookie', 'request header' or 'response header'"),
+    };
+    let Some(name) = name.map(str::to_owned) else { return };
+    if w.get(at).map(String::as_str) != Some("len") {
+        return cx.error("'capture' expects 'len <bytes>' behind the name");
+    }
+    let Some(len) = cx.number(w, at + 1, "a number of bytes") else { return };
+    cx.at_most(w, at + 2);
+    let slot = Slot { header: Some(name.to_ascii_lowercase()), len };
+    match what {
+        "cookie" => p.captures.cookie = Some((name, len)),
+        "request" => p.captures.request.push(slot),
+        _ => p.captures.response.push(slot),
+    }
+}
+
+/// `declare capture request|response len <n>`
+fn declare(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let slots = match (w.get(1).map(String::as_str), w.get(2).map(String::as_str), w.get(3).map(String::as_str)) {
+        (Some("capture"), Some("request"), Some("len")) => &mut p.captures.request,
+        (Some("capture"), Some("response"), Some("len")) => &mut p.captures.response,
+        _ => return cx.error("'declare' expects 'capture request len <bytes>' or 'capture response len <bytes>'"),
+    };
+    if let Some(len) = cx.number(w, 4, "a number of bytes") {
+        slots.push(Slot { header: None, len });
+    }
 }
 
 fn log_line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -513,18 +576,6 @@ fn hash_type(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
     cx.at_most(w, 4);
     p.hash_type = t;
-}
-
-fn errorfile(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let Some(code) = cx.number::<u16>(w, 1, "a status code and a file") else { return };
-    let Some(path) = cx.arg(w, 2, "a file") else { return };
-    if !crate::http::status::is_page(code) {
-        return cx.error(format!("'errorfile' : status code {code} is not one that the proxy makes itself"));
-    }
-    let Some(bytes) = cx.read(path) else { return };
-    if let Some(b) = rules::checked_errorfile(cx, path, &bytes) {
-        p.error_files.insert(code, b);
-    }
 }
 
 fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {

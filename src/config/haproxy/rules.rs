@@ -1,6 +1,6 @@
 //! `acl`, `use_backend`, `redirect`, `http-request`, `http-response` and `tcp-request` lines (configuration manual 4.3, 4.4, 7).
 use super::keywords::{self, Class};
-use super::{Cx, names};
+use super::{Cx, actions, names};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::config::model::{Kind, Mode, Proxy};
@@ -252,7 +252,11 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
 
 fn push(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], at: usize, scope: Scope, action: HttpAction) {
     let Ok(cond) = cond(cx, p, w, at, scope) else { return };
-    let list = if scope == Scope::Response { &mut p.http_response } else { &mut p.http_request };
+    let list = match (scope, w[0].as_str()) {
+        (_, "http-after-response") => &mut p.http_after_response,
+        (Scope::Response, _) => &mut p.http_response,
+        _ => &mut p.http_request,
+    };
     list.push(Rule { place: cx.place.clone(), cond, action });
 }
 
@@ -270,11 +274,17 @@ pub const REQUEST_ACTIONS: &[&str] = &[
     "set-path",
     "set-query",
     "set-method",
-    "set-uri",
     "use-service",
 ];
 pub const RESPONSE_ACTIONS: &[&str] =
     &["allow", "deny", "return", "redirect", "silent-drop", "set-header", "add-header", "del-header", "replace-header"];
+
+/// Of `http-after-response`.
+pub const AFTER_ACTIONS: &[&str] = &["allow", "set-header", "add-header", "del-header", "replace-header"];
+
+pub fn http_after_response(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    http_rule(cx, p, w, Scope::Response);
+}
 
 pub fn http_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     http_rule(cx, p, w, Scope::Request);
@@ -287,12 +297,28 @@ pub fn http_response(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     let Some(name) = cx.arg(w, 1, "an action") else { return };
     let request = scope == Scope::Request;
-    let (mine, known) =
-        if request { (REQUEST_ACTIONS, Class::HttpRequest) } else { (RESPONSE_ACTIONS, Class::HttpResponse) };
+    let after = w[0] == "http-after-response";
+    let (mine, known) = match (request, after) {
+        (true, _) => (REQUEST_ACTIONS, Class::HttpRequest),
+        (_, true) => (AFTER_ACTIONS, Class::HttpAfterResponse),
+        _ => (RESPONSE_ACTIONS, Class::HttpResponse),
+    };
     let what = format!("{} {name}", w[0]);
     let base = name.split('(').next().unwrap_or(name);
     if base == "set-var" && name.ends_with(')') {
         return set_var(cx, p, w, scope);
+    }
+    if matches!(base, "set-var-fmt" | "unset-var") && name.ends_with(')') {
+        if let Some((action, used)) = actions::variable(cx, w, scope) {
+            push(cx, p, w, used, scope, action);
+        }
+        return;
+    }
+    if !after && (request && actions::REQUEST.contains(&name) || actions::BOTH.contains(&name) || name == "capture") {
+        if let Some((action, used)) = actions::parse(cx, p, w, scope) {
+            push(cx, p, w, used, scope, action);
+        }
+        return;
     }
     if !mine.contains(&name) {
         let stem = base.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -380,26 +406,20 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
                 return;
             };
             match regex::bytes::RegexBuilder::new(re).unicode(false).size_limit(1 << 20).build() {
-                Ok(r) if !to.contains("%[") => (
-                    HttpAction::ReplaceHeader(
-                        header.to_ascii_lowercase(),
-                        r,
-                        crate::rules::sample::back_references(to),
-                    ),
-                    5,
-                ),
-                Ok(_) => return cx.not_yet(&format!("a sample in the value of '{what}'")),
+                Ok(r) => {
+                    let Some(f) = format(cx, &what, to, scope) else { return };
+                    (HttpAction::ReplaceHeader(header.to_ascii_lowercase(), r, f), 5)
+                }
                 Err(e) => return cx.error(format!("'{what}' : {e}")),
             }
         }
-        "set-path" | "set-query" | "set-method" | "set-uri" => {
+        "set-path" | "set-query" | "set-method" => {
             let Some(text) = cx.arg(w, 2, "a value") else { return };
             let Some(f) = format(cx, &what, text, scope) else { return };
             match name {
                 "set-path" => (HttpAction::SetPath(f), 3),
                 "set-query" => (HttpAction::SetQuery(f), 3),
-                "set-method" => (HttpAction::SetMethod(f), 3),
-                _ => return cx.not_yet("'http-request set-uri'"),
+                _ => (HttpAction::SetMethod(f), 3),
             }
         }
         _ => match cx.arg(w, 2, "a service name") {
@@ -436,7 +456,7 @@ fn set_var(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
 }
 
 /// The arguments of `return`, `deny` and `tarpit`.
-fn reply(
+pub fn reply(
     cx: &mut Cx<'_>,
     w: &[String],
     mut i: usize,
@@ -450,6 +470,7 @@ fn reply(
         headers: Vec::new(),
         body: if is_return { Body::Empty } else { Body::Default },
     };
+    let mut set = None;
     while let Some(word) = w.get(i) {
         match word.as_str() {
             "status" | "deny_status" => {
@@ -502,11 +523,17 @@ fn reply(
                 i += 1;
             }
             "errorfiles" => {
-                cx.not_yet("'errorfiles' in a reply");
-                return None;
+                let name = cx.arg(w, i + 1, "the name of a section 'http-errors'")?;
+                set = Some(super::errors::find(cx, name)?.clone());
+                i += 2;
             }
             _ => break,
         }
+    }
+    if let Some(page) = set.as_ref().and_then(|s| s.get(&r.status)) {
+        r.body = Body::Raw(page.clone());
+    } else if set.is_some() {
+        r.body = Body::Default;
     }
     if matches!(r.body, Body::Default) && !status::is_page(r.status) {
         if !is_return {

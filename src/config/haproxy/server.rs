@@ -295,12 +295,28 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 }
             }
             "no-check-send-proxy" => s.check_send_proxy = false,
+            "pool-max-conn" => match value!("a number of connections, or -1") {
+                Some("-1") => s.pool_max = None,
+                Some(n) => match n.parse() {
+                    Ok(n) => s.pool_max = Some(n),
+                    Err(_) => cx.error_of(Code::Number, format!("'{what}' : '{n}' in 'pool-max-conn' is no number from -1")),
+                },
+                None => {}
+            },
+            "pool-purge-delay" => {
+                i += 1;
+                s.pool_purge = cx.time(w, at, TimeUnit::Millis).unwrap_or(s.pool_purge);
+            }
+            "max-reuse" if w.get(i).is_some_and(|n| n == "-1") => i += 1,
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
                 match o {
                     "resolve-prefer" => match value!("'ipv4' or 'ipv6'") {
                         Some("ipv4" | "ipv6") | None => {}
                         Some(v) => cx.error(format!("'{what}' : 'resolve-prefer' is one of ipv4, ipv6, not '{v}'")),
                     },
+                    "pool-low-conn" => {
+                        number!(u32);
+                    }
                     "error-limit" => {
                         let n = number!(u32);
                         if n == Some(0) {
@@ -393,6 +409,8 @@ const HONOURED: &[&str] = &[
     "no-tlsv12",
     "no-tlsv13",
     "on-marked-down",
+    "pool-max-conn",
+    "pool-purge-delay",
     "port",
     "proto",
     "rise",
@@ -416,6 +434,7 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("no-ssl-reuse", RESUMED),
     ("no-tfo", NO_TFO),
     ("non-stick", NO_TABLES),
+    ("pool-low-conn", "threads do not take idle connections of one another"),
     ("renegotiate", NEVER_RENEGOTIATED),
     ("resolve-prefer", "names are resolved at the start, IPv4 first"),
     ("ssl-reuse", RESUMED),

@@ -272,6 +272,9 @@ impl Head {
                 let rest = &target[at + 3..];
                 let authority = &rest[..rest.iter().position(|c| matches!(*c, b'/' | b'?')).unwrap_or(rest.len())];
                 let port: &[u8] = if target[..at].eq_ignore_ascii_case(b"https") { b":443" } else { b":80" };
+                // Who asks is not where (RFC 3986, 3.2.1).
+                let at = authority.iter().rposition(|c| *c == b'@').map_or(0, |p| p + 1);
+                let authority = &authority[at..];
                 // The scheme's own port may be said or not (RFC 9110, 4.2.3).
                 let bare = |a: &[u8]| a.strip_suffix(port).unwrap_or(a).to_ascii_lowercase();
                 if bare(authority) != bare(h.get(&self.buf)) {
@@ -293,7 +296,11 @@ impl Head {
         }
         if chunked {
             if self.minor == 0 {
-                return Err(HeadError::TransferEncoding);
+                // RFC 9112, 6.1: the framing is not to be trusted; it is passed on as what it is, and the connection ends.
+                self.keep_alive = false;
+                if answering.is_none() {
+                    self.minor = 1;
+                }
             }
             if length.is_some() {
                 // RFC 9112, 6.3: chunked wins, the length goes, and the connection is not to be trusted any longer.

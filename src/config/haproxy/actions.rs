@@ -1,0 +1,184 @@
+//! Actions of HTTP rules beyond replies and plain header edits (configuration manual 4.3).
+use super::rules::format;
+use super::{Cx, names};
+use crate::base::units::TimeUnit;
+use crate::config::model::Proxy;
+use crate::rules::action::{HttpAction, Part, Timer, Value};
+use crate::rules::logformat::LogFormat;
+use crate::rules::sample::{self, Expr, Scope};
+
+/// Those that change a request.
+pub const REQUEST: &[&str] = &[
+    "capture",
+    "reject",
+    "replace-path",
+    "replace-pathq",
+    "replace-uri",
+    "set-dst",
+    "set-dst-port",
+    "set-pathq",
+    "set-retries",
+    "set-src",
+    "set-src-port",
+    "set-uri",
+    "wait-for-body",
+];
+/// Those of requests and responses.
+pub const BOTH: &[&str] = &["replace-value", "set-timeout", "strict-mode"];
+
+/// Parses one; `None` if it was reported. The number is that of the words used.
+pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
+    let what = format!("{} {}", w[0], w[1]);
+    Some(match w[1].as_str() {
+        "reject" => (HttpAction::Reject, 2),
+        "strict-mode" => match cx.arg(w, 2, "'on' or 'off'")? {
+            // No rule fails for want of room here: both come to the same.
+            "on" | "off" => (HttpAction::Nothing, 3),
+            o => {
+                cx.error(format!("'{what}' expects 'on' or 'off', not '{o}'"));
+                return None;
+            }
+        },
+        "set-uri" | "set-pathq" => {
+            let part = if w[1] == "set-uri" { Part::Uri } else { Part::PathQuery };
+            let text = cx.arg(w, 2, "a value")?;
+            (HttpAction::SetPart(part, format(cx, &what, text, scope)?), 3)
+        }
+        "replace-path" | "replace-pathq" | "replace-uri" => {
+            let part = match w[1].as_str() {
+                "replace-path" => Part::Path,
+                "replace-pathq" => Part::PathQuery,
+                _ => Part::Uri,
+            };
+            let (re, text) = (cx.arg(w, 2, "a pattern")?, cx.arg(w, 3, "a value")?);
+            let re = regex(cx, &what, re)?;
+            (HttpAction::ReplacePart(part, re, format(cx, &what, text, scope)?), 4)
+        }
+        "replace-value" => {
+            let name = cx.arg(w, 2, "a name, a pattern and a value")?.to_ascii_lowercase();
+            let (re, text) = (cx.arg(w, 3, "a pattern")?, cx.arg(w, 4, "a value")?);
+            let re = regex(cx, &what, re)?;
+            (HttpAction::ReplaceValue(name, re, format(cx, &what, text, scope)?), 5)
+        }
+        "set-timeout" => {
+            let timer = match cx.arg(w, 2, "'server', 'tunnel', 'client', 'connect', 'queue' or 'tarpit'")? {
+                "server" => Timer::Server,
+                "tunnel" => Timer::Tunnel,
+                "client" => Timer::Client,
+                "connect" => Timer::Connect,
+                "queue" => Timer::Queue,
+                "tarpit" => Timer::Tarpit,
+                o => {
+                    cx.error(format!(
+                        "'{what}' : '{o}' is no timeout that rules can set; use server, tunnel, client, connect, queue or tarpit"
+                    ));
+                    return None;
+                }
+            };
+            let text = cx.arg(w, 3, "a time or an expression")?;
+            let value = match crate::base::units::parse_time(text, TimeUnit::Millis) {
+                Ok(d) => Value::Number(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+                Err(_) => Value::Sample(expression(cx, &what, text, scope)?),
+            };
+            (HttpAction::SetTimeout(timer, value), 4)
+        }
+        "set-retries" => {
+            let text = cx.arg(w, 2, "a number or an expression")?;
+            let value = match text.parse() {
+                Ok(n) => Value::Number(n),
+                Err(_) => Value::Sample(expression(cx, &what, text, scope)?),
+            };
+            (HttpAction::SetRetries(value), 3)
+        }
+        "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => {
+            let text = cx.arg(w, 2, "an expression")?;
+            let e = expression(cx, &what, text, scope)?;
+            let (source, port) = (w[1].starts_with("set-src"), w[1].ends_with("-port"));
+            (HttpAction::SetAddress { source, port, value: e }, 3)
+        }
+        "wait-for-body" => {
+            if cx.arg(w, 2, "'time <time>'")? != "time" {
+                cx.error(format!("'{what}' expects 'time <time> [at-least <bytes>]'"));
+                return None;
+            }
+            let time = cx.time(w, 3, TimeUnit::Millis)?;
+            let (mut at_least, mut used) = (0, 4);
+            if w.get(4).is_some_and(|x| x == "at-least") {
+                let text = cx.arg(w, 5, "a size")?;
+                let Ok(n) = crate::base::units::parse_size(text) else {
+                    cx.error(format!("'{what}' : '{text}' is not a size"));
+                    return None;
+                };
+                (at_least, used) = (usize::try_from(n).unwrap_or(usize::MAX), 6);
+            }
+            (HttpAction::WaitForBody { time, at_least }, used)
+        }
+        _ => capture(cx, p, w, scope)?,
+    })
+}
+
+/// `http-request capture <expr> [len <n> | id <n>]`: with a length, a slot of its own.
+fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
+    let what = format!("{} capture", w[0]);
+    let text = cx.arg(w, 2, "an expression")?;
+    let value = expression(cx, &what, text, scope)?;
+    let slots = if scope == Scope::Response { &mut p.captures.response } else { &mut p.captures.request };
+    match w.get(3).map(String::as_str) {
+        Some("len") if scope == Scope::Request => {
+            slots.push(crate::config::model::Slot { header: None, len: 0 });
+            let slot = slots.len() - 1;
+            let len = cx.number(w, 4, "a number of bytes")?;
+            p.captures.request[slot].len = len;
+            Some((HttpAction::Capture { slot, value }, 5))
+        }
+        Some("id") => {
+            let slot: usize = cx.number(w, 4, "the number of a slot")?;
+            let there = if scope == Scope::Response { &p.captures.response } else { &p.captures.request }.len();
+            if slot >= there {
+                cx.error(format!("'{what}' : there is no slot {slot}; declare it with 'declare capture' before this line"));
+                return None;
+            }
+            Some((HttpAction::Capture { slot, value }, 5))
+        }
+        _ => {
+            cx.error(format!("'{what}' expects 'len <bytes>' or 'id <slot>' behind the expression"));
+            None
+        }
+    }
+}
+
+fn regex(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<regex::bytes::Regex> {
+    let made = regex::bytes::RegexBuilder::new(text).unicode(false).size_limit(1 << 20).build();
+    made.map_err(|e| cx.error(format!("'{what}' : regular expression '{text}': {e}"))).ok()
+}
+
+/// An expression that has a value where the rule stands.
+pub fn expression(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<Box<Expr>> {
+    match Expr::parse(text, &names(&cx.env)) {
+        Ok((e, "")) if e.least() <= scope => return Some(Box::new(e)),
+        Ok((_, "")) => cx.error(format!("'{what}' : '{text}' has no value at this point of the exchange")),
+        Ok((_, rest)) => cx.error(format!("'{what}' : unexpected '{rest}'")),
+        Err(e) => cx.expr_error(what, e),
+    }
+    None
+}
+
+/// `set-var-fmt(<name>) <format>` and `unset-var(<name>)`.
+pub fn variable(cx: &mut Cx<'_>, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
+    let (word, inner) = w[1].split_once('(')?;
+    let name = inner.strip_suffix(')')?;
+    if name.contains(',') {
+        cx.not_yet(&format!("a condition in '{word}'"));
+        return None;
+    }
+    if let Err(e) = sample::check_variable(name) {
+        cx.expr_error(&w[1], e);
+        return None;
+    }
+    if word == "unset-var" {
+        return Some((HttpAction::UnsetVar(name.to_owned()), 2));
+    }
+    let text = cx.arg(w, 2, "a format")?;
+    let f: LogFormat = format(cx, &w[1], text, scope)?;
+    Some((HttpAction::SetVarFmt(name.to_owned(), f), 3))
+}

@@ -1,0 +1,323 @@
+//! Carries out HTTP rules (configuration manual 4.3): verdicts, edits of heads, what sessions are told.
+use super::outcome::{Cause, Exchange};
+use super::reply::{self, Message};
+use super::Thread;
+use crate::base::addr::canonical;
+use crate::config::model::Slot;
+use crate::http::h1::head::Head;
+use crate::rules::acl;
+use crate::rules::action::{HttpAction, Part, Rule, Service, Timer, Value};
+use crate::rules::logformat::LogFormat;
+use crate::rules::sample::{HeadSide, Traffic, back_references, path_of, pathq_of, query_of};
+use crate::state::snapshot::ProxyNode;
+use regex::bytes::Regex;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The verdict of a list of request rules.
+pub enum Verdict {
+    Go,
+    Answer(Message, Cause),
+    Tarpit(Message),
+    /// Leaves the client hanging.
+    Drop,
+    /// Closes without an answer.
+    Close,
+    /// `wait-for-body`; the rules go on from this one.
+    Wait {
+        next: usize,
+        time: Duration,
+        at_least: usize,
+    },
+}
+
+/// Runs `http-request` rules from number `from` on.
+pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, from: usize) -> Verdict {
+    for (i, rule) in node.conf.http_request.iter().enumerate().skip(from) {
+        if !acl::holds(rule.cond.as_ref(), &*x) {
+            continue;
+        }
+        match &rule.action {
+            HttpAction::Allow => return Verdict::Go,
+            HttpAction::Deny(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Denied),
+            HttpAction::Return(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Local),
+            HttpAction::Tarpit(r) => return Verdict::Tarpit(reply::from_rule(r, x)),
+            HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Local),
+            HttpAction::SilentDrop => return Verdict::Drop,
+            HttpAction::Reject => return Verdict::Close,
+            HttpAction::WaitForBody { time, at_least } => {
+                return Verdict::Wait { next: i + 1, time: *time, at_least: *at_least };
+            }
+            HttpAction::UseService(Service::PrometheusExporter) => {
+                x.applet = Some("<PROMEX>");
+                x.served_here();
+                let query = String::from_utf8_lossy(query_of(x.req.target())).into_owned();
+                return Verdict::Answer(Message::service(t.shared.services.prometheus(&query)), Cause::Local);
+            }
+            _ => edit(x, rule, HeadSide::Request),
+        }
+    }
+    Verdict::Go
+}
+
+/// Runs response rules; an answer in place of the server's ends the exchange.
+pub fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Option<Message> {
+    for rule in &node.conf.http_response {
+        if !acl::holds(rule.cond.as_ref(), &*x) {
+            continue;
+        }
+        match &rule.action {
+            HttpAction::Allow => return None,
+            HttpAction::Deny(r) | HttpAction::Return(r) => return Some(reply::from_rule(r, x)),
+            HttpAction::Redirect(r) => return Some(reply::redirect(r, x)),
+            _ => edit(x, rule, HeadSide::Response),
+        }
+    }
+    None
+}
+
+/// Runs `http-after-response` rules over the answer that goes out, the backend's first.
+pub fn after_response(x: &mut Exchange<'_>) {
+    for node in [Some(x.backend().clone()), Some(x.fe.clone()).filter(|fe| !Arc::ptr_eq(fe, x.backend()))] {
+        for rule in node.iter().flat_map(|n| &n.conf.http_after_response) {
+            if acl::holds(rule.cond.as_ref(), &*x) {
+                if matches!(rule.action, HttpAction::Allow) {
+                    break;
+                }
+                edit(x, rule, HeadSide::Response);
+            }
+        }
+    }
+}
+
+/// True if answers of this exchange have to go through [`after_response`].
+pub fn wants_after(x: &Exchange<'_>) -> bool {
+    !(x.fe.conf.http_after_response.is_empty() && x.backend().conf.http_after_response.is_empty())
+}
+
+fn head<'x>(x: &'x mut Exchange<'_>, side: HeadSide) -> &'x mut Head {
+    if side == HeadSide::Request { &mut x.req } else { &mut x.res }
+}
+
+/// Renders into the exchange's own buffer, so that nothing is allocated for each rule.
+fn rendered(x: &mut Exchange<'_>, f: &LogFormat, then: impl FnOnce(&mut Exchange<'_>, &[u8])) {
+    let mut v = std::mem::take(&mut x.scratch);
+    v.clear();
+    f.render(&*x, &mut v);
+    then(x, &v);
+    x.scratch = v;
+}
+
+fn number(x: &Exchange<'_>, v: &Value) -> Option<i64> {
+    match v {
+        Value::Number(n) => Some(*n),
+        Value::Sample(e) => e.eval(x)?.int(),
+    }
+}
+
+/// `\1` in a rendered text as the regex library has it.
+fn replacement(text: &[u8]) -> String {
+    back_references(&String::from_utf8_lossy(text))
+}
+
+fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
+    match &rule.action {
+        HttpAction::SetHeader(n, f) => rendered(x, f, |x, v| head(x, side).set(n, v)),
+        HttpAction::AddHeader(n, f) => rendered(x, f, |x, v| head(x, side).add(n, v)),
+        HttpAction::DelHeader(m) => drop(head(x, side).kill_if(|n| m.matches(n))),
+        HttpAction::ReplaceHeader(n, re, f) => rendered(x, f, |x, to| {
+            let to = replacement(to);
+            head(x, side).edit(n, |v| Some(re.replace(v, to.as_bytes()).into_owned()));
+        }),
+        HttpAction::ReplaceValue(n, re, f) => rendered(x, f, |x, to| {
+            let to = replacement(to);
+            head(x, side).edit(n, |v| Some(replaced_values(v, re, &to)));
+        }),
+        HttpAction::SetPath(f) => rendered(x, f, |x, v| set_part(x, Part::Path, v)),
+        HttpAction::SetPart(part, f) => rendered(x, f, |x, v| set_part(x, *part, v)),
+        HttpAction::ReplacePart(part, re, f) => rendered(x, f, |x, to| {
+            let to = replacement(to);
+            let url = x.req.target();
+            let old = match part {
+                Part::Path => path_of(url),
+                Part::PathQuery => pathq_of(url),
+                Part::Uri => Some(url),
+            };
+            if let Some(new) = old.filter(|o| re.is_match(o)).map(|o| re.replace(o, to.as_bytes()).into_owned()) {
+                set_part(x, *part, &new);
+            }
+        }),
+        HttpAction::SetQuery(f) => rendered(x, f, |x, query| {
+            let mut target = before_query(x.req.target()).to_vec();
+            if !query.is_empty() {
+                target.push(b'?');
+                target.extend_from_slice(query.strip_prefix(b"?").unwrap_or(query));
+            }
+            x.req.set_target(&target);
+        }),
+        HttpAction::SetMethod(f) => rendered(x, f, |x, v| x.req.set_method(v)),
+        HttpAction::SetVar(name, e) => {
+            if let Some(v) = e.eval(&*x).map(|s| s.text().into_owned()) {
+                x.set_var(name, v);
+            }
+        }
+        HttpAction::SetVarFmt(name, f) => rendered(x, f, |x, v| x.set_var(name, v.to_vec())),
+        HttpAction::UnsetVar(name) => x.vars.retain(|(n, _)| n != name),
+        HttpAction::SetTimeout(timer, v) => {
+            let Some(ms) = number(x, v).and_then(|n| u64::try_from(n).ok()) else { return };
+            let d = (ms > 0).then(|| Duration::from_millis(ms));
+            x.timeouts.get_or_insert_default().set(*timer, d);
+        }
+        HttpAction::SetRetries(v) => x.most_retries = number(x, v).and_then(|n| u64::try_from(n).ok()),
+        HttpAction::SetAddress { source, port, value } => set_address(x, *source, *port, value),
+        HttpAction::Capture { slot, value } => {
+            let Some(v) = value.eval(&*x).map(|s| s.text().into_owned()) else { return };
+            let slots = if side == HeadSide::Request { &x.fe.conf.captures.request } else { &x.fe.conf.captures.response };
+            let most = slots.get(*slot).map_or(0, |s| s.len);
+            keep(&mut x.captured[usize::from(side == HeadSide::Response)], *slot, &v, most);
+        }
+        _ => {}
+    }
+}
+
+/// Each value of a comma-separated list on its own.
+fn replaced_values(line: &[u8], re: &Regex, to: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    for (i, v) in line.split(|c| *c == b',').enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        let inner = v.trim_ascii();
+        let at = v.len() - v.trim_ascii_start().len();
+        out.extend_from_slice(&v[..at]);
+        out.extend_from_slice(&re.replace(inner, to.as_bytes()));
+        out.extend_from_slice(&v[at + inner.len()..]);
+    }
+    out
+}
+
+fn before_query(url: &[u8]) -> &[u8] {
+    &url[..url.iter().position(|c| *c == b'?').unwrap_or(url.len())]
+}
+
+fn set_part(x: &mut Exchange<'_>, part: Part, new: &[u8]) {
+    let url = x.req.target();
+    // The scheme and the authority of an absolute target stay; its path begins behind them.
+    let start = match (part, pathq_of(url)) {
+        (Part::Uri, _) => 0,
+        (_, Some(p)) if url.ends_with(p) => url.len() - p.len(),
+        _ => url.len(),
+    };
+    let mut target = url[..start].to_vec();
+    target.extend_from_slice(new);
+    if part == Part::Path {
+        target.extend_from_slice(&url[before_query(url).len()..]);
+    }
+    x.req.set_target(&target);
+}
+
+fn set_address(x: &mut Exchange<'_>, source: bool, port: bool, value: &crate::rules::sample::Expr) {
+    let before = if source { x.src() } else { x.dst() };
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut addr = before.unwrap_or(unknown);
+    let Some(v) = value.eval(&*x) else { return };
+    if port {
+        let Some(p) = v.int().and_then(|n| u16::try_from(n).ok()) else { return };
+        addr.set_port(p);
+    } else {
+        let Some(ip) = v.ip() else { return };
+        addr.set_ip(ip);
+    }
+    if source { x.src = Some(addr) } else { x.dst = Some(addr) }
+}
+
+/// What `capture request header` and the like want of a head.
+pub fn capture_headers(x: &mut Exchange<'_>, side: HeadSide) {
+    let fe = x.fe.clone();
+    let response = side == HeadSide::Response;
+    let slots: &[Slot] = if response { &fe.conf.captures.response } else { &fe.conf.captures.request };
+    let mut kept = std::mem::take(&mut x.captured[usize::from(response)]);
+    for (i, s) in slots.iter().enumerate() {
+        let Some(name) = &s.header else { continue };
+        // The last one counts.
+        let from = if response { &x.res } else { &x.req };
+        let value = from.headers().filter(|(n, _)| *n == name.as_bytes()).last();
+        if let Some((_, v)) = value {
+            keep(&mut kept, i, v, s.len);
+        }
+    }
+    x.captured[usize::from(response)] = kept;
+    if let Some((name, most)) = &fe.conf.captures.cookie {
+        let header = if response { "set-cookie" } else { "cookie" };
+        let mut found = Vec::new();
+        x.header(header, side, &mut |line| {
+            let pairs = line.split(|c| *c == b';').take(if response { 1 } else { usize::MAX }).map(<[u8]>::trim_ascii);
+            for p in pairs.filter(|p| p.starts_with(name.as_bytes())) {
+                found = p[..p.len().min(*most)].to_vec();
+            }
+            false
+        });
+        x.captured_cookies[usize::from(response)] = found;
+    }
+}
+
+fn keep(slots: &mut Vec<Option<Vec<u8>>>, slot: usize, value: &[u8], most: usize) {
+    if slots.len() <= slot {
+        slots.resize(slot + 1, None);
+    }
+    slots[slot] = Some(value[..value.len().min(most)].to_vec());
+}
+
+/// `option forwardfor` and `option originalto`.
+pub fn forwarded(x: &mut Exchange<'_>, be: &ProxyNode) {
+    let fe = x.fe.clone();
+    let client = (x.src(), [&be.conf.options.forwardfor, &fe.conf.options.forwardfor]);
+    let asked = (x.dst(), [&be.conf.options.originalto, &fe.conf.options.originalto]);
+    for (addr, said) in [client, asked] {
+        let Some(ip) = addr.map(|a| canonical(a.ip())) else { continue };
+        let said = || said.iter().filter_map(|f| f.as_ref());
+        // The backend's name for the header goes first; 'if-none' counts if both say it.
+        let Some(first) = said().next() else { continue };
+        let excepted = said().any(|f| f.except.is_some_and(|n| n.contains(ip)));
+        if excepted || said().all(|f| f.if_none) && x.req.get(&first.header).is_some() {
+            continue;
+        }
+        x.req.add(&first.header, ip.to_string().as_bytes());
+    }
+}
+
+/// Timeouts that rules of this exchange have set; each is none unless it was, and then what it was set to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetTimeouts {
+    pub client: Option<Option<Duration>>,
+    pub server: Option<Option<Duration>>,
+    pub tunnel: Option<Option<Duration>>,
+    pub connect: Option<Option<Duration>>,
+    pub queue: Option<Option<Duration>>,
+    pub tarpit: Option<Option<Duration>>,
+}
+
+impl SetTimeouts {
+    fn set(&mut self, t: Timer, d: Option<Duration>) {
+        *match t {
+            Timer::Client => &mut self.client,
+            Timer::Server => &mut self.server,
+            Timer::Tunnel => &mut self.tunnel,
+            Timer::Connect => &mut self.connect,
+            Timer::Queue => &mut self.queue,
+            Timer::Tarpit => &mut self.tarpit,
+        } = Some(d);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_list() {
+        let re = Regex::new("^a(.*)$").unwrap();
+        assert_eq!(replaced_values(b"ax, b ,ay", &re, "<${1}>"), b"<x>, b ,<y>");
+    }
+}
