@@ -1,5 +1,5 @@
 //! CPU per forwarded request, Tandem against the installed HAProxy, in the same interleaved run: small keep-alive requests on one thread each.
-//! `cargo bench --bench forward`. Prints microseconds per request and the ratio; there is no limit in it, machines differ.
+//! `cargo bench --bench forward`; `HAPROXY=<path>` names another binary to compare with. Prints microseconds per request and the ratio; there is no limit in it, machines differ.
 #![allow(clippy::unwrap_used)]
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,7 +19,8 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    let haproxy = "/usr/sbin/haproxy";
+    let haproxy = std::env::var("HAPROXY").unwrap_or_else(|_| "/usr/sbin/haproxy".to_owned());
+    let haproxy = haproxy.as_str();
     if !std::path::Path::new(haproxy).exists() {
         println!("forward: there is no {haproxy} to compare with; install the distribution's package");
         return;

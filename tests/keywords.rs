@@ -30,7 +30,9 @@ fn uses(r: &Row) -> Vec<String> {
         Class::TcpResponse => vec![format!("backend b\n tcp-response content {n}")],
         Class::HttpRequest => ["", "(txn.a)"].map(|p| format!("frontend f\n http-request {n}{p}")).to_vec(),
         Class::HttpResponse => ["", "(txn.a)"].map(|p| format!("frontend f\n http-response {n}{p}")).to_vec(),
-        Class::HttpAfterResponse => vec![format!("frontend f\n http-after-response {n}")],
+        Class::HttpAfterResponse => {
+            ["", "(txn.a)"].map(|p| format!("frontend f\n http-after-response {n}{p}")).to_vec()
+        }
         Class::Acl => vec![format!("frontend f\n acl a {n}"), format!("frontend f\n acl a {n}(x)")],
         Class::Fetch => {
             ["", "(x)"].map(|p| format!("frontend f\n http-request set-header x %[{n}{p}] if TRUE\n #")).to_vec()

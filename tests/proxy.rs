@@ -449,3 +449,166 @@ fn a_head_is_too_large_however_it_comes() {
     let _ = c.read_to_string(&mut out);
     assert!(out.starts_with("HTTP/1.1 400"), "{out}");
 }
+
+/// A ClientHello that asks for `name`, whole.
+fn client_hello(name: &str) -> Vec<u8> {
+    let len16 = |n: usize| (n as u16).to_be_bytes();
+    let sni = [&len16(name.len() + 3)[..], &[0], &len16(name.len()), name.as_bytes()].concat();
+    let ext = [&[0, 0][..], &len16(sni.len()), &sni].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0], &len16(ext.len()), &ext].concat();
+    [&[0x16, 3, 1][..], &len16(body.len() + 4), &[1, 0], &len16(body.len()), &body].concat()
+}
+
+/// A server of a TCP frontend: says its name and what came in first.
+fn named_server(name: &'static str) -> u16 {
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for s in l.incoming() {
+            let mut s = s.unwrap();
+            std::thread::spawn(move || {
+                let mut buf = [0u8; 1000];
+                let n = s.read(&mut buf).unwrap_or(0);
+                let _ = s.write_all(format!("{name} {n}").as_bytes());
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn streams_are_routed_by_what_their_first_bytes_say() {
+    let (a, b) = (named_server("A"), named_server("B"));
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n stats socket {{dir}}/admin.sock level admin\ndefaults\n mode tcp\n timeout client 3s\n timeout server 3s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n tcp-request inspect-delay 2s\n tcp-request content accept if {{ req.ssl_hello_type 1 }}\n tcp-request content accept if {{ req.len ge 4 }} {{ req.payload(0,4) -m bin 01020304 }}\n tcp-request content reject if {{ req.len gt 0 }} !{{ req.payload(0,1) -m bin 16 }} !{{ req.payload(0,1) -m bin 01 }}\n use_backend a if {{ req.ssl_sni -i a.example }}\n default_backend b\nbackend a\n server a 127.0.0.1:{a}\nbackend b\n server b 127.0.0.1:{b}\n"
+        ),
+    );
+    let ask = |parts: &[&[u8]]| {
+        let mut s = p.connect();
+        let begin = Instant::now();
+        for (i, part) in parts.iter().enumerate() {
+            if i > 0 {
+                // The proxy has to see the first part alone.
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            s.write_all(part).unwrap();
+        }
+        let mut out = String::new();
+        let _ = s.read_to_string(&mut out);
+        (out, begin.elapsed())
+    };
+    let (ha, hb) = (client_hello("A.example"), client_hello("other.example"));
+    assert_eq!(ask(&[&ha]).0, format!("A {}", ha.len()));
+    // In pieces: what was looked at reaches the server as it came.
+    assert_eq!(ask(&[&ha[..3], &ha[3..30], &ha[30..]]).0, format!("A {}", ha.len()));
+    assert_eq!(ask(&[&hb]).0, format!("B {}", hb.len()));
+    assert_eq!(ask(&[&[1, 2, 3], &[4]]).0, "B 4");
+    let (out, took) = ask(&[b"GET / HTTP/1.1\r\n"]);
+    assert!(out.is_empty() && took < Duration::from_secs(1), "{out} {took:?}");
+    // A client that says nothing is looked at again when the delay is over, and no rule rejects it then.
+    let s = p.connect();
+    s.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut out = String::new();
+    (&s).read_to_string(&mut out).unwrap();
+    assert_eq!(out, "B 0");
+}
+
+#[test]
+fn hashes_and_use_server_choose() {
+    let servers: Vec<Origin> = ["0", "1", "2", "3"].map(|n| Origin::start(move |_| ok(n))).into();
+    let lines: String = servers
+        .iter()
+        .zip([1, 3, 2, 5])
+        .enumerate()
+        .map(|(i, (o, w))| format!(" server s{i} 127.0.0.1:{} weight {w}\n", o.port))
+        .collect();
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n use_backend ring if {{ hdr(x-ring) 1 }}\n default_backend map\nbackend map\n balance uri\n use-server s2 if {{ path /two }}\n{lines}backend ring\n balance uri\n hash-type consistent\n{lines}"
+    ));
+    // What HAProxy 2.6 chose for the same keys, numbers and weights.
+    let (mut map, mut ring) = (String::new(), String::new());
+    for i in 0..12 {
+        let path = format!("/dir{}/sub{i}/x?id={i}", i * 7);
+        map.push(p.get(&path).pop().unwrap());
+        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-Ring: 1\r\nConnection: close\r\n\r\n");
+        ring.push(p.exchange(text.as_bytes()).pop().unwrap());
+    }
+    assert_eq!((&map[..], &ring[..]), ("233313313301", "133201333130"));
+    assert!(p.get("/two").ends_with('2'));
+    // A hash insists on its server: full, its queue is waited in, though others are free.
+    p.cli("disable server map/s2");
+    assert!(!p.get("/two").ends_with('2'));
+}
+
+#[test]
+fn bodies_are_waited_for_and_answers_edited_behind_everything() {
+    let o = Origin::start(|_| ok("x"));
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("404.http");
+    std::fs::write(&page, "HTTP/1.1 404 Nope\r\nX-Gone: 1\r\n\r\nnone here").unwrap();
+    let page = page.display();
+    let p = proxy(&format!(
+        "http-errors site\n errorfile 404 {page}\nfrontend f\n bind 127.0.0.1:{{port}}\n capture request header x-one len 3\n capture response header content-length len 10\n unique-id-format %{{+X}}o\\ %ci-%rt\n unique-id-header X-Id\n http-after-response set-header x-seen \"%[capture.req.hdr(0)]-%[status]\"\n http-after-response del-header x-gone\n http-request return status 404 errorfiles site if {{ path /none }}\n http-request deny deny_status 429 if {{ path /busy }}\n http-request wait-for-body time 300ms if {{ method POST }}\n http-request set-timeout server 200ms if {{ path /slow }}\n http-request replace-path /old/(.*) /new/\\1\n http-request set-pathq /q?%[query] if {{ path /p }}\n http-request set-src hdr(x-src) if {{ hdr(x-src) -m found }}\n http-response set-header x-two twice\n default_backend b\nbackend b\n option forwardfor\n option originalto\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let a = p.get("/none");
+    assert!(a.contains("x-seen: -404\r\n") && !a.contains("x-gone") && a.ends_with("none here"), "{a}");
+    let ask = |path: &str, more: &str| {
+        p.exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{more}Connection: close\r\n\r\n").as_bytes())
+    };
+    let a = ask("/busy", "X-One: abcdef\r\n");
+    assert!(a.starts_with("HTTP/1.1 429 ") && a.contains("x-seen: abc-429\r\n"), "{a}");
+    let sent = |path: &str, more: &str| {
+        assert!(ask(path, more).starts_with("HTTP/1.1 200 "), "{path}");
+        std::iter::repeat_with(|| o.next()).find(|r| !r.contains("ready-check")).unwrap()
+    };
+    let r = sent("/old/a/b?c=d", "X-Src: 9.8.7.6\r\n");
+    assert!(r.starts_with("GET /new/a/b?c=d HTTP/1.1\r\n"), "{r}");
+    assert!(r.contains("x-forwarded-for: 9.8.7.6\r\nx-original-to: 127.0.0.1\r\nx-id: 7F000001-"), "{r}");
+    assert!(sent("/p?z=1", "").starts_with("GET /q?z=1 HTTP/1.1\r\n"));
+    let line = std::iter::repeat_with(|| p.line()).find(|l| l.contains("/p?z=1")).unwrap();
+    assert!(line.contains(" {} {1} \"GET /p?z=1 HTTP/1.1\""), "{line}");
+    // The body is not there in time.
+    let mut s = p.connect();
+    s.write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab").unwrap();
+    let mut out = String::new();
+    s.read_to_string(&mut out).unwrap();
+    assert!(out.starts_with("HTTP/1.1 408 "), "{out}");
+    // It comes in two parts, and the server gets it as one.
+    let mut s = p.connect();
+    s.write_all(b"POST /two HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 5\r\n\r\nab").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    s.write_all(b"cde").unwrap();
+    let mut out = String::new();
+    s.read_to_string(&mut out).unwrap();
+    assert!(out.starts_with("HTTP/1.1 200 "), "{out}");
+    assert!(std::iter::repeat_with(|| o.next()).find(|r| r.starts_with("POST /two")).unwrap().ends_with("abcde"));
+}
+
+#[test]
+fn checks_speak_a_servers_own_protocol() {
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    let good = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let says = good.clone();
+    std::thread::spawn(move || {
+        for s in l.incoming() {
+            let mut s = s.unwrap();
+            let mut buf = [0u8; 14];
+            if s.read_exact(&mut buf).is_ok() && &buf == b"*1\r\n$4\r\nPING\r\n" {
+                let good = says.load(std::sync::atomic::Ordering::Relaxed);
+                let _ = s.write_all(if good { b"+PONG\r\n" } else { b"-LOADING\r\n" });
+            }
+        }
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n mode tcp\n option redis-check\n server s 127.0.0.1:{port} check inter 100ms rise 1 fall 1\n"
+    ).replace("frontend f\n", "frontend f\n mode tcp\n"));
+    let has = |text: &str| wait_for(Duration::from_secs(5), || p.cli("show stat").contains(text));
+    assert!(has("L7OK"), "{}", p.cli("show stat"));
+    good.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(has("L7STS"), "{}", p.cli("show stat"));
+    assert!(p.cli("show stat").contains("-LOADING"));
+}

@@ -349,10 +349,7 @@ mod tests {
     fn mysql() {
         let hello = b"\x0f\0\0\0\x0a8.0.19\0\x0a\0\0\0ab\0";
         let user = |pre_41| Dialect::Mysql { user: Some("user".into()), pre_41 };
-        assert_eq!(
-            said(&Dialect::Mysql { user: None, pre_41: false }, &[hello]),
-            ("L7OK", Some(0), "8.0.19".into())
-        );
+        assert_eq!(said(&Dialect::Mysql { user: None, pre_41: false }, &[hello]), ("L7OK", Some(0), "8.0.19".into()));
         let (v, sent) = talk(&user(true), &[hello, b"\x03\0\0\x02\0\0\0"]);
         assert!(v.passed());
         assert_eq!(sent, b"\x0b\0\0\x01\x00\x80\0\0\x01user\0\0\x01\0\0\0\x01");
@@ -399,7 +396,9 @@ mod tests {
                 let mut seen = Vec::new();
                 for _ in 0..3 {
                     n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    seen.extend(n.to_be_bytes().iter().take(1 + n as usize % 4).map(|b| if n % 3 == 0 { b & 3 } else { *b }));
+                    seen.extend(
+                        n.to_be_bytes().iter().take(1 + n as usize % 4).map(|b| if n % 3 == 0 { b & 3 } else { *b }),
+                    );
                     drop(t.go_on(&mut seen, n % 5 == 0));
                 }
             }

@@ -59,12 +59,7 @@ impl Sinks {
     }
 
     /// `pid` is the one that lines carry: that of the process which operators know.
-    pub fn open<'a>(
-        targets: impl Iterator<Item = &'a LogTarget>,
-        console: Console,
-        utc_offset: i32,
-        pid: u32,
-    ) -> Self {
+    pub fn open<'a>(targets: impl Iterator<Item = &'a LogTarget>, console: Console, utc_offset: i32, pid: u32) -> Self {
         let nonblocking = |s: std::io::Result<UdpSocket>| s.and_then(|s| s.set_nonblocking(true).map(|()| s)).ok();
         let mut paths: Vec<(String, UnixDatagram)> = Vec::new();
         let mut fds: Vec<(i32, FdSink)> = Vec::new();

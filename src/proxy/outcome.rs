@@ -294,41 +294,41 @@ impl<'a> Exchange<'a> {
     fn record<'r>(&'r self, t: &Thread, times: Times) -> Record<'r> {
         let (fe, be) = (&self.fe, self.backend());
         let (o, sinks) = (&fe.conf.options, &fe.sinks);
-                let live = &t.shared.live;
+        let live = &t.shared.live;
         // The counters are those after this session: its own share is taken off once it is closed.
-                let srv = self.server.map(|i| &be.servers[i]);
-                Record {
-                    traffic: self,
-                    accepted: self.client.accepted_at,
-                    requested: self.started_at,
-                    utc_offset: sinks.utc_offset,
-                    times,
-                    status: self.status,
-                    bytes_out: self.bytes_out,
-                    bytes_in: self.bytes_in,
-                    flags: [self.cause.letter(), self.phase.letter(), self.cookie[0], self.cookie[1]],
-                    conns: [
-                        live.conns.get(),
-                        fe.live.front_conns.get(),
-                        self.be.as_ref().map_or(0, |b| b.live.back_sessions.get()),
-                        srv.map_or(0, |s| s.live.sessions.get()),
-                        self.retries,
-                    ],
-                    redispatched: self.redispatched,
-                    queues: self.queues,
-                    asap: o.logasap,
-                    backend_src: self.backend_src,
-                    server_addr: self.server_addr,
-                    request_line: &self.request_line,
-                    captured: [&self.captured[0], &self.captured[1]],
-                    slots: [fe.conf.captures.request.len(), fe.conf.captures.response.len()],
-                    captured_cookies: [&self.captured_cookies[0], &self.captured_cookies[1]],
-                    pid: sinks.pid,
-                    hostname: fe.log_hostname.as_deref().unwrap_or_default(),
-                    tls: self.client.tls,
-                    tls_frontend: self.client.tls.is_some(),
-                    request_counter: self.client.id,
-                }
+        let srv = self.server.map(|i| &be.servers[i]);
+        Record {
+            traffic: self,
+            accepted: self.client.accepted_at,
+            requested: self.started_at,
+            utc_offset: sinks.utc_offset,
+            times,
+            status: self.status,
+            bytes_out: self.bytes_out,
+            bytes_in: self.bytes_in,
+            flags: [self.cause.letter(), self.phase.letter(), self.cookie[0], self.cookie[1]],
+            conns: [
+                live.conns.get(),
+                fe.live.front_conns.get(),
+                self.be.as_ref().map_or(0, |b| b.live.back_sessions.get()),
+                srv.map_or(0, |s| s.live.sessions.get()),
+                self.retries,
+            ],
+            redispatched: self.redispatched,
+            queues: self.queues,
+            asap: o.logasap,
+            backend_src: self.backend_src,
+            server_addr: self.server_addr,
+            request_line: &self.request_line,
+            captured: [&self.captured[0], &self.captured[1]],
+            slots: [fe.conf.captures.request.len(), fe.conf.captures.response.len()],
+            captured_cookies: [&self.captured_cookies[0], &self.captured_cookies[1]],
+            pid: sinks.pid,
+            hostname: fe.log_hostname.as_deref().unwrap_or_default(),
+            tls: self.client.tls,
+            tls_frontend: self.client.tls.is_some(),
+            request_counter: self.client.id,
+        }
     }
 
     /// `unique-id-format`, once a request.

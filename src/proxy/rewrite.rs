@@ -1,7 +1,7 @@
 //! Carries out HTTP rules (configuration manual 4.3): verdicts, edits of heads, what sessions are told.
+use super::Thread;
 use super::outcome::{Cause, Exchange};
 use super::reply::{self, Message};
-use super::Thread;
 use crate::base::addr::canonical;
 use crate::config::model::Slot;
 use crate::http::h1::head::Head;
@@ -173,7 +173,8 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
         HttpAction::SetAddress { source, port, value } => set_address(x, *source, *port, value),
         HttpAction::Capture { slot, value } => {
             let Some(v) = value.eval(&*x).map(|s| s.text().into_owned()) else { return };
-            let slots = if side == HeadSide::Request { &x.fe.conf.captures.request } else { &x.fe.conf.captures.response };
+            let slots =
+                if side == HeadSide::Request { &x.fe.conf.captures.request } else { &x.fe.conf.captures.response };
             let most = slots.get(*slot).map_or(0, |s| s.len);
             keep(&mut x.captured[usize::from(side == HeadSide::Response)], *slot, &v, most);
         }

@@ -1,9 +1,9 @@
 //! An HTTP/1 client connection: request after request until either side has enough.
 use super::Thread;
-use super::rewrite::{self, Verdict};
-use super::persist;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
+use super::persist;
 use super::reply::Message;
+use super::rewrite::{self, Verdict};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
 use super::wheel::{FOREVER, Timer};
@@ -581,7 +581,15 @@ impl Session<'_> {
                 be.live.back.inc(Counter::Reuses);
                 s
             }
-            None => match upstream::connect(x, be, server, set_timeout(x, |s| s.connect, be.conf.timeouts.connect), &self.st).await {
+            None => match upstream::connect(
+                x,
+                be,
+                server,
+                set_timeout(x, |s| s.connect, be.conf.timeouts.connect),
+                &self.st,
+            )
+            .await
+            {
                 Ok(s) => s,
                 Err(e) => return Attempt::NoConnection(e),
             },
@@ -760,7 +768,7 @@ impl Session<'_> {
         // The rest of a request that was answered early is still passed on; only what nobody takes ends the connection.
         let whole = !upload.failed;
         let server_keep = x.res.keep_alive && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
-        let client_keep = x.req.keep_alive && whole && !until_close && !tunnel && !self.closing(x);
+        let client_keep = x.req.keep_alive && !x.res.doubtful && whole && !until_close && !tunnel && !self.closing(x);
         let connection = match (client_keep, tunnel) {
             (_, true) => None,
             (false, _) => Some("close"),
@@ -1001,4 +1009,3 @@ fn route(x: &Exchange<'_>, fe: &Arc<ProxyNode>) -> Option<Arc<ProxyNode>> {
 fn stats_hit(node: &ProxyNode, x: &Exchange<'_>) -> bool {
     x.req.target().starts_with(node.conf.stats.uri().as_bytes())
 }
-

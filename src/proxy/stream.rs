@@ -67,9 +67,21 @@ impl Stream {
         self.tcp().and_then(|s| s.peer_addr().ok())
     }
 
-    /// False if the peer closed or spoke out of turn: such a connection is not used again. Asks the kernel, so that it is true at this moment.
+    /// False if the peer closed or spoke out of turn: such a connection is not used again. The kernel is asked only where the
+    /// event loop has heard of something; what it has not heard of yet is met as a stale connection, and tried again on another.
     pub fn is_quiet(&self) -> bool {
         use std::os::fd::AsRawFd;
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let heard = match self {
+            Self::Unix(s) => s.poll_read_ready(&mut cx),
+            other => match other.tcp() {
+                Some(s) => s.poll_read_ready(&mut cx),
+                None => return false,
+            },
+        };
+        if heard.is_pending() {
+            return true;
+        }
         let fd = match self {
             Self::Unix(s) => s.as_raw_fd(),
             other => match other.tcp() {

@@ -40,8 +40,8 @@ async fn inspect(
     timer.set(Some(conf.inspect_delay.unwrap_or_default()));
     x.peek_over = false;
     let limit = node.bufsize - node.maxrewrite;
-    // With nothing to decide but routes, the first bytes are waited for as long as rules would wait.
-    let mut read_once = conf.inspect_delay.is_some() && !conf.tcp_content.is_empty();
+    // Without a delay what is there already is looked at, once.
+    let mut looked = conf.inspect_delay.is_some() && !conf.tcp_content.is_empty();
     loop {
         let mut verdict = Some(Ok(()));
         for r in &conf.tcp_content {
@@ -57,9 +57,20 @@ async fn inspect(
                 }
             }
         }
-        if let Some(v) = verdict.filter(|_| read_once || x.peek_over) {
-            x.peek_over = true;
-            return v;
+        // Accepted, but where it goes may hang on bytes that are still on their way.
+        let open = || {
+            let routes = node.routes().rules.iter().map(|r| &r.0).chain(conf.use_server.iter().map(|r| &r.0));
+            let first =
+                routes.map(|c| c.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x))).find(|h| *h != Some(false));
+            first == Some(None)
+        };
+        match verdict {
+            Some(Err(action)) => return Err(action),
+            Some(Ok(())) if x.peek_over || (looked && !open()) => {
+                x.peek_over = true;
+                return Ok(());
+            }
+            _ => {}
         }
         let mut peeked = std::mem::take(&mut x.peeked);
         let read = t.read_more(stream, &mut peeked, &timer).await;
@@ -68,7 +79,7 @@ async fn inspect(
             Ok(1..) => x.peek_over = x.peeked.len() >= limit,
             _ => x.peek_over = true,
         }
-        read_once = true;
+        looked = true;
     }
 }
 

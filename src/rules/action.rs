@@ -119,9 +119,19 @@ pub enum HttpAction {
     SetTimeout(Timer, Value),
     SetRetries(Value),
     /// `set-src`, `set-dst` and their ports.
-    SetAddress { source: bool, port: bool, value: Box<super::sample::Expr> },
-    Capture { slot: usize, value: Box<super::sample::Expr> },
-    WaitForBody { time: std::time::Duration, at_least: usize },
+    SetAddress {
+        source: bool,
+        port: bool,
+        value: Box<super::sample::Expr>,
+    },
+    Capture {
+        slot: usize,
+        value: Box<super::sample::Expr>,
+    },
+    WaitForBody {
+        time: std::time::Duration,
+        at_least: usize,
+    },
     SetVarFmt(String, LogFormat),
     UnsetVar(String),
     Allow,

@@ -468,9 +468,8 @@ impl Expr {
             (kind, arg) = (Kind::Str, v);
         }
         if matches!(row.kind, Kind::CaptureReqHdr | Kind::CaptureResHdr) {
-            numbers[0] = arg
-                .parse()
-                .map_err(|_| ExprError::Bad(format!("'{arg}' is not the number of a slot in '{text}'")))?;
+            numbers[0] =
+                arg.parse().map_err(|_| ExprError::Bad(format!("'{arg}' is not the number of a slot in '{text}'")))?;
         }
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is not an integer")));

@@ -135,7 +135,9 @@ fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option
             let slot: usize = cx.number(w, 4, "the number of a slot")?;
             let there = if scope == Scope::Response { &p.captures.response } else { &p.captures.request }.len();
             if slot >= there {
-                cx.error(format!("'{what}' : there is no slot {slot}; declare it with 'declare capture' before this line"));
+                cx.error(format!(
+                    "'{what}' : there is no slot {slot}; declare it with 'declare capture' before this line"
+                ));
                 return None;
             }
             Some((HttpAction::Capture { slot, value }, 5))

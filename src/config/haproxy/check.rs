@@ -387,7 +387,9 @@ pub fn dialect(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             let pre_41 = match w.get(4).map(String::as_str) {
                 None | Some("post-41") => false,
                 Some("pre-41") => true,
-                Some(o) => return cx.error(format!("'option mysql-check' : 'pre-41' or 'post-41' is wanted, not '{o}'")),
+                Some(o) => {
+                    return cx.error(format!("'option mysql-check' : 'pre-41' or 'post-41' is wanted, not '{o}'"));
+                }
             };
             if user.as_ref().is_some_and(|u| u.len() > 100) {
                 return cx.error("'option mysql-check' : the user name is too long");

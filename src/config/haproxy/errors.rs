@@ -64,7 +64,9 @@ fn page(cx: &mut Cx<'_>, w: &[String]) -> Option<Arc<[u8]>> {
 pub fn find<'c>(cx: &'c mut Cx<'_>, name: &str) -> Option<&'c ErrorSet> {
     if !cx.error_sets.contains_key(name) {
         let near = suggestion(name, cx.error_sets.keys().map(String::as_str));
-        let text = format!("there is no section 'http-errors {name}' before this line{near}; sections stand before their users here");
+        let text = format!(
+            "there is no section 'http-errors {name}' before this line{near}; sections stand before their users here"
+        );
         cx.error_of(Code::UnknownTarget, text);
     }
     cx.error_sets.get(name)

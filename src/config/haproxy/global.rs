@@ -92,7 +92,13 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("cpu-map", Accepted("threads are placed by the kernel", CPU_MAP)),
     ("thread-groups", Accepted("all threads are one group", first(&[Int(1, 64)]))),
     ("thread-group", Accepted("all threads are one group", Shape { min: 1, max: 65, args: &[Int(1, 64), Any] })),
-    ("tune.idle-pool.shared", Accepted("each thread has idle connections of its own", Shape { min: 0, max: 1, args: &[OneOf(&["on", "off", "full", "auto"])] })),
+    (
+        "tune.idle-pool.shared",
+        Accepted(
+            "each thread has idle connections of its own",
+            Shape { min: 0, max: 1, args: &[OneOf(&["on", "off", "full", "auto"])] },
+        ),
+    ),
     ("cpu-policy", Accepted("threads are placed by the kernel", FREE)),
     ("tune.maxaccept", Accepted("accept batches are sized by the event loop", first(&[Int(-1, I31)]))),
     ("tune.rcvbuf.client", Accepted("the kernel sizes socket buffers", first(&[Size]))),

@@ -141,10 +141,8 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             ),
         );
     }
-    let rule = matches!(
-        w[0].as_str(),
-        "http-request" | "http-response" | "http-after-response" | "tcp-request" | "acl"
-    );
+    let rule =
+        matches!(w[0].as_str(), "http-request" | "http-response" | "http-after-response" | "tcp-request" | "acl");
     if p.kind == Kind::Defaults && p.name.is_empty() && rule {
         return cx.error_of(
             Code::Misplaced,
@@ -298,7 +296,14 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if let Some((_, f)) = OPTIONS.iter().find(|o| o.0 == name) {
         let free = matches!(
             name,
-            "httplog" | "redispatch" | "forwardfor" | "originalto" | "httpchk" | "smtpchk" | "mysql-check" | "pgsql-check"
+            "httplog"
+                | "redispatch"
+                | "forwardfor"
+                | "originalto"
+                | "httpchk"
+                | "smtpchk"
+                | "mysql-check"
+                | "pgsql-check"
         );
         if !free {
             cx.at_most(&w[1..], 1);
@@ -312,7 +317,22 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
             cx.warn_of(Code::OldWord, "'option forceclose' is old syntax; write 'option httpclose'");
         }
-        if cx.negated && matches!(name, "httplog" | "tcplog" | "httpchk" | "tcp-check" | "ssl-hello-chk" | "forwardfor" | "redis-check" | "mysql-check" | "pgsql-check" | "smtpchk" | "ldap-check" | "spop-check")
+        if cx.negated
+            && matches!(
+                name,
+                "httplog"
+                    | "tcplog"
+                    | "httpchk"
+                    | "tcp-check"
+                    | "ssl-hello-chk"
+                    | "forwardfor"
+                    | "redis-check"
+                    | "mysql-check"
+                    | "pgsql-check"
+                    | "smtpchk"
+                    | "ldap-check"
+                    | "spop-check"
+            )
         {
             return cx.error(format!("negation is not supported for 'option {name}'"));
         }

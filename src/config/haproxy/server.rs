@@ -299,7 +299,9 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 Some("-1") => s.pool_max = None,
                 Some(n) => match n.parse() {
                     Ok(n) => s.pool_max = Some(n),
-                    Err(_) => cx.error_of(Code::Number, format!("'{what}' : '{n}' in 'pool-max-conn' is no number from -1")),
+                    Err(_) => {
+                        cx.error_of(Code::Number, format!("'{what}' : '{n}' in 'pool-max-conn' is no number from -1"))
+                    }
                 },
                 None => {}
             },

@@ -103,6 +103,8 @@ pub struct Head {
     pub keep_alive: bool,
     pub upgrade: bool,
     pub expect_continue: bool,
+    /// It says its length in two ways, or in one that its version has not: nothing may follow on its connections.
+    pub doubtful: bool,
     /// Tokens of `Connection` other than close and keep-alive: passed on, at the end of the head.
     connection_tokens: Vec<u8>,
     pub framing: Framing,
@@ -114,7 +116,7 @@ impl Head {
         self.fields.clear();
         (self.method, self.target, self.reason) = Default::default();
         (self.status, self.minor) = (0, 1);
-        (self.keep_alive, self.upgrade, self.expect_continue) = (false, false, false);
+        (self.keep_alive, self.upgrade, self.expect_continue, self.doubtful) = (false, false, false, false);
         self.connection_tokens.clear();
         self.framing = Framing::None;
     }
@@ -297,7 +299,7 @@ impl Head {
         if chunked {
             if self.minor == 0 {
                 // RFC 9112, 6.1: the framing is not to be trusted; it is passed on as what it is, and the connection ends.
-                self.keep_alive = false;
+                (self.keep_alive, self.doubtful) = (false, true);
                 if answering.is_none() {
                     self.minor = 1;
                 }
@@ -305,7 +307,7 @@ impl Head {
             if length.is_some() {
                 // RFC 9112, 6.3: chunked wins, the length goes, and the connection is not to be trusted any longer.
                 self.kill("content-length");
-                self.keep_alive = false;
+                (self.keep_alive, self.doubtful) = (false, true);
             }
         }
         self.framing = match answering {
