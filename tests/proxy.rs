@@ -612,3 +612,51 @@ fn checks_speak_a_servers_own_protocol() {
     assert!(has("L7STS"), "{}", p.cli("show stat"));
     assert!(p.cli("show stat").contains("-LOADING"));
 }
+
+#[test]
+fn a_server_that_comes_back_warms_up_and_minconn_follows_the_load() {
+    let (a, b) = (Origin::start(|_| ok("A")), Origin::start(|_| ok("B")));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n balance roundrobin\n server a 127.0.0.1:{} slowstart 60s\n server b 127.0.0.1:{}\n",
+        a.port, b.port
+    ));
+    let hits = || (0..20).filter(|_| p.get("/").ends_with('A')).count();
+    // Warm from the start.
+    assert_eq!(hits(), 10);
+    p.cli("disable server b/a");
+    assert_eq!(hits(), 0);
+    p.cli("enable server b/a");
+    let cold = hits();
+    assert!(cold <= 2, "{cold}");
+    let throttle = p.cli("show stat");
+    let row = throttle.lines().find(|l| l.starts_with("b,a,")).unwrap();
+    assert!((1..10).contains(&row.split(',').nth(29).unwrap().parse::<u32>().unwrap()), "{row}");
+}
+
+#[test]
+fn cookies_of_the_servers_are_rewritten_or_prefixed() {
+    let set = |r: &str| {
+        let seen = r.lines().find(|l| l.starts_with("cookie:")).unwrap_or("none").to_owned();
+        format!("HTTP/1.1 200 OK\r\nSet-Cookie: ID=abc; path=/\r\nX-Seen: {seen}\r\nContent-Length: 0\r\n\r\n")
+            .into_bytes()
+    };
+    let (a, b) = (Origin::start(set), Origin::start(set));
+    let lines = format!(" server a 127.0.0.1:{} cookie ca\n server b 127.0.0.1:{} cookie cb\n", a.port, b.port);
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n use_backend r if {{ path /r }}\n use_backend p if {{ path /p }}\n default_backend n\nbackend r\n cookie ID rewrite\n{lines}backend p\n cookie ID prefix\n{lines}backend n\n cookie ID\n{lines}"
+    ));
+    assert!(p.get("/r").contains("set-cookie: ID=ca; path=/\r\n"));
+    assert!(p.get("/p").contains("set-cookie: ID=ca~abc; path=/\r\n"));
+    assert!(p.get("/n").contains("set-cookie: ID=abc; path=/\r\n"));
+    for _ in 0..3 {
+        let ask = |path: &str, cookie: &str| {
+            p.exchange(
+                format!("GET {path} HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+        };
+        let answer = ask("/p", "x=1; ID=cb~abc; y=2");
+        assert!(answer.contains("x-seen: cookie: x=1; ID=abc; y=2\r\n"), "{answer}");
+        assert!(answer.contains("set-cookie: ID=cb~abc"), "{answer}");
+        assert!(ask("/r", "ID=cb").contains("set-cookie: ID=cb"));
+    }
+}

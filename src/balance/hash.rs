@@ -108,8 +108,6 @@ pub fn map(weights: &[u32]) -> Vec<u16> {
         .collect()
 }
 
-/// Places of one unit of weight on the ring.
-const SCALE: u32 = 16;
 /// Distance between the places of two servers before they are spread.
 const RANGE: u32 = 4096;
 
@@ -118,12 +116,10 @@ const RANGE: u32 = 4096;
 pub struct Ring(Vec<(u32, u16)>);
 
 impl Ring {
-    /// `servers`: index, key and weight of each that may be used. The key is the server's number unless `hash-key` says otherwise.
+    /// `servers`: index, key and places of each that may be used, sixteen for one unit of weight. The key is the server's number unless `hash-key` says otherwise.
     pub fn new(servers: impl Iterator<Item = (u16, u32, u32)>) -> Self {
         let mut places: Vec<(u32, u16)> = servers
-            .flat_map(|(i, key, weight)| {
-                (0..weight.saturating_mul(SCALE)).map(move |n| (avalanche(key.wrapping_add(n)), i))
-            })
+            .flat_map(|(i, key, places)| (0..places).map(move |n| (avalanche(key.wrapping_add(n)), i)))
             .collect();
         places.sort_by_key(|p| p.0);
         Self(places)
@@ -164,7 +160,7 @@ mod tests {
 
     fn through(kind: HashType, keys: &[String]) -> String {
         let map = map(&WEIGHTS);
-        let ring = Ring::new((0u16..4).map(|i| (i, Ring::key_of_id(u32::from(i) + 1), WEIGHTS[usize::from(i)])));
+        let ring = Ring::new((0u16..4).map(|i| (i, Ring::key_of_id(u32::from(i) + 1), 16 * WEIGHTS[usize::from(i)])));
         keys.iter()
             .map(|k| {
                 let h = kind.of(k.as_bytes());
@@ -196,8 +192,8 @@ mod tests {
 
     #[test]
     fn a_ring_moves_only_what_it_must() {
-        let all = Ring::new((0u16..4).map(|i| (i, Ring::key_of_id(u32::from(i) + 1), 1)));
-        let less = Ring::new([0u16, 1, 3].into_iter().map(|i| (i, Ring::key_of_id(u32::from(i) + 1), 1)));
+        let all = Ring::new((0u16..4).map(|i| (i, Ring::key_of_id(u32::from(i) + 1), 16)));
+        let less = Ring::new([0u16, 1, 3].into_iter().map(|i| (i, Ring::key_of_id(u32::from(i) + 1), 16)));
         for n in 0..1000u32 {
             let h = avalanche(n);
             let before = all.find(h, |_| true).unwrap();

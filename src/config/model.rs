@@ -353,6 +353,10 @@ pub struct Server {
     pub send_proxy: Option<SendProxy>,
     pub check_send_proxy: bool,
     pub shutdown_on_down: bool,
+    /// The limit of connections while the backend has few of them; 0 for none.
+    pub minconn: u32,
+    /// How long a server that came up takes to its full weight and limit.
+    pub slowstart: Duration,
     /// `pool-max-conn`: idle connections kept, by all threads together; none is no limit.
     pub pool_max: Option<u32>,
     /// `pool-purge-delay`: an idle connection lives at most this long.
@@ -388,16 +392,31 @@ impl Default for Server {
             send_proxy: None,
             check_send_proxy: false,
             shutdown_on_down: false,
+            minconn: 0,
+            slowstart: Duration::ZERO,
             pool_max: None,
             pool_purge: Duration::from_secs(5),
         }
     }
 }
 
+/// Who makes the cookie (manual, `cookie`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieMode {
+    /// The server; its cookie is only looked at.
+    Passive,
+    Insert,
+    /// The server; its value becomes ours.
+    Rewrite,
+    /// The server; ours and `~` stand before its value, and are taken off again.
+    Prefix,
+}
+
 /// `cookie NAME insert|rewrite|prefix ...`
 #[derive(Clone, Debug)]
 pub struct CookiePersist {
     pub name: String,
+    pub mode: CookieMode,
     pub indirect: bool,
     pub nocache: bool,
     pub postonly: bool,

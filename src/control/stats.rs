@@ -264,6 +264,9 @@ fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     r.set("status", server_status(s));
     r.set("weight", if l.draining() { 0 } else { l.weight() });
     r.set("uweight", l.weight());
+    if usable && l.warmth() < 100 {
+        r.set("throttle", l.warmth());
+    }
     r.set("act", u8::from(usable && !s.conf.backup));
     r.set("bck", u8::from(usable && s.conf.backup));
     r.set("lastchg", l.since_change());

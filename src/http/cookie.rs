@@ -19,6 +19,18 @@ pub fn without(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     (!kept.is_empty()).then(|| kept.join(&b"; "[..]))
 }
 
+/// The line with another value of the cookie called `name`.
+pub fn replaced(line: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
+    let parts: Vec<Vec<u8>> = line
+        .split(|c| *c == b';')
+        .map(|p| match p.iter().position(|c| *c == b'=') {
+            Some(eq) if p[..eq].trim_ascii() == name => [&p[..=eq], value].concat(),
+            _ => p.to_vec(),
+        })
+        .collect();
+    parts.join(&b";"[..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +41,6 @@ mod tests {
         assert_eq!(pairs(line).find(|(n, _)| *n == b"SRV").map(|p| p.1), Some(&b"s1"[..]));
         assert_eq!(without(line, b"SRV").as_deref(), Some(&b"a=1; b=2"[..]));
         assert_eq!(without(b"SRV=s1", b"SRV"), None);
+        assert_eq!(replaced(line, b"SRV", b"x"), b"a=1; SRV=x; b=2");
     }
 }

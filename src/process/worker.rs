@@ -411,6 +411,11 @@ impl Worker {
             p.live.front_rate.sample(p.live.front.get(Counter::Sessions));
             p.live.req_rate.sample(p.live.front.get(Counter::Requests));
             p.live.back_rate.sample(p.live.back.get(Counter::Sessions));
+            // Servers that warm up weigh more each second, and have just become warm once.
+            if p.servers.iter().any(|s| !s.conf.slowstart.is_zero()) {
+                p.live.bump();
+                p.live.wake(None);
+            }
             for n in &p.servers {
                 n.live.rate.sample(n.live.counters.get(Counter::Sessions));
             }

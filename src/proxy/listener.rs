@@ -221,6 +221,7 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
         accepted,
         accepted_at,
         handshake_ms: 0,
+        listener: a.listener,
         id: t.shared.unique.fetch_add(1, Relaxed),
     };
     let mut stream = if a.unix {

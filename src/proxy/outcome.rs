@@ -2,7 +2,7 @@
 use super::Thread;
 use crate::http::h1::head::Head;
 use crate::rules::logformat::{Record, Times};
-use crate::rules::sample::{HeadSide, Traffic};
+use crate::rules::sample::{HeadSide, Number, Traffic};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{LogLine, ProxyNode};
 use std::net::SocketAddr;
@@ -77,6 +77,8 @@ pub struct ClientInfo {
     pub accepted: Instant,
     pub accepted_at: SystemTime,
     pub handshake_ms: i64,
+    /// Which of the frontend's listeners accepted it.
+    pub listener: usize,
     pub id: u64,
 }
 
@@ -470,6 +472,19 @@ impl Traffic for Exchange<'_> {
     }
     fn captured(&self, from: HeadSide, slot: usize) -> Option<&[u8]> {
         self.captured[usize::from(from == HeadSide::Response)].get(slot)?.as_deref()
+    }
+    fn number(&self, what: Number) -> Option<i64> {
+        Some(match what {
+            Number::FirstRequest => i64::from(self.first),
+            Number::ListenerId => i64::from(self.fe.listeners.get(self.client.listener)?.id),
+            Number::FrontendId => i64::from(self.fe.iid),
+            Number::BackendId => i64::from(self.backend().iid),
+            Number::ServerId => i64::from(self.backend().servers.get(self.server?)?.sid),
+            Number::ResponseMinor => i64::from(self.res.minor),
+        })
+    }
+    fn listener(&self) -> Option<&str> {
+        self.fe.listeners.get(self.client.listener)?.conf.name.as_deref()
     }
     fn unique(&self) -> &[u8] {
         &self.unique

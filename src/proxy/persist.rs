@@ -1,6 +1,6 @@
 //! Cookie persistence (configuration manual, `cookie`).
 use super::outcome::Exchange;
-use crate::config::model::CookiePersist;
+use crate::config::model::{CookieMode, CookiePersist};
 use crate::http::cookie;
 use crate::rules::sample::{HeadSide, Traffic};
 use crate::state::snapshot::{ProxyNode, ServerNode};
@@ -18,10 +18,18 @@ pub fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
         x.cookie[0] = b'N';
         return None;
     };
-    if c.indirect {
-        let name = c.name.as_bytes();
+    let name = c.name.as_bytes();
+    if c.indirect && c.mode == CookieMode::Insert {
         x.req.edit("cookie", |line| cookie::without(line, name));
     }
+    let value = match (c.mode, value.iter().position(|b| *b == b'~')) {
+        (CookieMode::Prefix, Some(at)) => {
+            // The server never sees what was put before its value.
+            x.req.edit("cookie", |line| Some(cookie::replaced(line, name, &value[at + 1..])));
+            value[..at].to_vec()
+        }
+        _ => value,
+    };
     let found = be.servers.iter().position(|s| s.conf.cookie.as_ref().is_some_and(|v| v.as_bytes() == value));
     match found {
         None => {
@@ -39,8 +47,39 @@ pub fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
     }
 }
 
+/// What `cookie` does to an answer.
+pub fn answer_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
+    match c.mode {
+        CookieMode::Insert => insert_cookie(x, c, server),
+        CookieMode::Passive | CookieMode::Rewrite | CookieMode::Prefix => {
+            let (name, mut seen) = (c.name.as_bytes(), false);
+            let ours = server.conf.cookie.as_deref().unwrap_or_default().as_bytes();
+            x.res.edit("set-cookie", |line| {
+                let (pair, rest) = line.split_at(line.iter().position(|b| *b == b';').unwrap_or(line.len()));
+                let Some(value) = pair.strip_prefix(name).and_then(|v| v.strip_prefix(b"=")) else {
+                    return Some(line.to_vec());
+                };
+                seen = true;
+                Some(match c.mode {
+                    CookieMode::Rewrite => [name, b"=", ours, rest].concat(),
+                    CookieMode::Prefix => [name, b"=", ours, b"~", value, rest].concat(),
+                    _ => line.to_vec(),
+                })
+            });
+            x.cookie[1] = match (seen, c.mode) {
+                (false, _) => b'N',
+                (true, CookieMode::Passive) => b'P',
+                (true, _) => b'R',
+            };
+            if seen && c.nocache && c.mode != CookieMode::Passive {
+                x.res.add("cache-control", b"private");
+            }
+        }
+    }
+}
+
 /// `cookie ... insert`: tells the client which server it got, unless it knows.
-pub fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
+fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
     x.cookie[1] = b'N';
     let prefix = format!("{}=", c.name);
     let sets = x.res.headers().any(|(n, v)| n == b"set-cookie" && v.starts_with(prefix.as_bytes()));

@@ -759,7 +759,7 @@ impl Session<'_> {
             }
         }
         if let Some(c) = &be.conf.cookie {
-            persist::insert_cookie(x, c, server);
+            persist::answer_cookie(x, c, server);
         }
         if rewrite::wants_after(x) {
             rewrite::after_response(x);

@@ -134,8 +134,21 @@ pub fn poolable(s: &ServerNode) -> bool {
     fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_))) && lock(&s.live.addr).is_none()
 }
 
-fn full(s: &ServerNode) -> bool {
+/// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;
+/// while the server warms up it has its part of it.
+fn most(be: &ProxyNode, s: &ServerNode) -> u64 {
     let max = u64::from(s.live.maxconn.load(Relaxed));
+    if max == 0 {
+        return 0;
+    }
+    let min = u64::from(s.conf.minconn);
+    let (load, whole) = (be.live.back_sessions.get(), u64::from(be.fullconn));
+    let now = if min == 0 || min >= max || load >= whole { max } else { (load * max / whole).max(min) };
+    (now * u64::from(s.live.warmth()) / 100).max(1)
+}
+
+fn full(be: &ProxyNode, s: &ServerNode) -> bool {
+    let max = most(be, s);
     max > 0 && s.live.sessions.get() >= max
 }
 
@@ -184,7 +197,7 @@ fn round(be: &ProxyNode, table: &Table, avoid: Option<usize>) -> Option<usize> {
         Table::Ring(r) => {
             let hash = balance::hash::avalanche(u32::try_from(turn() & 0xffff_ffff).unwrap_or(0));
             return r
-                .find(hash, |i| !full(&be.servers[usize::from(i)]))
+                .find(hash, |i| !full(be, &be.servers[usize::from(i)]))
                 .or_else(|| r.find(hash, |_| true))
                 .map(usize::from);
         }
@@ -196,7 +209,7 @@ fn round(be: &ProxyNode, table: &Table, avoid: Option<usize>) -> Option<usize> {
         if Some(i) == avoid && n > 1 {
             continue;
         }
-        if !full(&be.servers[i]) {
+        if !full(be, &be.servers[i]) {
             return Some(i);
         }
         chosen.get_or_insert(i);
@@ -211,7 +224,7 @@ fn random(be: &ProxyNode, draws: u32, avoid: Option<usize>) -> Option<usize> {
     let mut best: Option<usize> = None;
     let load = |i: usize| {
         let s = &be.servers[i].live;
-        let n = u64::from(full(&be.servers[i])) * (u64::MAX / 1024) + s.sessions.get();
+        let n = u64::from(full(be, &be.servers[i])) * (u64::MAX / 1024) + s.sessions.get();
         (n, u64::from(s.effective_weight().max(1)))
     };
     for _ in 0..draws.min(64) {
@@ -237,7 +250,7 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
         if Some(i) != avoid || be.servers.len() == 1 {
             index.push(i);
             loads.push(Load {
-                weight: s.live.effective_weight(),
+                weight: s.live.fine_weight(),
                 conns: u32::try_from(s.live.sessions.get() + s.live.queued.get()).unwrap_or(u32::MAX),
                 maxconn: s.live.maxconn.load(Relaxed),
             });
@@ -250,7 +263,7 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
         return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
     }
     // One that has a slot left goes before one that has not, however few connections that one has.
-    let open: Vec<usize> = (0..loads.len()).filter(|k| !full(&be.servers[index[*k]])).collect();
+    let open: Vec<usize> = (0..loads.len()).filter(|k| !full(be, &be.servers[index[*k]])).collect();
     let among: Vec<usize> = if open.is_empty() { (0..loads.len()).collect() } else { open };
     let chosen: Vec<Load> = among.iter().map(|k| loads[*k]).collect();
     let start = be.live.turn.fetch_add(1, Relaxed) % chosen.len();
@@ -270,7 +283,7 @@ fn table(be: &ProxyNode) -> Arc<Table> {
     let mut held = lock(&be.table);
     if held.0 != version {
         let mut weights = vec![0u32; be.servers.len()];
-        be.candidates(|i, s| weights[i] = s.live.effective_weight());
+        be.candidates(|i, s| weights[i] = s.live.fine_weight());
         let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
         let made = match algo {
             _ if algo.is_hash() && be.conf.hash_type.consistent => {
@@ -279,7 +292,11 @@ fn table(be: &ProxyNode) -> Arc<Table> {
                 });
                 Table::Ring(balance::hash::Ring::new(places))
             }
-            _ if algo.is_hash() || algo == Algorithm::StaticRr => Table::Turns(balance::hash::map(&weights)),
+            // These know no slow start.
+            _ if algo.is_hash() || algo == Algorithm::StaticRr => {
+                be.candidates(|i, s| weights[i] = s.live.effective_weight());
+                Table::Turns(balance::hash::map(&weights))
+            }
             _ => Table::Turns(balance::turns(&weights)),
         };
         *held = (version, Arc::new(made));
@@ -308,7 +325,7 @@ pub async fn assign(
         };
         let s = &be.servers[i];
         // Nobody overtakes who waits already, unless he was just woken.
-        if (queued || be.live.queued.get() == 0) && s.live.take_slot() {
+        if (queued || be.live.queued.get() == 0) && s.live.take_slot(most(be, s)) {
             s.live.counters.inc(Counter::Sessions);
             s.live.counters.inc(Counter::Chosen);
             be.live.back.inc(Counter::Chosen);
@@ -346,7 +363,7 @@ pub async fn assign(
             timer.set(wait);
         }
         // A slot may have been freed between the look and the queueing.
-        if !full(s) {
+        if !full(be, s) {
             be.live.wake(Some(&s.live));
         }
         let result = std::future::poll_fn(|cx| {

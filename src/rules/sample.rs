@@ -92,6 +92,14 @@ pub trait Traffic {
     fn captured(&self, _from: HeadSide, _slot: usize) -> Option<&[u8]> {
         None
     }
+    /// A number that belongs to this moment of the exchange.
+    fn number(&self, _what: Number) -> Option<i64> {
+        None
+    }
+    /// The listener's name, if it was given one.
+    fn listener(&self) -> Option<&str> {
+        None
+    }
     /// What `unique-id-format` made.
     fn unique(&self) -> &[u8] {
         b""
@@ -110,6 +118,19 @@ pub trait Traffic {
 pub enum HeadSide {
     Request,
     Response,
+}
+
+/// See [`Traffic::number`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Number {
+    /// 1 if this is the first request of its connection.
+    FirstRequest,
+    ListenerId,
+    FrontendId,
+    BackendId,
+    ServerId,
+    /// Minor version of the response.
+    ResponseMinor,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,6 +172,9 @@ enum Kind {
     FeConn,
     BeConn,
     Var,
+    Number(Number),
+    SoName,
+    ResVer,
     UniqueId,
     CaptureReqHdr,
     CaptureResHdr,
@@ -253,6 +277,14 @@ const FETCHES: &[Row] = &[
     row("res.fhdr", Kind::ResFhdr, 1, P, b's'),
     row("res.hdr_cnt", Kind::ResHdrCnt, 1, P, b'i'),
     row("res.hdr_val", Kind::ResHdrVal, 1, P, b'i'),
+    row("http_first_req", Kind::Number(Number::FirstRequest), 0, Q, b'b'),
+    row("so_id", Kind::Number(Number::ListenerId), 0, C, b'i'),
+    row("so_name", Kind::SoName, 0, C, b's'),
+    row("fe_id", Kind::Number(Number::FrontendId), 0, C, b'i'),
+    row("be_id", Kind::Number(Number::BackendId), 0, C, b'i'),
+    row("srv_id", Kind::Number(Number::ServerId), 0, P, b'i'),
+    row("res.ver", Kind::ResVer, 0, P, b's'),
+    row("resp_ver", Kind::ResVer, 0, P, b's'),
     row("unique-id", Kind::UniqueId, 0, C, b's'),
     row("capture.req.hdr", Kind::CaptureReqHdr, 2, Q, b's'),
     row("capture.res.hdr", Kind::CaptureResHdr, 2, P, b's'),
@@ -793,6 +825,10 @@ impl Expr {
             Kind::FeConn => Some(Sample::Int(t.fe_conn(self.named()))),
             Kind::BeConn => Some(Sample::Int(t.be_conn(self.named()))),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
+            Kind::Number(n @ Number::FirstRequest) => t.number(n).map(|n| Sample::Bool(n != 0)),
+            Kind::Number(n) => t.number(n).map(Sample::Int),
+            Kind::SoName => t.listener().map(|n| Sample::str(n.as_bytes())),
+            Kind::ResVer => t.number(Number::ResponseMinor).map(|n| Sample::str(if n == 0 { b"1.0" } else { b"1.1" })),
             Kind::UniqueId => Some(t.unique()).filter(|u| !u.is_empty()).map(Sample::str),
             Kind::CaptureReqHdr => t.captured(HeadSide::Request, self.numbers[0]).map(Sample::str),
             Kind::CaptureResHdr => t.captured(HeadSide::Response, self.numbers[0]).map(Sample::str),

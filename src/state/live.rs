@@ -14,6 +14,9 @@ pub const FORCED_MAINT: u32 = 0x01;
 pub const CONFIG_MAINT: u32 = 0x04;
 pub const FORCED_DRAIN: u32 = 0x08;
 
+/// In place of the moment at which a server came up: it was up when it was first heard of.
+const ALWAYS: u64 = u64::MAX;
+
 /// The result of the last check, as the statistics have it.
 #[derive(Clone, Debug)]
 pub struct CheckResult {
@@ -51,6 +54,9 @@ pub struct ServerLive {
     said: Mutex<(u32, bool, u32)>,
     /// Bumped to make sessions on this server close; each holds the number it began with.
     era: AtomicU64,
+    /// `slowstart` in milliseconds, and when it came up last; one that was up at the start is warm.
+    slowstart: AtomicU32,
+    came_up: AtomicU64,
     bell: Arc<Bell>,
     /// What went wrong last, so that it is said once.
     problem: Mutex<String>,
@@ -125,6 +131,8 @@ impl ServerLive {
             times: Times::default(),
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
             era: AtomicU64::new(0),
+            slowstart: AtomicU32::new(u32::try_from(s.slowstart.as_millis()).unwrap_or(u32::MAX)),
+            came_up: AtomicU64::new(ALWAYS),
             bell,
             problem: Mutex::default(),
         }
@@ -152,9 +160,9 @@ impl ServerLive {
         self.era.load(Relaxed)
     }
 
-    /// Takes a session's place, unless `maxconn` is reached.
-    pub fn take_slot(&self) -> bool {
-        match u64::from(self.maxconn.load(Relaxed)) {
+    /// Takes a session's place, unless there are `most` already; 0 is no limit.
+    pub fn take_slot(&self, most: u64) -> bool {
+        match most {
             0 => {
                 self.sessions.up();
                 true
@@ -165,6 +173,7 @@ impl ServerLive {
 
     /// A reload in force: what the file says now counts only where the file changed; what was set at run time stays otherwise.
     pub fn reconcile(&self, s: &Server) {
+        self.slowstart.store(u32::try_from(s.slowstart.as_millis()).unwrap_or(u32::MAX), Relaxed);
         let now = (s.weight, s.disabled, s.maxconn);
         let mut said = lock(&self.said);
         if said.0 != now.0 {
@@ -213,6 +222,9 @@ impl ServerLive {
         let changed = if on { before & bit != bit } else { before & bit != 0 };
         if changed {
             self.changed.store(now_ms(), Relaxed);
+            if !on && !self.in_maintenance() {
+                self.came_up.store(now_ms(), Relaxed);
+            }
         }
         changed
     }
@@ -221,6 +233,26 @@ impl ServerLive {
     }
     pub fn set_weight(&self, w: u32) {
         self.weight.store(w, Relaxed);
+    }
+    /// How warm it is after it came up, in percent (`slowstart`).
+    pub fn warmth(&self) -> u32 {
+        let whole = u64::from(self.slowstart.load(Relaxed));
+        if whole == 0 {
+            return 100;
+        }
+        let since = self.came_up.load(Relaxed);
+        if since == ALWAYS {
+            return 100;
+        }
+        let part = now_ms().saturating_sub(since) * 100 / whole;
+        u32::try_from(part).unwrap_or(100).clamp(1, 100)
+    }
+    /// Sixteenths of [`ServerLive::effective_weight`], so that small weights can grow while a server warms up.
+    pub fn fine_weight(&self) -> u32 {
+        match self.effective_weight() * 16 {
+            0 => 0,
+            w => (w * self.warmth() / 100).max(1),
+        }
     }
     /// The weight balancing goes by: none unless usable.
     pub fn effective_weight(&self) -> u32 {
@@ -244,6 +276,7 @@ impl ServerLive {
             let now = now_ms();
             let before = self.changed.swap(now, Relaxed);
             if up {
+                self.came_up.store(now, Relaxed);
                 self.downtime.fetch_add(now.saturating_sub(before), Relaxed);
             }
         }

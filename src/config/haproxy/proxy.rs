@@ -8,7 +8,7 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    CheckKind, ConnMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Reuse, Slot,
+    CheckKind, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Reuse, Slot,
 };
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
@@ -602,6 +602,7 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "a name and 'insert'") else { return };
     let mut c = CookiePersist {
         name: name.to_owned(),
+        mode: CookieMode::Passive,
         indirect: false,
         nocache: false,
         postonly: false,
@@ -611,12 +612,19 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         domains: Vec::new(),
         attrs: Vec::new(),
     };
-    let mut insert = false;
+    let mut modes = 0;
     let mut i = 2;
     while let Some(word) = w.get(i) {
         i += 1;
         match word.as_str() {
-            "insert" => insert = true,
+            "insert" | "rewrite" | "prefix" => {
+                modes += 1;
+                c.mode = match word.as_str() {
+                    "insert" => CookieMode::Insert,
+                    "rewrite" => CookieMode::Rewrite,
+                    _ => CookieMode::Prefix,
+                };
+            }
             "indirect" => c.indirect = true,
             "nocache" => c.nocache = true,
             "postonly" => c.postonly = true,
@@ -634,7 +642,7 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 c.attrs.extend(cx.arg(w, i, "an attribute").map(str::to_owned));
                 i += 1;
             }
-            o @ ("rewrite" | "prefix" | "maxidle" | "maxlife" | "dynamic") => {
+            o @ ("maxidle" | "maxlife" | "dynamic") => {
                 return cx.not_yet(&format!("'{o}' in 'cookie'"));
             }
             o => {
@@ -648,9 +656,11 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             }
         }
     }
-    if !insert {
-        // A name alone only makes requests with the cookie stick; HAProxy allows it with 'indirect' absent.
-        return cx.not_yet("'cookie' without 'insert'");
+    if modes > 1 {
+        return cx.error("'cookie' is one of 'insert', 'rewrite' and 'prefix'");
+    }
+    if c.mode == CookieMode::Prefix && c.indirect {
+        return cx.error("'cookie' : 'prefix' and 'indirect' do not go together");
     }
     p.cookie = Some(c);
 }

@@ -164,6 +164,11 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 }
             }
             "maxconn" => s.maxconn = number!(u32).unwrap_or(0),
+            "minconn" => s.minconn = number!(u32).unwrap_or(0),
+            "slowstart" => {
+                i += 1;
+                s.slowstart = cx.time(w, at, TimeUnit::Secs).unwrap_or_default();
+            }
             "maxqueue" => s.maxqueue = number!(u32).unwrap_or(0),
             "cookie" => s.cookie = value!("a value").map(str::to_owned),
             "inter" | "fastinter" | "downinter" => {
@@ -347,6 +352,10 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             }
         }
     }
+    if s.minconn > 0 && s.maxconn == 0 {
+        // As there: alone it is the limit.
+        s.maxconn = s.minconn;
+    }
     if (ssl || s.check_tls) && tls.verify && tls.ca_file.is_none() && what == "server" {
         cx.error_of(Code::Tls, format!(
             "'server {}' : verify is enabled but no ca-file given; add 'ca-file <file>' (or '@system-ca'), or 'verify none' to accept any certificate",
@@ -397,6 +406,7 @@ const HONOURED: &[&str] = &[
     "inter",
     "maxconn",
     "maxqueue",
+    "minconn",
     "no-backup",
     "no-check",
     "no-check-send-proxy",
@@ -418,6 +428,7 @@ const HONOURED: &[&str] = &[
     "rise",
     "send-proxy",
     "send-proxy-v2",
+    "slowstart",
     "sni",
     "ssl",
     "ssl-max-ver",
