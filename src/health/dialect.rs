@@ -397,9 +397,12 @@ mod tests {
                 for _ in 0..3 {
                     n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     seen.extend(
-                        n.to_be_bytes().iter().take(1 + n as usize % 4).map(|b| if n % 3 == 0 { b & 3 } else { *b }),
+                        n.to_be_bytes()
+                            .iter()
+                            .take(1 + n as usize % 4)
+                            .map(|b| if n.is_multiple_of(3) { b & 3 } else { *b }),
                     );
-                    drop(t.go_on(&mut seen, n % 5 == 0));
+                    drop(t.go_on(&mut seen, n.is_multiple_of(5)));
                 }
             }
         }
