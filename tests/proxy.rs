@@ -550,7 +550,7 @@ fn bodies_are_waited_for_and_answers_edited_behind_everything() {
     std::fs::write(&page, "HTTP/1.1 404 Nope\r\nX-Gone: 1\r\n\r\nnone here").unwrap();
     let page = page.display();
     let p = proxy(&format!(
-        "http-errors site\n errorfile 404 {page}\nfrontend f\n bind 127.0.0.1:{{port}}\n capture request header x-one len 3\n capture response header content-length len 10\n unique-id-format %{{+X}}o\\ %ci-%rt\n unique-id-header X-Id\n http-after-response set-header x-seen \"%[capture.req.hdr(0)]-%[status]\"\n http-after-response del-header x-gone\n http-request return status 404 errorfiles site if {{ path /none }}\n http-request deny deny_status 429 if {{ path /busy }}\n http-request wait-for-body time 300ms if {{ method POST }}\n http-request set-timeout server 200ms if {{ path /slow }}\n http-request replace-path /old/(.*) /new/\\1\n http-request set-pathq /q?%[query] if {{ path /p }}\n http-request set-src hdr(x-src) if {{ hdr(x-src) -m found }}\n http-response set-header x-two twice\n default_backend b\nbackend b\n option forwardfor\n option originalto\n server s 127.0.0.1:{}\n",
+        "http-errors site\n errorfile 404 {page}\nfrontend f\n bind 127.0.0.1:{{port}}\n tcp-request inspect-delay 1s\n tcp-request content reject unless HTTP\n tcp-request content reject unless REQ_CONTENT\n tcp-request content reject if {{ path /closed }}\n capture request header x-one len 3\n capture response header content-length len 10\n unique-id-format %{{+X}}o\\ %ci-%rt\n unique-id-header X-Id\n http-after-response set-header x-seen \"%[capture.req.hdr(0)]-%[status]\"\n http-after-response del-header x-gone\n http-request return status 404 errorfiles site if {{ path /none }}\n http-request deny deny_status 429 if {{ path /busy }}\n http-request wait-for-body time 300ms if {{ method POST }}\n http-request set-timeout server 200ms if {{ path /slow }}\n http-request replace-path /old/(.*) /new/\\1\n http-request set-pathq /q?%[query] if {{ path /p }}\n http-request set-src hdr(x-src) if {{ hdr(x-src) -m found }}\n http-response set-header x-two twice\n default_backend b\nbackend b\n option forwardfor\n option originalto\n server s 127.0.0.1:{}\n",
         o.port
     ));
     let a = p.get("/none");
@@ -558,6 +558,7 @@ fn bodies_are_waited_for_and_answers_edited_behind_everything() {
     let ask = |path: &str, more: &str| {
         p.exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{more}Connection: close\r\n\r\n").as_bytes())
     };
+    assert_eq!(ask("/closed", ""), "");
     let a = ask("/busy", "X-One: abcdef\r\n");
     assert!(a.starts_with("HTTP/1.1 429 ") && a.contains("x-seen: abc-429\r\n"), "{a}");
     let sent = |path: &str, more: &str| {

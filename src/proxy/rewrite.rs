@@ -208,7 +208,9 @@ fn set_part(x: &mut Exchange<'_>, part: Part, new: &[u8]) {
     let start = match (part, pathq_of(url)) {
         (Part::Uri, _) => 0,
         (_, Some(p)) if url.ends_with(p) => url.len() - p.len(),
-        _ => url.len(),
+        (_, Some(_)) => url.len(),
+        // `*` and the target of CONNECT have no path to be kept.
+        (_, None) => 0,
     };
     let mut target = url[..start].to_vec();
     target.extend_from_slice(new);

@@ -664,6 +664,8 @@ impl Expr {
             None => short.clone(),
         };
         match self.kind {
+            // Where a request was read already, it is what came in.
+            Kind::ReqLen if !t.method().is_empty() => Look::Yes(int(t.first_line().iter().map(|w| w.len() + 1).sum())),
             Kind::ReqLen => Look::Yes(int(bytes.len())),
             Kind::WaitEnd => {
                 if last {
@@ -687,6 +689,7 @@ impl Expr {
             Kind::HelloType => client_hello::handshake_type(bytes).map(|n| Sample::Int(i64::from(n))),
             Kind::HelloSni => client_hello::server_name(bytes).map(Sample::str),
             Kind::HelloAlpn => client_hello::first_protocol(bytes).map(Sample::str),
+            Kind::ProtoHttp if !t.method().is_empty() => Look::Yes(Sample::Bool(true)),
             Kind::ProtoHttp => match crate::wire::http_request(bytes) {
                 Look::Yes(()) => Look::Yes(Sample::Bool(true)),
                 Look::No => Look::Yes(Sample::Bool(false)),

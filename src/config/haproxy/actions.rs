@@ -120,10 +120,16 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
 /// `http-request capture <expr> [len <n> | id <n>]`: with a length, a slot of its own.
 fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
     let what = format!("{} capture", w[0]);
+    // The slots are the frontend's.
+    let backend = cx.kind == crate::config::model::Kind::Backend;
     let text = cx.arg(w, 2, "an expression")?;
     let value = expression(cx, &what, text, scope)?;
     let slots = if scope == Scope::Response { &mut p.captures.response } else { &mut p.captures.request };
     match w.get(3).map(String::as_str) {
+        Some("len") if backend => {
+            cx.error(format!("'{what}' : 'len' makes a slot, which only a frontend can have; use 'id <slot>' here"));
+            None
+        }
         Some("len") if scope == Scope::Request => {
             slots.push(crate::config::model::Slot { header: None, len: 0 });
             let slot = slots.len() - 1;
@@ -134,7 +140,7 @@ fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option
         Some("id") => {
             let slot: usize = cx.number(w, 4, "the number of a slot")?;
             let there = if scope == Scope::Response { &p.captures.response } else { &p.captures.request }.len();
-            if slot >= there {
+            if slot >= there && !backend {
                 cx.error(format!(
                     "'{what}' : there is no slot {slot}; declare it with 'declare capture' before this line"
                 ));
