@@ -661,3 +661,39 @@ fn cookies_of_the_servers_are_rewritten_or_prefixed() {
         assert!(ask("/r", "ID=cb").contains("set-cookie: ID=cb"));
     }
 }
+
+#[test]
+fn connections_that_are_not_shared_stay_with_their_client() {
+    // Each answer says which request of its connection it is.
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for s in l.incoming() {
+            let mut s = s.unwrap();
+            std::thread::spawn(move || {
+                let (mut n, mut seen) = (0, Vec::new());
+                let mut buf = [0u8; 1000];
+                while let Ok(k @ 1..) = s.read(&mut buf) {
+                    seen.extend_from_slice(&buf[..k]);
+                    while let Some(end) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
+                        seen.drain(..end + 4);
+                        n += 1;
+                        s.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n#{n}").as_bytes()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request set-src hdr(x-src) if {{ hdr(x-src) -m found }}\n default_backend b\nbackend b\n http-reuse never\n server s 127.0.0.1:{port}\n"
+    ));
+    let twice = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    for _ in 0..3 {
+        let answer = p.exchange(twice);
+        assert!(answer.contains("#1HTTP") && answer.ends_with("#2"), "{answer}");
+    }
+    // Another client's name is another connection's.
+    let other =
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nX-Src: 9.9.9.9\r\nConnection: close\r\n\r\n";
+    assert!(p.exchange(other).ends_with("#1"));
+}

@@ -102,6 +102,12 @@ impl<'a> Talk<'a> {
     }
 
     fn mysql(&mut self, seen: &mut Vec<u8>, user: Option<&str>, pre_41: bool) -> Next {
+        // The login is sent at once: what stands between may want to see it before it connects.
+        if self.first()
+            && let Some(user) = user
+        {
+            return Next::Send(mysql_login(user, pre_41));
+        }
         let Some([a, b, c, _]) = seen.first_chunk::<4>() else { return Next::Read };
         let len = usize::from(*a) | usize::from(*b) << 8 | usize::from(*c) << 16;
         if len == 0 || len > 64 * 1024 {
@@ -119,27 +125,17 @@ impl<'a> Talk<'a> {
             return Next::Done(Verdict::new("L7STS", code, text));
         }
         let ok = |greeting: &str| Next::Done(Verdict::new("L7OK", Some(0), greeting));
-        if !self.first() {
+        if self.step >= 2 {
             return ok(&self.greeting);
         }
         let version = packet[1..].split(|c| *c == 0).next().unwrap_or_default();
         self.greeting = String::from_utf8_lossy(version).into_owned();
-        let Some(user) = user else { return ok(&self.greeting) };
-        let mut login = Vec::new();
-        if pre_41 {
-            // Capabilities, the largest packet, the name, no password.
-            login.extend_from_slice(&[0x00, 0x80, 0x00, 0x00, 0x01]);
-        } else {
-            // Capabilities (4.1's protocol, secure connection), the largest packet, UTF-8, and what is reserved.
-            login.extend_from_slice(&[0x00, 0x82, 0x00, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21]);
-            login.extend_from_slice(&[0; 23]);
+        if user.is_none() {
+            return ok(&self.greeting);
         }
-        login.extend_from_slice(user.as_bytes());
-        login.extend_from_slice(&[0, 0]);
-        let mut out = vec![u8::try_from(login.len()).unwrap_or(u8::MAX), 0, 0, 1];
-        out.extend_from_slice(&login);
-        out.extend_from_slice(MYSQL_QUIT);
-        Next::Send(out)
+        self.step = 2;
+        // What follows may be here already.
+        if seen.is_empty() { Next::Read } else { self.mysql(seen, user, pre_41) }
     }
 
     fn pgsql(&mut self, seen: &[u8], user: &str) -> Next {
@@ -244,6 +240,25 @@ impl<'a> Talk<'a> {
         }
         Next::Done(Verdict::new("L7OK", Some(0), "SPOA server is ok"))
     }
+}
+
+/// The login packet without a password, and the word that ends the session.
+fn mysql_login(user: &str, pre_41: bool) -> Vec<u8> {
+    let mut login = Vec::new();
+    if pre_41 {
+        // Capabilities, the largest packet, the name, no password.
+        login.extend_from_slice(&[0x00, 0x80, 0x00, 0x00, 0x01]);
+    } else {
+        // Capabilities (4.1's protocol, secure connection), the largest packet, UTF-8, and what is reserved.
+        login.extend_from_slice(&[0x00, 0x82, 0x00, 0x00, 0x00, 0x80, 0x00, 0x01, 0x21]);
+        login.extend_from_slice(&[0; 23]);
+    }
+    login.extend_from_slice(user.as_bytes());
+    login.extend_from_slice(&[0, 0]);
+    let mut out = vec![u8::try_from(login.len()).unwrap_or(u8::MAX), 0, 0, 1];
+    out.extend_from_slice(&login);
+    out.extend_from_slice(MYSQL_QUIT);
+    out
 }
 
 /// The hello of a check (SPOE.txt, 3.2.4).

@@ -65,10 +65,7 @@ pub fn run(args: &LoadArgs, drop_rights: bool) -> Loaded {
     }
     // Made by one of the two passes.
     let (mut spec, vrrp) = made.unwrap_or_default();
-    if spec.listeners.iter().all(|l| matches!(l.target, Target::Cli { .. }))
-        && spec.vrrp.instances.is_empty()
-        && !report.has_fatal()
-    {
+    if spec.listeners.is_empty() && spec.vrrp.instances.is_empty() && !report.has_fatal() {
         spec.frontends = 0;
     }
     let mut lines: HashMap<String, Vec<&[u8]>> = HashMap::new();

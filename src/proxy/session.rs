@@ -8,7 +8,7 @@ use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
 use super::wheel::{FOREVER, Timer};
 use super::{ServiceReply, StatsRequest};
-use crate::config::model::{ConnMode, Mode};
+use crate::config::model::{ConnMode, Mode, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::{HeadError, Scan};
 use crate::rules::acl;
@@ -17,6 +17,7 @@ use crate::rules::sample::{HeadSide, pathq_of};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,12 +44,37 @@ struct Session<'a> {
     st: Timer,
     /// The last request's body was not read to its end.
     linger: bool,
+    /// A connection to a server that is this client's alone: `http-reuse never`, or one that says who the client is.
+    own: Option<(Own, Stream)>,
+}
+
+/// What a connection depends on besides the server's words: where it leads, and the client that it told of.
+#[derive(PartialEq, Eq)]
+struct Own {
+    key: u64,
+    to: Option<SocketAddr>,
+    src: Option<SocketAddr>,
+    dst: Option<SocketAddr>,
+}
+
+impl Own {
+    fn of(x: &Exchange<'_>, server: &ServerNode) -> Self {
+        Self { key: server.pool_key, to: upstream::address(server, x.dst), src: x.src, dst: x.dst }
+    }
 }
 
 /// Serves one client connection of an HTTP frontend until it ends.
 pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut generation: u64, stream: Stream, client: &ClientInfo) {
-    let mut s =
-        Session { t, client, stream, inbuf: Vec::new(), ct: t.wheel.timer(), st: t.wheel.timer(), linger: false };
+    let mut s = Session {
+        t,
+        client,
+        stream,
+        inbuf: Vec::new(),
+        ct: t.wheel.timer(),
+        st: t.wheel.timer(),
+        linger: false,
+        own: None,
+    };
     let mut first = true;
     loop {
         let snapshot = t.snapshot();
@@ -565,12 +591,8 @@ impl Session<'_> {
     ) -> Attempt {
         let server = slot.server();
         let mode = mode_of(x, be);
-        let pooled = if mode == ConnMode::KeepAlive
-            && !fresh
-            && be.conf.reuse != crate::config::model::Reuse::Never
-            && upstream::poolable(server)
-        {
-            self.t.pool_take(server)
+        let pooled = if mode == ConnMode::KeepAlive && !fresh {
+            if shared(be, server) { self.t.pool_take(server) } else { self.take_own(x, server) }
         } else {
             None
         };
@@ -643,6 +665,11 @@ impl Session<'_> {
         x.responded = Some(Instant::now());
         let next = self.relay_response(x, be, slot, mode, up, upload, resbuf, res_used).await;
         Attempt::Done(next)
+    }
+
+    /// This client's own connection, if it leads to this server and still lives.
+    fn take_own(&mut self, x: &Exchange<'_>, server: &ServerNode) -> Option<Stream> {
+        self.own.take().filter(|(own, s)| *own == Own::of(x, server) && s.is_quiet()).map(|(_, s)| s)
     }
 
     /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.
@@ -820,8 +847,12 @@ impl Session<'_> {
                 return Next::Close;
             }
         }
-        if server_keep && quiet && upload.complete() && upstream::poolable(server) {
-            self.t.pool_give(server, up);
+        if server_keep && quiet && upload.complete() {
+            if shared(be, server) {
+                self.t.pool_give(server, up);
+            } else if !upstream::named_by_request(server) {
+                self.own = Some((Own::of(x, server), up));
+            }
         }
         self.linger |= !upload.complete();
         if client_keep && upload.complete() { Next::Again } else { Next::Close }
@@ -918,6 +949,11 @@ impl Session<'_> {
         })
         .await
     }
+}
+
+/// True if a connection to this server may carry requests of any client.
+fn shared(be: &ProxyNode, server: &ServerNode) -> bool {
+    be.conf.reuse != Reuse::Never && upstream::poolable(server)
 }
 
 enum Attempt {

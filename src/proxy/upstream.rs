@@ -134,6 +134,11 @@ pub fn poolable(s: &ServerNode) -> bool {
     fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_))) && lock(&s.live.addr).is_none()
 }
 
+/// True if each request may ask for another name in TLS.
+pub fn named_by_request(s: &ServerNode) -> bool {
+    matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
+}
+
 /// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;
 /// while the server warms up it has its part of it.
 fn most(be: &ProxyNode, s: &ServerNode) -> u64 {
