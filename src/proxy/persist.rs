@@ -54,6 +54,7 @@ pub fn answer_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNod
         CookieMode::Passive | CookieMode::Rewrite | CookieMode::Prefix => {
             let (name, mut seen) = (c.name.as_bytes(), false);
             let ours = server.conf.cookie.as_deref().unwrap_or_default().as_bytes();
+            let known = server.conf.cookie.is_some();
             x.res.edit("set-cookie", |line| {
                 let (pair, rest) = line.split_at(line.iter().position(|b| *b == b';').unwrap_or(line.len()));
                 let Some(value) = pair.strip_prefix(name).and_then(|v| v.strip_prefix(b"=")) else {
@@ -61,6 +62,7 @@ pub fn answer_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNod
                 };
                 seen = true;
                 Some(match c.mode {
+                    _ if !known => line.to_vec(),
                     CookieMode::Rewrite => [name, b"=", ours, rest].concat(),
                     CookieMode::Prefix => [name, b"=", ours, b"~", value, rest].concat(),
                     _ => line.to_vec(),

@@ -175,7 +175,8 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
             let Some(v) = value.eval(&*x).map(|s| s.text().into_owned()) else { return };
             let slots =
                 if side == HeadSide::Request { &x.fe.conf.captures.request } else { &x.fe.conf.captures.response };
-            let most = slots.get(*slot).map_or(0, |s| s.len);
+            // A backend may name a slot that this frontend has not.
+            let Some(most) = slots.get(*slot).map(|s| s.len) else { return };
             keep(&mut x.captured[usize::from(side == HeadSide::Response)], *slot, &v, most);
         }
         _ => {}

@@ -433,7 +433,7 @@ impl Session<'_> {
             .or(x.fe.conf.timeouts.tarpit)
             .or(x.fe.conf.timeouts.connect)
             .unwrap_or(Duration::ZERO);
-        self.st.set(set_timeout(x, |s| s.tarpit, Some(wait)));
+        self.st.set(set_timeout(x, |s| s.tarpit, Some(wait)).or(Some(Duration::ZERO)));
         x.tarpit = true;
         self.st.wait().await;
         x.end(Cause::Denied, Phase::Tarpit);
@@ -781,7 +781,7 @@ impl Session<'_> {
                 let mut none = Follower::new(Framing::None);
                 return self.respond(x, m, 0, &mut none).await;
             }
-            if x.fe.conf.name == be.conf.name && Arc::ptr_eq(node, be) {
+            if Arc::ptr_eq(be, &x.fe) {
                 break;
             }
         }

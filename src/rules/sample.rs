@@ -480,7 +480,7 @@ impl Expr {
                     .map_err(|_| ExprError::Bad(format!("'{a}' is not an offset or a length in '{text}'")))?;
             }
             if row.kind == Kind::PayloadLv && args.get(2).is_none_or(|a| a.starts_with('+')) {
-                numbers[2] += numbers[0] + numbers[1];
+                numbers[2] = numbers[2].saturating_add(numbers[0]).saturating_add(numbers[1]);
             }
         }
         let mut args = args.into_iter();
@@ -651,7 +651,9 @@ impl Expr {
     pub fn may_change(&self, t: &dyn Traffic) -> bool {
         self.wants_payload()
             && !t.payload().1
-            && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd) || self.look(t) == Look::More)
+            && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd)
+                || self.kind == Kind::Payload && self.numbers[1] == 0
+                || self.look(t) == Look::More)
     }
 
     /// What the bytes of the stream say so far.
