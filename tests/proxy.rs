@@ -685,10 +685,12 @@ fn connections_that_are_not_shared_stay_with_their_client() {
         }
     });
     let p = proxy(&format!(
-        "frontend b\n bind 127.0.0.1:{{port}}\n http-response set-header x-front 1\n http-request set-timeout tarpit 0 if {{ path /trap }}\n http-request tarpit if {{ path /trap }}\n http-request set-src hdr(x-src) if {{ hdr(x-src) -m found }}\n default_backend b\nbackend b\n http-reuse never\n http-request capture hdr(host) id 99999999999\n server s 127.0.0.1:{port}\n"
+        "frontend b\n bind 127.0.0.1:{{port}}\n http-response set-header x-front 1\n http-response del-header content-length\n http-request set-header transfer-encoding chunked\n http-request set-timeout tarpit 0 if {{ path /trap }}\n http-request tarpit if {{ path /trap }}\n http-request set-src hdr(x-src) if {{ hdr(x-src) -m found }}\n default_backend b\nbackend b\n http-reuse never\n http-request capture hdr(host) id 99999999999\n server s 127.0.0.1:{port}\n"
     ));
     // A backend of the frontend's name does not hide the frontend's rules, nor does a slot that is not there matter.
     assert!(p.get("/").contains("x-front: 1\r\n"));
+    // Nor can rules take away what says where a message ends.
+    assert!(p.get("/").contains("content-length: 2\r\n"));
     assert!(p.get("/trap").starts_with("HTTP/1.1 500 "));
     let twice = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     for _ in 0..3 {

@@ -121,11 +121,21 @@ fn replacement(text: &[u8]) -> String {
     back_references(&String::from_utf8_lossy(text))
 }
 
+/// Headers that say where a message ends: they are not for rules to change, or what follows would be taken for another message.
+fn frames(name: &[u8]) -> bool {
+    matches!(name, b"content-length" | b"transfer-encoding")
+}
+
 fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
     match &rule.action {
+        HttpAction::SetHeader(n, _)
+        | HttpAction::AddHeader(n, _)
+        | HttpAction::ReplaceHeader(n, ..)
+        | HttpAction::ReplaceValue(n, ..)
+            if frames(n.as_bytes()) => {}
         HttpAction::SetHeader(n, f) => rendered(x, f, |x, v| head(x, side).set(n, v)),
         HttpAction::AddHeader(n, f) => rendered(x, f, |x, v| head(x, side).add(n, v)),
-        HttpAction::DelHeader(m) => drop(head(x, side).kill_if(|n| m.matches(n))),
+        HttpAction::DelHeader(m) => drop(head(x, side).kill_if(|n| !frames(n) && m.matches(n))),
         HttpAction::ReplaceHeader(n, re, f) => rendered(x, f, |x, to| {
             let to = replacement(to);
             head(x, side).edit(n, |v| Some(re.replace(v, to.as_bytes()).into_owned()));
