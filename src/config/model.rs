@@ -49,12 +49,24 @@ pub struct Global {
     pub description: Option<String>,
     pub bufsize: usize,
     pub maxrewrite: usize,
+    pub pipes: Pipes,
     pub spread_checks: u32,
     pub localpeer: String,
     pub fault_strict: bool,
     /// `zero-warning`: a configuration with warnings is refused.
     pub zero_warning: bool,
     pub setenv: BTreeMap<String, String>,
+}
+
+/// What may be spliced, and with how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pipes {
+    /// `nosplice`
+    pub none: bool,
+    /// `maxpipes`, of all threads; a quarter of `maxconn` when not said.
+    pub most: Option<u32>,
+    /// `tune.pipesize`, in bytes; the system's own when not said.
+    pub size: Option<u32>,
 }
 
 /// `tune.bufsize` when not set.
@@ -90,6 +102,7 @@ impl Default for Global {
             description: None,
             bufsize: DEFAULT_BUFSIZE,
             maxrewrite: 1024,
+            pipes: Pipes::default(),
             spread_checks: 0,
             localpeer: String::new(),
             fault_strict: false,

@@ -6,6 +6,7 @@ mod persist;
 mod reply;
 mod rewrite;
 mod session;
+mod splice;
 mod stream;
 mod tcp;
 mod upstream;
@@ -68,6 +69,7 @@ pub struct Thread {
     heads: RefCell<Vec<crate::http::h1::head::Head>>,
     pools: RefCell<HashMap<u64, Vec<upstream::Idle>>>,
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    pipes: RefCell<splice::Pipes>,
     log_line: RefCell<Vec<u8>>,
     log_frame: RefCell<Vec<u8>>,
     pub sessions: Cell<u64>,
@@ -88,6 +90,7 @@ impl Thread {
             heads: RefCell::default(),
             pools: RefCell::default(),
             snapshot: RefCell::new(arc_swap::Cache::new(shared.snapshot.clone())),
+            pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
             log_line: RefCell::default(),
             log_frame: RefCell::default(),
             sessions: Cell::new(0),
@@ -130,6 +133,7 @@ impl Thread {
         self.wheel.advance();
         if self.wheel.second_passed() {
             self.sweep_pools();
+            self.limit_pipes(splice::Limits::new(&self.snapshot(), self.shared.inboxes.len()));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Streams of all kinds behind one face, and the relay of bytes between two of them.
 use super::Thread;
+use super::splice::{Pipe, SMALL, WORTHWHILE};
 use super::wheel::Timer;
 use crate::http::h1::body::{BadChunk, Follower};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -50,6 +51,11 @@ impl Stream {
     }
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+
+    /// True if what is read from it and written to it is what goes over the wire.
+    fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Unix(_))
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
@@ -187,6 +193,10 @@ pub struct Half {
     pub failed: bool,
     /// Bytes behind the end of the body, which belong to the next message.
     pub rest: Vec<u8>,
+    /// In use while bulk data is spliced.
+    pipe: Option<Pipe>,
+    /// The last transfer showed that there is more to come than a conversation.
+    bulk: bool,
 }
 
 /// Reads of one direction before the other gets its turn.
@@ -203,6 +213,8 @@ impl Half {
             flushed: true,
             failed: false,
             rest: Vec::new(),
+            pipe: None,
+            bulk: false,
         }
     }
 
@@ -219,12 +231,75 @@ impl Half {
 
     /// True if the next step is the destination's.
     pub fn waits_for_sink(&self) -> bool {
-        !self.pending.is_empty() || !self.flushed && (self.eof || self.follower.done())
+        !self.pending.is_empty() || self.spliced() || !self.flushed && (self.eof || self.follower.done())
     }
 
     /// True once the whole body was read and the destination has all of it.
     pub fn complete(&self) -> bool {
-        !self.failed && self.follower.done() && self.pending.is_empty() && self.flushed
+        !self.failed && self.follower.done() && self.pending.is_empty() && !self.spliced() && self.flushed
+    }
+
+    /// True if a pipe holds bytes that have still to go out.
+    fn spliced(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|p| !p.is_empty())
+    }
+
+    fn release_pipe(&mut self, t: &Thread) {
+        if let Some(p) = self.pipe.take() {
+            t.give_pipe(p);
+        }
+    }
+
+    /// Takes a pipe if what comes next is worth one.
+    fn consider_pipe(&mut self, from: &Stream, to: &Stream, t: &Thread) {
+        let ahead = self.follower.ahead();
+        if ahead >= WORTHWHILE && (self.bulk || ahead != u64::MAX) && from.is_plain() && to.is_plain() {
+            self.pipe = t.take_pipe();
+        }
+    }
+
+    /// One step through the pipe. Nothing is pending beside it, and nothing is to be flushed.
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        t: &Thread,
+        moved: &mut [bool; 2],
+    ) -> Poll<Result<(), HalfError>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
+        if pipe.is_empty() {
+            let ahead = self.follower.ahead();
+            let n = match (ahead, self.bulk || ahead != u64::MAX) {
+                (1.., true) => match ready!(pipe.fill(cx, from, ahead)) {
+                    Ok(n) => n,
+                    // These two do not splice.
+                    Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => 0,
+                    Err(_) => return Poll::Ready(Err(HalfError::Source)),
+                },
+                _ => 0,
+            };
+            if n == 0 {
+                // Nothing more to splice. A source's end is met again by copying, which says what it means.
+                self.release_pipe(t);
+                self.bulk = false;
+                return Poll::Ready(Ok(()));
+            }
+            moved[0] = true;
+            self.follower.skip(n as u64);
+            self.bytes += n as u64;
+            self.bulk = n >= SMALL;
+        }
+        while !pipe.is_empty() {
+            match ready!(pipe.drain(cx, to)) {
+                Ok(n) => {
+                    moved[1] = true;
+                    t.count_spliced(n);
+                }
+                Err(_) => return self.sink_failed(),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn sink_failed(&mut self) -> Poll<Result<(), HalfError>> {
@@ -233,7 +308,7 @@ impl Half {
     }
 
     fn finished(&self) -> bool {
-        self.pending.is_empty() && self.flushed && (self.eof || self.follower.done())
+        self.pending.is_empty() && !self.spliced() && self.flushed && (self.eof || self.follower.done())
     }
 
     /// Moves what can be moved. `Ready(Ok)` when the body has ended and is out; `moved` is set when any byte was read or written.
@@ -262,6 +337,7 @@ impl Half {
                 }
             }
             if self.finished() {
+                self.release_pipe(t);
                 return Poll::Ready(Ok(()));
             }
             if self.eof || self.follower.done() {
@@ -272,6 +348,18 @@ impl Half {
                     }
                     Poll::Ready(Err(_)) => return self.sink_failed(),
                     Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.pipe.is_none() {
+                self.consider_pipe(from, to, t);
+            }
+            if self.pipe.is_some() {
+                match self.splice(cx, from, to, t, moved) {
+                    // What comes in the meantime goes with the next, larger transfer.
+                    Poll::Ready(Ok(())) if self.pipe.is_some() && !self.finished() => break,
+                    Poll::Ready(Ok(())) if self.pipe.is_some() => continue,
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
                 }
             }
             let mut scratch = t.scratch.borrow_mut();
@@ -285,6 +373,7 @@ impl Half {
                 }
                 Poll::Ready(Ok(n)) => {
                     moved[0] = true;
+                    self.bulk = n == scratch.len();
                     let used = self.follower.feed(&scratch[..n]).map_err(Self::bad)?;
                     self.bytes += used as u64;
                     if used < n {
@@ -323,8 +412,8 @@ impl Half {
                 }
             }
         }
-        // Others on this thread come first; this goes on at once after them.
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        // Others on this thread come first, and what the event loop has to say; this goes on after them. (Dropped at once: the first
+        // poll has left the waker with the runtime.)
+        std::pin::pin!(tokio::task::yield_now()).poll(cx).map(|()| Ok(()))
     }
 }

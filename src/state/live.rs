@@ -406,6 +406,8 @@ pub struct Live {
     pub started_at: std::time::SystemTime,
     pub dropped_logs: AtomicU64,
     pub bytes_out: AtomicU64,
+    /// Of these, what went through a pipe.
+    pub spliced_bytes: AtomicU64,
     pub maxconn_reached: AtomicU64,
     pub reloads: AtomicU64,
     pub failed_reloads: AtomicU64,
@@ -435,6 +437,7 @@ impl Live {
             started_at: std::time::SystemTime::now(),
             dropped_logs: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            spliced_bytes: AtomicU64::new(0),
             maxconn_reached: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),

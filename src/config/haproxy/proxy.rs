@@ -279,9 +279,9 @@ const OPTIONS: &[(&str, Parse)] = &[
 
 /// Options that change nothing here, with the reason.
 const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
-    ("splice-auto", "data is not spliced"),
-    ("splice-request", "data is not spliced"),
-    ("splice-response", "data is not spliced"),
+    ("splice-auto", "bulk data is spliced without being asked, see nosplice"),
+    ("splice-request", "bulk data is spliced without being asked, see nosplice"),
+    ("splice-response", "bulk data is spliced without being asked, see nosplice"),
     ("tcp-smart-accept", "the kernel's defaults are used"),
     ("tcp-smart-connect", "the kernel's defaults are used"),
     ("contstats", "counters are always current"),

@@ -87,6 +87,32 @@ impl Follower {
         self.state == State::UntilClose
     }
 
+    /// Bytes of content that come next for certain, and that may pass without being looked at; as many as there can be if only the close ends them.
+    pub fn ahead(&self) -> u64 {
+        match self.state {
+            State::Length(left) | State::Chunk(Chunk::Data { left }) => left,
+            State::Chunk(_) => 0,
+            State::UntilClose => u64::MAX,
+        }
+    }
+
+    /// Says that `n` bytes, at most what is [ahead](Self::ahead), passed without being looked at.
+    pub fn skip(&mut self, n: u64) {
+        self.payload += n;
+        match &mut self.state {
+            State::Length(left) => *left = left.saturating_sub(n),
+            State::Chunk(c) => {
+                if let Chunk::Data { left } = c {
+                    *left = left.saturating_sub(n);
+                    if *left == 0 {
+                        *c = Chunk::DataCr;
+                    }
+                }
+            }
+            State::UntilClose => {}
+        }
+    }
+
     /// How many of `bytes` belong to this body.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
         match &mut self.state {
@@ -200,6 +226,26 @@ mod tests {
         ] {
             assert_eq!(Follower::new(Framing::Chunked).feed(bad.as_bytes()), Err(BadChunk), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_ahead_may_be_skipped() {
+        let mut f = Follower::new(Framing::Chunked);
+        assert_eq!(f.ahead(), 0);
+        f.feed(b"10\r\nab").unwrap();
+        assert_eq!(f.ahead(), 14);
+        f.skip(10);
+        assert_eq!((f.ahead(), f.payload()), (4, 12));
+        f.skip(4);
+        assert_eq!(f.ahead(), 0);
+        assert_eq!(f.feed(b"\r\n0\r\n\r\nX"), Ok(7));
+        assert!(f.done());
+        let mut f = Follower::new(Framing::Length(5));
+        f.skip(5);
+        assert!(f.done());
+        let mut f = Follower::new(Framing::UntilClose);
+        f.skip(1 << 40);
+        assert_eq!((f.ahead(), f.payload()), (u64::MAX, 1 << 40));
     }
 
     #[test]
