@@ -50,6 +50,8 @@ pub struct Global {
     pub bufsize: usize,
     pub maxrewrite: usize,
     pub pipes: Pipes,
+    /// `h1-accept-payload-with-any-method`
+    pub any_payload: bool,
     pub spread_checks: u32,
     pub localpeer: String,
     pub fault_strict: bool,
@@ -103,6 +105,7 @@ impl Default for Global {
             bufsize: DEFAULT_BUFSIZE,
             maxrewrite: 1024,
             pipes: Pipes::default(),
+            any_payload: false,
             spread_checks: 0,
             localpeer: String::new(),
             fault_strict: false,
@@ -256,6 +259,10 @@ pub struct Options {
     pub logasap: bool,
     pub socket_stats: bool,
     pub abortonclose: bool,
+    /// `accept-unsafe-violations-in-http-request`
+    pub violations_request: bool,
+    /// `accept-unsafe-violations-in-http-response`
+    pub violations_response: bool,
     pub conn_mode: ConnMode,
     /// `option redispatch [interval]`; `None` is off.
     pub redispatch: Option<i32>,

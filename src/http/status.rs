@@ -40,6 +40,18 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
+/// As [`reason`]; where this knows none, what HAProxy says of the class.
+pub fn reason_of(status: u16) -> &'static [u8] {
+    match (reason(status), status / 100) {
+        ("Other", 1) => b"Informational",
+        ("Other", 2) => b"Success",
+        ("Other", 3) => b"Redirection",
+        ("Other", 4) => b"Client Error",
+        ("Other", 5) => b"Server Error",
+        (r, _) => r.as_bytes(),
+    }
+}
+
 /// Statuses that an `errorfile` may be given for, with the title and the sentence of the answer (these bytes are what clients of the reference see).
 const PAGES: &[(u16, &str, &str)] = &[
     (200, "200 OK", "Service ready."),

@@ -181,8 +181,15 @@ fn hand_over(t: &Rc<Thread>, a: Accepted) {
 /// Serves an accepted connection on this thread.
 pub fn start(t: &Rc<Thread>, a: Accepted) {
     let t = t.clone();
+    // What waits longest, an idle HTTP connection, should weigh least: the other stages are on the heap while they last.
+    let opening = Box::pin(open(t.clone(), a));
     tokio::task::spawn_local(async move {
-        serve(&t, a).await;
+        if let Some(mut c) = opening.await {
+            match c.fe.conf.mode {
+                Mode::Http => session::run(&t, &mut c).await,
+                Mode::Tcp => Box::pin(tcp::run(&t, &mut c)).await,
+            }
+        }
         t.shared.live.thread_load[t.id].fetch_sub(1, Relaxed);
         t.sessions.set(t.sessions.get() + 1);
     });
@@ -201,15 +208,26 @@ impl AsRef<Gauge> for ListenerConn {
     }
 }
 
-async fn serve(t: &Rc<Thread>, a: Accepted) {
+/// A connection whose sessions may begin.
+pub struct Connection {
+    pub fe: Arc<ProxyNode>,
+    pub generation: u64,
+    pub stream: Stream,
+    pub client: ClientInfo,
+    _seats: Seats,
+}
+
+/// What comes before a session: the PROXY header, the connection's rules, the TLS handshake. `None` if the connection ends with it.
+async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
+    let t = &t;
     let (accepted, accepted_at) = (Instant::now(), SystemTime::now());
     let snapshot = t.snapshot();
     let live = &t.shared.live;
-    let Some(fe) = snapshot.frontend(&a.frontend).cloned() else { return };
+    let Some(fe) = snapshot.frontend(&a.frontend).cloned() else { return None };
     let generation = snapshot.generation;
     drop(snapshot);
-    let Some(listener) = fe.listeners.get(a.listener) else { return };
-    let _seats = a.seats;
+    let Some(listener) = fe.listeners.get(a.listener) else { return None };
+    let seats = a.seats;
     live.total_conns.fetch_add(1, Relaxed);
     fe.live.front.inc(Counter::Sessions);
     listener.live.counters.inc(Counter::Sessions);
@@ -227,12 +245,12 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
     let mut stream = if a.unix {
         match UnixStream::from_std(std::os::unix::net::UnixStream::from(a.fd)) {
             Ok(s) => Stream::Unix(s),
-            Err(_) => return,
+            Err(_) => return None,
         }
     } else {
         match TcpStream::from_std(std::net::TcpStream::from(a.fd)) {
             Ok(s) => Stream::Tcp(s),
-            Err(_) => return,
+            Err(_) => return None,
         }
     };
     if let Stream::Tcp(s) = &stream {
@@ -248,7 +266,7 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
             .is_none()
     {
         embryonic_end(t, &fe, listener, &client, "Received something which does not look like a PROXY protocol header");
-        return;
+        return None;
     }
     if !fe.conf.tcp_connection.is_empty() {
         let x = Exchange::new(&client, fe.clone(), t, true);
@@ -259,11 +277,11 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
             if action == TcpAction::SilentDrop {
                 stream.vanish();
             }
-            return;
+            return None;
         }
     }
     if let Some(config) = &listener.tls {
-        let Stream::Tcp(tcp) = stream else { return };
+        let Stream::Tcp(tcp) = stream else { return None };
         live.ssl_conns.up();
         live.total_ssl.fetch_add(1, Relaxed);
         let limit = fe.conf.timeouts.http_request.or(fe.conf.timeouts.client).unwrap_or(Duration::from_secs(30));
@@ -291,14 +309,11 @@ async fn serve(t: &Rc<Thread>, a: Accepted) {
                     Err(_) => "Timeout during SSL handshake",
                 };
                 embryonic_end(t, &fe, listener, &client, what);
-                return;
+                return None;
             }
         }
     }
-    match fe.conf.mode {
-        Mode::Http => session::run(t, fe.clone(), generation, stream, &client).await,
-        Mode::Tcp => tcp::run(t, fe.clone(), stream, &client).await,
-    }
+    Some(Box::new(Connection { fe, generation, stream, client, _seats: seats }))
 }
 
 /// HAProxy's line for a connection that ended before it was a session.

@@ -1,4 +1,5 @@
 //! Level 5: the forwarding path. Each worker thread has one current-thread runtime, its own sockets, timers, pools and buffers.
+mod forward;
 mod key;
 pub mod listener;
 mod outcome;
@@ -73,6 +74,8 @@ pub struct Thread {
     log_line: RefCell<Vec<u8>>,
     log_frame: RefCell<Vec<u8>>,
     pub sessions: Cell<u64>,
+    /// Connections between requests that still hold everything; see [`session`].
+    warm: Cell<usize>,
 }
 
 /// Room for one read; larger than `tune.bufsize` so that a read seldom fills it.
@@ -94,6 +97,7 @@ impl Thread {
             log_line: RefCell::default(),
             log_frame: RefCell::default(),
             sessions: Cell::new(0),
+            warm: Cell::new(0),
             shared,
         })
     }

@@ -67,7 +67,7 @@ impl Message {
     /// The head in a form that rules can edit; false if it cannot be one.
     pub fn to_head(&self, into: &mut crate::http::h1::head::Head) -> bool {
         let whole = [&self.head[..], b"\r\n"].concat();
-        into.parse_response(&whole, b"GET").is_ok()
+        into.parse_response(&whole, b"GET", crate::http::h1::head::Accept::default()).is_ok()
     }
 
     /// Takes the head back that rules have edited.

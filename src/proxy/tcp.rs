@@ -1,6 +1,7 @@
 //! A client connection of a TCP frontend: one server, two directions, one task.
 use super::Thread;
-use super::outcome::{Cause, ClientInfo, Exchange, Phase};
+use super::listener::Connection;
+use super::outcome::{Cause, Exchange, Phase};
 use super::stream::{Half, HalfError, Stream};
 use super::upstream::{self, AfterFailure, BackendSession, NoServer};
 use super::wheel::FOREVER;
@@ -83,7 +84,8 @@ async fn inspect(
     }
 }
 
-pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, client: &ClientInfo) {
+pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
+    let (mut fe, stream, client) = (c.fe.clone(), &mut c.stream, &c.client);
     // A reload may have come during the handshake: backends are those of the configuration in force, which is held while they are looked up.
     let snapshot = t.snapshot();
     if let Some(now) = snapshot.frontend(&fe.conf.name) {
@@ -91,13 +93,13 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
     }
     let mut x = Exchange::new(client, fe.clone(), t, true);
     x.got_request = Some(client.accepted);
-    let mut verdict = inspect(t, &mut x, &fe, &mut stream).await;
+    let mut verdict = inspect(t, &mut x, &fe, stream).await;
     if verdict.is_ok() {
         let routes = fe.routes();
         let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), &x)).map(|(_, b)| b);
         x.be = by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| !b.conf.disabled);
         if let Some(be) = x.be.clone().filter(|be| !Arc::ptr_eq(be, &fe)) {
-            verdict = inspect(t, &mut x, &be, &mut stream).await;
+            verdict = inspect(t, &mut x, &be, stream).await;
         }
     }
     drop(snapshot);
@@ -109,7 +111,7 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
         }
     } else if let Some(be) = x.be.clone() {
         let session = BackendSession::new(&be);
-        serve(t, &mut x, &be, &mut stream).await;
+        serve(t, &mut x, &be, stream).await;
         drop(session);
     } else {
         x.end(Cause::ServerAbort, Phase::Connect);
@@ -120,7 +122,7 @@ pub async fn run(t: &Rc<Thread>, mut fe: Arc<ProxyNode>, mut stream: Stream, cli
         let pause = t.wheel.timer();
         pause.set(Some(std::time::Duration::ZERO));
         let _ = poll_fn(|cx| stream.poll_shutdown(cx)).await;
-        while matches!(t.read_more(&mut stream, &mut unread, &pause).await, Ok(1..)) {
+        while matches!(t.read_more(stream, &mut unread, &pause).await, Ok(1..)) {
             unread.clear();
         }
         t.give_buf(unread);

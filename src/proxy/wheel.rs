@@ -1,5 +1,5 @@
 //! One coarse deadline wheel a thread. Pushing a deadline back is a store; only a deadline that comes nearer is queued again.
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -9,7 +9,6 @@ pub const TICK: u64 = 10;
 const SLOTS: usize = 1024;
 const NEVER: u64 = u64::MAX;
 
-#[derive(Default)]
 struct Entry {
     /// Tick at which the timer is over.
     at: Cell<u64>,
@@ -102,9 +101,7 @@ impl Wheel {
     }
 
     pub fn timer(self: &Rc<Self>) -> Timer {
-        let e =
-            Entry { at: Cell::new(NEVER), queued: Cell::new(NEVER), waker: RefCell::new(None), idle: Cell::new(false) };
-        Timer { wheel: self.clone(), entry: Rc::new(e) }
+        Timer { wheel: self.clone(), entry: OnceCell::new() }
     }
 }
 
@@ -114,48 +111,64 @@ pub const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 /// One deadline, moved as often as needed.
 pub struct Timer {
     wheel: Rc<Wheel>,
-    entry: Rc<Entry>,
+    /// Made with the first deadline.
+    entry: OnceCell<Rc<Entry>>,
 }
 
 impl Timer {
     /// Sets the deadline from now; `None` is never.
     pub fn set(&self, after: Option<Duration>) {
         let Some(after) = after else {
-            self.entry.at.set(NEVER);
+            if let Some(e) = self.entry.get() {
+                e.at.set(NEVER);
+            }
             return;
         };
+        let entry = self.entry.get_or_init(|| {
+            let (at, queued, idle) = (Cell::new(NEVER), Cell::new(NEVER), Cell::new(false));
+            Rc::new(Entry { at, queued, waker: RefCell::new(None), idle })
+        });
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 4);
         // Never early: the present may be just before the next tick.
         let at = self.wheel.now.get() + ms.div_ceil(TICK) + 1;
-        self.entry.at.set(at);
-        if self.entry.queued.get() > at {
-            self.wheel.queue(&self.entry, at);
+        entry.at.set(at);
+        if entry.queued.get() > at {
+            self.wheel.queue(entry, at);
         }
     }
 
     /// True when the deadline has passed; else the task is woken when it does.
     pub fn expired(&self, cx: &Context<'_>) -> bool {
-        let at = self.entry.at.get();
+        let Some(entry) = self.entry.get() else { return false };
+        let at = entry.at.get();
         if at == NEVER {
             return false;
         }
         if at <= self.wheel.now.get() {
             return true;
         }
-        let mut w = self.entry.waker.borrow_mut();
+        let mut w = entry.waker.borrow_mut();
         if !w.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             *w = Some(cx.waker().clone());
         }
         drop(w);
-        if self.entry.queued.get() == NEVER {
-            self.wheel.queue(&self.entry, at);
+        if entry.queued.get() == NEVER {
+            self.wheel.queue(entry, at);
         }
         false
     }
 
     /// Marks the wait as one between requests.
     pub fn idle(&self, yes: bool) {
-        self.entry.idle.set(yes);
+        if let Some(e) = self.entry.get() {
+            e.idle.set(yes);
+        }
+    }
+
+    /// Gives up the deadline and the memory it took.
+    pub fn release(&mut self) {
+        self.set(None);
+        self.entry.take();
     }
 
     /// Waits for the deadline.

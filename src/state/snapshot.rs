@@ -44,6 +44,7 @@ pub struct ProxyNode {
     pub maxconn: u32,
     pub bufsize: usize,
     pub maxrewrite: usize,
+    any_payload: bool,
     /// Answers by status, ready to send.
     pub pages: HashMap<u16, Arc<[u8]>>,
     /// The servers that may be used, in the form that balancing wants, and the version of their states that it was made from.
@@ -198,6 +199,7 @@ impl Snapshot {
                 maxconn: conf.maxconn.filter(|n| *n > 0).unwrap_or(maxconn),
                 bufsize: global.bufsize,
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
+                any_payload: global.any_payload,
                 pages,
                 table: std::sync::Mutex::new((u64::MAX, Arc::new(Table::Turns(Vec::new())))),
                 conf: *conf,
@@ -244,6 +246,13 @@ fn server_tls(b: &Bind, g: &Global, src: &mut dyn Source, report: &mut Report) -
 }
 
 impl ProxyNode {
+    /// What it lets through that is against the rules, in requests or in responses.
+    pub fn accept(&self, request: bool) -> crate::http::h1::head::Accept {
+        let o = &self.conf.options;
+        let violations = if request { o.violations_request } else { o.violations_response };
+        crate::http::h1::head::Accept { violations, any_payload: self.any_payload }
+    }
+
     pub fn routes(&self) -> &Routes {
         static NONE: OnceLock<Routes> = OnceLock::new();
         self.routes

@@ -65,6 +65,7 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("tune.maxrewrite", Honoured(|cx, g, w| g.maxrewrite = cx.number(w, 1, "a size in bytes").unwrap_or(1024))),
     ("tune.pipesize", Honoured(|cx, g, w| g.pipes.size = cx.number(w, 1, "a size in bytes"))),
     ("maxpipes", Honoured(|cx, g, w| g.pipes.most = cx.number(w, 1, "a number of pipes"))),
+    ("h1-accept-payload-with-any-method", Honoured(|_, g, _| g.any_payload = true)),
     ("nosplice", Honoured(|_, g, _| g.pipes.none = true)),
     ("ssl-default-bind-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.bind_tls, w))),
     ("ssl-default-server-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.server_tls, w))),

@@ -243,6 +243,10 @@ const OPTIONS: &[(&str, Parse)] = &[
     ("logasap", |cx, p, _| p.options.logasap = !cx.negated),
     ("socket-stats", |cx, p, _| p.options.socket_stats = !cx.negated),
     ("http-ignore-probes", |cx, p, _| p.options.ignore_probes = !cx.negated),
+    ("accept-unsafe-violations-in-http-request", |cx, p, _| p.options.violations_request = !cx.negated),
+    ("accept-unsafe-violations-in-http-response", |cx, p, _| p.options.violations_response = !cx.negated),
+    ("accept-invalid-http-request", |cx, p, _| p.options.violations_request = !cx.negated),
+    ("accept-invalid-http-response", |cx, p, _| p.options.violations_response = !cx.negated),
     ("abortonclose", |cx, p, _| p.options.abortonclose = !cx.negated),
     ("http-keep-alive", |_, p, _| p.options.conn_mode = ConnMode::KeepAlive),
     ("http-server-close", |cx, p, _| {

@@ -12,11 +12,16 @@ pub enum Framing {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
-    /// Reading the size line; the number so far and whether a digit was seen, and whether an extension is being skipped.
+    /// Reading a chunk's size: the number so far, and whether a digit was seen.
     Size {
         n: u64,
-        digits: u8,
-        ext: u16,
+        any: bool,
+    },
+    /// Behind the size: blanks and extensions.
+    Ext {
+        n: u64,
+        len: u16,
+        at: Ext,
     },
     SizeLf {
         n: u64,
@@ -30,13 +35,26 @@ enum Chunk {
     Trailer {
         line: u32,
         total: u32,
+        lines: u8,
         named: bool,
     },
     TrailerLf {
         line: u32,
         total: u32,
+        lines: u8,
     },
     Done,
+}
+
+/// Where in the extensions of a chunk (RFC 9112, 7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ext {
+    /// Behind the size, before any extension.
+    Before,
+    Within,
+    Quoted,
+    /// Behind a backslash in a quoted string.
+    Escaped,
 }
 
 /// Follows a body through any splitting of its bytes.
@@ -60,14 +78,19 @@ pub struct BadChunk;
 
 /// Extensions and trailers may not be used to feed bytes for ever.
 const MAX_TRAILER: u32 = 16 * 1024;
-const MAX_EXTENSION: u16 = 256;
+const MAX_EXTENSION: u16 = 16 * 1024;
+/// Lines of a trailer section, and length of a name in it, as in a head.
+const MAX_TRAILER_LINES: u8 = 100;
+const MAX_NAME: u32 = 255;
+/// HAProxy's limit of a chunk: 52 bits.
+const MAX_CHUNK: u64 = 1 << 52;
 
 impl Follower {
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::None => State::Length(0),
             Framing::Length(n) => State::Length(n),
-            Framing::Chunked => State::Chunk(Chunk::Size { n: 0, digits: 0, ext: 0 }),
+            Framing::Chunked => State::Chunk(Chunk::Size { n: 0, any: false }),
             Framing::UntilClose => State::UntilClose,
         };
         Self { state, payload: 0 }
@@ -151,36 +174,54 @@ impl Follower {
 impl Chunk {
     fn step(self, b: u8) -> Result<Self, BadChunk> {
         Ok(match (self, b) {
-            (Self::Size { digits: 1.., n, .. }, b'\r') => Self::SizeLf { n },
+            (Self::Size { n, .. }, b) if b.is_ascii_hexdigit() => {
+                let d = u64::from((b as char).to_digit(16).unwrap_or(0));
+                match n * 16 + d {
+                    n if n >= MAX_CHUNK => return Err(BadChunk),
+                    n => Self::Size { n, any: true },
+                }
+            }
+            (Self::Size { n, any: true }, b'\r') => Self::SizeLf { n },
+            (Self::Size { n, any: true }, b' ' | b'\t') => Self::Ext { n, len: 1, at: Ext::Before },
+            (Self::Size { n, any: true }, b';') => Self::Ext { n, len: 1, at: Ext::Within },
+            (Self::Ext { n, at: Ext::Before | Ext::Within, .. }, b'\r') => Self::SizeLf { n },
+            (Self::Ext { n, len, at }, b) if len < MAX_EXTENSION => {
+                let visible = matches!(b, b'\t' | b' '..=b'~' | 0x80..);
+                let at = match (at, b) {
+                    (Ext::Before, b' ' | b'\t') => Ext::Before,
+                    (Ext::Before, b';') => Ext::Within,
+                    (Ext::Within, b'"') => Ext::Quoted,
+                    (Ext::Within, b'\\') | (Ext::Before, _) => return Err(BadChunk),
+                    (Ext::Quoted, b'"') => Ext::Within,
+                    (Ext::Quoted, b'\\') => Ext::Escaped,
+                    (Ext::Escaped, _) if visible => Ext::Quoted,
+                    (at, _) if visible => at,
+                    _ => return Err(BadChunk),
+                };
+                Self::Ext { n, len: len + 1, at }
+            }
             (Self::SizeLf { n }, b'\n') => match n {
-                0 => Self::Trailer { line: 0, total: 0, named: false },
+                0 => Self::Trailer { line: 0, total: 0, lines: 0, named: false },
                 left => Self::Data { left },
             },
-            (Self::Size { n, digits, ext: 0 }, b) if b.is_ascii_hexdigit() => {
-                if digits == 15 {
-                    return Err(BadChunk);
-                }
-                let d = u64::from((b as char).to_digit(16).unwrap_or(0));
-                Self::Size { n: n * 16 + d, digits: digits + 1, ext: 0 }
-            }
-            (Self::Size { n, digits: digits @ 1.., ext }, b)
-                if ext < MAX_EXTENSION && b != b'\n' && (ext > 0 || matches!(b, b';' | b' ' | b'\t')) =>
-            {
-                Self::Size { n, digits, ext: ext + 1 }
-            }
             (Self::DataCr, b'\r') => Self::DataLf,
-            (Self::DataLf, b'\n') => Self::Size { n: 0, digits: 0, ext: 0 },
+            (Self::DataLf, b'\n') => Self::Size { n: 0, any: false },
             (Self::TrailerLf { line: 0, .. }, b'\n') => Self::Done,
-            (Self::TrailerLf { total, .. }, b'\n') => Self::Trailer { line: 0, total: total + 1, named: false },
+            (Self::TrailerLf { total, lines, .. }, b'\n') => {
+                Self::Trailer { line: 0, total: total + 1, lines: lines + 1, named: false }
+            }
             // A line is a field: a name, a colon, a value; or it is empty.
-            (Self::Trailer { line, total, named }, b'\r') if named || line == 0 => Self::TrailerLf { line, total },
-            (Self::Trailer { line, total, named }, b)
+            (Self::Trailer { line, total, lines, named }, b'\r') if named || line == 0 => {
+                Self::TrailerLf { line, total, lines }
+            }
+            (Self::Trailer { line, total, lines, named }, b)
                 if total < MAX_TRAILER
+                    && lines < MAX_TRAILER_LINES
                     && b != b'\n'
                     && b != 0
-                    && (named || b == b':' && line > 0 || b.is_ascii_graphic() && b != b':') =>
+                    && (named || b == b':' && line > 0 || super::head::may_begin(b) && line < MAX_NAME) =>
             {
-                Self::Trailer { line: line + 1, total: total + 1, named: named || b == b':' }
+                Self::Trailer { line: line + 1, total: total + 1, lines, named: named || b == b':' }
             }
             _ => return Err(BadChunk),
         })
@@ -223,6 +264,14 @@ mod tests {
             "0\r\n\n",
             "0\r\nno colon\r\n",
             "0\r\n: empty\r\n",
+            "0\r\na@b: c\r\n",
+            "5 x\r\n",
+            "5 5\r\n",
+            "5;a=\"b\r\n",
+            "5;a\\b\r\n",
+            "5;a=\"\\\r\n",
+            "5;\x01\r\n",
+            "10000000000000\r\n",
         ] {
             assert_eq!(Follower::new(Framing::Chunked).feed(bad.as_bytes()), Err(BadChunk), "{bad:?}");
         }
@@ -246,6 +295,14 @@ mod tests {
         let mut f = Follower::new(Framing::UntilClose);
         f.skip(1 << 40);
         assert_eq!((f.ahead(), f.payload()), (u64::MAX, 1 << 40));
+    }
+
+    #[test]
+    fn odd_but_good_chunking_passes() {
+        let zeros = format!("{}5\r\n", "0".repeat(40));
+        for good in ["5;a=b\r\n", "5 ;a\r\n", "5;a=\"b\\\"c\"\r\n", "5 \t\r\n", "fffffffffffff\r\n", zeros.as_str()] {
+            assert_eq!(Follower::new(Framing::Chunked).feed(good.as_bytes()), Ok(good.len()), "{good:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,596 @@
+//! One request to a server and its answer back: attempts, the head that is waited for, both bodies.
+use super::outcome::{Cause, Exchange, Phase};
+use super::persist;
+use super::rewrite;
+use super::session::{Next, Session};
+use super::stream::{Half, HalfError, ReadError, Stream, write_all};
+use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
+use super::wheel::FOREVER;
+use crate::config::model::{ConnMode, Reuse};
+use crate::http::h1::body::{Follower, Framing};
+use crate::http::h1::head::Scan;
+use crate::rules::sample::HeadSide;
+use crate::state::counters::Counter;
+use crate::state::snapshot::{ProxyNode, ServerNode};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// What a connection depends on besides the server's words: where it leads, and the client that it told of.
+#[derive(PartialEq, Eq)]
+pub(super) struct Own {
+    key: u64,
+    to: Option<SocketAddr>,
+    src: Option<SocketAddr>,
+    dst: Option<SocketAddr>,
+}
+
+impl Own {
+    fn of(x: &Exchange<'_>, server: &ServerNode) -> Self {
+        Self { key: server.pool_key, to: upstream::address(server, x.dst), src: x.src, dst: x.dst }
+    }
+}
+
+impl Session<'_> {
+    /// The whole way to a server and back.
+    pub(super) async fn forward(&mut self, x: &mut Exchange<'_>, be: Arc<ProxyNode>, used: usize, mut body: Follower) -> Next {
+        let session = BackendSession::new(&be);
+        be.live.back.inc(Counter::Requests);
+        let by_cookie = persist::persistence(x, &be);
+        let mut bound = upstream::asked_for(x, &be).or(by_cookie);
+        rewrite::forwarded(x, &be);
+        if let Some(h) = x.fe.conf.unique_id_header.clone().filter(|_| !x.unique.is_empty()) {
+            let id = std::mem::take(&mut x.unique);
+            x.req.set(&h, &id);
+            x.unique = id;
+        }
+        let mut avoid = None;
+        let mut fresh = false;
+        loop {
+            let slot = match self.assign(x, &be, bound, avoid).await {
+                Ok(s) => s,
+                Err(e) => {
+                    drop(session);
+                    return self.no_server(x, e, used, &mut body).await;
+                }
+            };
+            x.assigned.get_or_insert_with(Instant::now);
+            let server = slot.server();
+            x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
+            match self.attempt(x, &be, &slot, used, body, fresh).await {
+                Attempt::Done(next) => {
+                    drop(slot);
+                    drop(session);
+                    return next;
+                }
+                // A pooled connection had died: once more on one of its own; this is no retry that counts.
+                Attempt::Stale => fresh = true,
+                Attempt::Failed(status) => {
+                    drop(slot);
+                    drop(session);
+                    // The request is off the input already.
+                    return self.fail(x, status, 0, &mut Follower::new(Framing::None)).await;
+                }
+                Attempt::NoConnection(e) => {
+                    let by_cookie = bound.is_some() && x.cookie[0] == b'V';
+                    match upstream::after_failure(x, &be, &slot, by_cookie, &e) {
+                        AfterFailure::GiveUp => {
+                            drop(slot);
+                            drop(session);
+                            return self.fail(x, 503, used, &mut body).await;
+                        }
+                        AfterFailure::Again { server, not, pause } => {
+                            if server.is_none() {
+                                x.assigned = None;
+                                if x.cookie[0] == b'V' {
+                                    x.cookie[0] = b'D';
+                                }
+                            }
+                            (bound, avoid) = (server, not);
+                            drop(slot);
+                            if let Some(pause) = pause {
+                                self.st.set(Some(pause));
+                                self.st.wait().await;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn assign(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        bound: Option<usize>,
+        avoid: Option<usize>,
+    ) -> Result<Slot, NoServer> {
+        let stream = &mut *self.stream;
+        // A client that has gone need not wait for a server; with `abortonclose` only, since it may have half-closed on purpose.
+        let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
+        upstream::assign(x, be, bound, avoid, &self.st, |cx| abort && client_left(stream, cx)).await
+    }
+
+    async fn no_server(&mut self, x: &mut Exchange<'_>, e: NoServer, used: usize, body: &mut Follower) -> Next {
+        match e {
+            NoServer::Down => x.end(Cause::ServerAbort, Phase::Connect),
+            NoServer::QueueTimeout => {
+                x.backend().live.back.inc(Counter::ConnectErrors);
+                x.end(Cause::ServerTimeout, Phase::Queue);
+            }
+            NoServer::QueueFull => x.end(Cause::ServerAbort, Phase::Queue),
+            NoServer::ClientGone => {
+                x.end(Cause::ClientAbort, Phase::Queue);
+                return Next::Close;
+            }
+        }
+        self.fail(x, 503, used, body).await
+    }
+
+    /// One try on one server.
+    async fn attempt(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        used: usize,
+        mut body: Follower,
+        fresh: bool,
+    ) -> Attempt {
+        let server = slot.server();
+        let mode = mode_of(x, be);
+        let pooled = if mode == ConnMode::KeepAlive && !fresh {
+            if shared(be, server) { self.t.pool_take(server) } else { self.take_own(x, server) }
+        } else {
+            None
+        };
+        let reused = pooled.is_some();
+        let mut up = match pooled {
+            Some(s) => {
+                server.live.counters.inc(Counter::Reuses);
+                be.live.back.inc(Counter::Reuses);
+                s
+            }
+            None => match upstream::connect(
+                x,
+                be,
+                server,
+                set_timeout(x, |s| s.connect, be.conf.timeouts.connect),
+                &self.st,
+            )
+            .await
+            {
+                Ok(s) => s,
+                Err(e) => return Attempt::NoConnection(e),
+            },
+        };
+        x.connected = Some(Instant::now());
+        if !x.fe.logs.is_empty() {
+            (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+        }
+        // Head and what is there of the body leave together.
+        let mut out = self.t.take_buf();
+        let connection = match (x.req.minor, mode) {
+            // HAProxy says nothing beside a change of protocol, and nothing where the framing is not that of the version.
+            _ if x.req.upgrade || x.req.doubtful => None,
+            (1, ConnMode::KeepAlive) => None,
+            (1, _) => Some("close"),
+            (_, ConnMode::KeepAlive) => Some("keep-alive"),
+            _ => None,
+        };
+        x.req.write_request(connection, &mut out);
+        let Ok(n) = body.feed(&self.inbuf[used..]) else {
+            x.end(Cause::Denied, Phase::Request);
+            x.req.keep_alive = false;
+            self.inbuf.clear();
+            return Attempt::Failed(400);
+        };
+        out.extend_from_slice(&self.inbuf[used..used + n]);
+        self.st.set(server_timeout(x, be));
+        let sent = write_all(&mut up, &out, &self.st).await;
+        self.t.give_buf(out);
+        let replayable = body.done();
+        if sent.is_err() && reused && replayable {
+            return Attempt::Stale;
+        }
+        let mut upload = Half::new(body);
+        upload.failed = sent.is_err();
+        let mut resbuf = Vec::new();
+        let head = self.await_response(x, slot, be, &mut up, &mut upload, &mut resbuf).await;
+        let res_used = match head {
+            Ok(n) => n,
+            Err(e) => {
+                let idempotent =
+                    matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
+                if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
+                    return Attempt::Stale;
+                }
+                let whole = upload.complete();
+                self.consume(used, n, &mut upload);
+                return no_response(x, be, server, &e, whole);
+            }
+        };
+        self.consume(used, n, &mut upload);
+        x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
+        x.responded = Some(Instant::now());
+        let next = self.relay_response(x, be, slot, mode, up, upload, resbuf, res_used).await;
+        Attempt::Done(next)
+    }
+
+    /// This client's own connection, if it leads to this server and still lives.
+    fn take_own(&mut self, x: &Exchange<'_>, server: &ServerNode) -> Option<Stream> {
+        self.own.take().filter(|o| o.0 == Own::of(x, server) && o.1.is_quiet()).map(|o| o.1)
+    }
+
+    /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.
+    fn consume(&mut self, used: usize, n: usize, upload: &mut Half) {
+        self.inbuf.drain(..used + n);
+        self.inbuf.append(&mut upload.rest);
+    }
+
+    /// Sends the rest of the request while waiting for the head of the final response; passes 1xx on.
+    async fn await_response(
+        &mut self,
+        x: &mut Exchange<'_>,
+        slot: &Slot,
+        be: &Arc<ProxyNode>,
+        up: &mut Stream,
+        upload: &mut Half,
+        resbuf: &mut Vec<u8>,
+    ) -> Result<usize, NoResponse> {
+        let (mut scan, mut last) = (Scan::default(), true);
+        // While an answer is waited for it is the server's timer that counts, as in HAProxy, even if the client is slow to send the rest.
+        let mut sending = !(upload.complete() || upload.failed);
+        self.ct.set(None);
+        loop {
+            if !resbuf.is_empty() && scan.complete(resbuf) {
+                let n = x.res.parse_response(resbuf, x.req.method(), be.accept(false)).map_err(|_| NoResponse::Garbage)?;
+                // A switch of protocols that nobody asked for would let the server speak for the next answers.
+                let unasked = || {
+                    let shaken = !x.req.websocket || x.res.get("sec-websocket-accept").is_some();
+                    !(x.req.upgrade && x.res.upgrade && shaken)
+                };
+                if n > x.fe.bufsize || x.res.status == 101 && unasked() {
+                    return Err(NoResponse::Garbage);
+                }
+                if x.res.status / 100 == 1 && x.res.status != 101 {
+                    // Said with an interim answer it counts for the final one too.
+                    last &= x.res.keep_alive;
+                    let mut out = self.t.take_buf();
+                    x.res.write_response(None, &mut out);
+                    self.ct.set(x.fe.conf.timeouts.client);
+                    write_all(self.stream, &out, &self.ct).await.map_err(|_| NoResponse::ClientGone)?;
+                    self.t.give_buf(out);
+                    resbuf.drain(..n);
+                    scan = Scan::default();
+                    continue;
+                }
+                x.res.keep_alive &= last;
+                return Ok(n);
+            }
+            if resbuf.len() >= x.fe.bufsize {
+                return Err(NoResponse::Garbage);
+            }
+            let (t, stream, st) = (self.t, &mut *self.stream, &self.st);
+            let server_timeout = server_timeout(x, be);
+            let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
+            let read = poll_fn(|cx| {
+                if sending {
+                    let mut moved = [false; 2];
+                    match upload.poll(cx, stream, up, t, &mut moved) {
+                        Poll::Ready(Ok(())) | Poll::Ready(Err(HalfError::Sink)) => {
+                            // A server may answer before it has read everything, and may then not take the rest.
+                            sending = false;
+                            st.set(server_timeout);
+                        }
+                        Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err(NoResponse::ClientLeft)),
+                        Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err(NoResponse::BadRequest)),
+                        Poll::Pending => {
+                            if moved[1] {
+                                st.set(server_timeout);
+                            }
+                        }
+                    }
+                }
+                match t.poll_read_more(cx, up, resbuf, st) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Err(NoResponse::Closed)),
+                    Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                    Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending if slot.over().is_some() => {
+                        Poll::Ready(Err(NoResponse::Killed(slot.over().unwrap_or(Cause::Killed))))
+                    }
+                    Poll::Pending if abort && !sending && client_left(stream, cx) => {
+                        Poll::Ready(Err(NoResponse::ClientGone))
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await;
+            read?;
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // One call, and every argument is a different owner of part of the exchange.
+    async fn relay_response(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        mode: ConnMode,
+        mut up: Stream,
+        mut upload: Half,
+        mut resbuf: Vec<u8>,
+        res_used: usize,
+    ) -> Next {
+        let server = slot.server();
+        x.status = x.res.status.into();
+        // A chunked message has an end of its own, which HAProxy counts as one.
+        x.bytes_out = x.res.accounted() + u64::from(x.res.framing == Framing::Chunked);
+        let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
+        if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
+            rewrite::capture_headers(x, HeadSide::Response);
+        }
+        for node in [be, &x.fe.clone()] {
+            if let Some(m) = rewrite::response_rules(x, node) {
+                be.live.back.inc(Counter::DeniedResponses);
+                x.end(Cause::Denied, Phase::Headers);
+                x.req.keep_alive = false;
+                let mut none = Follower::new(Framing::None);
+                return self.respond(x, m, 0, &mut none).await;
+            }
+            if Arc::ptr_eq(be, &x.fe) {
+                break;
+            }
+        }
+        if let Some(c) = &be.conf.cookie {
+            persist::answer_cookie(x, c, server);
+        }
+        if rewrite::wants_after(x) {
+            rewrite::after_response(x);
+        }
+        let until_close = x.res.framing == Framing::UntilClose;
+        // The rest of a request that was answered early is still passed on; only what nobody takes ends the connection.
+        let whole = !upload.failed;
+        let server_keep =
+            x.res.keep_alive && !x.req.doubtful && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
+        let client_keep = x.req.keep_alive && !x.res.doubtful && whole && !until_close && !tunnel && !self.closing(x);
+        let connection = match (client_keep, tunnel) {
+            (_, true) => None,
+            // The version says it.
+            (false, _) if x.res.minor == 0 => None,
+            (false, _) => Some("close"),
+            (true, _) if x.req.minor == 0 || x.res.minor == 0 => Some("keep-alive"),
+            _ => None,
+        };
+        let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
+        let mut out = self.t.take_buf();
+        x.res.write_response(connection, &mut out);
+        let Ok(n) = follower.feed(&resbuf[res_used..]) else {
+            self.t.give_buf(out);
+            x.responded = None;
+            x.end(Cause::Denied, Phase::Headers);
+            be.live.back.inc(Counter::ResponseErrors);
+            server.live.counters.inc(Counter::ResponseErrors);
+            return self.fail(x, 502, 0, &mut Follower::new(Framing::None)).await;
+        };
+        out.extend_from_slice(&resbuf[res_used..res_used + n]);
+        let extra = resbuf.len() > res_used + n;
+        resbuf.clear();
+        self.t.give_buf(resbuf);
+        self.ct.set(x.fe.conf.timeouts.client);
+        let asap = x.fe.conf.options.logasap;
+        if asap {
+            x.log_early(self.t, false);
+        }
+        let base = x.bytes_out;
+        let written = write_all(self.stream, &out, &self.ct).await;
+        self.t.give_buf(out);
+        x.bytes_out = base + follower.payload();
+        if let Err(e) = written {
+            x.end(if matches!(e, ReadError::Timeout) { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Data);
+            return Next::Close;
+        }
+        if tunnel {
+            upload = Half::new(Follower::new(Framing::UntilClose));
+            let rest = std::mem::take(&mut self.inbuf);
+            upload.preload(&rest);
+        }
+        let mut quiet = !extra;
+        if !follower.done() || !(upload.complete() || upload.failed) {
+            let mut down = Half::new(follower);
+            let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
+            x.bytes_out = base + down.follower.payload();
+            quiet &= down.rest.is_empty();
+            self.inbuf.append(&mut upload.rest);
+            if let Err((cause, phase)) = ended {
+                x.end(cause, phase);
+                return Next::Close;
+            }
+        }
+        if server_keep && quiet && upload.complete() {
+            if shared(be, server) {
+                self.t.pool_give(server, up);
+            } else if !upstream::named_by_request(server) {
+                self.own = Some(Box::new((Own::of(x, server), up)));
+            }
+        }
+        self.linger |= !upload.complete();
+        if client_keep && upload.complete() { Next::Again } else { Next::Close }
+    }
+
+    /// Both directions at once, in one task.
+    #[allow(clippy::too_many_arguments)] // As above.
+    async fn relay(
+        &mut self,
+        x: &Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        up: &mut Stream,
+        upload: &mut Half,
+        down: &mut Half,
+        tunnel: bool,
+    ) -> Result<(), (Cause, Phase)> {
+        let (fe, t) = (&x.fe, self.t);
+        let tunnel_timeout = set_timeout(x, |s| s.tunnel, be.conf.timeouts.tunnel).filter(|_| tunnel);
+        let client_timeout = tunnel_timeout.or(set_timeout(x, |s| s.client, fe.conf.timeouts.client));
+        let server_timeout = tunnel_timeout.or(server_timeout(x, be));
+        let (client_fin, server_fin) = (fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
+        self.ct.set(client_timeout);
+        self.st.set(server_timeout);
+        let mut up_done = upload.complete() || upload.failed;
+        let mut down_done = down.follower.done();
+        let (stream, ct, st) = (&mut *self.stream, &self.ct, &self.st);
+        poll_fn(|cx| {
+            let mut moved_up = [false; 2];
+            if !up_done {
+                match upload.poll(cx, stream, up, t, &mut moved_up) {
+                    Poll::Ready(Ok(())) => {
+                        up_done = true;
+                        if tunnel {
+                            ct.set(client_fin.or(client_timeout));
+                            let _ = up.poll_shutdown(cx);
+                        }
+                    }
+                    // What the server no longer takes it need not have; its answer is what counts.
+                    Poll::Ready(Err(HalfError::Sink)) => up_done = true,
+                    Poll::Ready(Err(HalfError::Source)) if !down_done => {
+                        return Poll::Ready(Err((Cause::ClientAbort, Phase::Data)));
+                    }
+                    Poll::Ready(Err(HalfError::Source)) => up_done = true,
+                    Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
+                    Poll::Pending => {}
+                }
+            }
+            let mut moved = [false; 2];
+            if !down_done {
+                match down.poll(cx, up, stream, t, &mut moved) {
+                    Poll::Ready(Ok(())) => {
+                        down_done = true;
+                        if tunnel {
+                            st.set(server_fin.or(server_timeout));
+                            let _ = stream.poll_shutdown(cx);
+                        }
+                    }
+                    Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err((Cause::ServerAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Sink)) => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
+                    Poll::Pending => {}
+                }
+            }
+            if down_done && up_done {
+                return Poll::Ready(Ok(()));
+            }
+            if moved[0] || moved_up[1] {
+                st.set(if down_done && tunnel { server_fin.or(server_timeout) } else { server_timeout });
+            }
+            if moved[1] || moved_up[0] {
+                ct.set(if up_done && tunnel { client_fin.or(client_timeout) } else { client_timeout });
+            }
+            if let Some(why) = slot.over() {
+                return Poll::Ready(Err((why, Phase::Data)));
+            }
+            if down_done && !tunnel {
+                // Answered; the rest of the request ends when it ends, or with whoever is late.
+                let late = if upload.waits_for_sink() { st.expired(cx) } else { ct.expired(cx) };
+                return if late { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            if tunnel && ct.expired(cx) {
+                return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
+            }
+            // The server is only late if it is its turn.
+            if down.waits_for_sink() {
+                if ct.expired(cx) {
+                    return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
+                }
+            } else if st.expired(cx) {
+                return Poll::Ready(Err((Cause::ServerTimeout, Phase::Data)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// True if a connection to this server may carry requests of any client.
+fn shared(be: &ProxyNode, server: &ServerNode) -> bool {
+    be.conf.reuse != Reuse::Never && upstream::poolable(server)
+}
+
+enum Attempt {
+    Done(Next),
+    Stale,
+    NoConnection(ConnectError),
+    Failed(u16),
+}
+
+/// Why there is no response head.
+#[derive(Debug)]
+enum NoResponse {
+    Closed,
+    Garbage,
+    Timeout,
+    ClientGone,
+    /// In the middle of its request.
+    ClientLeft,
+    BadRequest,
+    /// The server's sessions were shut down.
+    Killed(Cause),
+}
+
+/// On the wheel even if there is none, so that a session that waits for its server can be woken.
+fn server_timeout(x: &Exchange<'_>, be: &ProxyNode) -> Option<Duration> {
+    set_timeout(x, |s| s.server, be.conf.timeouts.server).or(Some(FOREVER))
+}
+
+/// What a rule has set, else what the file says.
+pub(super) fn set_timeout(
+    x: &Exchange<'_>,
+    of: fn(&rewrite::SetTimeouts) -> Option<Option<Duration>>,
+    said: Option<Duration>,
+) -> Option<Duration> {
+    x.timeouts.as_deref().and_then(of).unwrap_or(said)
+}
+
+fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse, whole: bool) -> Attempt {
+    let (cause, status) = match e {
+        NoResponse::Closed => (Cause::ServerAbort, 502),
+        NoResponse::Garbage => (Cause::Denied, 502),
+        NoResponse::Timeout => (Cause::ServerTimeout, 504),
+        NoResponse::ClientGone | NoResponse::ClientLeft => (Cause::ClientAbort, 400),
+        NoResponse::BadRequest => (Cause::Denied, 400),
+        NoResponse::Killed(why) => (*why, 503),
+    };
+    if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
+        server.live.counters.inc(Counter::ResponseErrors);
+        be.live.back.inc(Counter::ResponseErrors);
+    }
+    if matches!(e, NoResponse::ClientLeft) {
+        // Nobody is there to be answered.
+        x.end(cause, Phase::Data);
+        return Attempt::Done(Next::Close);
+    }
+    x.end(cause, Phase::Headers);
+    // A request that was taken whole leaves the connection fit for the next one.
+    x.req.keep_alive &= whole;
+    Attempt::Failed(status)
+}
+
+/// Asks whether the client has closed; bytes it sent stay where they are.
+fn client_left(s: &mut Stream, cx: &mut std::task::Context<'_>) -> bool {
+    let Stream::Tcp(tcp) = s else { return false };
+    let mut byte = [std::mem::MaybeUninit::uninit(); 1];
+    let mut b = tokio::io::ReadBuf::uninit(&mut byte);
+    matches!(tcp.poll_peek(cx, &mut b), Poll::Ready(Ok(0) | Err(_)))
+}
+
+fn mode_of(x: &Exchange<'_>, be: &ProxyNode) -> ConnMode {
+    let (a, b) = (x.fe.conf.options.conn_mode, be.conf.options.conn_mode);
+    match (a, b) {
+        (ConnMode::Close, _) | (_, ConnMode::Close) => ConnMode::Close,
+        (ConnMode::ServerClose, _) | (_, ConnMode::ServerClose) => ConnMode::ServerClose,
+        _ => ConnMode::KeepAlive,
+    }
+}
