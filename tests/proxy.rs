@@ -280,7 +280,7 @@ fn hostile_clients_do_not_take_the_worker_down() {
     }
     // Heads larger than the buffer, and bytes one by one.
     let huge = [b"GET / HTTP/1.1\r\nA: ".to_vec(), vec![b'a'; 40_000]].concat();
-    assert!(p.exchange(&huge).starts_with("HTTP/1.1 400"));
+    assert!(p.exchange(&huge).starts_with("HTTP/1.1 431"));
     let mut slow = p.connect();
     for b in b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" {
         slow.write_all(&[*b]).unwrap();
@@ -441,7 +441,7 @@ fn a_head_is_too_large_however_it_comes() {
         &format!("{HEAD}frontend f\n bind 127.0.0.1:{{port}}\n http-request return status 200\n"),
     );
     let big = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Big: {}\r\n\r\n", "a".repeat(20_000));
-    assert!(p.exchange(big.as_bytes()).starts_with("HTTP/1.1 400"));
+    assert!(p.exchange(big.as_bytes()).starts_with("HTTP/1.1 431"));
     let mut c = p.connect();
     c.write_all(&big.as_bytes()[..9000]).unwrap();
     c.write_all(&big.as_bytes()[9000..]).unwrap();

@@ -59,7 +59,7 @@ impl Session<'_> {
             x.assigned.get_or_insert_with(Instant::now);
             let server = slot.server();
             x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
-            match self.attempt(x, &be, &slot, used, body, fresh).await {
+            match self.attempt(x, &be, &slot, used, body.clone(), fresh).await {
                 Attempt::Done(next) => {
                     drop(slot);
                     drop(session);
@@ -182,13 +182,12 @@ impl Session<'_> {
             _ => None,
         };
         x.req.write_request(connection, &mut out);
-        let Ok(n) = body.feed(&self.inbuf[used..]) else {
+        let Ok(n) = body.pass(&self.inbuf[used..], &mut out) else {
             x.end(Cause::Denied, Phase::Request);
             x.req.keep_alive = false;
             self.inbuf.clear();
             return Attempt::Failed(400);
         };
-        out.extend_from_slice(&self.inbuf[used..used + n]);
         self.st.set(server_timeout(x, be));
         let sent = write_all(&mut up, &out, &self.st).await;
         self.t.give_buf(out);
@@ -253,7 +252,7 @@ impl Session<'_> {
                     let shaken = !x.req.websocket || x.res.get("sec-websocket-accept").is_some();
                     !(x.req.upgrade && x.res.upgrade && shaken)
                 };
-                if n > x.fe.bufsize || x.res.status == 101 && unasked() {
+                if n > x.fe.bufsize - x.fe.maxrewrite || x.res.status == 101 && unasked() {
                     return Err(NoResponse::Garbage);
                 }
                 if x.res.status / 100 == 1 && x.res.status != 101 {
@@ -368,7 +367,7 @@ impl Session<'_> {
         let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
-        let Ok(n) = follower.feed(&resbuf[res_used..]) else {
+        let Ok(n) = follower.pass(&resbuf[res_used..], &mut out) else {
             self.t.give_buf(out);
             x.responded = None;
             x.end(Cause::Denied, Phase::Headers);
@@ -376,7 +375,6 @@ impl Session<'_> {
             server.live.counters.inc(Counter::ResponseErrors);
             return self.fail(x, 502, 0, &mut Follower::new(Framing::None)).await;
         };
-        out.extend_from_slice(&resbuf[res_used..res_used + n]);
         let extra = resbuf.len() > res_used + n;
         resbuf.clear();
         self.t.give_buf(resbuf);
@@ -567,8 +565,8 @@ fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e
         server.live.counters.inc(Counter::ResponseErrors);
         be.live.back.inc(Counter::ResponseErrors);
     }
-    if matches!(e, NoResponse::ClientLeft) {
-        // Nobody is there to be answered.
+    if matches!(e, NoResponse::ClientLeft | NoResponse::BadRequest) {
+        // Nobody is there to be answered, or nobody who could be told where an answer begins.
         x.end(cause, Phase::Data);
         return Attempt::Done(Next::Close);
     }

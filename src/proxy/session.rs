@@ -10,7 +10,7 @@ use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, Mode};
 use crate::http::h1::body::{Follower, Framing};
-use crate::http::h1::head::{HeadError, Scan};
+use crate::http::h1::head::Scan;
 use crate::rules::acl;
 use crate::rules::action::TcpAction;
 use crate::rules::sample::{HeadSide, pathq_of};
@@ -250,7 +250,7 @@ impl Session<'_> {
                 return self.refuse(x, 400, Cause::Denied).await;
             }
             if self.inbuf.len() >= limit {
-                return self.refuse(x, HeadError::TooLarge.status(), Cause::Denied).await;
+                return self.refuse(x, too_large(&self.inbuf), Cause::Denied).await;
             }
             // What the wait before gave is looked at first; bytes are in the buffer already.
             let read = match heard.take() {
@@ -284,7 +284,7 @@ impl Session<'_> {
         if used > limit {
             // However it came in: a head has to leave room for what rules add.
             x.req.clear();
-            return self.refuse(x, HeadError::TooLarge.status(), Cause::Denied).await;
+            return self.refuse(x, too_large(&self.inbuf), Cause::Denied).await;
         }
         // Chunking that is broken already is a bad request, and no server's business.
         if x.req.framing == Framing::Chunked && Follower::new(Framing::Chunked).feed(&self.inbuf[used..]).is_err() {
@@ -553,6 +553,11 @@ impl Session<'_> {
         x.served_here();
         self.answer(x, Message::service(reply), cause, used, body).await
     }
+}
+
+/// The status for a head that does not fit the buffer: it depends on which part did not (RFC 9110, 15.5.15; RFC 6585, 5).
+fn too_large(head: &[u8]) -> u16 {
+    if head.contains(&b'\n') { 431 } else { 414 }
 }
 
 /// The backend a request goes to; `None` if there is none.

@@ -379,10 +379,11 @@ impl Half {
                     if used < n {
                         self.rest.extend_from_slice(&scratch[used..n]);
                     }
+                    let (verbatim, trailer) = (used - self.follower.held(), self.follower.take_trailer());
                     // Straight on, without a copy, as far as the sink takes it.
                     let mut at = 0;
-                    while at < used {
-                        match to.poll_write(cx, &scratch[at..used]) {
+                    while at < verbatim {
+                        match to.poll_write(cx, &scratch[at..verbatim]) {
                             Poll::Ready(Ok(n)) => {
                                 moved[1] = true;
                                 self.flushed = false;
@@ -391,11 +392,12 @@ impl Half {
                             Poll::Ready(Err(_)) => return self.sink_failed(),
                             Poll::Pending => {
                                 self.pending = t.take_buf();
-                                self.pending.extend_from_slice(&scratch[at..used]);
+                                self.pending.extend_from_slice(&scratch[at..verbatim]);
                                 break;
                             }
                         }
                     }
+                    self.pending.extend_from_slice(&trailer);
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(HalfError::Source)),
                 Poll::Pending => {

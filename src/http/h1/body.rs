@@ -31,18 +31,8 @@ enum Chunk {
     },
     DataCr,
     DataLf,
-    /// In trailers; bytes seen on the current line, and whether its name has ended.
-    Trailer {
-        line: u32,
-        total: u32,
-        lines: u8,
-        named: bool,
-    },
-    TrailerLf {
-        line: u32,
-        total: u32,
-        lines: u8,
-    },
+    /// In the trailer section, which is kept back until it is whole.
+    Trailer,
     Done,
 }
 
@@ -58,9 +48,13 @@ enum Ext {
 }
 
 /// Follows a body through any splitting of its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Follower {
     state: State,
+    /// The trailer section: as it comes; then, once it is whole, as it is sent on.
+    trailer: Vec<u8>,
+    /// Bytes at the end of what was fed last that belong to the trailer section.
+    held: usize,
     /// Bytes of the content itself, without chunk framing.
     payload: u64,
 }
@@ -77,11 +71,8 @@ enum State {
 pub struct BadChunk;
 
 /// Extensions and trailers may not be used to feed bytes for ever.
-const MAX_TRAILER: u32 = 16 * 1024;
+const MAX_TRAILER: usize = 16 * 1024;
 const MAX_EXTENSION: u16 = 16 * 1024;
-/// Lines of a trailer section, and length of a name in it, as in a head.
-const MAX_TRAILER_LINES: u8 = 100;
-const MAX_NAME: u32 = 255;
 /// HAProxy's limit of a chunk: 52 bits.
 const MAX_CHUNK: u64 = 1 << 52;
 
@@ -93,7 +84,7 @@ impl Follower {
             Framing::Chunked => State::Chunk(Chunk::Size { n: 0, any: false }),
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, payload: 0 }
+        Self { state, payload: 0, trailer: Vec::new(), held: 0 }
     }
 
     pub fn done(&self) -> bool {
@@ -136,8 +127,27 @@ impl Follower {
         }
     }
 
+    /// As [`feed`](Self::feed); appends to `out` what is to be sent on.
+    pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
+        let n = self.feed(bytes)?;
+        out.extend_from_slice(&bytes[..n - self.held]);
+        out.append(&mut self.take_trailer());
+        Ok(n)
+    }
+
+    /// Of what was fed last and belongs to this body, how many bytes are not sent on as they are: see [`take_trailer`](Self::take_trailer).
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The trailer section as it is to be sent on, once, when it is whole (RFC 9112, 7.1.2); else nothing.
+    pub fn take_trailer(&mut self) -> Vec<u8> {
+        if self.done() { std::mem::take(&mut self.trailer) } else { Vec::new() }
+    }
+
     /// How many of `bytes` belong to this body.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
+        self.held = 0;
         match &mut self.state {
             State::UntilClose => {
                 self.payload += bytes.len() as u64;
@@ -162,13 +172,30 @@ impl Follower {
                         }
                         continue;
                     }
-                    *c = c.step(bytes[i])?;
+                    if *c == Chunk::Trailer {
+                        self.trailer.push(bytes[i]);
+                        self.held += 1;
+                        if bytes[i] == b'\n' && ends(&self.trailer) {
+                            let mut head = super::head::Head::default();
+                            self.trailer = head.parse_trailer(&self.trailer).map_err(|_| BadChunk)?;
+                            *c = Chunk::Done;
+                        } else if self.trailer.len() > MAX_TRAILER {
+                            return Err(BadChunk);
+                        }
+                    } else {
+                        *c = c.step(bytes[i])?;
+                    }
                     i += 1;
                 }
                 Ok(i)
             }
         }
     }
+}
+
+/// True if a trailer section that ends with a line feed ends with an empty line.
+fn ends(section: &[u8]) -> bool {
+    matches!(section, b"\n" | b"\r\n") || section.ends_with(b"\n\n") || section.ends_with(b"\n\r\n")
 }
 
 impl Chunk {
@@ -201,28 +228,11 @@ impl Chunk {
                 Self::Ext { n, len: len + 1, at }
             }
             (Self::SizeLf { n }, b'\n') => match n {
-                0 => Self::Trailer { line: 0, total: 0, lines: 0, named: false },
+                0 => Self::Trailer,
                 left => Self::Data { left },
             },
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size { n: 0, any: false },
-            (Self::TrailerLf { line: 0, .. }, b'\n') => Self::Done,
-            (Self::TrailerLf { total, lines, .. }, b'\n') => {
-                Self::Trailer { line: 0, total: total + 1, lines: lines + 1, named: false }
-            }
-            // A line is a field: a name, a colon, a value; or it is empty.
-            (Self::Trailer { line, total, lines, named }, b'\r') if named || line == 0 => {
-                Self::TrailerLf { line, total, lines }
-            }
-            (Self::Trailer { line, total, lines, named }, b)
-                if total < MAX_TRAILER
-                    && lines < MAX_TRAILER_LINES
-                    && b != b'\n'
-                    && b != 0
-                    && (named || b == b':' && line > 0 || super::head::may_begin(b) && line < MAX_NAME) =>
-            {
-                Self::Trailer { line: line + 1, total: total + 1, lines, named: named || b == b':' }
-            }
             _ => return Err(BadChunk),
         })
     }
@@ -261,10 +271,11 @@ mod tests {
             "5\rX",
             "5\nhello\r\n",
             "5\r\nhello\n",
-            "0\r\n\n",
-            "0\r\nno colon\r\n",
-            "0\r\n: empty\r\n",
-            "0\r\na@b: c\r\n",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\n: empty\r\n\r\n",
+            "0\r\na@b: c\r\n\r\n",
+            "0\r\nContent-Length: x\r\n\r\n",
+            "0\r\n folded\r\n\r\n",
             "5 x\r\n",
             "5 5\r\n",
             "5;a=\"b\r\n",
@@ -295,6 +306,20 @@ mod tests {
         let mut f = Follower::new(Framing::UntilClose);
         f.skip(1 << 40);
         assert_eq!((f.ahead(), f.payload()), (u64::MAX, 1 << 40));
+    }
+
+    #[test]
+    fn trailers_are_sent_on_as_headers_are() {
+        let body = b"2\r\nok\r\n0\r\nX-A: b\n c \r\nUpgrade: h2c\r\n\nNEXT";
+        for split in 0..body.len() {
+            let (mut f, mut out, mut used) = (Follower::new(Framing::Chunked), Vec::new(), 0);
+            for part in [&body[..split], &body[split..]] {
+                used += f.pass(part, &mut out).unwrap();
+            }
+            assert!(f.done(), "{split}");
+            assert_eq!(used, body.len() - 4, "{split}");
+            assert_eq!(out, b"2\r\nok\r\n0\r\nx-a: b  c\r\n\r\n", "{split}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::head::{Accept, Head, HeadError, Span};
 
 /// What the framing headers say together.
 #[derive(Default)]
-struct Said {
+pub(super) struct Said {
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -13,6 +13,14 @@ struct Said {
     upgrade: bool,
     /// There is an `Upgrade` with something in it.
     protocols: bool,
+}
+
+/// Without blanks around it (RFC 9110, 5.6.3): nothing else that looks like one counts as one.
+fn trim(text: &[u8]) -> &[u8] {
+    let blank = |c: &u8| matches!(c, b' ' | b'\t');
+    let lead = text.iter().take_while(|c| blank(c)).count();
+    let trail = text[lead..].iter().rev().take_while(|c| blank(c)).count();
+    &text[lead..text.len() - trail]
 }
 
 /// Methods that HAProxy knows, which have their own forms of targets.
@@ -34,7 +42,7 @@ impl Head {
             return Err(HeadError::Syntax);
         }
         self.edit("te", |v| {
-            let trailers = v.split(|c| *c == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+            let trailers = v.split(|c| *c == b',').any(|t| trim(t).eq_ignore_ascii_case(b"trailers"));
             trailers.then(|| b"trailers".to_vec())
         });
         self.framing = match (said.chunked, said.length) {
@@ -95,7 +103,7 @@ impl Head {
     }
 
     /// Reads the headers that frame the message and rule its connection, and writes them as they should be.
-    fn read_fields(&mut self, request: bool, accept: Accept) -> Result<Said, HeadError> {
+    pub(super) fn read_fields(&mut self, request: bool, accept: Accept) -> Result<Said, HeadError> {
         let mut said = Said::default();
         let (mut coded, mut others_coded, mut first_length) = (false, false, None::<usize>);
         let mut host: Option<Span> = None;
@@ -106,7 +114,7 @@ impl Head {
                 b"content-length" => {
                     let mut canonical = true;
                     for part in value.split(|c| *c == b',') {
-                        let n = digits(part.trim_ascii()).ok_or(HeadError::ContentLength)?;
+                        let n = digits(trim(part)).ok_or(HeadError::ContentLength)?;
                         if said.length.is_some_and(|l| l != n) {
                             return Err(HeadError::ContentLength);
                         }
@@ -124,28 +132,29 @@ impl Head {
                 b"transfer-encoding" => {
                     let lax = accept.violations && !request;
                     let quotes = value.iter().filter(|c| **c == b'"').count();
-                    if coded && !lax || quotes % 2 == 1 {
+                    if quotes % 2 == 1 {
                         return Err(HeadError::TransferEncoding);
                     }
-                    for coding in value.split(|c| *c == b',').map(<[u8]>::trim_ascii) {
+                    for coding in value.split(|c| *c == b',').map(trim) {
+                        let chunked = coding.eq_ignore_ascii_case(b"chunked");
                         if coding.is_empty() || said.chunked {
-                            if lax {
+                            if lax && (coding.is_empty() || chunked) {
                                 continue;
                             }
                             return Err(HeadError::TransferEncoding);
                         }
-                        said.chunked = coding.eq_ignore_ascii_case(b"chunked");
-                        others_coded |= !said.chunked;
+                        said.chunked = chunked;
+                        others_coded |= !chunked;
                     }
+                    // Whoever comes next should read it as it was read here.
+                    self.fields[i].live = !coded && said.chunked;
                     if value != b"chunked" {
-                        // Whoever comes next should read it as it was read here.
-                        self.fields[i].live = !coded && said.chunked;
                         self.fields[i].value = self.keep(b"chunked");
                     }
                     coded = true;
                 }
                 b"connection" => {
-                    for token in value.split(|c| *c == b',').map(<[u8]>::trim_ascii) {
+                    for token in value.split(|c| *c == b',').map(trim) {
                         said.close |= token.eq_ignore_ascii_case(b"close");
                         said.keep |= token.eq_ignore_ascii_case(b"keep-alive");
                         said.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
@@ -165,7 +174,7 @@ impl Head {
                 b"upgrade" => {
                     // The step to HTTP/2 in clear text would go past everything that is done to requests here.
                     let h2 = |t: &[u8]| t.eq_ignore_ascii_case(b"h2c") || t.eq_ignore_ascii_case(b"h2");
-                    let of = |v: &[u8]| v.split(|c| *c == b',').map(<[u8]>::trim_ascii).any(h2);
+                    let of = |v: &[u8]| v.split(|c| *c == b',').map(trim).any(h2);
                     if of(value) {
                         let kept = without(value, b"h2c").and_then(|v| without(&v, b"h2"));
                         self.fields[i].live = kept.is_some();
@@ -175,7 +184,7 @@ impl Head {
                     said.protocols |= self.fields[i].live && !now.is_empty();
                     self.websocket |= now.eq_ignore_ascii_case(b"websocket");
                 }
-                b"expect" => self.expect_continue |= value.trim_ascii().eq_ignore_ascii_case(b"100-continue"),
+                b"expect" => self.expect_continue |= trim(value).eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
         }
@@ -196,14 +205,16 @@ impl Head {
             return Err(HeadError::Syntax);
         }
         let connect = method == b"CONNECT";
-        if !connect && (target.starts_with(b"/") || target == b"*" && !KNOWN.contains(&method)) {
+        // The preface of HTTP/2 (RFC 9113, 3.4) is no request.
+        let star = target == b"*" && !KNOWN.contains(&method) && method != b"PRI";
+        if !connect && (target.starts_with(b"/") || star) {
             return Ok(());
         }
         let (from, authority, path, default) = if connect {
             let place = target.iter().rposition(|c| *c == b'@').map_or(target, |p| &target[p + 1..]);
             let (_, port) = split_port(place);
             let good = port.is_some_and(|p| !p.is_empty() && p.iter().all(u8::is_ascii_digit));
-            if !accept.violations && (!good || place.contains(&b'/')) {
+            if !accept.violations && (!good || place.contains(&b'/')) || target == b"*" {
                 return Err(HeadError::Syntax);
             }
             (0, place, target.len(), port.filter(|p| matches!(*p, b"80" | b"443")).unwrap_or_default())
@@ -226,7 +237,7 @@ impl Head {
             };
             (at + 3 + end - place.len(), place, at + 3 + end, default)
         };
-        if !authority.iter().enumerate().all(|(i, _)| may_be_in_host(authority, i)) {
+        if !accept.violations && !authority.iter().enumerate().all(|(i, _)| may_be_in_host(authority, i)) {
             return Err(HeadError::Syntax);
         }
         let bare = |a: &[u8]| -> usize {
@@ -241,14 +252,17 @@ impl Head {
             let value = self.fields[i].value;
             let text = value.get(&self.buf);
             let n = bare(text);
-            if !accept.violations && !text[..n].eq_ignore_ascii_case(place) {
+            let same = text[..n].eq_ignore_ascii_case(place);
+            if !accept.violations && !same {
                 return Err(HeadError::Syntax);
             }
-            shorter = Some((i, Span::new(value.start as usize, n)));
+            if same && place.len() < authority.len() {
+                shorter = Some((i, Span::new(value.start as usize, n)));
+            }
         }
         if !connect {
             let (before, after) = (target[..from].to_vec(), target[path..].to_vec());
-            let slash: &[u8] = if after.is_empty() { b"/" } else { b"" };
+            let slash: &[u8] = if after.is_empty() && method != b"OPTIONS" { b"/" } else { b"" };
             let whole = [&before[..], place, slash, &after[..]].concat();
             if whole != target {
                 self.target = self.keep(&whole);
@@ -284,7 +298,7 @@ fn may_be_in_host(host: &[u8], i: usize) -> bool {
 fn without(list: &[u8], gone: &[u8]) -> Option<Vec<u8>> {
     let kept: Vec<&[u8]> = list
         .split(|c| *c == b',')
-        .map(<[u8]>::trim_ascii)
+        .map(trim)
         .filter(|t| !t.is_empty() && !t.eq_ignore_ascii_case(gone))
         .collect();
     (!kept.is_empty()).then(|| kept.join(&b","[..]))
@@ -296,13 +310,13 @@ fn ours(token: &[u8]) -> bool {
 
 /// True if a `Connection` header says what each side says for itself.
 pub(super) fn is_ours(connection: &[u8]) -> bool {
-    connection.split(|c| *c == b',').any(|t| ours(t.trim_ascii()))
+    connection.is_empty() || connection.split(|c| *c == b',').any(|t| ours(trim(t)))
 }
 
 /// Writes what a `Connection` header says besides, if anything.
 pub(super) fn without_ours(connection: &[u8], out: &mut Vec<u8>) {
     let mut first = true;
-    for token in connection.split(|c| *c == b',').map(<[u8]>::trim_ascii).filter(|t| !t.is_empty() && !ours(t)) {
+    for token in connection.split(|c| *c == b',').map(trim).filter(|t| !t.is_empty() && !ours(t)) {
         out.extend_from_slice(if first { b"connection: " } else { b"," });
         out.extend_from_slice(token);
         first = false;

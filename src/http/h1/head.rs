@@ -45,8 +45,6 @@ pub enum HeadError {
     /// The start line or a header line breaks the grammar.
     Syntax,
     TooManyHeaders,
-    /// Larger than the buffer.
-    TooLarge,
     Version,
     /// Content-Length that is not a number, or two that differ.
     ContentLength,
@@ -271,7 +269,7 @@ impl Head {
         self.write_fields(connection, out);
     }
 
-    fn write_fields(&self, connection: Option<&str>, out: &mut Vec<u8>) {
+    pub(super) fn write_fields(&self, connection: Option<&str>, out: &mut Vec<u8>) {
         for (name, value) in self.headers() {
             if name == b"connection" && super::examine::is_ours(value) {
                 super::examine::without_ours(value, out);

@@ -17,6 +17,17 @@ impl Head {
         refused
     }
 
+    /// A whole trailer section, with the empty line at its end; returns it as it is to be sent on.
+    pub(super) fn parse_trailer(&mut self, bytes: &[u8]) -> Result<Vec<u8>, HeadError> {
+        self.clear();
+        self.read_lines(Reader { bytes, at: 0 }, Accept::default())?;
+        self.read_fields(true, Accept::default())?;
+        self.kill_if(|n| n == b"upgrade");
+        let mut out = Vec::with_capacity(bytes.len());
+        self.write_fields(None, &mut out);
+        Ok(out)
+    }
+
     pub(super) fn read_request(&mut self, bytes: &[u8], accept: Accept) -> Result<usize, HeadError> {
         let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
         let mut req = httparse::Request::new(&mut []);
