@@ -1,7 +1,7 @@
 //! One request to a server and its answer back: attempts, the head that is waited for, both bodies.
 use super::outcome::{Cause, Exchange, Phase};
 use super::persist;
-use super::rewrite;
+use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
@@ -39,7 +39,9 @@ impl Session<'_> {
         let session = BackendSession::new(&be);
         be.live.back.inc(Counter::Requests);
         let by_cookie = persist::persistence(x, &be);
-        let mut bound = upstream::asked_for(x, &be).or(by_cookie);
+        let by_rule = upstream::asked_for(x, &be);
+        x.by_rule = by_rule.is_some();
+        let mut bound = by_rule.or(by_cookie);
         rewrite::forwarded(x, &be);
         if let Some(h) = x.fe.conf.unique_id_header.clone().filter(|_| !x.unique.is_empty()) {
             let id = std::mem::take(&mut x.unique);
@@ -333,12 +335,17 @@ impl Session<'_> {
             rewrite::capture_headers(x, HeadSide::Response);
         }
         for node in [be, &x.fe.clone()] {
-            if let Some(m) = rewrite::response_rules(x, node) {
+            let verdict = rewrite::response_rules(x, node);
+            if !matches!(verdict, Verdict::Go) {
                 be.live.back.inc(Counter::DeniedResponses);
                 x.end(Cause::Denied, Phase::Headers);
                 x.req.keep_alive = false;
-                let mut none = Follower::new(Framing::None);
-                return self.respond(x, m, 0, &mut none).await;
+            }
+            match verdict {
+                Verdict::Answer(m, _) => return self.respond(x, m, 0, &mut Follower::new(Framing::None)).await,
+                Verdict::Drop => return Next::Drop,
+                // Response rules give no other.
+                _ => {}
             }
             if Arc::ptr_eq(be, &x.fe) {
                 break;

@@ -68,7 +68,7 @@ pub struct Thread {
     scratch: RefCell<Vec<u8>>,
     spare: RefCell<Vec<Vec<u8>>>,
     heads: RefCell<Vec<crate::http::h1::head::Head>>,
-    pools: RefCell<HashMap<u64, Vec<upstream::Idle>>>,
+    pools: RefCell<HashMap<u64, upstream::Pool>>,
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pipes: RefCell<splice::Pipes>,
     log_line: RefCell<Vec<u8>>,

@@ -106,6 +106,8 @@ pub struct Exchange<'a> {
     pub cookie: [u8; 2],
     pub retries: u64,
     pub redispatched: bool,
+    /// `use-server` chose the server.
+    pub by_rule: bool,
     pub queues: [u64; 2],
     pub first: bool,
     pub request_line: Vec<u8>,
@@ -159,6 +161,7 @@ impl<'a> Exchange<'a> {
             cookie: *b"--",
             retries: 0,
             redispatched: false,
+            by_rule: false,
             queues: [0; 2],
             first,
             request_line: Vec::new(),

@@ -92,7 +92,7 @@ fn insert_cookie(x: &mut Exchange<'_>, c: &CookiePersist, server: &ServerNode) {
     if sets {
         x.res.edit("set-cookie", |v| (!v.starts_with(prefix.as_bytes())).then(|| v.to_vec()));
     }
-    if x.cookie[0] == b'V' || c.postonly && x.req.method() != b"POST" {
+    if x.cookie[0] == b'V' || x.by_rule || c.postonly && x.req.method() != b"POST" {
         return;
     }
     let mut text = match &server.conf.cookie {

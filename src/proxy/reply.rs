@@ -122,10 +122,22 @@ impl Message {
     }
 }
 
+/// The answer for a status: the backend's `errorfile` or `http-error`, else the frontend's, else the built-in one.
+pub fn page(status: u16, x: &Exchange<'_>) -> Message {
+    for node in [x.backend(), &x.fe] {
+        match (node.conf.error_replies.get(&status), node.pages.get(&status)) {
+            (Some(r), _) if !matches!(r.body, Body::Default) => return from_rule(r, x),
+            (_, Some(file)) => return Message::raw(status, file),
+            _ => {}
+        }
+    }
+    Message::raw(status, &x.fe.page(status))
+}
+
 /// The answer of `deny`, `return` and `tarpit`.
 pub fn from_rule(r: &Reply, x: &Exchange<'_>) -> Message {
     let body = match &r.body {
-        Body::Default => return Message::raw(r.status, &x.backend().page(r.status)),
+        Body::Default => return page(r.status, x),
         Body::Raw(bytes) => return Message::raw(r.status, bytes),
         Body::Bytes(b) => b.to_vec(),
         Body::Format(f) => {

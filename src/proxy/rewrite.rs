@@ -61,20 +61,23 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
     Verdict::Go
 }
 
-/// Runs response rules; an answer in place of the server's ends the exchange.
-pub fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Option<Message> {
+/// Runs response rules; an answer in place of the server's, or none at all, ends the exchange.
+pub fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
     for rule in &node.conf.http_response {
         if !acl::holds(rule.cond.as_ref(), &*x) {
             continue;
         }
         match &rule.action {
-            HttpAction::Allow => return None,
-            HttpAction::Deny(r) | HttpAction::Return(r) => return Some(reply::from_rule(r, x)),
-            HttpAction::Redirect(r) => return Some(reply::redirect(r, x)),
+            HttpAction::Allow => return Verdict::Go,
+            HttpAction::Deny(r) | HttpAction::Return(r) => {
+                return Verdict::Answer(reply::from_rule(r, x), Cause::Denied);
+            }
+            HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Denied),
+            HttpAction::SilentDrop => return Verdict::Drop,
             _ => edit(x, rule, HeadSide::Response),
         }
     }
-    None
+    Verdict::Go
 }
 
 /// Runs `http-after-response` rules over the answer that goes out, the backend's first.
@@ -138,7 +141,7 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
         HttpAction::DelHeader(m) => drop(head(x, side).kill_if(|n| !frames(n) && m.matches(n))),
         HttpAction::ReplaceHeader(n, re, f) => rendered(x, f, |x, to| {
             let to = replacement(to);
-            head(x, side).edit(n, |v| Some(re.replace(v, to.as_bytes()).into_owned()));
+            head(x, side).edit(n, |v| Some(replaced(v, re, &to).unwrap_or_else(|| v.to_vec())));
         }),
         HttpAction::ReplaceValue(n, re, f) => rendered(x, f, |x, to| {
             let to = replacement(to);
@@ -154,7 +157,7 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
                 Part::PathQuery => pathq_of(url),
                 Part::Uri => Some(url),
             };
-            if let Some(new) = old.filter(|o| re.is_match(o)).map(|o| re.replace(o, to.as_bytes()).into_owned()) {
+            if let Some(new) = old.and_then(|o| replaced(o, re, &to)) {
                 set_part(x, *part, &new);
             }
         }),
@@ -193,6 +196,14 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
     }
 }
 
+/// What becomes of a text that `re` matches anywhere: the whole of it is replaced by `to` with the groups of the match in it.
+fn replaced(text: &[u8], re: &Regex, to: &str) -> Option<Vec<u8>> {
+    let groups = re.captures(text)?;
+    let mut out = Vec::with_capacity(to.len() + text.len());
+    groups.expand(to.as_bytes(), &mut out);
+    Some(out)
+}
+
 /// Each value of a comma-separated list on its own.
 fn replaced_values(line: &[u8], re: &Regex, to: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len());
@@ -203,7 +214,10 @@ fn replaced_values(line: &[u8], re: &Regex, to: &str) -> Vec<u8> {
         let inner = v.trim_ascii();
         let at = v.len() - v.trim_ascii_start().len();
         out.extend_from_slice(&v[..at]);
-        out.extend_from_slice(&re.replace(inner, to.as_bytes()));
+        match replaced(inner, re, to) {
+            Some(new) => out.extend_from_slice(&new),
+            None => out.extend_from_slice(inner),
+        }
         out.extend_from_slice(&v[at + inner.len()..]);
     }
     out
@@ -333,5 +347,12 @@ mod tests {
     fn values_of_a_list() {
         let re = Regex::new("^a(.*)$").unwrap();
         assert_eq!(replaced_values(b"ax, b ,ay", &re, "<${1}>"), b"<x>, b ,<y>");
+    }
+
+    #[test]
+    fn what_matches_in_part_is_replaced_whole() {
+        let re = Regex::new("b(.)").unwrap();
+        assert_eq!(replaced(b"abcd", &re, "${1}!").as_deref(), Some(&b"c!"[..]));
+        assert_eq!(replaced(b"xyz", &re, "${1}!"), None);
     }
 }

@@ -3,7 +3,7 @@ use super::Thread;
 use super::listener::Connection;
 use super::forward::{Own, set_timeout};
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
-use super::reply::Message;
+use super::reply::{self, Message};
 use super::rewrite::{self, Verdict};
 use super::stream::{ReadError, Stream, write_all};
 use super::wheel::Timer;
@@ -305,7 +305,7 @@ impl Session<'_> {
         x.status = status.into();
         x.end(cause, Phase::Request);
         x.fe.live.front.inc(Counter::RequestErrors);
-        let m = Message::raw(status, &x.fe.page(status));
+        let m = reply::page(status, x);
         let mut out = self.t.take_buf();
         // HAProxy's pages of these say nothing about the connection, which ends all the same.
         let connection = Some("close").filter(|_| matches!(status, 400 | 408));
@@ -327,7 +327,7 @@ impl Session<'_> {
         if fe.conf.monitor_uri.as_ref().is_some_and(monitored) {
             let fail = fe.conf.monitor_fail.iter().any(|c| c.holds(&*x));
             let status = if fail { 503 } else { 200 };
-            let m = Message::raw(status, &fe.page(status));
+            let m = reply::page(status, x);
             return self.answer(x, m, Cause::Local, used, &mut body).await;
         }
         if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
@@ -487,10 +487,7 @@ impl Session<'_> {
 
     /// An error of the exchange: the page of its status, with the termination already set.
     pub(super) async fn fail(&mut self, x: &mut Exchange<'_>, status: u16, used: usize, body: &mut Follower) -> Next {
-        let m = match x.backend().conf.error_replies.get(&status).cloned() {
-            Some(r) => super::reply::from_rule(&r, x),
-            None => Message::raw(status, &x.backend().page(status)),
-        };
+        let m = reply::page(status, x);
         self.respond(x, m, used, body).await
     }
 

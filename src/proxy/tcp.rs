@@ -93,6 +93,9 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     }
     let mut x = Exchange::new(client, fe.clone(), t, true);
     x.got_request = Some(client.accepted);
+    if let Some(f) = fe.conf.unique_id.clone() {
+        x.make_unique(t, &f);
+    }
     let mut verdict = inspect(t, &mut x, &fe, stream).await;
     if verdict.is_ok() {
         let routes = fe.routes();

@@ -7,7 +7,7 @@ use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
 use crate::config::model::{PortRule, SendProxy, SniRule};
 use crate::state::counters::{Counter, Gauge};
-use crate::state::live::{Waiter, lock};
+use crate::state::live::{ServerLive, Waiter, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Table};
 use rustls_pki_types::ServerName;
 use std::future::Future;
@@ -19,9 +19,23 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// A connection to a server that waits for its next request.
 pub struct Idle {
-    pub stream: Stream,
+    stream: Stream,
     /// Sweeps survived, one a second.
     age: u32,
+}
+
+/// What one thread keeps for one server, by the key of its address: a reload may give the server another.
+pub struct Pool {
+    live: Arc<ServerLive>,
+    /// Sweeps to survive (`pool-purge-delay`).
+    most: u32,
+    idle: Vec<Idle>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.live.idle.fetch_sub(self.idle.len() as u64, Relaxed);
+    }
 }
 
 /// Idle connections kept by one thread for one server.
@@ -31,7 +45,7 @@ impl Thread {
     pub fn pool_take(&self, s: &ServerNode) -> Option<Stream> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&s.pool_key)?;
-        while let Some(i) = pool.pop() {
+        while let Some(i) = pool.idle.pop() {
             s.live.idle.fetch_sub(1, Relaxed);
             if i.stream.is_quiet() {
                 return Some(i.stream);
@@ -42,31 +56,27 @@ impl Thread {
 
     pub fn pool_give(&self, s: &ServerNode, stream: Stream) {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.entry(s.pool_key).or_default();
+        let pool = pools.entry(s.pool_key).or_insert_with(|| {
+            let most = u32::try_from(s.conf.pool_purge.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+            Pool { live: s.live.clone(), most, idle: Vec::new() }
+        });
         let room = s.conf.pool_max.is_none_or(|most| s.live.idle.load(Relaxed) < u64::from(most));
-        if pool.len() < MAX_IDLE && room && s.live.reachable() {
+        if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);
-            pool.push(Idle { stream, age: 0 });
+            pool.idle.push(Idle { stream, age: 0 });
         }
     }
 
     /// Once a second: what nobody used for five seconds is closed (`pool-purge-delay`), and so is what the server closed.
     pub(super) fn sweep_pools(&self) {
-        let snapshot = self.snapshot();
-        let mut pools = self.pools.borrow_mut();
-        pools.retain(|key, pool| {
-            let server = snapshot.proxies.iter().flat_map(|p| &p.servers).find(|s| s.pool_key == *key);
-            let live = server.map(|s| s.live.clone());
-            let most = server.map_or(0, |s| s.conf.pool_purge.as_millis().div_ceil(1000));
-            let before = pool.len();
-            pool.retain_mut(|i| {
+        self.pools.borrow_mut().retain(|_, pool| {
+            let before = pool.idle.len();
+            pool.idle.retain_mut(|i| {
                 i.age += 1;
-                u128::from(i.age) <= most && live.is_some() && i.stream.is_quiet()
+                i.age <= pool.most && i.stream.is_quiet()
             });
-            if let Some(l) = live {
-                l.idle.fetch_sub((before - pool.len()) as u64, Relaxed);
-            }
-            !pool.is_empty()
+            pool.live.idle.fetch_sub((before - pool.idle.len()) as u64, Relaxed);
+            !pool.idle.is_empty()
         });
     }
 }
@@ -277,9 +287,10 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
 
 /// The server that a `use-server` rule names, if it may be used.
 pub fn asked_for(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
-    let rules = &be.conf.use_server;
-    let (_, name, _) = rules.iter().find(|r| crate::rules::acl::holds(r.0.as_ref(), x))?;
-    be.servers.iter().position(|s| s.conf.name == *name && (s.live.reachable() || be.conf.options.persist))
+    let usable = |s: &ServerNode| s.live.reachable() || be.conf.options.persist;
+    let held = be.conf.use_server.iter().filter(|r| crate::rules::acl::holds(r.0.as_ref(), x));
+    // A later rule may have one if the first one's is down.
+    held.filter_map(|(_, name, _)| be.servers.iter().position(|s| s.conf.name == *name && usable(s))).next()
 }
 
 /// The servers that may be used, made anew when one's state or weight changed.

@@ -50,6 +50,7 @@ pub fn errorfile(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return cx.error(format!("'errorfile' : status code {code} is not one that the proxy makes itself"));
     }
     if let Some(b) = page(cx, w) {
+        p.error_replies.remove(&code);
         p.error_files.insert(code, b);
     }
 }
@@ -87,7 +88,10 @@ pub fn errorfiles(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             cx.error(format!("'errorfiles' : section 'http-errors {name}' has no page for status {c}"));
         }
     }
-    p.error_files.extend(wanted);
+    for (code, page) in wanted {
+        p.error_replies.remove(&code);
+        p.error_files.insert(code, page);
+    }
 }
 
 /// `http-error status <code> [<reply>]`
