@@ -11,6 +11,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("control", 6),
     ("proxy", 5),
     ("health/prober", 5),
+    ("health/resolver", 5),
     ("vrrp/engine", 5),
     ("vrrp/router", 5),
     ("vrrp/vip", 5),

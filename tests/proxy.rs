@@ -447,7 +447,7 @@ fn a_head_is_too_large_however_it_comes() {
     c.write_all(&big.as_bytes()[9000..]).unwrap();
     let mut out = String::new();
     let _ = c.read_to_string(&mut out);
-    assert!(out.starts_with("HTTP/1.1 400"), "{out}");
+    assert!(out.starts_with("HTTP/1.1 431"), "{out}");
 }
 
 /// A ClientHello that asks for `name`, whole.

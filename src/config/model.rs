@@ -17,6 +17,7 @@ use std::time::Duration;
 pub struct Model {
     pub global: Global,
     pub proxies: Vec<Box<Proxy>>,
+    pub resolvers: Vec<Resolvers>,
     pub vrrp: VrrpModel,
 }
 
@@ -341,6 +342,45 @@ pub enum SendProxy {
     V2,
 }
 
+/// A `resolvers` section: who is asked for names at run time, how, and how long what was said holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolvers {
+    pub name: String,
+    /// Name, address, and whether it is asked over TCP only.
+    pub servers: Vec<(String, std::net::SocketAddr, bool)>,
+    pub hold_nx: Duration,
+    pub hold_other: Duration,
+    pub hold_refused: Duration,
+    pub hold_timeout: Duration,
+    pub hold_valid: Duration,
+    pub hold_obsolete: Duration,
+    pub retries: u32,
+    pub timeout_resolve: Duration,
+    pub timeout_retry: Duration,
+    /// `accepted_payload_size`, in bytes.
+    pub payload: u16,
+}
+
+impl Resolvers {
+    pub fn new(name: &str) -> Self {
+        let (second, half_minute) = (Duration::from_secs(1), Duration::from_secs(30));
+        Self {
+            name: name.to_owned(),
+            servers: Vec::new(),
+            hold_nx: half_minute,
+            hold_other: half_minute,
+            hold_refused: half_minute,
+            hold_timeout: half_minute,
+            hold_valid: Duration::from_secs(10),
+            hold_obsolete: Duration::ZERO,
+            retries: 3,
+            timeout_resolve: second,
+            timeout_retry: second,
+            payload: 512,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Server {
     pub place: Place,
@@ -351,6 +391,18 @@ pub struct Server {
     pub ip: Option<IpAddr>,
     /// `init-addr` has a method that does without the resolver.
     pub may_lack_address: bool,
+    /// `init-addr`: the address to begin with where no name server knows one.
+    pub init_ip: Option<IpAddr>,
+    /// `init-addr` has `libc`, or nothing is said: the resolver of the system is asked at the start.
+    pub ask_at_start: bool,
+    /// `resolvers`: the section whose name servers are asked at run time.
+    pub resolvers: Option<String>,
+    /// `resolve-prefer ipv4`
+    pub prefer_ipv4: bool,
+    /// `resolve-opts allow-dup-ip`
+    pub dup_ip: bool,
+    /// `resolve-opts ignore-weight`
+    pub ignore_weight: bool,
     pub port: PortRule,
     pub weight: u32,
     pub backup: bool,
@@ -383,6 +435,13 @@ pub struct Server {
     pub pool_purge: Duration,
 }
 
+impl Server {
+    /// It has a name that nobody knew when the file was loaded.
+    pub fn is_nowhere(&self) -> bool {
+        self.ip.is_none() && matches!(self.host, Host::Name(_))
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         Self {
@@ -392,6 +451,12 @@ impl Default for Server {
             host: Host::ANY4,
             ip: None,
             may_lack_address: false,
+            init_ip: None,
+            ask_at_start: true,
+            resolvers: None,
+            prefer_ipv4: false,
+            dup_ip: false,
+            ignore_weight: false,
             port: PortRule::Same,
             weight: 1,
             backup: false,

@@ -3,7 +3,7 @@ use super::command::{Command, ServerAct, help};
 use super::stats;
 use crate::config::model::CliLevel;
 use crate::health::prober;
-use crate::state::live::{CONFIG_MAINT, FORCED_DRAIN, FORCED_MAINT, Live, lock};
+use crate::state::live::{CONFIG_MAINT, FORCED_DRAIN, FORCED_MAINT, Live, RESOLUTION_MAINT, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -125,7 +125,8 @@ pub fn act_on(snapshot: &Snapshot, live: &Live, p: &ProxyNode, n: &ServerNode, a
                 Some(o) => format!(", port changed from '{o}' to '{port}'"),
             };
             said = format!("{ip_part}{port_part} by 'stats socket command'\n");
-            *lock(&l.addr) = Some((ip, port));
+            l.move_to(ip, Some(port));
+            l.set_admin(RESOLUTION_MAINT, false);
         }
         ServerAct::MaxConn(max) => l.maxconn.store(*max, Relaxed),
         ServerAct::ShutdownSessions => l.shutdown_sessions(false),

@@ -212,7 +212,8 @@ fn listener(p: &ProxyNode, l: &ListenerNode) -> Row {
 pub fn server_status(s: &ServerNode) -> String {
     let l = &s.live;
     if l.in_maintenance() {
-        return "MAINT".into();
+        let why = if l.admin() & crate::state::live::RESOLUTION_MAINT != 0 { " (resolution)" } else { "" };
+        return format!("MAINT{why}");
     }
     if !l.is_up() {
         let (h, rise) = (l.health().count(), s.conf.health.rise);

@@ -160,9 +160,9 @@ async fn connect(
     let set = *lock(&s.live.addr);
     let ip = s.conf.check_addr.or(set.map(|a| a.0)).or(s.conf.ip).ok_or_else(|| found("SOCKERR"))?;
     let own = match (set, &s.conf.port) {
-        (Some((_, port)), _) => port,
-        (None, PortRule::Fixed(port)) => *port,
-        (None, _) => 0,
+        (Some((_, Some(port))), _) => port,
+        (_, PortRule::Fixed(port)) => *port,
+        (_, _) => 0,
     };
     let addr = SocketAddr::new(ip, port.or(s.conf.check_port).unwrap_or(own));
     let wait = p.conf.timeouts.connect.unwrap_or(s.conf.inter).min(s.conf.inter);

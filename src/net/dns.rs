@@ -105,6 +105,90 @@ fn resolv_conf(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
     (servers, search)
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    V4,
+    V6,
+    /// Service records (RFC 2782).
+    Service,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    NoSuchName,
+    Refused,
+    Timeout,
+    Other,
+}
+
+/// What a name server knew.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Names, in lower case and with the dot at their end, with their addresses; additional records (RFC 2782) are among them.
+    pub addresses: Vec<(String, IpAddr)>,
+    pub services: Vec<Service>,
+    pub truncated: bool,
+}
+
+#[derive(Debug)]
+pub struct Service {
+    /// Spelled as in [`Answer::addresses`].
+    pub target: String,
+    pub port: u16,
+    pub weight: u16,
+}
+
+impl Answer {
+    pub fn addresses_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
+        self.addresses.iter().filter(move |a| a.0 == name).map(|a| a.1)
+    }
+}
+
+/// A question on the wire and its number. `payload`: how large an answer may be (RFC 6891). `None` if that is no name.
+pub fn question(name: &str, kind: Kind, payload: u16) -> Option<(u16, Vec<u8>)> {
+    let mut fqdn = Name::from_str(name).ok()?;
+    fqdn.set_fqdn(true);
+    let mut m = Message::query();
+    m.metadata.recursion_desired = true;
+    let kind = match kind {
+        Kind::V4 => RecordType::A,
+        Kind::V6 => RecordType::AAAA,
+        Kind::Service => RecordType::SRV,
+    };
+    m.add_query(Query::query(fqdn, kind));
+    let mut edns = hickory_proto::op::Edns::new();
+    edns.set_max_payload(payload);
+    m.set_edns(edns);
+    Some((m.metadata.id, m.to_vec().ok()?))
+}
+
+/// Reads an answer; `None` if it is not one to question `id`.
+pub fn answer(bytes: &[u8], id: u16) -> Option<Result<Answer, Failure>> {
+    let m = Message::from_vec(bytes).ok().filter(|m| m.metadata.id == id)?;
+    match m.metadata.response_code {
+        ResponseCode::NoError => {}
+        ResponseCode::NXDomain => return Some(Err(Failure::NoSuchName)),
+        ResponseCode::Refused => return Some(Err(Failure::Refused)),
+        _ => return Some(Err(Failure::Other)),
+    }
+    let mut out = Answer { truncated: m.metadata.truncation, ..Answer::default() };
+    for r in m.answers.iter().chain(&m.additionals) {
+        match &r.data {
+            RData::A(a) => out.addresses.push((r.name.to_lowercase().to_string(), IpAddr::V4(a.0))),
+            RData::AAAA(a) => out.addresses.push((r.name.to_lowercase().to_string(), IpAddr::V6(a.0))),
+            RData::SRV(s) => out.services.push(Service {
+                target: s.target.to_lowercase().to_string(),
+                port: s.port,
+                weight: s.weight,
+            }),
+            _ => {}
+        }
+    }
+    Some(Ok(out))
+}
+
 /// One question to one server. `None`: no usable answer; an empty list: the name has no such address.
 fn ask(name: &str, kind: RecordType, server: SocketAddr, deadline: Instant) -> Option<Vec<IpAddr>> {
     let left = deadline.checked_duration_since(Instant::now())?.min(PER_TRY);

@@ -8,7 +8,7 @@ use crate::config::load::load;
 use crate::config::model::CliLevel;
 use crate::control::execute::Asked;
 use crate::control::{Pages, socket};
-use crate::health::prober;
+use crate::health::{prober, resolver};
 use crate::log::Sinks;
 use crate::log::console::Console;
 use crate::net::listen;
@@ -72,6 +72,7 @@ struct Worker {
     threads: Vec<mpsc::UnboundedSender<ThreadCmd>>,
     served: HashMap<u64, Served>,
     probes: Option<prober::Probes>,
+    resolutions: Option<resolver::Resolutions>,
     ask: mpsc::UnboundedSender<Asked>,
     drain: watch::Sender<bool>,
     sinks: Arc<Sinks>,
@@ -203,6 +204,7 @@ impl Worker {
             threads: commands,
             served: HashMap::new(),
             probes: None,
+            resolutions: None,
             ask,
             drain,
             sinks,
@@ -213,6 +215,7 @@ impl Worker {
         listen_on(&first)?;
         w.put_in_service(first);
         w.probes = Some(prober::start(&w.snapshot.load_full(), &w.live));
+        w.resolutions = Some(resolver::start(&w.snapshot.load_full(), &w.live));
         w.say(&ToGuardian::Ready { generation, threads: kernel_ids });
         if background {
             privilege::close_standard(&targets.iter().filter_map(|t| t.dest.fd()).collect::<Vec<_>>());
@@ -335,6 +338,7 @@ impl Worker {
                 self.live.reloads.fetch_add(1, Relaxed);
                 self.put_in_service(i);
                 self.probes = Some(prober::start(&self.snapshot.load_full(), &self.live));
+                self.resolutions = Some(resolver::start(&self.snapshot.load_full(), &self.live));
                 // Dropped here, on the control thread, once sessions have let go of it.
                 drop(old);
                 self.say(&ToGuardian::Ready { generation, threads: Vec::new() });

@@ -22,6 +22,8 @@ pub struct Idle {
     stream: Stream,
     /// Sweeps survived, one a second.
     age: u32,
+    /// How often its server had moved when it was put here.
+    moves: u64,
 }
 
 /// What one thread keeps for one server, by the key of its address: a reload may give the server another.
@@ -47,7 +49,7 @@ impl Thread {
         let pool = pools.get_mut(&s.pool_key)?;
         while let Some(i) = pool.idle.pop() {
             s.live.idle.fetch_sub(1, Relaxed);
-            if i.stream.is_quiet() {
+            if i.moves == s.live.moves() && i.stream.is_quiet() {
                 return Some(i.stream);
             }
         }
@@ -63,7 +65,7 @@ impl Thread {
         let room = s.conf.pool_max.is_none_or(|most| s.live.idle.load(Relaxed) < u64::from(most));
         if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);
-            pool.idle.push(Idle { stream, age: 0 });
+            pool.idle.push(Idle { stream, age: 0, moves: s.live.moves() });
         }
     }
 
@@ -469,10 +471,11 @@ pub enum ConnectError {
 
 /// Where a server is: address and port, with `set server addr` and port rules applied.
 pub fn address(s: &ServerNode, dst: Option<SocketAddr>) -> Option<SocketAddr> {
-    if let Some((ip, port)) = *lock(&s.live.addr) {
-        return Some(SocketAddr::new(ip, port));
-    }
-    let ip: IpAddr = s.conf.ip?;
+    let ip: IpAddr = match *lock(&s.live.addr) {
+        Some((ip, Some(port))) => return Some(SocketAddr::new(ip, port)),
+        Some((ip, None)) => ip,
+        None => s.conf.ip?,
+    };
     let base = dst.map_or(0, |d| d.port());
     let port = match s.conf.port {
         PortRule::Fixed(p) => p,

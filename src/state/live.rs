@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// Admin state bits as `show servers state` prints them.
 pub const FORCED_MAINT: u32 = 0x01;
 pub const CONFIG_MAINT: u32 = 0x04;
+/// It has no address: its name is not known.
+pub const RESOLUTION_MAINT: u32 = 0x20;
 pub const FORCED_DRAIN: u32 = 0x08;
 
 /// In place of the moment at which a server came up: it was up when it was first heard of.
@@ -46,8 +48,10 @@ pub struct ServerLive {
     changed: AtomicU64,
     last_session: AtomicI64,
     downtime: AtomicU64,
-    /// `set server addr`: address and port in place of the file's.
-    pub addr: Mutex<Option<(IpAddr, u16)>>,
+    /// `set server addr` and name servers: address and port in place of the file's; without a port, that of the file.
+    pub addr: Mutex<Option<(IpAddr, Option<u16>)>>,
+    /// Counts changes of the address: connections to another one are not used again.
+    moves: AtomicU64,
     pub idle: AtomicU64,
     pub times: Times,
     /// What the file said when the run-time values were taken from it.
@@ -116,7 +120,9 @@ impl ServerLive {
             sessions: Gauge::default(),
             queued: Gauge::default(),
             rate: Rate::default(),
-            admin: AtomicU32::new(if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 }),
+            admin: AtomicU32::new(
+                if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 } | if s.is_nowhere() { RESOLUTION_MAINT } else { 0 },
+            ),
             up: AtomicBool::new(true),
             weight: AtomicU32::new(s.weight),
             maxconn: AtomicU32::new(s.maxconn),
@@ -127,6 +133,7 @@ impl ServerLive {
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
+            moves: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             times: Times::default(),
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
@@ -136,6 +143,16 @@ impl ServerLive {
             bell,
             problem: Mutex::default(),
         }
+    }
+
+    /// It is somewhere else from now on.
+    pub fn move_to(&self, ip: IpAddr, port: Option<u16>) {
+        *lock(&self.addr) = Some((ip, port));
+        self.moves.fetch_add(1, Relaxed);
+    }
+
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Relaxed)
     }
 
     /// Closes the sessions that this server has now: `shutdown sessions server`, or, if it is `down`, `on-marked-down shutdown-sessions`.
@@ -204,7 +221,7 @@ impl ServerLive {
         self.admin.load(Relaxed)
     }
     pub fn in_maintenance(&self) -> bool {
-        self.admin() & (FORCED_MAINT | CONFIG_MAINT) != 0
+        self.admin() & (FORCED_MAINT | CONFIG_MAINT | RESOLUTION_MAINT) != 0
     }
     pub fn draining(&self) -> bool {
         self.admin() & FORCED_DRAIN != 0

@@ -22,6 +22,7 @@ pub struct Snapshot {
     by_name: HashMap<String, usize>,
     pub sinks: Arc<crate::log::Sinks>,
     pub maxconn: u32,
+    pub resolvers: Vec<crate::config::model::Resolvers>,
 }
 
 /// One proxy with everything its sessions need.
@@ -132,6 +133,7 @@ impl Snapshot {
         generation: u64,
         report: &mut Report,
     ) -> Self {
+        let resolvers = model.resolvers;
         let global = Arc::new(model.global);
         let maxconn = global.maxconn.filter(|n| *n > 0).unwrap_or(crate::config::model::DEFAULT_MAXCONN);
         // What the frontends that lead to a backend may have together, each counted once.
@@ -219,7 +221,7 @@ impl Snapshot {
             let _ = p.routes.set(Routes { rules, default, named: named.clone() });
         }
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
-        Self { generation, global, proxies, by_name, sinks, maxconn }
+        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod keywords;
 mod log;
 mod older;
 mod proxy;
+mod resolvers;
 mod rules;
 mod sections;
 mod server;
@@ -105,6 +106,8 @@ pub struct Cx<'a> {
     names: HashMap<String, Vec<(Kind, Place)>>,
     /// The `http-errors` sections read so far.
     error_sets: BTreeMap<String, ErrorSet>,
+    /// `resolvers` sections that servers name, and where.
+    asked_resolvers: Vec<(String, Place)>,
     /// Servers of the section being read.
     servers: HashMap<String, Place>,
     /// What only so much is read of: sections, listeners, regular expressions, bytes of variables.
@@ -278,6 +281,7 @@ enum Section {
     VrrpScript(Box<crate::config::model::VrrpScript>),
     /// `http-errors`, by its name.
     Errors(String),
+    Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
     /// One that is only checked.
     Other(Box<sections::Open>),
     /// A section whose lines are passed over because its header was refused.
@@ -296,6 +300,7 @@ impl Section {
             Self::VrrpGroup(g) => &g.name,
             Self::VrrpScript(s) => &s.name,
             Self::Errors(n) => n,
+            Self::Resolvers(r, _) => &r.name,
         }
     }
 }
@@ -416,6 +421,7 @@ pub fn parse(
         strict: args.strict,
         names: HashMap::new(),
         error_sets: BTreeMap::new(),
+        asked_resolvers: Vec::new(),
         servers: HashMap::new(),
         sections_read: 0,
         servers_read: 0,
@@ -516,6 +522,13 @@ pub fn parse(
             cx.report.error(Code::UnknownTarget, &place, text);
         }
     }
+    for (name, place) in std::mem::take(&mut cx.asked_resolvers) {
+        if !model.resolvers.iter().any(|r| r.name == name) {
+            let near = suggestion(&name, model.resolvers.iter().map(|r| r.name.as_str()));
+            let text = format!("unable to find required resolvers '{name}'{near}");
+            cx.report.error(Code::UnknownTarget, &place, text);
+        }
+    }
     model
 }
 
@@ -552,7 +565,13 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
     }
     if sections::is_header(head) {
         close(cx, model, defaults, std::mem::replace(section, Section::None));
-        *section = sections::open(cx, &w).map_or(Section::Skipped, |s| Section::Other(Box::new(s)));
+        *section = match sections::open(cx, &w) {
+            None => Section::Skipped,
+            Some(s) if w[0] == "resolvers" => {
+                Section::Resolvers(Box::new(crate::config::model::Resolvers::new(&w[1])), Box::new(s))
+            }
+            Some(s) => Section::Other(Box::new(s)),
+        };
         return;
     }
     cx.negated = false;
@@ -603,6 +622,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             proxy::line(cx, p, &w);
         }
         Section::Other(s) => sections::line(cx, s, &w),
+        Section::Resolvers(r, s) => resolvers::line(cx, r, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
         Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
@@ -752,6 +772,17 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
         Section::VrrpScript(s) => vrrp::finish_script(cx, *s, &mut model.vrrp),
         Section::Other(s) => sections::finish(cx, &s),
+        Section::Resolvers(r, s) => {
+            sections::finish(cx, &s);
+            if r.servers.is_empty() {
+                cx.report.warning(
+                    Code::Missing,
+                    &s.place,
+                    format!("section 'resolvers {}' has no 'nameserver': nobody is asked", r.name),
+                );
+            }
+            model.resolvers.push(*r);
+        }
         Section::Errors(_) => {}
         Section::None | Section::Global | Section::Skipped => {}
     }

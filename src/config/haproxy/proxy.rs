@@ -26,6 +26,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("mode", ALL, 2, mode),
     ("bind", F, 0, bind::parse),
     ("server", B, 0, server::server),
+    ("server-template", B, 0, server::template),
     ("default-server", D | B, 0, server::default_server),
     ("timeout", ALL, 0, timeout),
     ("option", ALL, 0, option),

@@ -62,7 +62,7 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     s.ip = match &s.host {
         Host::Ip(ip) => Some(*ip),
         Host::Name(n) => {
-            let ip = cx.resolve(n);
+            let ip = if s.ask_at_start { cx.resolve(n) } else { None }.or(s.init_ip);
             if ip.is_none() && !s.may_lack_address {
                 cx.error_of(Code::Unresolved, format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or write an address"));
             }
@@ -80,6 +80,41 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     p.servers.push(s);
 }
 
+/// `server-template <prefix> <number or range> <fqdn>[:<port>] ...`
+pub fn template(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let what = "<prefix>, <number or range> and <fqdn>[:<port>]";
+    let (Some(prefix), Some(range), Some(addr)) = (cx.arg(w, 1, what), cx.arg(w, 2, what), cx.arg(w, 3, what)) else {
+        return;
+    };
+    let (prefix, addr) = (prefix.to_owned(), addr.to_owned());
+    let bounds = match range.split_once('-') {
+        Some((a, b)) => (a.parse::<u32>().ok(), b.parse::<u32>().ok()),
+        None => (Some(1), range.parse().ok()),
+    };
+    let (Some(from), Some(to)) = bounds else {
+        let text = format!("'server-template' : '{range}' is neither a number nor a range such as 1-5");
+        return cx.error_of(Code::Number, text);
+    };
+    if from > to || to == 0 {
+        return cx.error_of(Code::Number, format!("'server-template' : there are no servers in '{range}'"));
+    }
+    for n in from..=to {
+        let mut line = vec!["server".to_owned(), format!("{prefix}{n}"), addr.clone()];
+        line.extend_from_slice(&w[4..]);
+        let (before, errors) = (p.servers.len(), cx.report.count(crate::base::diag::Severity::Error));
+        server(cx, p, &line);
+        if cx.report.count(crate::base::diag::Severity::Error) > errors || p.servers.len() == before {
+            return;
+        }
+        // One address for each: the others get theirs from the name servers.
+        if n > from
+            && let Some(s) = p.servers.last_mut().filter(|s| s.resolvers.is_some())
+        {
+            s.ip = None;
+        }
+    }
+}
+
 /// `init-addr`: the methods that are tried in turn for the first address.
 fn init_addr(cx: &mut Cx<'_>, s: &mut Server, methods: &str, what: &str) {
     s.may_lack_address = false;
@@ -88,7 +123,9 @@ fn init_addr(cx: &mut Cx<'_>, s: &mut Server, methods: &str, what: &str) {
             "last" | "libc" => {}
             // The last resort is one: a name that nobody knows is no mistake of this file.
             "none" => s.may_lack_address = true,
-            ip if ip.parse::<std::net::IpAddr>().is_ok() => s.may_lack_address = true,
+            ip if ip.parse::<std::net::IpAddr>().is_ok() => {
+                (s.may_lack_address, s.init_ip) = (true, ip.parse().ok());
+            }
             o => {
                 return cx.error(format!(
                     "'{what}' : unknown method '{o}' in 'init-addr'; it is a list of last, libc, none and an address"
@@ -96,9 +133,7 @@ fn init_addr(cx: &mut Cx<'_>, s: &mut Server, methods: &str, what: &str) {
             }
         }
     }
-    if s.may_lack_address {
-        cx.not_yet(&format!("'init-addr {methods}'"));
-    }
+    s.ask_at_start = methods.split(',').any(|m| m == "libc");
 }
 
 /// A port; up to HAProxy 2.6 its digits counted and what stood behind them did not.
@@ -299,6 +334,29 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                     init_addr(cx, s, v, what);
                 }
             }
+            "resolvers" => {
+                if let Some(v) = value!("the name of a section 'resolvers'") {
+                    s.resolvers = Some(v.to_owned());
+                    cx.asked_resolvers.push((v.to_owned(), cx.place.clone()));
+                }
+            }
+            "resolve-prefer" => match value!("'ipv4' or 'ipv6'") {
+                Some(v @ ("ipv4" | "ipv6")) => s.prefer_ipv4 = v == "ipv4",
+                Some(v) => cx.error(format!("'{what}' : 'resolve-prefer' is one of ipv4, ipv6, not '{v}'")),
+                None => {}
+            },
+            "resolve-opts" => {
+                for o in value!("a list of options").unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
+                    match o {
+                        "allow-dup-ip" => s.dup_ip = true,
+                        "prevent-dup-ip" => s.dup_ip = false,
+                        "ignore-weight" => s.ignore_weight = true,
+                        _ => cx.error(format!(
+                            "'{what}' : unknown option '{o}' in 'resolve-opts'; it is a list of allow-dup-ip, prevent-dup-ip, ignore-weight"
+                        )),
+                    }
+                }
+            }
             "no-check-send-proxy" => s.check_send_proxy = false,
             "pool-max-conn" => match value!("a number of connections, or -1") {
                 Some("-1") => s.pool_max = None,
@@ -317,10 +375,6 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "max-reuse" if w.get(i).is_some_and(|n| n == "-1") => i += 1,
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
                 match o {
-                    "resolve-prefer" => match value!("'ipv4' or 'ipv6'") {
-                        Some("ipv4" | "ipv6") | None => {}
-                        Some(v) => cx.error(format!("'{what}' : 'resolve-prefer' is one of ipv4, ipv6, not '{v}'")),
-                    },
                     "pool-low-conn" => {
                         number!(u32);
                     }
@@ -425,6 +479,9 @@ const HONOURED: &[&str] = &[
     "pool-purge-delay",
     "port",
     "proto",
+    "resolve-opts",
+    "resolve-prefer",
+    "resolvers",
     "rise",
     "send-proxy",
     "send-proxy-v2",
@@ -449,7 +506,6 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("non-stick", NO_TABLES),
     ("pool-low-conn", "threads do not take idle connections of one another"),
     ("renegotiate", NEVER_RENEGOTIATED),
-    ("resolve-prefer", "names are resolved at the start, IPv4 first"),
     ("ssl-reuse", RESUMED),
     ("stick", NO_TABLES),
     ("tfo", NO_TFO),

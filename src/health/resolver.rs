@@ -1,0 +1,277 @@
+//! Names of servers at run time (configuration manual 5.3): one task for each name of a `resolvers` section, on the worker's control thread.
+use super::names::{Place, assign, weight_of};
+use crate::base::addr::Host;
+use crate::config::model::{PortRule, Resolvers};
+use crate::net::dns::{self, Failure, Kind};
+use crate::state::live::{Live, RESOLUTION_MAINT, lock};
+use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+/// The running resolutions of one snapshot; dropping it ends them.
+pub struct Resolutions(Vec<JoinHandle<()>>);
+
+impl Drop for Resolutions {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Servers of one backend that share a name.
+struct Group {
+    backend: Arc<ProxyNode>,
+    servers: Vec<usize>,
+    /// Since when each server's place is no longer one.
+    lost: Vec<Option<Instant>>,
+}
+
+/// Starts to follow every name that servers have with `resolvers`.
+pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Resolutions {
+    let mut names: BTreeMap<(String, String), Vec<Group>> = BTreeMap::new();
+    for p in snapshot.proxies.iter().filter(|p| p.conf.is_backend() && !p.conf.disabled) {
+        let mut own: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+        for (i, s) in p.servers.iter().enumerate() {
+            if let (Some(r), Host::Name(n)) = (&s.conf.resolvers, &s.conf.host) {
+                own.entry((r.clone(), n.clone())).or_default().push(i);
+            }
+        }
+        for (key, servers) in own {
+            let lost = vec![None; servers.len()];
+            names.entry(key).or_default().push(Group { backend: p.clone(), servers, lost });
+        }
+    }
+    let tasks = names.into_iter().filter_map(|((section, name), groups)| {
+        let r = snapshot.resolvers.iter().find(|r| r.name == section)?.clone();
+        let (snapshot, live) = (snapshot.clone(), live.clone());
+        Some(tokio::task::spawn_local(follow(r, name, groups, snapshot, live)))
+    });
+    Resolutions(tasks.collect())
+}
+
+async fn follow(r: Resolvers, name: String, mut groups: Vec<Group>, snapshot: Arc<Snapshot>, live: Arc<Live>) {
+    let mut last_good = Instant::now();
+    loop {
+        // Sections may be shared by servers with other wishes; the first one's preference is asked for first.
+        let first = &groups[0].backend.servers[groups[0].servers[0]].conf;
+        let (answer, by) = places(&r, &name, first.prefer_ipv4).await;
+        let wait = match answer {
+            Ok(found) => {
+                last_good = Instant::now();
+                groups.iter_mut().for_each(|g| settle(g, &found, &r, &by, &snapshot, &live));
+                r.hold_valid
+            }
+            Err(why) => {
+                let (hold, text) = match why {
+                    Failure::NoSuchName => (r.hold_nx, "DNS NX status"),
+                    Failure::Refused => (r.hold_refused, "DNS refused status"),
+                    Failure::Timeout => (r.hold_timeout, "DNS timeout status"),
+                    Failure::Other => (r.hold_other, "unspecified DNS error"),
+                };
+                if last_good.elapsed() >= hold {
+                    for g in &groups {
+                        g.servers.iter().for_each(|i| lose(&g.backend, *i, text, &snapshot, &live));
+                    }
+                }
+                r.timeout_resolve
+            }
+        };
+        tokio::time::sleep(wait.max(Duration::from_millis(10))).await;
+    }
+}
+
+/// Gives the servers of a group their places.
+fn settle(g: &mut Group, found: &[Place], r: &Resolvers, by: &str, snapshot: &Snapshot, live: &Live) {
+    let held: Vec<_> = g.servers.iter().map(|i| address(&g.backend.servers[*i])).collect();
+    let shared = g.servers.iter().any(|i| g.backend.servers[*i].conf.dup_ip);
+    for ((i, new), lost) in g.servers.iter().zip(assign(&held, found, shared)).zip(&mut g.lost) {
+        let s = &g.backend.servers[*i];
+        let Some(new) = new else {
+            // What it has may come back: `hold obsolete`.
+            if lost.get_or_insert_with(Instant::now).elapsed() >= r.hold_obsolete {
+                lose(&g.backend, *i, "No IP for server", snapshot, live);
+            }
+            continue;
+        };
+        *lost = None;
+        let port = new.port.or(match s.conf.port {
+            PortRule::Fixed(p) => Some(p),
+            _ => None,
+        });
+        let old = address(s);
+        let mut changed = false;
+        if old.map(|o| o.0) != Some(new.ip) || new.port.is_some() && old.and_then(|o| o.1) != port {
+            s.live.move_to(new.ip, port);
+            changed = true;
+            let from = old.map_or_else(|| "(none)".to_owned(), |o| o.0.to_string());
+            let text = format!(
+                "{}/{} changed its IP from {from} to {} by {}/{by}.",
+                g.backend.conf.name, s.conf.name, new.ip, r.name
+            );
+            say(&g.backend, crate::log::NOTICE, &text, snapshot, live);
+        }
+        if let Some(w) = new.weight.filter(|w| !s.conf.ignore_weight && *w != s.live.weight()) {
+            s.live.set_weight(w);
+            changed = true;
+        }
+        if s.live.set_admin(RESOLUTION_MAINT, false) {
+            changed = true;
+            let text = format!(
+                "Server {}/{} ('{}') is {}/READY (resolves again).",
+                g.backend.conf.name,
+                s.conf.name,
+                match &s.conf.host {
+                    Host::Name(n) => n,
+                    _ => "",
+                },
+                if s.live.is_up() { "UP" } else { "DOWN" }
+            );
+            say(&g.backend, crate::log::NOTICE, &text, snapshot, live);
+        }
+        if changed {
+            g.backend.live.bump();
+            g.backend.live.wake(None);
+        }
+    }
+}
+
+/// A server without an address is in maintenance until it has one.
+fn lose(p: &ProxyNode, i: usize, why: &str, snapshot: &Snapshot, live: &Live) {
+    let s = &p.servers[i];
+    if !s.live.set_admin(RESOLUTION_MAINT, true) {
+        return;
+    }
+    p.live.bump();
+    let up =
+        |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
+    let text = format!(
+        "Server {}/{} is going DOWN for maintenance ({why}). {} active and {} backup servers left. {} sessions active, 0 requeued, {} remaining in queue.",
+        p.conf.name,
+        s.conf.name,
+        up(false),
+        up(true),
+        s.live.sessions.get(),
+        s.live.queued.get()
+    );
+    say(p, crate::log::ALERT, &text, snapshot, live);
+}
+
+fn say(p: &ProxyNode, severity: u8, text: &str, snapshot: &Snapshot, live: &Live) {
+    let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
+    snapshot.sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &live.dropped_logs);
+    if let Some(c) = &snapshot.sinks.console {
+        c.warning(text);
+    }
+}
+
+/// Where a server is now, if anywhere; the port if it does not depend on the client.
+fn address(s: &ServerNode) -> Option<(IpAddr, Option<u16>)> {
+    let fixed = match s.conf.port {
+        PortRule::Fixed(p) => Some(p),
+        _ => None,
+    };
+    (*lock(&s.live.addr)).or(s.conf.ip.map(|ip| (ip, fixed)))
+}
+
+/// All places of a name, and the name server that knew them.
+async fn places(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<Place>, Failure>, String) {
+    if !name.starts_with('_') {
+        let (found, by) = addresses(r, name, prefer_ipv4).await;
+        return (found.map(|v| v.into_iter().map(|ip| Place { ip, port: None, weight: None }).collect()), by);
+    }
+    let (answer, by) = ask(r, name, Kind::Service).await;
+    let answer = match answer {
+        Ok(a) => a,
+        Err(e) => return (Err(e), by),
+    };
+    let mut out = Vec::new();
+    for srv in &answer.services {
+        // What came along saves a question.
+        let mut ips: Vec<IpAddr> = answer.addresses_of(&srv.target).collect();
+        if ips.is_empty() {
+            ips = addresses(r, &srv.target, prefer_ipv4).await.0.unwrap_or_default();
+        }
+        if let Some(ip) = ips.first() {
+            out.push(Place { ip: *ip, port: Some(srv.port), weight: Some(weight_of(srv.weight)) });
+        }
+    }
+    (Ok(out), by)
+}
+
+/// Addresses of one family, the preferred one if there are any.
+async fn addresses(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<IpAddr>, Failure>, String) {
+    let order = if prefer_ipv4 { [Kind::V4, Kind::V6] } else { [Kind::V6, Kind::V4] };
+    let mut last = (Err(Failure::Other), String::new());
+    for kind in order {
+        let (answer, by) = ask(r, name, kind).await;
+        match answer {
+            Ok(a) if !a.addresses.is_empty() => return (Ok(a.addresses.into_iter().map(|x| x.1).collect()), by),
+            // A name without addresses is as good as none.
+            Ok(_) => last = (Err(Failure::NoSuchName), by),
+            Err(e) => last = (Err(e), by),
+        }
+    }
+    last
+}
+
+/// Asks all name servers at once, as often as `resolve_retries` says; the first usable answer counts.
+async fn ask(r: &Resolvers, name: &str, kind: Kind) -> (Result<dns::Answer, Failure>, String) {
+    let mut worst = (Err(Failure::Timeout), String::new());
+    for _ in 0..r.retries.max(1) {
+        let mut round = tokio::task::JoinSet::new();
+        for (who, addr, tcp) in r.servers.clone() {
+            let (name, payload) = (name.to_owned(), r.payload);
+            round.spawn_local(async move { (query(&name, kind, addr, tcp, payload).await, who) });
+        }
+        let end = tokio::time::Instant::now() + r.timeout_retry;
+        loop {
+            match tokio::time::timeout_at(end, round.join_next()).await {
+                Ok(Some(Ok((Ok(answer), who)))) => return (Ok(answer), who),
+                // That a name is not there is an answer, too.
+                Ok(Some(Ok((Err(Failure::NoSuchName), who)))) => return (Err(Failure::NoSuchName), who),
+                Ok(Some(Ok((Err(e), who)))) => worst = (Err(e), who),
+                Ok(Some(Err(_))) => {}
+                // All have failed: the next try comes when it is due.
+                Ok(None) => {
+                    tokio::time::sleep_until(end).await;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+    }
+    worst
+}
+
+/// One question to one name server, over TCP if the answer does not fit (RFC 7766).
+async fn query(name: &str, kind: Kind, server: SocketAddr, tcp: bool, payload: u16) -> Result<dns::Answer, Failure> {
+    let (id, question) = dns::question(name, kind, payload).ok_or(Failure::Other)?;
+    let failed = |_| Failure::Other;
+    if !tcp {
+        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+        let socket = tokio::net::UdpSocket::bind(any).await.map_err(failed)?;
+        socket.connect(server).await.map_err(failed)?;
+        socket.send(&question).await.map_err(failed)?;
+        let mut buf = vec![0u8; usize::from(payload.max(512))];
+        loop {
+            let n = socket.recv(&mut buf).await.map_err(failed)?;
+            match dns::answer(&buf[..n], id) {
+                // Not what was asked for: the real one may still come.
+                None => {}
+                Some(Ok(a)) if a.truncated => break,
+                Some(other) => return other,
+            }
+        }
+    }
+    let mut s = tokio::net::TcpStream::connect(server).await.map_err(failed)?;
+    let mut out = u16::try_from(question.len()).map_err(|_| Failure::Other)?.to_be_bytes().to_vec();
+    out.extend_from_slice(&question);
+    s.write_all(&out).await.map_err(failed)?;
+    let len = s.read_u16().await.map_err(failed)?;
+    let mut buf = vec![0u8; usize::from(len)];
+    s.read_exact(&mut buf).await.map_err(failed)?;
+    dns::answer(&buf, id).unwrap_or(Err(Failure::Other))
+}
