@@ -702,3 +702,128 @@ fn connections_that_are_not_shared_stay_with_their_client() {
         b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nX-Src: 9.9.9.9\r\nConnection: close\r\n\r\n";
     assert!(p.exchange(other).ends_with("#1"));
 }
+
+/// A name server whose answers can be changed; it knows addresses of names only.
+struct Names {
+    port: u16,
+    zone: std::sync::Arc<std::sync::Mutex<Vec<(&'static str, [u8; 4])>>>,
+}
+
+impl Names {
+    fn start() -> Self {
+        use hickory_proto::op::{Message, MessageType, ResponseCode};
+        use hickory_proto::rr::{RData, Record, RecordType, rdata};
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let zone = std::sync::Arc::new(std::sync::Mutex::new(Vec::<(&'static str, [u8; 4])>::new()));
+        let known = zone.clone();
+        std::thread::spawn(move || {
+            let mut buf = [0u8; 1024];
+            while let Ok((n, from)) = socket.recv_from(&mut buf) {
+                let mut m = Message::from_vec(&buf[..n]).unwrap();
+                let q = m.queries[0].clone();
+                let name = q.name().to_string();
+                m.metadata.message_type = MessageType::Response;
+                let zone = known.lock().unwrap();
+                let those: Vec<_> = zone.iter().filter(|(k, _)| *k == name).collect();
+                if those.is_empty() {
+                    m.metadata.response_code = ResponseCode::NXDomain;
+                }
+                for (_, ip) in those.iter().filter(|_| q.query_type() == RecordType::A) {
+                    m.add_answer(Record::from_rdata(q.name().clone(), 5, RData::A(rdata::A((*ip).into()))));
+                }
+                socket.send_to(&m.to_vec().unwrap(), from).unwrap();
+            }
+        });
+        Self { port, zone }
+    }
+    fn set(&self, zone: &[(&'static str, [u8; 4])]) {
+        *self.zone.lock().unwrap() = zone.to_vec();
+    }
+}
+
+#[test]
+fn servers_follow_their_names() {
+    let first = Origin::start(|_| ok("first"));
+    // The same port at another address.
+    let second = TcpListener::bind(("127.0.0.2", first.port)).unwrap();
+    std::thread::spawn(move || {
+        for c in second.incoming() {
+            let mut c = c.unwrap();
+            let mut buf = [0u8; 4096];
+            while matches!(c.read(&mut buf), Ok(1..)) {
+                c.write_all(&ok("second")).unwrap();
+            }
+        }
+    });
+    let names = Names::start();
+    let p = proxy(&format!(
+        "resolvers r\n nameserver n 127.0.0.1:{}\n hold valid 50ms\n hold nx 50ms\n timeout resolve 50ms\n\
+         frontend f\n bind 127.0.0.1:{{port}}\n use_backend t if {{ path_beg /t }}\n default_backend b\n\
+         backend b\n server s app.test:{port} resolvers r init-addr none\n\
+         backend t\n server-template w 3 many.test:{port} resolvers r init-addr none\n",
+        names.port,
+        port = first.port,
+    ));
+    assert!(p.get("/").starts_with("HTTP/1.1 503"));
+    let soon = |holds: &dyn Fn() -> bool| wait_for(Duration::from_secs(5), holds);
+    names.set(&[("app.test.", [127, 0, 0, 1])]);
+    assert!(soon(&|| p.get("/").ends_with("first")));
+    names.set(&[("app.test.", [127, 0, 0, 2])]);
+    assert!(soon(&|| p.get("/").ends_with("second")), "a pooled connection to the old place was used");
+    names.set(&[("many.test.", [127, 0, 0, 1]), ("many.test.", [127, 0, 0, 2])]);
+    assert!(soon(&|| p.get("/").starts_with("HTTP/1.1 503")), "a name that is gone still led somewhere");
+    assert!(soon(&|| p.get("/t").starts_with("HTTP/1.1 200")));
+    let state = p.cli("show servers state t");
+    let those: Vec<&str> = state.lines().filter(|l| l.contains(" t ")).map(|l| l.split(' ').nth(4).unwrap()).collect();
+    assert_eq!(those, ["127.0.0.1", "127.0.0.2", "-"], "{state}");
+}
+
+#[test]
+fn a_client_that_was_silent_for_long_is_still_heard_and_still_timed_out() {
+    let o = Origin::start(|_| ok("hello"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n timeout http-keep-alive 4s\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let mut c = p.connect();
+    let ask = |c: &mut TcpStream| {
+        c.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut buf = [0u8; 1024];
+        let n = c.read(&mut buf).unwrap();
+        assert!(buf[..n].ends_with(b"hello"));
+    };
+    ask(&mut c);
+    // Long enough to be taken off the event loop: the silence is what is tried here.
+    std::thread::sleep(Duration::from_millis(2500));
+    ask(&mut c);
+    let begun = Instant::now();
+    assert_eq!(c.read(&mut [0u8; 16]).unwrap(), 0);
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(3900) && took < Duration::from_millis(5500), "{took:?}");
+}
+
+#[test]
+fn pages_of_the_backend_come_before_those_of_the_frontend() {
+    let p = proxy(
+        "frontend f\n bind 127.0.0.1:{port}\n http-error status 400 content-type text/plain string fe400\n http-error status 403 content-type text/plain string fe403\n \
+         http-error status 503 content-type text/plain string fe503\n http-request deny if { path /deny }\n default_backend b\n\
+         backend b\n http-error status 503 content-type text/plain string be503\n",
+    );
+    assert!(p.get("/").ends_with("be503"));
+    assert!(p.get("/deny").ends_with("fe403"));
+    assert!(p.exchange(b"GET\r\n\r\n").ends_with("fe400"));
+}
+
+#[test]
+fn a_rule_replaces_the_whole_of_what_it_matches() {
+    let o = Origin::start(|r| ok(r));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request replace-header X-A b(.) <\\1>\n http-request replace-path /old(.*) /new\\1\n default_backend b\n\
+         backend b\n use-server down if TRUE\n use-server up if TRUE\n server other 127.0.0.1:1\n server down 127.0.0.1:1 disabled\n server up 127.0.0.1:{}\n",
+        o.port
+    ));
+    let got = p.exchange(b"GET /x/old/y?q HTTP/1.1\r\nHost: x\r\nX-A: abcd\r\nConnection: close\r\n\r\n");
+    assert!(got.contains("GET /new/y?q HTTP/1.1\r\n"), "{got}");
+    assert!(got.contains("x-a: <c>\r\n"), "{got}");
+}

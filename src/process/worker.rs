@@ -490,6 +490,7 @@ fn traffic(
         }
         drop(tids);
         let ticker: Rc<Thread> = t.clone();
+        tokio::task::spawn_local(crate::proxy::parking::attend(t.clone()));
         let mut bell = t.shared.live.bell.listen();
         let mut tick = tokio::time::interval(Duration::from_millis(crate::proxy::wheel::TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -504,7 +505,12 @@ fn traffic(
                     Some(ThreadCmd::Listen { socket, place, stop }) => {
                         tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));
                     }
-                    Some(ThreadCmd::Drain) => t.wheel.expire_idle(),
+                    Some(ThreadCmd::Drain) => {
+                        t.wheel.expire_idle();
+                        if let Some(p) = &t.parking {
+                            p.expire(u64::MAX);
+                        }
+                    }
                     Some(ThreadCmd::Loop(ms)) => {
                         let end = std::time::Instant::now() + Duration::from_millis(ms);
                         while std::time::Instant::now() < end {

@@ -184,15 +184,36 @@ pub fn start(t: &Rc<Thread>, a: Accepted) {
     // What waits longest, an idle HTTP connection, should weigh least: the other stages are on the heap while they last.
     let opening = Box::pin(open(t.clone(), a));
     tokio::task::spawn_local(async move {
-        if let Some(mut c) = opening.await {
-            match c.fe.conf.mode {
-                Mode::Http => session::run(&t, &mut c).await,
-                Mode::Tcp => Box::pin(tcp::run(&t, &mut c)).await,
-            }
+        let Some(mut c) = opening.await else { return };
+        match c.fe.conf.mode {
+            Mode::Http => serve(&t, c, true).await,
+            Mode::Tcp => Box::pin(tcp::run(&t, &mut c)).await,
         }
-        t.shared.live.thread_load[t.id].fetch_sub(1, Relaxed);
-        t.sessions.set(t.sessions.get() + 1);
     });
+}
+
+/// Serves a connection again that was parked.
+pub fn resume(t: &Rc<Thread>, c: Box<Connection>) {
+    let t = t.clone();
+    tokio::task::spawn_local(async move { serve(&t, c, false).await });
+}
+
+async fn serve(t: &Rc<Thread>, mut c: Box<Connection>, mut first: bool) {
+    while let session::Ended::Quiet { until } = session::run(t, &mut c, first).await {
+        match super::parking::park(t, c, until) {
+            Ok(()) => return,
+            Err(back) => (c, first) = (back, false),
+        }
+    }
+}
+
+/// One connection of a thread, as long as it lives.
+struct OneOf(Rc<Thread>);
+
+impl Drop for OneOf {
+    fn drop(&mut self) {
+        self.0.shared.live.thread_load[self.0.id].fetch_sub(1, Relaxed);
+    }
 }
 
 struct FrontConn(Arc<ProxyLive>);
@@ -212,13 +233,16 @@ impl AsRef<Gauge> for ListenerConn {
 pub struct Connection {
     pub fe: Arc<ProxyNode>,
     pub generation: u64,
-    pub stream: Stream,
+    /// None while it is parked.
+    pub stream: Option<Stream>,
     pub client: ClientInfo,
     _seats: Seats,
+    _load: OneOf,
 }
 
 /// What comes before a session: the PROXY header, the connection's rules, the TLS handshake. `None` if the connection ends with it.
 async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
+    let load = OneOf(t.clone());
     let t = &t;
     let (accepted, accepted_at) = (Instant::now(), SystemTime::now());
     let snapshot = t.snapshot();
@@ -313,7 +337,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
             }
         }
     }
-    Some(Box::new(Connection { fe, generation, stream, client, _seats: seats }))
+    Some(Box::new(Connection { fe, generation, stream: Some(stream), client, _seats: seats, _load: load }))
 }
 
 /// HAProxy's line for a connection that ended before it was a session.

@@ -3,6 +3,7 @@ mod forward;
 mod key;
 pub mod listener;
 mod outcome;
+pub mod parking;
 mod persist;
 mod reply;
 mod rewrite;
@@ -76,6 +77,8 @@ pub struct Thread {
     pub sessions: Cell<u64>,
     /// Connections between requests that still hold everything; see [`session`].
     warm: Cell<usize>,
+    /// Connections that say nothing for long.
+    pub parking: Option<parking::Parking>,
 }
 
 /// Room for one read; larger than `tune.bufsize` so that a read seldom fills it.
@@ -98,6 +101,7 @@ impl Thread {
             log_frame: RefCell::default(),
             sessions: Cell::new(0),
             warm: Cell::new(0),
+            parking: parking::Parking::new(),
             shared,
         })
     }
@@ -135,6 +139,9 @@ impl Thread {
     /// One step of the thread's clock: timers, and once a second idle server connections.
     pub fn tick(&self) {
         self.wheel.advance();
+        if let Some(p) = &self.parking {
+            p.look(self.wheel.now());
+        }
         if self.wheel.second_passed() {
             self.sweep_pools();
             self.limit_pipes(splice::Limits::new(&self.snapshot(), self.shared.inboxes.len()));

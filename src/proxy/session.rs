@@ -53,37 +53,58 @@ pub(super) struct Session<'a> {
 /// How long a connection waits for its next request with everything that serving one takes; then it keeps only itself.
 const WARM: Duration = Duration::from_secs(1);
 /// So many of a thread may wait so; memory that thousands had at once would not come back to the system.
-const MOST_WARM: usize = 256;
+const MOST_WARM: usize = 128;
 
 /// Serves one client connection of an HTTP frontend until it ends. Most connections wait most of the time: this future is small, and what
 /// serving takes is on the heap while something is served.
-pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
+pub async fn run(t: &Rc<Thread>, c: &mut Connection, first: bool) -> Ended {
     let (fe, generation) = (&mut c.fe, &mut c.generation);
+    let Some(stream) = &mut c.stream else { return Ended::Over };
     let mut s = Session {
         t,
         client: &c.client,
-        stream: &mut c.stream,
+        stream,
         inbuf: Vec::new(),
         ct: t.wheel.timer(),
         st: t.wheel.timer(),
-        first: true,
+        first,
         linger: false,
         own: None,
     };
     s.ct.set(request_timeout(fe));
     loop {
-        let heard = t.read_more(s.stream, &mut s.inbuf, &s.ct).await;
+        let parks = !s.first && s.own.is_none() && matches!(s.stream, Stream::Tcp(_));
+        s.st.set(Some(QUIET).filter(|_| parks));
+        let heard = poll_fn(|cx| match t.poll_read_more(cx, s.stream, &mut s.inbuf, &s.ct) {
+            Poll::Pending if s.st.expired(cx) => Poll::Ready(None),
+            r => r.map(Some),
+        })
+        .await;
+        let Some(heard) = heard else { return Ended::Quiet { until: s.ct.deadline() } };
         match Box::pin(s.serve_warm(fe, generation, heard)).await {
             Next::Again | Next::Rest => {}
             Next::Close => break,
             Next::Drop => {
                 s.stream.vanish();
-                return;
+                return Ended::Over;
             }
         }
     }
     Box::pin(s.part()).await;
+    Ended::Over
 }
+
+/// How a connection left its task.
+pub enum Ended {
+    Over,
+    /// It waits for its next request, and may do so until this tick of the wheel.
+    Quiet {
+        until: u64,
+    },
+}
+
+/// How long a connection waits for its next request on the event loop.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// One of the connections that wait warm.
 struct Warm<'a>(&'a Thread);

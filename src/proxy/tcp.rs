@@ -85,7 +85,7 @@ async fn inspect(
 }
 
 pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
-    let (mut fe, stream, client) = (c.fe.clone(), &mut c.stream, &c.client);
+    let (mut fe, Some(stream), client) = (c.fe.clone(), &mut c.stream, &c.client) else { return };
     // A reload may have come during the handshake: backends are those of the configuration in force, which is held while they are looked up.
     let snapshot = t.snapshot();
     if let Some(now) = snapshot.frontend(&fe.conf.name) {

@@ -94,6 +94,11 @@ impl Wheel {
         }
     }
 
+    /// The present tick.
+    pub fn now(&self) -> u64 {
+        self.now.get()
+    }
+
     /// True once for each second that began.
     pub fn second_passed(&self) -> bool {
         let s = self.now.get() * TICK / 1000;
@@ -156,6 +161,11 @@ impl Timer {
             self.wheel.queue(entry, at);
         }
         false
+    }
+
+    /// The tick of the deadline; `u64::MAX` if there is none.
+    pub fn deadline(&self) -> u64 {
+        self.entry.get().map_or(NEVER, |e| e.at.get())
     }
 
     /// Marks the wait as one between requests.
