@@ -29,7 +29,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const OPTIONS: [(&str, &str); 5] = [
@@ -123,11 +123,6 @@ fn text(v: &Value) -> Vec<u8> {
     }
 }
 
-/// Waits between the pieces of a message, so that they are read one by one; many of them need not be as far apart as a few.
-fn pause(pieces: usize) {
-    std::thread::sleep(if pieces > 10 { PAUSE / 10 } else { PAUSE });
-}
-
 /// A case that is being run, as its server sees it.
 struct Live {
     case: Arc<Case>,
@@ -141,6 +136,8 @@ struct State {
     /// The first request has been given the answer of the case, and all of it has been written.
     taken: bool,
     answered: bool,
+    /// So many bytes have reached the client.
+    client: usize,
 }
 
 struct Connection {
@@ -174,6 +171,22 @@ impl Live {
 
     fn wait(&self, limit: Duration, holds: impl Fn(&State) -> bool) -> bool {
         !self.changed.wait_timeout_while(self.state.lock().unwrap(), limit, |s| !holds(s)).unwrap().1.timed_out()
+    }
+
+    /// Writes the pieces of a message, so far apart that they are read one by one: many of them need not be as far apart as a few. What follows a
+    /// whole head also waits until it has `arrived` on the other side, because what is wrong may have another outcome then
+    /// than in a message that is seen at once.
+    fn write(mut s: &TcpStream, pieces: &[Vec<u8>], arrived: impl Fn()) -> std::io::Result<()> {
+        for (i, p) in pieces.iter().enumerate() {
+            if i > 0 {
+                std::thread::sleep(if pieces.len() > 10 { PAUSE / 10 } else { PAUSE });
+                if find(&pieces[..i].concat(), b"\r\n\r\n").is_some() {
+                    arrived();
+                }
+            }
+            s.write_all(p)?;
+        }
+        Ok(())
     }
 
     /// Ends what is left of the server's connections, so that nothing gets into the next case. What has come by now is still read.
@@ -230,13 +243,7 @@ impl Live {
             s.write_all(SECOND)?;
             return Ok(false);
         }
-        let mut written = Ok(());
-        for (i, p) in pieces.iter().enumerate() {
-            if i > 0 {
-                pause(pieces.len());
-            }
-            written = written.and_then(|()| s.write_all(p));
-        }
+        let written = Self::write(s, pieces, || drop(self.wait(DEADLINE, |s| s.client > 0)));
         self.change(|s| s.answered = true);
         written.map(|()| self.case.closes)
     }
@@ -319,7 +326,7 @@ impl Slot {
         *self.now.lock().unwrap() = Some(live.clone());
         let mut wrong = Vec::new();
         let wanted = case.client.concat();
-        let mut client = match Client::start(port, case) {
+        let mut client = match Client::start(port, &live) {
             Ok(c) => c,
             Err(e) => return Err(format!("connecting: {e}")),
         };
@@ -373,30 +380,32 @@ impl Slot {
     }
 }
 
-struct Client {
+struct Client<'a> {
+    live: &'a Live,
     stream: TcpStream,
     got: Vec<u8>,
     ended: bool,
 }
 
-impl Client {
+impl<'a> Client<'a> {
     /// Connects and sends all pieces. The proxy may close before it has read all of them, which is no error.
-    fn start(port: u16, case: &Case) -> std::io::Result<Self> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    fn start(port: u16, live: &'a Live) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        for (i, p) in case.sends.iter().enumerate() {
-            if i > 0 {
-                pause(case.sends.len());
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let case = &live.case;
+        let _ = Live::write(&stream, &case.sends, || {
+            live.wait(DEADLINE, |s| case.server.is_empty() || !s.connections.is_empty());
+            // An early answer has come before there is more of the request.
+            if case.early {
+                let _ = stream.peek(&mut [0]);
             }
-            if stream.write_all(p).is_err() {
-                break;
-            }
-        }
+        });
         if case.shut {
             let _ = stream.shutdown(Shutdown::Write);
         }
-        Ok(Self { stream, got: Vec::new(), ended: false })
+        Ok(Self { live, stream, got: Vec::new(), ended: false })
     }
 
     /// Reads until there is enough, the connection ends or the time is over.
@@ -410,7 +419,10 @@ impl Client {
             }
             self.stream.set_read_timeout(Some(left)).unwrap();
             match self.stream.read(&mut part) {
-                Ok(n) if n > 0 => self.got.extend_from_slice(&part[..n]),
+                Ok(n) if n > 0 => {
+                    self.got.extend_from_slice(&part[..n]);
+                    self.live.change(|s| s.client = self.got.len());
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
                 // A reset is an end like any other: the client had not been read to its end.
                 Ok(_) | Err(_) => self.ended = true,
@@ -426,6 +438,8 @@ fn short(bytes: &[u8]) -> String {
     }
     format!("\"{}\" .. \"{}\" ({} bytes)", &s[..400], &s[s.len() - 150..], bytes.len())
 }
+
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// The binary with a file of its own.
 struct Proxy {
@@ -448,6 +462,8 @@ impl Proxy {
             r#"{"id":"","variant":"","sends":["GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"],"client":[[{"page":400}]],"server":[],"closed":true}"#,
         ));
         let mut last = String::new();
+        // One at a time, because proxies may share a port: two that got the same free one would not notice.
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..5 {
             // All are held until all are known, so that no port comes twice.
             let held: Vec<TcpListener> = slots.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();

@@ -827,3 +827,63 @@ fn a_rule_replaces_the_whole_of_what_it_matches() {
     assert!(got.contains("GET /new/y?q HTTP/1.1\r\n"), "{got}");
     assert!(got.contains("x-a: <c>\r\n"), "{got}");
 }
+
+#[test]
+fn what_may_be_tried_again_is_tried_again_with_its_body() {
+    // Two servers that fail each in its way, and one that does not.
+    let failing = |answer: &'static [u8]| {
+        let l = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = l.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for c in l.incoming() {
+                let mut c = c.unwrap();
+                let mut buf = [0u8; 4096];
+                let _ = c.read(&mut buf);
+                let _ = c.write_all(answer);
+            }
+        });
+        port
+    };
+    let (silent, busy) = (failing(b""), failing(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"));
+    let good = Origin::start(|r| ok(r.split("\r\n\r\n").nth(1).unwrap()));
+    let servers = format!(
+        "server a 127.0.0.1:{silent}\n server b 127.0.0.1:{busy}\n server c 127.0.0.1:{}\n balance roundrobin\n option redispatch 1\n retries 3\n",
+        good.port
+    );
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request disable-l7-retry if {{ path /once }}\n use_backend plain if {{ path /plain }}\n default_backend b\n\
+         backend b\n retry-on all-retryable-errors\n {servers}backend plain\n {servers}"
+    ));
+    for _ in 0..6 {
+        let got = p.exchange(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody");
+        assert!(got.starts_with("HTTP/1.1 200") && got.ends_with("body"), "{got}");
+    }
+    for path in ["/once", "/plain"] {
+        let mut answers: Vec<String> = (0..3).map(|_| p.get(path)[9..12].to_owned()).collect();
+        answers.sort();
+        assert_eq!(answers, ["200", "502", "503"], "{path}");
+    }
+}
+
+#[test]
+fn persistence_is_ignored_or_forced_by_rule_and_errors_lead_elsewhere() {
+    let (a, b) = (Origin::start(|_| ok("a")), Origin::start(|_| ok("b")));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n errorloc303 403 http://else.where/\n http-request deny if {{ path /deny }}\n default_backend b\n\
+         backend b\n cookie S insert indirect\n ignore-persist if {{ path /any }}\n force-persist if {{ path /forced }}\n balance first\n \
+         server a 127.0.0.1:{} cookie a\n server b 127.0.0.1:{} cookie b disabled\n",
+        a.port, b.port
+    ));
+    let with = |path: &str, cookie: &str| {
+        p.exchange(
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nCookie: S={cookie}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+    };
+    assert!(with("/", "b").ends_with('a'));
+    assert!(with("/forced", "b").ends_with('b'));
+    p.cli("enable server b/b");
+    assert!(with("/", "b").ends_with('b'));
+    assert!(with("/any", "b").ends_with('a'));
+    let got = with("/deny", "a");
+    assert!(got.starts_with("HTTP/1.1 303 See Other") && got.contains("location: http://else.where/\r\n"), "{got}");
+}

@@ -79,7 +79,9 @@ impl Origin {
             runtime().block_on(async move {
                 let l = TcpListener::from_std(l).unwrap();
                 let answer = |n: usize| -> Rc<[u8]> {
-                    let head = format!("HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: {n}\r\n\r\n");
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: {n}\r\n\r\n"
+                    );
                     [head.into_bytes(), vec![b'x'; n]].concat().into()
                 };
                 let answers = [answer(64), answer(16 << 10), answer(1 << 20)];

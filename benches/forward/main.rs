@@ -53,7 +53,11 @@ const RULES: &str = " option httplog\n log 127.0.0.1:@LOG@ local0\n capture requ
 
 const WORKS: &[Work] = &[
     PLAIN,
-    Work { name: "16 kB, keep-alive", load: Load { path: "/16k", body: 16 << 10, connections: 32, close: false }, ..PLAIN },
+    Work {
+        name: "16 kB, keep-alive",
+        load: Load { path: "/16k", body: 16 << 10, connections: 32, close: false },
+        ..PLAIN
+    },
     Work {
         name: "1 MB, keep-alive",
         defaults: " mode http\n option splice-auto\n",
@@ -104,7 +108,10 @@ fn main() {
     let wanted = |name: &str| args.is_empty() || args.iter().any(|a| name.contains(a.as_str()));
     load::pin(false);
     let origin = Origin::start();
-    println!("{:<24} {:<8} {:>12} {:>10}   {}", "work", "proxy", "us CPU/req", "req/s", "against HAProxy: median (least to most)");
+    println!(
+        "{:<24} {:<8} {:>12} {:>10}   {}",
+        "work", "proxy", "us CPU/req", "req/s", "against HAProxy: median (least to most)"
+    );
     for w in WORKS.iter().filter(|w| wanted(w.name)) {
         let mut peers: Vec<Peer> =
             programs.iter().filter_map(|(k, p)| Peer::start(*k, p, &k.config(w, &origin))).collect();
@@ -119,7 +126,13 @@ fn main() {
             let r = p.ratios(&peers[0]);
             println!(
                 "{:<24} {:<8} {:>12.2} {:>10.0}   {:.2} ({:.2} to {:.2})",
-                w.name, p.kind.name(), p.median(), p.rate(ROUND), r[r.len() / 2], r[0], r[r.len() - 1]
+                w.name,
+                p.kind.name(),
+                p.median(),
+                p.rate(ROUND),
+                r[r.len() / 2],
+                r[0],
+                r[r.len() - 1]
             );
         }
     }
@@ -181,7 +194,8 @@ fn start(programs: &[(Kind, String)], rounds: usize) {
 
 /// The 99th percentile at 70% of the rate that HAProxy reaches at most.
 fn latency(programs: &[(Kind, String)], origin: &Origin, rounds: usize) {
-    let mut peers: Vec<Peer> = programs.iter().filter_map(|(k, p)| Peer::start(*k, p, &k.config(&PLAIN, origin))).collect();
+    let mut peers: Vec<Peer> =
+        programs.iter().filter_map(|(k, p)| Peer::start(*k, p, &k.config(&PLAIN, origin))).collect();
     let top = load::drive(&PLAIN.load, peers[0].port, ROUND) as f64 / ROUND.as_secs_f64();
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); peers.len()];
     for round in 0..rounds {

@@ -22,7 +22,8 @@ impl Kind {
 
     /// The file for one work; `@PORT@` becomes the port to listen on. `None` where this proxy cannot do the work.
     pub fn config(self, w: &Work, origin: &Origin) -> Option<String> {
-        let server = |i: usize, text: &str| text.replace("@I@", &i.to_string()).replace("@ORIGIN@", &origin.port.to_string());
+        let server =
+            |i: usize, text: &str| text.replace("@I@", &i.to_string()).replace("@ORIGIN@", &origin.port.to_string());
         if self == Self::Nginx {
             if !w.frontend.is_empty() || w.tcp {
                 return None;

@@ -342,6 +342,28 @@ pub enum SendProxy {
     V2,
 }
 
+/// `retry-on`: what makes a request go to a server once more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryOn {
+    pub conn_failure: bool,
+    pub empty_response: bool,
+    pub junk_response: bool,
+    pub response_timeout: bool,
+    pub statuses: Vec<u16>,
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self {
+            conn_failure: true,
+            empty_response: false,
+            junk_response: false,
+            response_timeout: false,
+            statuses: Vec::new(),
+        }
+    }
+}
+
 /// A `resolvers` section: who is asked for names at run time, how, and how long what was said holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolvers {
@@ -671,6 +693,9 @@ pub struct Proxy {
     /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
     pub inspect_delay: Option<Duration>,
     pub use_server: Vec<(Option<Cond>, String, Place)>,
+    pub retry_on: RetryOn,
+    /// `ignore-persist` and `force-persist` (true), in the order of the lines.
+    pub persist_rules: Vec<(Cond, bool)>,
     pub monitor_uri: Option<String>,
     pub monitor_fail: Vec<Cond>,
     pub stats: StatsUri,
@@ -738,6 +763,8 @@ impl Proxy {
             tcp_connection: Vec::new(),
             tcp_content: Vec::new(),
             inspect_delay: None,
+            retry_on: RetryOn::default(),
+            persist_rules: Vec::new(),
             use_server: Vec::new(),
             monitor_uri: None,
             monitor_fail: Vec::new(),

@@ -35,7 +35,13 @@ impl Own {
 
 impl Session<'_> {
     /// The whole way to a server and back.
-    pub(super) async fn forward(&mut self, x: &mut Exchange<'_>, be: Arc<ProxyNode>, used: usize, mut body: Follower) -> Next {
+    pub(super) async fn forward(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: Arc<ProxyNode>,
+        used: usize,
+        mut body: Follower,
+    ) -> Next {
         let session = BackendSession::new(&be);
         be.live.back.inc(Counter::Requests);
         let by_cookie = persist::persistence(x, &be);
@@ -61,7 +67,8 @@ impl Session<'_> {
             x.assigned.get_or_insert_with(Instant::now);
             let server = slot.server();
             x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
-            match self.attempt(x, &be, &slot, used, body.clone(), fresh).await {
+            let tried = self.attempt(x, &be, &slot, used, body.clone(), fresh).await;
+            match tried {
                 Attempt::Done(next) => {
                     drop(slot);
                     drop(session);
@@ -75,7 +82,12 @@ impl Session<'_> {
                     // The request is off the input already.
                     return self.fail(x, status, 0, &mut Follower::new(Framing::None)).await;
                 }
-                Attempt::NoConnection(e) => {
+                // Both go by the same rules; only what the log says of a last failure differs.
+                Attempt::NoConnection(_) | Attempt::Again => {
+                    let e = match tried {
+                        Attempt::NoConnection(e) => e,
+                        _ => ConnectError::Answered,
+                    };
                     let by_cookie = bound.is_some() && x.cookie[0] == b'V';
                     match upstream::after_failure(x, &be, &slot, by_cookie, &e) {
                         AfterFailure::GiveUp => {
@@ -209,11 +221,25 @@ impl Session<'_> {
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
                 }
+                let on = &be.conf.retry_on;
+                let wanted = match e {
+                    NoResponse::Closed => on.empty_response,
+                    NoResponse::Garbage => on.junk_response,
+                    NoResponse::Timeout => on.response_timeout,
+                    _ => false,
+                };
+                if wanted && replayable && may_retry(x, be) {
+                    count_failure(be, server);
+                    return Attempt::Again;
+                }
                 let whole = upload.complete();
                 self.consume(used, n, &mut upload);
                 return no_response(x, be, server, &e, whole);
             }
         };
+        if replayable && be.conf.retry_on.statuses.contains(&x.res.status) && may_retry(x, be) {
+            return Attempt::Again;
+        }
         self.consume(used, n, &mut upload);
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
         x.responded = Some(Instant::now());
@@ -248,7 +274,8 @@ impl Session<'_> {
         self.ct.set(None);
         loop {
             if !resbuf.is_empty() && scan.complete(resbuf) {
-                let n = x.res.parse_response(resbuf, x.req.method(), be.accept(false)).map_err(|_| NoResponse::Garbage)?;
+                let n =
+                    x.res.parse_response(resbuf, x.req.method(), be.accept(false)).map_err(|_| NoResponse::Garbage)?;
                 // A switch of protocols that nobody asked for would let the server speak for the next answers.
                 let unasked = || {
                     let shaken = !x.req.websocket || x.res.get("sec-websocket-accept").is_some();
@@ -528,6 +555,8 @@ enum Attempt {
     Done(Next),
     Stale,
     NoConnection(ConnectError),
+    /// `retry-on`: another try, the request is still there.
+    Again,
     Failed(u16),
 }
 
@@ -559,6 +588,16 @@ pub(super) fn set_timeout(
     x.timeouts.as_deref().and_then(of).unwrap_or(said)
 }
 
+fn count_failure(be: &ProxyNode, server: &ServerNode) {
+    server.live.counters.inc(Counter::ResponseErrors);
+    be.live.back.inc(Counter::ResponseErrors);
+}
+
+/// True if one more try is left to a request that is still here (configuration manual, `retry-on`, `disable-l7-retry`).
+fn may_retry(x: &Exchange<'_>, be: &ProxyNode) -> bool {
+    !x.no_retry && x.retries < x.most_retries.unwrap_or_else(|| u64::from(be.conf.retries))
+}
+
 fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e: &NoResponse, whole: bool) -> Attempt {
     let (cause, status) = match e {
         NoResponse::Closed => (Cause::ServerAbort, 502),
@@ -569,8 +608,7 @@ fn no_response(x: &mut Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode, e
         NoResponse::Killed(why) => (*why, 503),
     };
     if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
-        server.live.counters.inc(Counter::ResponseErrors);
-        be.live.back.inc(Counter::ResponseErrors);
+        count_failure(be, server);
     }
     if matches!(e, NoResponse::ClientLeft | NoResponse::BadRequest) {
         // Nobody is there to be answered, or nobody who could be told where an answer begins.

@@ -106,6 +106,10 @@ pub struct Exchange<'a> {
     pub cookie: [u8; 2],
     pub retries: u64,
     pub redispatched: bool,
+    /// `force-persist`: a server that is down may be used if persistence wants it.
+    pub force_persist: bool,
+    /// `disable-l7-retry`
+    pub no_retry: bool,
     /// `use-server` chose the server.
     pub by_rule: bool,
     pub queues: [u64; 2],
@@ -161,6 +165,8 @@ impl<'a> Exchange<'a> {
             cookie: *b"--",
             retries: 0,
             redispatched: false,
+            force_persist: false,
+            no_retry: false,
             by_rule: false,
             queues: [0; 2],
             first,

@@ -7,6 +7,8 @@ use crate::state::snapshot::{ProxyNode, ServerNode};
 
 /// The server the request's cookie asks for; sets the log's third letter and takes an indirect cookie off.
 pub fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
+    let rule = be.conf.persist_rules.iter().find(|r| r.0.holds(&*x)).map(|r| r.1);
+    x.force_persist = rule == Some(true);
     let c = be.conf.cookie.as_ref()?;
     let mut value = None;
     x.header("cookie", HeadSide::Request, &mut |line| {
@@ -30,13 +32,17 @@ pub fn persistence(x: &mut Exchange<'_>, be: &ProxyNode) -> Option<usize> {
         }
         _ => value,
     };
+    if rule == Some(false) {
+        // `ignore-persist`: as if there were none, though the server does not see it.
+        return None;
+    }
     let found = be.servers.iter().position(|s| s.conf.cookie.as_ref().is_some_and(|v| v.as_bytes() == value));
     match found {
         None => {
             x.cookie[0] = b'I';
             None
         }
-        Some(i) if be.servers[i].live.reachable() || be.conf.options.persist => {
+        Some(i) if be.servers[i].live.reachable() || be.conf.options.persist || x.force_persist => {
             x.cookie[0] = b'V';
             Some(i)
         }

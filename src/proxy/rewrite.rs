@@ -182,6 +182,7 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
             let d = (ms > 0).then(|| Duration::from_millis(ms));
             x.timeouts.get_or_insert_default().set(*timer, d);
         }
+        HttpAction::DisableRetry => x.no_retry = true,
         HttpAction::SetRetries(v) => x.most_retries = number(x, v).and_then(|n| u64::try_from(n).ok()),
         HttpAction::SetAddress { source, port, value } => set_address(x, *source, *port, value),
         HttpAction::Capture { slot, value } => {

@@ -1,7 +1,7 @@
 //! An HTTP/1 client connection: request after request until either side has enough.
 use super::Thread;
-use super::listener::Connection;
 use super::forward::{Own, set_timeout};
+use super::listener::Connection;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use super::reply::{self, Message};
 use super::rewrite::{self, Verdict};
@@ -467,7 +467,13 @@ impl Session<'_> {
         self.respond(x, m, used, body).await
     }
 
-    pub(super) async fn respond(&mut self, x: &mut Exchange<'_>, mut m: Message, used: usize, body: &mut Follower) -> Next {
+    pub(super) async fn respond(
+        &mut self,
+        x: &mut Exchange<'_>,
+        mut m: Message,
+        used: usize,
+        body: &mut Follower,
+    ) -> Next {
         if !m.is_empty() && rewrite::wants_after(x) && m.to_head(&mut x.res) {
             x.status = m.status.into();
             rewrite::after_response(x);

@@ -146,7 +146,16 @@ impl Pipe {
                 Stream::Unix(s) => ready!(s.poll_read_ready(cx))?,
                 _ => return Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
             }
-            let once = || splice(fd(from), None, &self.tx, None, most, SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE);
+            let once = || {
+                splice(
+                    fd(from),
+                    None,
+                    &self.tx,
+                    None,
+                    most,
+                    SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE,
+                )
+            };
             match attempt(from, Interest::READABLE, once) {
                 Ok(n) => {
                     self.held = n;
@@ -167,7 +176,16 @@ impl Pipe {
                 Stream::Unix(s) => ready!(s.poll_write_ready(cx))?,
                 _ => return Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
             }
-            let once = || splice(&self.rx, None, fd(to), None, self.held, SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE);
+            let once = || {
+                splice(
+                    &self.rx,
+                    None,
+                    fd(to),
+                    None,
+                    self.held,
+                    SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE,
+                )
+            };
             match attempt(to, Interest::WRITABLE, once) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(n) => {

@@ -431,7 +431,7 @@ pub fn after_failure(
 ) -> AfterFailure {
     let server = slot.server();
     let most = x.most_retries.unwrap_or_else(|| u64::from(be.conf.retries));
-    if x.retries >= most {
+    if x.retries >= most || !be.conf.retry_on.conn_failure && !matches!(e, ConnectError::Answered) {
         server.live.counters.inc(Counter::ConnectErrors);
         be.live.back.inc(Counter::ConnectErrors);
         let cause = if matches!(e, ConnectError::Timeout) { Cause::ServerTimeout } else { Cause::ServerAbort };
@@ -467,6 +467,8 @@ pub fn after_failure(
 pub enum ConnectError {
     Refused,
     Timeout,
+    /// It was there, and `retry-on` says that what came of it is not good enough.
+    Answered,
 }
 
 /// Where a server is: address and port, with `set server addr` and port rules applied.

@@ -110,6 +110,8 @@ pub enum HttpAction {
     Nothing,
     /// Closes without an answer.
     Reject,
+    /// `disable-l7-retry`
+    DisableRetry,
     SetPart(Part, LogFormat),
     /// The first match is replaced; `\\1` stands for what a group matched.
     ReplacePart(Part, regex::bytes::Regex, LogFormat),

@@ -121,7 +121,8 @@ impl ServerLive {
             queued: Gauge::default(),
             rate: Rate::default(),
             admin: AtomicU32::new(
-                if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 } | if s.is_nowhere() { RESOLUTION_MAINT } else { 0 },
+                if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 }
+                    | if s.is_nowhere() { RESOLUTION_MAINT } else { 0 },
             ),
             up: AtomicBool::new(true),
             weight: AtomicU32::new(s.weight),

@@ -10,6 +10,7 @@ use crate::rules::sample::{self, Expr, Scope};
 /// Those that change a request.
 pub const REQUEST: &[&str] = &[
     "capture",
+    "disable-l7-retry",
     "reject",
     "replace-path",
     "replace-pathq",
@@ -31,6 +32,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
     let what = format!("{} {}", w[0], w[1]);
     Some(match w[1].as_str() {
         "reject" => (HttpAction::Reject, 2),
+        "disable-l7-retry" => (HttpAction::DisableRetry, 2),
         "strict-mode" => match cx.arg(w, 2, "'on' or 'off'")? {
             // No rule fails for want of room here: both come to the same.
             "on" | "off" => (HttpAction::Nothing, 3),

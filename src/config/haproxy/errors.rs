@@ -55,6 +55,24 @@ pub fn errorfile(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
 }
 
+/// `errorloc`, `errorloc302`, `errorloc303` `<code> <url>`
+pub fn errorloc(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(code) = cx.number::<u16>(w, 1, "a status code and a URL") else { return };
+    let Some(url) = cx.arg(w, 2, "a URL").map(str::to_owned) else { return };
+    if !status::is_page(code) {
+        return cx.error(format!("'{}' : status code {code} is not one that the proxy makes itself", w[0]));
+    }
+    if url.bytes().any(|c| c < b' ') {
+        return cx.error(format!("'{}' : a URL has no control characters", w[0]));
+    }
+    let to = if w[0] == "errorloc303" { 303 } else { 302 };
+    let reason = status::reason(to);
+    let text =
+        format!("HTTP/1.1 {to} {reason}\r\ncache-control: no-cache\r\ncontent-length: 0\r\nlocation: {url}\r\n\r\n");
+    p.error_replies.remove(&code);
+    p.error_files.insert(code, text.into_bytes().into());
+}
+
 fn page(cx: &mut Cx<'_>, w: &[String]) -> Option<Arc<[u8]>> {
     let path = cx.arg(w, 2, "a file")?;
     let bytes = cx.read(path)?;

@@ -8,7 +8,8 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    CheckKind, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Reuse, Slot,
+    CheckKind, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, RetryOn, Reuse,
+    Slot,
 };
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
@@ -41,6 +42,12 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("acl", ALL, 0, rules::acl),
     ("use_backend", F, 0, rules::use_backend),
     ("use-server", B, 0, rules::use_server),
+    ("ignore-persist", B, 0, rules::persist),
+    ("force-persist", B, 0, rules::persist),
+    ("retry-on", D | B, 0, retry_on),
+    ("errorloc", ALL, 3, errors::errorloc),
+    ("errorloc302", ALL, 3, errors::errorloc),
+    ("errorloc303", ALL, 3, errors::errorloc),
     ("default_backend", D | F, 2, |cx, p, w| {
         if let Some(n) = cx.arg(w, 1, "a backend name") {
             p.default_backend = Some((n.to_owned(), cx.place.clone()));
@@ -227,6 +234,52 @@ pub fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         _ => &mut t.server_fin,
     } = d;
 }
+
+/// `retry-on <event>...`
+fn retry_on(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if cx.arg(w, 1, "a list of events").is_none() {
+        return;
+    }
+    let mut r = RetryOn { conn_failure: false, ..RetryOn::default() };
+    for e in &w[1..] {
+        match e.as_str() {
+            "none" if w.len() == 2 => {}
+            "none" => cx.error("'retry-on' : 'none' stands alone"),
+            "conn-failure" => r.conn_failure = true,
+            "empty-response" => r.empty_response = true,
+            "junk-response" => r.junk_response = true,
+            "response-timeout" => r.response_timeout = true,
+            "0rtt-rejected" => cx.no_effect("0rtt-rejected", "no early data is sent to servers"),
+            "all-retryable-errors" => {
+                (r.conn_failure, r.empty_response, r.junk_response, r.response_timeout) = (true, true, true, true);
+                r.statuses.extend([500, 502, 503, 504]);
+            }
+            o => match o.parse() {
+                Ok(s) if RETRIED_STATUSES.contains(&s) => r.statuses.push(s),
+                _ => {
+                    let known = [
+                        "none",
+                        "conn-failure",
+                        "empty-response",
+                        "junk-response",
+                        "response-timeout",
+                        "0rtt-rejected",
+                        "all-retryable-errors",
+                    ];
+                    let text = format!(
+                        "'retry-on' : unknown event '{o}'{}; statuses are {RETRIED_STATUSES:?}",
+                        suggestion(o, known)
+                    );
+                    cx.error_of(Code::UnknownWord, text);
+                }
+            },
+        }
+    }
+    p.retry_on = r;
+}
+
+/// Statuses that `retry-on` takes.
+const RETRIED_STATUSES: &[u16] = &[401, 403, 404, 408, 421, 425, 429, 500, 501, 502, 503, 504];
 
 /// Options that are honoured.
 const OPTIONS: &[(&str, Parse)] = &[

@@ -146,6 +146,16 @@ pub fn use_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
 }
 
+/// `ignore-persist` and `force-persist`
+pub fn persist(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    match cond(cx, p, w, 1, scope) {
+        Ok(Some(c)) => p.persist_rules.push((c, w[0] == "force-persist")),
+        Ok(None) => cx.error_of(Code::Missing, format!("'{}' expects a condition, 'if' or 'unless'", w[0])),
+        Err(()) => {}
+    }
+}
+
 pub fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<LogFormat> {
     use keywords::column;
     let columns: &[usize] = match (scope, cx.kind) {

@@ -296,11 +296,8 @@ fn may_be_in_host(host: &[u8], i: usize) -> bool {
 
 /// A list without one of its tokens; `None` if nothing is left.
 fn without(list: &[u8], gone: &[u8]) -> Option<Vec<u8>> {
-    let kept: Vec<&[u8]> = list
-        .split(|c| *c == b',')
-        .map(trim)
-        .filter(|t| !t.is_empty() && !t.eq_ignore_ascii_case(gone))
-        .collect();
+    let kept: Vec<&[u8]> =
+        list.split(|c| *c == b',').map(trim).filter(|t| !t.is_empty() && !t.eq_ignore_ascii_case(gone)).collect();
     (!kept.is_empty()).then(|| kept.join(&b","[..]))
 }
 

@@ -357,7 +357,12 @@ mod tests {
             (200, "GET", "Transfer-Encoding: chunked\r\n", Framing::Chunked),
         ] {
             let mut h = Head::default();
-            h.parse_response(format!("HTTP/1.1 {status} x\r\n{headers}\r\n").as_bytes(), method.as_bytes(), Accept::default()).unwrap();
+            h.parse_response(
+                format!("HTTP/1.1 {status} x\r\n{headers}\r\n").as_bytes(),
+                method.as_bytes(),
+                Accept::default(),
+            )
+            .unwrap();
             assert_eq!(h.framing, want, "{status} {method}");
         }
     }

@@ -80,12 +80,7 @@ impl Head {
         self.take_fields(bytes, len, res.headers)
     }
 
-    fn take_fields(
-        &mut self,
-        bytes: &[u8],
-        len: usize,
-        headers: &[httparse::Header<'_>],
-    ) -> Result<usize, HeadError> {
+    fn take_fields(&mut self, bytes: &[u8], len: usize, headers: &[httparse::Header<'_>]) -> Result<usize, HeadError> {
         self.fields.extend(headers.iter().map(|h| Field {
             name: Span::of(bytes, h.name.as_bytes()),
             value: Span::of(bytes, h.value),
@@ -329,9 +324,13 @@ mod tests {
     #[test]
     fn a_broken_beginning_is_known_before_its_end() {
         let mut h = Head::default();
-        for (bytes, hopeless) in
-            [("GET / HT", false), ("GET / HTT\r", true), ("GET /\r\n", true), ("SSH-2.0-x\r\n", true), ("GET / HTTP/1.1\r\nA b\r\n", true)]
-        {
+        for (bytes, hopeless) in [
+            ("GET / HT", false),
+            ("GET / HTT\r", true),
+            ("GET /\r\n", true),
+            ("SSH-2.0-x\r\n", true),
+            ("GET / HTTP/1.1\r\nA b\r\n", true),
+        ] {
             assert_eq!(h.is_hopeless(bytes.as_bytes(), Accept::default()), hopeless, "{bytes:?}");
         }
     }
