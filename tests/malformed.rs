@@ -243,7 +243,9 @@ impl Live {
             s.write_all(SECOND)?;
             return Ok(false);
         }
-        let written = Self::write(s, pieces, || drop(self.wait(DEADLINE, |s| s.client > 0)));
+        let written = Self::write(s, pieces, || {
+            self.wait(DEADLINE, |s| s.client > 0);
+        });
         self.change(|s| s.answered = true);
         written.map(|()| self.case.closes)
     }
@@ -328,7 +330,10 @@ impl Slot {
         let wanted = case.client.concat();
         let mut client = match Client::start(port, &live) {
             Ok(c) => c,
-            Err(e) => return Err(format!("connecting: {e}")),
+            Err(e) => {
+                *self.now.lock().unwrap() = None;
+                return Err(format!("connecting: {e}"));
+            }
         };
         client.read(DEADLINE, |got| got.len() >= case.client[0].len() || !wanted.starts_with(got));
         if case.second && client.got == case.client[0] {
@@ -470,28 +475,26 @@ impl Proxy {
             let ports: Vec<u16> = held.iter().map(|l| l.local_addr().unwrap().port()).collect();
             drop(held);
             std::fs::create_dir_all(&dir).unwrap();
-            let (file, log) = (dir.join("h.cfg"), dir.join("log"));
+            let file = dir.join("h.cfg");
             std::fs::write(&file, config(option, slots, &ports)).unwrap();
             let child = Command::new(&program)
                 .args(["-db", "-f"])
                 .arg(&file)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(std::fs::File::create(&log).unwrap())
+                .stderr(std::fs::File::create(dir.join("log")).unwrap())
                 .spawn()
                 .unwrap();
             let mut p = Self { child, dir: dir.clone(), ports };
             let until = Instant::now() + DEADLINE;
             while Instant::now() < until && p.runs() {
-                if TcpStream::connect(("127.0.0.1", p.ports[0])).is_ok() {
-                    match slots[0].run(p.ports[0], &hello) {
-                        Ok(()) => return p,
-                        Err(e) => last = e,
-                    }
+                match slots[0].run(p.ports[0], &hello) {
+                    Ok(()) => return p,
+                    Err(e) => last = e,
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
-            last += &std::fs::read_to_string(&log).unwrap();
+            last = format!("{last}\n{}", p.log());
         }
         panic!("{program} does not start\n{last}");
     }
@@ -499,13 +502,19 @@ impl Proxy {
     fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap()
+    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         // A signal that it may act upon, since what it has started itself is to end as well.
-        // SAFETY: plain system call on a child of this test that has not been waited for.
-        unsafe { libc_kill(i32::try_from(self.child.id()).unwrap(), 15) };
+        if self.runs() {
+            // SAFETY: plain system call on a child of this test that has not been waited for.
+            unsafe { libc_kill(i32::try_from(self.child.id()).unwrap(), 15) };
+        }
         let until = Instant::now() + DEADLINE;
         while self.runs() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
@@ -551,10 +560,11 @@ fn run(variant: &str) {
         }
     });
     let wrong = wrong.into_inner().unwrap();
-    assert!(proxy.runs(), "{variant}: the proxy has ended");
-    drop(proxy);
+    let log = proxy.log();
+    assert!(proxy.runs(), "{variant}: the proxy has ended\n{log}");
     let list: Vec<String> = wrong.iter().map(|(id, e)| format!("{id}\n     {e}")).collect();
-    assert!(list.is_empty(), "{variant}: {} of {count} cases are not as wanted\n{}", list.len(), list.join("\n"));
+    let n = list.len();
+    assert!(n == 0, "{variant}: {n} of {count} cases are not as wanted\n{log}{}", list.join("\n"));
 }
 
 #[test]

@@ -887,3 +887,33 @@ fn persistence_is_ignored_or_forced_by_rule_and_errors_lead_elsewhere() {
     let got = with("/deny", "a");
     assert!(got.starts_with("HTTP/1.1 303 See Other") && got.contains("location: http://else.where/\r\n"), "{got}");
 }
+
+#[test]
+fn traffic_tells_of_a_server_and_others_follow_it() {
+    // Checks only connect, and pass: what takes it down is what it answers.
+    let bad = Origin::start(|_| b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\n\
+         backend b\n server s 127.0.0.1:{} check inter 500ms rise 1000 observe layer7 error-limit 5 on-error mark-down\n\
+         backend t\n server follows 127.0.0.1:1 track b/s\n server also 127.0.0.1:1 track t/follows\n",
+        bad.port
+    ));
+    let status = || {
+        let all = p.cli("show stat");
+        ["b,s,", "t,follows,", "t,also,"].map(|s| {
+            let line = all.lines().find(|l| l.starts_with(s)).unwrap();
+            line.split(',').nth(17).unwrap().split(' ').next().unwrap().to_owned()
+        })
+    };
+    assert_eq!(status(), ["UP", "UP", "UP"].map(str::to_owned));
+    // One is the request that waited for the start.
+    for _ in 0..3 {
+        assert!(p.get("/").starts_with("HTTP/1.1 500"));
+    }
+    assert_eq!(status()[0], "UP");
+    assert!(wait_for(Duration::from_secs(5), || {
+        p.get("/");
+        status().iter().all(|s| s == "DOWN")
+    }));
+    assert!(p.get("/").starts_with("HTTP/1.1 503"));
+}

@@ -342,6 +342,24 @@ pub enum SendProxy {
     V2,
 }
 
+/// What of the traffic `observe` looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observe {
+    /// Connections.
+    Layer4,
+    /// Connections and answers.
+    Layer7,
+}
+
+/// `on-error`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    Fastinter,
+    FailCheck,
+    SuddenDeath,
+    MarkDown,
+}
+
 /// `retry-on`: what makes a request go to a server once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryOn {
@@ -411,6 +429,14 @@ pub struct Server {
     pub host: Host,
     /// Filled in from the bundle for a name; the first is used.
     pub ip: Option<IpAddr>,
+    /// `observe`: what traffic says about the server counts for its health.
+    pub observe: Option<Observe>,
+    /// `error-limit`: so many errors in a row make a difference.
+    pub error_limit: u32,
+    /// `on-error`: the difference they make.
+    pub on_error: OnError,
+    /// `track`: backend and server whose state this one has.
+    pub track: Option<(String, String)>,
     /// `init-addr` has a method that does without the resolver.
     pub may_lack_address: bool,
     /// `init-addr`: the address to begin with where no name server knows one.
@@ -472,6 +498,10 @@ impl Default for Server {
             id: None,
             host: Host::ANY4,
             ip: None,
+            observe: None,
+            error_limit: 10,
+            on_error: OnError::FailCheck,
+            track: None,
             may_lack_address: false,
             init_ip: None,
             ask_at_start: true,

@@ -222,6 +222,9 @@ pub fn server_status(s: &ServerNode) -> String {
     if l.draining() {
         return "DRAIN".into();
     }
+    if s.conf.track.is_some() {
+        return "UP".into();
+    }
     if !s.conf.check {
         return "no check".into();
     }

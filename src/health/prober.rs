@@ -1,6 +1,6 @@
 //! Health checks (configuration manual 5.2, `check`): one task a server, on the worker's control thread.
 use crate::base::addr::{Host, canonical};
-use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, PortRule};
+use crate::config::model::{CheckKind, CheckStep, ExpectBytes, ExpectHttp, OnError, PortRule};
 use crate::health::dialect::{Dialect, Next, Talk};
 use crate::health::fsm::Change;
 use crate::rules::sample::{HeadSide, Traffic};
@@ -32,6 +32,10 @@ impl Drop for Probes {
 /// Starts a check for every server that has one, spread over the first interval.
 pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
     let mut tasks = Vec::new();
+    // Who tracks a server that was checked before the reload begins with what it is.
+    for p in &snapshot.proxies {
+        p.servers.iter().filter(|s| s.conf.check).for_each(|s| follow(p, s, snapshot, live));
+    }
     for p in snapshot.proxies.iter().filter(|p| p.conf.is_backend() && !p.conf.disabled) {
         let n = p.servers.iter().filter(|s| s.conf.check).count().max(1);
         for (k, i) in (0..p.servers.len()).filter(|i| p.servers[*i].conf.check).enumerate() {
@@ -68,12 +72,40 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
                         0 => s.conf.downinter.unwrap_or(s.conf.inter),
                         _ => s.conf.fastinter.unwrap_or(s.conf.inter),
                     };
-                    tokio::time::sleep(inter.saturating_sub(begin.elapsed()).max(Duration::from_millis(1))).await;
+                    let next = tokio::time::Instant::now()
+                        + inter.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
+                    tokio::select! {
+                        () = tokio::time::sleep_until(next) => {}
+                        () = s.live.suspicion.notified(), if s.conf.observe.is_some() => {
+                            if s.live.is_suspected() {
+                                suspect(&p, i, &snapshot, &live);
+                            }
+                            let soon = s.conf.fastinter.unwrap_or(s.conf.inter);
+                            tokio::time::sleep_until(next.min(tokio::time::Instant::now() + soon)).await;
+                        }
+                    }
                 }
             }));
         }
     }
     Probes(tasks)
+}
+
+/// Traffic met so many errors in a row as `error-limit` allows: does what `on-error` says.
+fn suspect(p: &Arc<ProxyNode>, i: usize, snapshot: &Snapshot, live: &Live) {
+    let s = &p.servers[i];
+    let params = s.conf.health;
+    // Failures that it takes from full health to one before down, and to down.
+    let failures = match s.conf.on_error {
+        OnError::Fastinter => 0,
+        OnError::FailCheck => 1,
+        OnError::SuddenDeath => s.live.health().count().saturating_sub(params.rise),
+        OnError::MarkDown => s.live.health().count().saturating_sub(params.rise) + 1,
+    };
+    for _ in 0..if s.live.is_up() { failures } else { 0 } {
+        let info = format!("Detected {} consecutive errors", s.conf.error_limit);
+        settle(p, i, Err(Found { status: "HANA", code: None, info }), Duration::ZERO, snapshot, live);
+    }
 }
 
 /// What a check found out.
@@ -98,6 +130,7 @@ fn timeout_of(kind: &CheckKind) -> Found {
 /// The text behind a status code, as logs and statistics have it.
 pub fn describe(status: &str) -> &'static str {
     match status {
+        "HANA" => "Health analyze",
         "L4OK" => "Layer4 check passed",
         "L4CON" => "Layer4 connection problem",
         "L4TOUT" => "Layer4 timeout",
@@ -116,6 +149,7 @@ pub fn describe(status: &str) -> &'static str {
 /// The number `show servers state` has for a check status.
 pub fn status_number(status: &str) -> u8 {
     match status {
+        "HANA" => 4,
         "SOCKERR" => 5,
         "L4OK" => 6,
         "L4TOUT" => 7,
@@ -494,6 +528,9 @@ fn settle(
         }
         Change::None => {}
     }
+    if change != Change::None {
+        follow(p, s, snapshot, live);
+    }
     if was_backend_up && !p.is_up() {
         lines.push((0, format!("backend {} has no server available!", p.conf.name)));
     }
@@ -502,6 +539,52 @@ fn settle(
         snapshot.sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &live.dropped_logs);
         if let Some(c) = &snapshot.sinks.console {
             c.warning(text);
+        }
+    }
+}
+
+/// Servers that `track` this one are what it is.
+fn follow(p: &ProxyNode, s: &ServerNode, snapshot: &Snapshot, live: &Live) {
+    let up = s.live.is_up();
+    for q in &snapshot.proxies {
+        for t in
+            q.servers.iter().filter(|t| t.conf.track.as_ref().is_some_and(|k| k.0 == p.conf.name && k.1 == s.conf.name))
+        {
+            if t.live.is_up() == up {
+                continue;
+            }
+            t.live.set_up(up);
+            q.live.bump();
+            if !up && t.conf.shutdown_on_down {
+                t.live.shutdown_sessions(true);
+            }
+            let n = |backup: bool| {
+                q.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count()
+            };
+            let kind = if t.conf.backup { "Backup Server" } else { "Server" };
+            let (word, rest) = if up {
+                ("UP", format!("online. 0 sessions requeued, {} total in queue.", q.live.queued.get()))
+            } else {
+                let (now, waiting) = (t.live.sessions.get(), t.live.queued.get());
+                ("DOWN", format!("left. {now} sessions active, 0 requeued, {waiting} remaining in queue."))
+            };
+            let text = format!(
+                "{kind} {}/{} is {word} via {}/{}. {} active and {} backup servers {rest}",
+                q.conf.name,
+                t.conf.name,
+                p.conf.name,
+                s.conf.name,
+                n(false),
+                n(true)
+            );
+            let severity = if up { crate::log::NOTICE } else { crate::log::ALERT };
+            let tag = crate::log::Tag { tag: &q.log_tag, hostname: q.log_hostname.as_deref() };
+            snapshot.sinks.send(&q.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &live.dropped_logs);
+            if let Some(c) = &snapshot.sinks.console {
+                c.warning(&text);
+            }
+            q.live.wake(None);
+            follow(q, t, snapshot, live);
         }
     }
 }

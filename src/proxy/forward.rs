@@ -6,7 +6,7 @@ use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
 use super::wheel::FOREVER;
-use crate::config::model::{ConnMode, Reuse};
+use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::rules::sample::HeadSide;
@@ -214,8 +214,14 @@ impl Session<'_> {
         let mut resbuf = Vec::new();
         let head = self.await_response(x, slot, be, &mut up, &mut upload, &mut resbuf).await;
         let res_used = match head {
-            Ok(n) => n,
+            Ok(n) => {
+                upstream::observed(server, Observe::Layer7, x.res.status < 500);
+                n
+            }
             Err(e) => {
+                if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
+                    upstream::observed(server, Observe::Layer7, false);
+                }
                 let idempotent =
                     matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {

@@ -5,7 +5,7 @@ use super::stream::Stream;
 use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
-use crate::config::model::{PortRule, SendProxy, SniRule};
+use crate::config::model::{Observe, PortRule, SendProxy, SniRule};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{ServerLive, Waiter, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Table};
@@ -489,6 +489,19 @@ pub fn address(s: &ServerNode, dst: Option<SocketAddr>) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
+/// Tells `observe` what came of a connection or an answer.
+pub fn observed(s: &ServerNode, layer: Observe, good: bool) {
+    // Errors of connections count for both layers; their success says nothing about answers.
+    let counts = match s.conf.observe {
+        None => false,
+        Some(Observe::Layer4) => layer == Observe::Layer4,
+        Some(Observe::Layer7) => layer == Observe::Layer7 || !good,
+    };
+    if counts && s.conf.check {
+        s.live.observe(good, s.conf.error_limit);
+    }
+}
+
 /// Opens a connection, TLS and PROXY header included, within `limit`.
 pub async fn connect(
     x: &Exchange<'_>,
@@ -522,12 +535,14 @@ pub async fn connect(
         tls(s, x, tcp).await
     };
     let mut open = std::pin::pin!(open);
-    std::future::poll_fn(|cx| match open.as_mut().poll(cx) {
+    let result = std::future::poll_fn(|cx| match open.as_mut().poll(cx) {
         std::task::Poll::Ready(r) => std::task::Poll::Ready(r.map_err(|_| ConnectError::Refused)),
         std::task::Poll::Pending if timer.expired(cx) => std::task::Poll::Ready(Err(ConnectError::Timeout)),
         std::task::Poll::Pending => std::task::Poll::Pending,
     })
-    .await
+    .await;
+    observed(s, Observe::Layer4, result.is_ok());
+    result
 }
 
 async fn tls(s: &ServerNode, x: &Exchange<'_>, tcp: TcpStream) -> std::io::Result<Stream> {

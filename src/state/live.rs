@@ -50,6 +50,10 @@ pub struct ServerLive {
     downtime: AtomicU64,
     /// `set server addr` and name servers: address and port in place of the file's; without a port, that of the file.
     pub addr: Mutex<Option<(IpAddr, Option<u16>)>>,
+    /// `observe`: errors since the last success, what they have led to, and the bell that the check hears.
+    errors_in_row: AtomicU32,
+    suspected: AtomicBool,
+    pub suspicion: tokio::sync::Notify,
     /// Counts changes of the address: connections to another one are not used again.
     moves: AtomicU64,
     pub idle: AtomicU64,
@@ -134,6 +138,9 @@ impl ServerLive {
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
+            errors_in_row: AtomicU32::new(0),
+            suspected: AtomicBool::new(false),
+            suspicion: tokio::sync::Notify::new(),
             moves: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             times: Times::default(),
@@ -144,6 +151,24 @@ impl ServerLive {
             bell,
             problem: Mutex::default(),
         }
+    }
+
+    /// What a connection or an answer said about the server (`observe`); so many errors in a row are told to its check.
+    pub fn observe(&self, good: bool, limit: u32) {
+        if good {
+            if self.errors_in_row.load(Relaxed) != 0 {
+                self.errors_in_row.store(0, Relaxed);
+            }
+        } else if self.errors_in_row.fetch_add(1, Relaxed) + 1 >= limit {
+            self.errors_in_row.store(0, Relaxed);
+            self.suspected.store(true, Relaxed);
+            self.suspicion.notify_one();
+        }
+    }
+
+    /// True once for each time that errors reached their limit.
+    pub fn is_suspected(&self) -> bool {
+        self.suspected.swap(false, Relaxed)
     }
 
     /// It is somewhere else from now on.

@@ -106,6 +106,8 @@ pub struct Cx<'a> {
     names: HashMap<String, Vec<(Kind, Place)>>,
     /// The `http-errors` sections read so far.
     error_sets: BTreeMap<String, ErrorSet>,
+    /// Servers that others track, as backend and server, and where.
+    tracked: Vec<(String, String, Place)>,
     /// `resolvers` sections that servers name, and where.
     asked_resolvers: Vec<(String, Place)>,
     /// Servers of the section being read.
@@ -421,6 +423,7 @@ pub fn parse(
         strict: args.strict,
         names: HashMap::new(),
         error_sets: BTreeMap::new(),
+        tracked: Vec::new(),
         asked_resolvers: Vec::new(),
         servers: HashMap::new(),
         sections_read: 0,
@@ -520,6 +523,21 @@ pub fn parse(
             let near = suggestion(&name, those().map(|p| p.name.as_str()));
             let text = format!("unable to find {what} '{name}', which is asked about here{near}");
             cx.report.error(Code::UnknownTarget, &place, text);
+        }
+    }
+    for (backend, name, place) in std::mem::take(&mut cx.tracked) {
+        let there = model.proxies.iter().filter(|p| p.is_backend() && p.name == backend).flat_map(|p| &p.servers);
+        match there.clone().find(|s| s.name == name) {
+            None => {
+                let text = format!("unable to find required server '{backend}/{name}' for tracking");
+                cx.report.error(Code::UnknownTarget, &place, text);
+            }
+            Some(s) if !s.check && s.track.is_none() => {
+                let text =
+                    format!("unable to use '{backend}/{name}' for tracking as it has neither checks nor tracking");
+                cx.report.error(Code::UnknownTarget, &place, text);
+            }
+            Some(_) => {}
         }
     }
     for (name, place) in std::mem::take(&mut cx.asked_resolvers) {

@@ -5,7 +5,7 @@ use crate::base::addr::{Host, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::{PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
+use crate::config::model::{Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
 use crate::rules::sample::Expr;
 use std::sync::Arc;
 
@@ -58,6 +58,18 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
     if !params(cx, &mut s, &w[3..], "server") {
         return;
+    }
+    if s.observe.is_some() && !s.check {
+        cx.warn(format!("'server {name}' : 'observe' counts for nothing without 'check'"));
+    }
+    if let Some((b, n)) = &mut s.track {
+        if b.is_empty() {
+            b.clone_from(&p.name);
+        }
+        cx.tracked.push((b.clone(), n.clone(), cx.place.clone()));
+        if s.check {
+            cx.error(format!("'server {name}' : it cannot have both 'check' and 'track'; remove one of them"));
+        }
     }
     s.ip = match &s.host {
         Host::Ip(ip) => Some(*ip),
@@ -334,6 +346,35 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                     init_addr(cx, s, v, what);
                 }
             }
+            "observe" => match value!("'layer4' or 'layer7'") {
+                Some("none") => s.observe = None,
+                Some("layer4") => s.observe = Some(Observe::Layer4),
+                Some("layer7") => s.observe = Some(Observe::Layer7),
+                Some(o) => cx.error(format!("'{what}' : 'observe' is one of none, layer4, layer7, not '{o}'")),
+                None => {}
+            },
+            "error-limit" => match number!(u32) {
+                Some(0) => cx.error_of(Code::Number, format!("'{what}' : 'error-limit' has to be larger than 0")),
+                Some(n) => s.error_limit = n,
+                None => {}
+            },
+            "on-error" => match value!("a mode") {
+                Some("fastinter") => s.on_error = OnError::Fastinter,
+                Some("fail-check") => s.on_error = OnError::FailCheck,
+                Some("sudden-death") => s.on_error = OnError::SuddenDeath,
+                Some("mark-down") => s.on_error = OnError::MarkDown,
+                Some(o) => cx.error(format!(
+                    "'{what}' : 'on-error' is one of fastinter, fail-check, sudden-death, mark-down, not '{o}'"
+                )),
+                None => {}
+            },
+            "track" => {
+                if let Some(v) = value!("[<backend>/]<server>") {
+                    // Without a backend it is the server's own; its name is put in at the end of the line.
+                    let (b, n) = v.rsplit_once('/').unwrap_or(("", v));
+                    s.track = Some((b.to_owned(), n.to_owned()));
+                }
+            }
             "resolvers" => {
                 if let Some(v) = value!("the name of a section 'resolvers'") {
                     s.resolvers = Some(v.to_owned());
@@ -377,12 +418,6 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 match o {
                     "pool-low-conn" => {
                         number!(u32);
-                    }
-                    "error-limit" => {
-                        let n = number!(u32);
-                        if n == Some(0) {
-                            cx.error_of(Code::Number, format!("'{what}' : 'error-limit' has to be larger than 0"));
-                        }
                     }
                     "guid" => {
                         value!("a value");
@@ -448,6 +483,7 @@ const HONOURED: &[&str] = &[
     "ciphers",
     "ciphersuites",
     "cookie",
+    "error-limit",
     "disabled",
     "downinter",
     "enabled",
@@ -474,6 +510,8 @@ const HONOURED: &[&str] = &[
     "no-tlsv11",
     "no-tlsv12",
     "no-tlsv13",
+    "observe",
+    "on-error",
     "on-marked-down",
     "pool-max-conn",
     "pool-purge-delay",
@@ -491,6 +529,7 @@ const HONOURED: &[&str] = &[
     "ssl-max-ver",
     "ssl-min-ver",
     "tls-tickets",
+    "track",
     "verify",
     "verifyhost",
     "weight",
@@ -498,7 +537,6 @@ const HONOURED: &[&str] = &[
 
 /// Words without a meaning here.
 const ACCEPTED: &[(&str, &str)] = &[
-    ("error-limit", "it belongs to 'observe', which is not here yet"),
     ("guid", "nothing here is found by it"),
     ("no-renegotiate", NEVER_RENEGOTIATED),
     ("no-ssl-reuse", RESUMED),
