@@ -174,8 +174,8 @@ impl Live {
     }
 
     /// Writes the pieces of a message, so far apart that they are read one by one: many of them need not be as far apart as a few. What follows a
-    /// whole head also waits until it has `arrived` on the other side, because what is wrong may have another outcome then
-    /// than in a message that is seen at once.
+    /// whole head also waits until that has `arrived` on the other side, because what is wrong may have another outcome then than in a message
+    /// that is seen at once.
     fn write(mut s: &TcpStream, pieces: &[Vec<u8>], arrived: impl Fn()) -> std::io::Result<()> {
         for (i, p) in pieces.iter().enumerate() {
             if i > 0 {
@@ -337,7 +337,7 @@ impl Slot {
         };
         client.read(DEADLINE, |got| got.len() >= case.client[0].len() || !wanted.starts_with(got));
         if case.second && client.got == case.client[0] {
-            let gone = |s: &State| s.connections[0].stream.is_none();
+            let gone = |s: &State| s.connections.first().is_some_and(|c| c.stream.is_none());
             let mut ready = live.wait(DEADLINE, |s| s.answered);
             if case.parts() {
                 // What the server has said too much makes the proxy close. What it says later lies on an idle connection, which is looked at when it is
@@ -362,7 +362,7 @@ impl Slot {
             if !client.ended {
                 let _ = client.stream.shutdown(Shutdown::Write);
                 client.read(DEADLINE, |got| got.len() > wanted.len());
-                if !client.ended {
+                if !client.ended && client.got == wanted {
                     wrong.push("the client's connection does not end".to_owned());
                 }
             }

@@ -260,6 +260,8 @@ pub struct Options {
     pub logasap: bool,
     pub socket_stats: bool,
     pub abortonclose: bool,
+    /// `http-restrict-req-hdr-names`
+    pub restrict_names: Restrict,
     /// `accept-unsafe-violations-in-http-request`
     pub violations_request: bool,
     /// `accept-unsafe-violations-in-http-response`
@@ -340,6 +342,15 @@ pub enum SniRule {
 pub enum SendProxy {
     V1,
     V2,
+}
+
+/// What becomes of request headers with other characters in their names than letters, digits and `-`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restrict {
+    #[default]
+    Preserve,
+    Delete,
+    Reject,
 }
 
 /// What of the traffic `observe` looks at.
@@ -593,6 +604,7 @@ pub enum CheckStep {
         port: Option<u16>,
         tls: bool,
         send_proxy: bool,
+        comment: Option<String>,
     },
     /// Raw bytes of `tcp-check send` and `send-binary`.
     Send(Vec<u8>),
@@ -601,6 +613,9 @@ pub enum CheckStep {
         negate: bool,
         /// Bytes to wait for before a verdict: `min-recv`.
         min_recv: usize,
+        /// What is expected, as results name it: `string 'x'`, `binary`, `regex`.
+        shown: String,
+        comment: Option<String>,
     },
     HttpSend {
         method: String,
@@ -723,6 +738,8 @@ pub struct Proxy {
     /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
     pub inspect_delay: Option<Duration>,
     pub use_server: Vec<(Option<Cond>, String, Place)>,
+    /// `tcp-check comment`: said of the steps that follow, if they have none of their own.
+    pub check_comment: Option<String>,
     pub retry_on: RetryOn,
     /// `ignore-persist` and `force-persist` (true), in the order of the lines.
     pub persist_rules: Vec<(Cond, bool)>,
@@ -793,6 +810,7 @@ impl Proxy {
             tcp_connection: Vec::new(),
             tcp_content: Vec::new(),
             inspect_delay: None,
+            check_comment: None,
             retry_on: RetryOn::default(),
             persist_rules: Vec::new(),
             use_server: Vec::new(),

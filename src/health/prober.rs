@@ -270,13 +270,17 @@ async fn dialect(mut io: Box<dyn Io>, d: &Dialect) -> Result<Found, Found> {
 
 /// Sends the start of a TLS handshake and wants to see the start of an answer.
 async fn ssl_hello(mut io: Box<dyn Io>) -> Result<Found, Found> {
-    // A record of version 3.1 with a ClientHello of TLS 1.2, one widely known suite and no extensions.
-    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
+    // A hello as old as they come, with suites that everybody knew: even who refuses it answers, and it is no use to anybody else.
+    let suites = [0, 0x0a, 0, 0x09, 0, 0x64, 0, 0x62, 0, 3, 0, 6, 0, 5, 0, 4, 0, 0x2f, 0, 0x35];
+    let mut hello = vec![0x16, 3, 0, 0, 63, 1, 0, 0, 59, 3, 0];
     hello.extend_from_slice(&[0x5a; 32]);
-    hello.extend_from_slice(&[0, 0, 2, 0xc0, 0x2f, 1, 0]);
+    hello.extend_from_slice(&[0, 0, 20]);
+    hello.extend_from_slice(&suites);
+    hello.extend_from_slice(&[1, 0]);
     io.write_all(&hello).await.map_err(|_| found("L6RSP"))?;
     let mut first = [0u8; 1];
-    io.read_exact(&mut first).await.map_err(|_| found("L6RSP"))?;
+    let nothing = |_| Found { info: "TCPCHK got an empty response at step 2".into(), ..found("L6RSP") };
+    io.read_exact(&mut first).await.map_err(nothing)?;
     // A handshake record or an alert: either way it speaks TLS.
     if matches!(first[0], 0x15 | 0x16) { Ok(found("L6OK")) } else { Err(found("L6RSP")) }
 }
@@ -291,14 +295,29 @@ async fn tcp_script(
     let mut io: Option<Box<dyn Io>> = None;
     let mut seen: Vec<u8> = Vec::new();
     let mut asked = false;
+    // `timeout check` counts once the connection is there.
+    let limit = p.conf.timeouts.check.map_or(s.conf.inter, |c| c.max(Duration::from_millis(1)));
+    let mut until = tokio::time::Instant::now() + limit;
     for (n, step) in steps.iter().enumerate() {
-        if let CheckStep::Connect { port, tls, send_proxy } = step {
-            io = Some(connect(p, s, *port, *tls, *send_proxy || proxy).await?);
+        if let CheckStep::Connect { port, tls, send_proxy, comment } = step {
+            let told = |mut f: Found| {
+                let what = port.map_or_else(String::new, |p| format!(" port {p}"));
+                let refused = if f.info == "Connection refused" {
+                    "ECONNREFUSED returned by OS (Connection refused)"
+                } else {
+                    &f.info
+                };
+                f.info = at_step(refused, n, &format!("connect{what}"), comment.as_deref());
+                f
+            };
+            io = Some(connect(p, s, *port, *tls, *send_proxy || proxy).await.map_err(told)?);
+            until = tokio::time::Instant::now() + limit;
             seen.clear();
             continue;
         }
         if io.is_none() {
             io = Some(connect(p, s, None, tls, proxy).await?);
+            until = tokio::time::Instant::now() + limit;
         }
         let Some(io) = io.as_mut() else { continue };
         match step {
@@ -309,13 +328,26 @@ async fn tcp_script(
                     .map_err(|e| Found { info: crate::base::diag::io_words(&e), ..found("L7RSP") })?;
                 seen.clear();
             }
-            CheckStep::ExpectBytes { pattern, negate, min_recv } => {
+            CheckStep::ExpectBytes { pattern, negate, min_recv, shown, comment } => {
                 asked = true;
+                let late = |_| {
+                    let info = at_step("", n, &format!("expect {shown}"), comment.as_deref());
+                    Found { info, ..found("L7TOUT") }
+                };
+                let failed = |what: &str| {
+                    let what = match shown.strip_prefix("string ") {
+                        Some(text) => format!("{what} {text}"),
+                        None if shown == "regex" => format!("{what} (regex)"),
+                        None => what.to_owned(),
+                    };
+                    let comment = comment.as_ref().map_or_else(String::new, |c| format!(" comment: {c}"));
+                    Found { info: format!("TCPCHK {what} at step {}{comment}", n + 1), ..found("L7RSP") }
+                };
                 let mut closed = false;
                 loop {
+                    let mut buf = [0u8; 4096];
                     if seen.len() < *min_recv && !closed {
-                        let mut buf = [0u8; 4096];
-                        match io.read(&mut buf).await {
+                        match tokio::time::timeout_at(until, io.read(&mut buf)).await.map_err(late)? {
                             Ok(k @ 1..) => seen.extend_from_slice(&buf[..k]),
                             _ => closed = true,
                         }
@@ -327,10 +359,7 @@ async fn tcp_script(
                     };
                     if hit {
                         if *negate {
-                            return Err(Found {
-                                info: format!("TCPCHK matched unwanted content at step {}", n + 1),
-                                ..found("L7RSP")
-                            });
+                            return Err(failed("matched unwanted content"));
                         }
                         break;
                     }
@@ -338,22 +367,13 @@ async fn tcp_script(
                     if *negate && *min_recv > 0 {
                         break;
                     }
-                    let mut buf = [0u8; 4096];
-                    match io.read(&mut buf).await {
+                    match tokio::time::timeout_at(until, io.read(&mut buf)).await.map_err(late)? {
                         Ok(0) | Err(_) if *negate => break,
-                        Ok(0) | Err(_) => {
-                            return Err(Found {
-                                info: format!("TCPCHK did not match content at step {}", n + 1),
-                                ..found("L7RSP")
-                            });
-                        }
+                        Ok(0) | Err(_) => return Err(failed("did not match content")),
                         Ok(k) => seen.extend_from_slice(&buf[..k]),
                     }
                     if seen.len() > MAX_BODY {
-                        return Err(Found {
-                            info: format!("TCPCHK did not match content at step {}", n + 1),
-                            ..found("L7RSP")
-                        });
+                        return Err(failed("did not match content"));
                     }
                 }
             }
@@ -435,6 +455,12 @@ impl Drop for Abort {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// What went wrong, and in which step of a `tcp-check`, as HAProxy says it.
+fn at_step(what: &str, step: usize, kind: &str, comment: Option<&str>) -> String {
+    let comment = comment.map_or_else(String::new, |c| format!(" comment: '{c}'"));
+    format!("{what} at step {} of tcp-check ({kind}){comment}", step + 1)
 }
 
 /// Takes a result in: counters, health, log lines, and the sessions of a server that went down.

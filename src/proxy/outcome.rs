@@ -1,6 +1,7 @@
 //! How a session ended: the closed mapping from what happened to status, termination code, counters and log line (manual 8.5).
 use super::Thread;
 use crate::http::h1::head::Head;
+use crate::rules::action::Timer;
 use crate::rules::logformat::{Record, Times};
 use crate::rules::sample::{HeadSide, Number, Traffic};
 use crate::state::counters::Counter;
@@ -490,6 +491,23 @@ impl Traffic for Exchange<'_> {
             Number::BackendId => i64::from(self.backend().iid),
             Number::ServerId => i64::from(self.backend().servers.get(self.server?)?.sid),
             Number::ResponseMinor => i64::from(self.res.minor),
+            Number::Timeout(timer, current) => {
+                let (fe, be) = (&self.fe.conf.timeouts, &self.backend().conf.timeouts);
+                let said = match timer {
+                    Timer::Client => fe.client,
+                    Timer::Connect => be.connect,
+                    Timer::Queue => be.queue.or(be.connect),
+                    Timer::Server => be.server,
+                    Timer::Tarpit => be.tarpit.or(be.connect),
+                    Timer::Tunnel => be.tunnel,
+                };
+                let set = self.timeouts.as_deref().filter(|_| current).and_then(|s| s.get(timer));
+                i64::try_from(set.unwrap_or(said)?.as_millis()).ok()?
+            }
+            Number::Retries(current) => {
+                let set = self.most_retries.filter(|_| current);
+                i64::try_from(set.unwrap_or_else(|| u64::from(self.backend().conf.retries))).ok()?
+            }
         })
     }
     fn listener(&self) -> Option<&str> {

@@ -182,6 +182,10 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
             let d = (ms > 0).then(|| Duration::from_millis(ms));
             x.timeouts.get_or_insert_default().set(*timer, d);
         }
+        HttpAction::SetStatus(status, reason) => {
+            x.res.set_status(*status, reason.as_deref());
+            x.status = (*status).into();
+        }
         HttpAction::DisableRetry => x.no_retry = true,
         HttpAction::SetRetries(v) => x.most_retries = number(x, v).and_then(|n| u64::try_from(n).ok()),
         HttpAction::SetAddress { source, port, value } => set_address(x, *source, *port, value),
@@ -328,6 +332,17 @@ pub struct SetTimeouts {
 }
 
 impl SetTimeouts {
+    pub fn get(&self, t: Timer) -> Option<Option<Duration>> {
+        match t {
+            Timer::Client => self.client,
+            Timer::Server => self.server,
+            Timer::Tunnel => self.tunnel,
+            Timer::Connect => self.connect,
+            Timer::Queue => self.queue,
+            Timer::Tarpit => self.tarpit,
+        }
+    }
+
     fn set(&mut self, t: Timer, d: Option<Duration>) {
         *match t {
             Timer::Client => &mut self.client,

@@ -8,7 +8,7 @@ use super::rewrite::{self, Verdict};
 use super::stream::{ReadError, Stream, write_all};
 use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
-use crate::config::model::{ConnMode, Mode};
+use crate::config::model::{ConnMode, Mode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::rules::acl;
@@ -371,6 +371,10 @@ impl Session<'_> {
             if buffered(&node) && !(back && buffered(&fe)) {
                 let to = fe.conf.timeouts;
                 if let Err(status) = self.wait_for_body(x, used, to.http_request.or(to.client), 0).await {
+                    if status == 400 && x.be.is_none() {
+                        // A client that leaves is noticed on the way to the backend, as logs of the reference have it.
+                        x.be = route(x, &fe);
+                    }
                     x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
                     x.req.keep_alive = false;
                     return self.fail(x, status, used, &mut body).await;
@@ -383,6 +387,17 @@ impl Session<'_> {
                     return Next::Drop;
                 }
                 return Next::Close;
+            }
+            let odd = |n: &[u8]| !n.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'-');
+            match node.conf.options.restrict_names {
+                Restrict::Preserve => {}
+                Restrict::Delete => drop(x.req.kill_if(odd)),
+                Restrict::Reject if x.req.headers().any(|(n, _)| odd(n)) => {
+                    fe.live.front.inc(Counter::DeniedRequests);
+                    x.end(Cause::Denied, Phase::Request);
+                    return self.fail(x, 403, used, &mut body).await;
+                }
+                Restrict::Reject => {}
             }
             let mut verdict = rewrite::request_rules(self.t, x, &node, 0);
             while let Verdict::Wait { next, time, at_least } = verdict {

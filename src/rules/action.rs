@@ -110,6 +110,8 @@ pub enum HttpAction {
     Nothing,
     /// Closes without an answer.
     Reject,
+    /// `set-status <status> [reason <text>]`
+    SetStatus(u16, Option<String>),
     /// `disable-l7-retry`
     DisableRetry,
     SetPart(Part, LogFormat),

@@ -520,7 +520,8 @@ impl Record<'_> {
             // No capture is configured: HAProxy prints nothing between the blanks, and one blank less.
             Alias::RequestHeaders | Alias::ResponseHeaders => {
                 let side = usize::from(a == Alias::ResponseHeaders);
-                match self.slots[side] {
+                // What was no request has nothing captured, not even nothing.
+                match if self.request_line.is_empty() { 0 } else { self.slots[side] } {
                     0 => {
                         if out.last() == Some(&b' ') {
                             out.pop();

@@ -1,4 +1,5 @@
 //! Sample fetches and converters (configuration manual 7.3). One const table each; what is not in the table is refused when the file is read.
+use crate::rules::action::Timer;
 use crate::wire::{Look, client_hello, rdp};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -131,6 +132,10 @@ pub enum Number {
     ServerId,
     /// Minor version of the response.
     ResponseMinor,
+    /// A time-out in milliseconds: as the file says, or as rules have set it.
+    Timeout(Timer, bool),
+    /// Retries that are allowed, in the same two ways.
+    Retries(bool),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -233,6 +238,20 @@ const FETCHES: &[Row] = &[
     row("srv_name", Kind::SvName, 0, P, b's'),
     row("fe_conn", Kind::FeConn, 1, C, b'i'),
     row("be_conn", Kind::BeConn, 1, C, b'i'),
+    row("fe_client_timeout", Kind::Number(Number::Timeout(Timer::Client, false)), 0, C, b'i'),
+    row("be_connect_timeout", Kind::Number(Number::Timeout(Timer::Connect, false)), 0, C, b'i'),
+    row("be_queue_timeout", Kind::Number(Number::Timeout(Timer::Queue, false)), 0, C, b'i'),
+    row("be_server_timeout", Kind::Number(Number::Timeout(Timer::Server, false)), 0, C, b'i'),
+    row("be_tarpit_timeout", Kind::Number(Number::Timeout(Timer::Tarpit, false)), 0, C, b'i'),
+    row("be_tunnel_timeout", Kind::Number(Number::Timeout(Timer::Tunnel, false)), 0, C, b'i'),
+    row("cur_client_timeout", Kind::Number(Number::Timeout(Timer::Client, true)), 0, C, b'i'),
+    row("cur_connect_timeout", Kind::Number(Number::Timeout(Timer::Connect, true)), 0, C, b'i'),
+    row("cur_queue_timeout", Kind::Number(Number::Timeout(Timer::Queue, true)), 0, C, b'i'),
+    row("cur_server_timeout", Kind::Number(Number::Timeout(Timer::Server, true)), 0, C, b'i'),
+    row("cur_tarpit_timeout", Kind::Number(Number::Timeout(Timer::Tarpit, true)), 0, C, b'i'),
+    row("cur_tunnel_timeout", Kind::Number(Number::Timeout(Timer::Tunnel, true)), 0, C, b'i'),
+    row("be_max_retries", Kind::Number(Number::Retries(false)), 0, C, b'i'),
+    row("cur_max_retries", Kind::Number(Number::Retries(true)), 0, C, b'i'),
     row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -307,7 +326,8 @@ enum Conv {
     Length,
     Bool,
     Not,
-    Add,
+    /// `add`, `sub`, `mul`, `div`, `mod`, `neg`, by their signs.
+    Math(char),
     Field,
     Word,
     HostOnly,
@@ -322,7 +342,12 @@ const CONVERTERS: &[(&str, Conv, usize, usize)] = &[
     ("length", Conv::Length, 0, 0),
     ("bool", Conv::Bool, 0, 0),
     ("not", Conv::Not, 0, 0),
-    ("add", Conv::Add, 1, 1),
+    ("add", Conv::Math('+'), 1, 1),
+    ("sub", Conv::Math('-'), 1, 1),
+    ("mul", Conv::Math('*'), 1, 1),
+    ("div", Conv::Math('/'), 1, 1),
+    ("mod", Conv::Math('%'), 1, 1),
+    ("neg", Conv::Math('n'), 0, 0),
     ("field", Conv::Field, 2, 3),
     ("word", Conv::Word, 2, 3),
     ("host_only", Conv::HostOnly, 0, 0),
@@ -558,13 +583,15 @@ impl Expr {
             let bad_int = |a: &String| ExprError::Bad(format!("'{a}' is not an integer, in converter '{name}'"));
             let mut regex = None;
             match conv {
-                Conv::Add if check_variable(&args[0]).is_ok() || args[0].starts_with("proc.") => {
+                Conv::Math(_)
+                    if !args.is_empty() && (check_variable(&args[0]).is_ok() || args[0].starts_with("proc.")) =>
+                {
                     return Err(ExprError::NotYet(format!(
                         "variable '{}' in converter 'add' is not honoured yet",
                         args[0]
                     )));
                 }
-                Conv::Add | Conv::Field | Conv::Word if args[0].parse::<i64>().is_err() => {
+                Conv::Math(_) | Conv::Field | Conv::Word if !args.is_empty() && args[0].parse::<i64>().is_err() => {
                     return Err(bad_int(&args[0]));
                 }
                 Conv::Concat if args.get(1).is_some_and(|a| !a.is_empty()) => {
@@ -586,7 +613,7 @@ impl Expr {
                 _ => {}
             }
             expr.out = match conv {
-                Conv::Length | Conv::Add => b'i',
+                Conv::Length | Conv::Math(_) => b'i',
                 Conv::Bool | Conv::Not => b'b',
                 _ => b's',
             };
@@ -878,7 +905,26 @@ impl Step {
             Conv::Length => Some(Sample::Int(i64::try_from(s.text().len()).unwrap_or(i64::MAX))),
             Conv::Bool => Some(Sample::Bool(s.int()? != 0)),
             Conv::Not => Some(Sample::Bool(s.int()? == 0)),
-            Conv::Add => Some(Sample::Int(s.int()?.wrapping_add(self.args[0].parse().ok()?))),
+            Conv::Math(op) => {
+                let a = s.int()?;
+                let b: i64 = self.args.first().map_or(Some(0), |b| b.parse().ok())?;
+                Some(Sample::Int(match op {
+                    '+' => a.saturating_add(b),
+                    '-' => a.saturating_sub(b),
+                    '*' => a.saturating_mul(b),
+                    // As HAProxy has it: the largest number of the same sign, and no rest.
+                    '/' if b == 0 => {
+                        if a < 0 {
+                            i64::MIN
+                        } else {
+                            i64::MAX
+                        }
+                    }
+                    '/' => a.saturating_div(b),
+                    '%' => a.checked_rem(b).unwrap_or(0),
+                    _ => a.saturating_neg(),
+                }))
+            }
             Conv::Concat => {
                 let mut v = s.text().into_owned();
                 v.extend_from_slice(self.args[0].as_bytes());

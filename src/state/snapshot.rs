@@ -149,7 +149,11 @@ impl Snapshot {
         // The statistics number proxies from 2 when a statistics socket takes the first number.
         let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
         let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
-        for (iid, conf) in (first..).zip(model.proxies) {
+        // Who says none gets the next number that nobody said.
+        let said: HashSet<u32> = model.proxies.iter().filter_map(|p| p.id).collect();
+        let mut free = (first..).filter(|n| !said.contains(n));
+        for conf in model.proxies {
+            let iid = conf.id.or_else(|| free.next()).unwrap_or(u32::MAX);
             let plive = live.proxy(&conf);
             let mut servers = Vec::new();
             for (sid, s) in (1..).zip(&conf.servers) {
@@ -187,7 +191,7 @@ impl Snapshot {
             let pages = conf.error_files.iter().map(|(s, b)| (*s, b.clone())).collect();
             let sum = sums.get(&conf.name).copied().unwrap_or(0);
             proxies.push(Arc::new(ProxyNode {
-                iid: conf.id.unwrap_or(iid),
+                iid,
                 live: plive,
                 servers,
                 listeners,

@@ -254,7 +254,9 @@ fn options<'w>(cx: &mut Cx<'_>, what: &str, mut w: &'w [String]) -> Option<&'w [
             return None;
         }
         if word == "comment" {
-            cx.no_effect(&format!("{what} comment"), "results are not commented on");
+            if !what.starts_with("tcp") {
+                cx.no_effect(&format!("{what} comment"), "results are not commented on");
+            }
         } else if word == "min-recv" && what == "tcp-check expect" {
             if value.parse::<i32>().is_err() {
                 cx.error_of(Code::Number, format!("'{what}' : '{value}' is not a number of bytes"));
@@ -270,7 +272,7 @@ fn options<'w>(cx: &mut Cx<'_>, what: &str, mut w: &'w [String]) -> Option<&'w [
 pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let step = match w.get(1).map(String::as_str) {
         Some("connect") => {
-            let (mut port, mut tls, mut send_proxy) = (None, false, false);
+            let (mut port, mut tls, mut send_proxy, mut comment) = (None, false, false, p.check_comment.clone());
             let mut i = 2;
             while let Some(word) = w.get(i) {
                 match word.as_str() {
@@ -281,17 +283,18 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                     "ssl" => tls = true,
                     "send-proxy" => send_proxy = true,
                     "default" | "linger" => {}
-                    "comment" => i += 1,
+                    "comment" => {
+                        comment = cx.arg(w, i + 1, "a text").map(str::to_owned);
+                        i += 1;
+                    }
                     o => return cx.not_yet(&format!("'{o}' in 'tcp-check connect'")),
                 }
                 i += 1;
             }
-            CheckStep::Connect { port, tls, send_proxy }
+            CheckStep::Connect { port, tls, send_proxy, comment }
         }
         Some("comment") => {
-            if cx.arg(w, 2, "a text").is_some() {
-                cx.no_effect("tcp-check comment", "results are not commented on");
-            }
+            p.check_comment = cx.arg(w, 2, "a text").map(str::to_owned);
             return;
         }
         Some(o) if ["set-var(", "set-var-fmt(", "unset-var("].iter().any(|v| o.starts_with(v)) => {
@@ -335,7 +338,14 @@ pub fn tcp_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                         .error(format!("'tcp-check expect' : unknown match '{o}'; use string, rstring or binary"));
                 }
             };
-            CheckStep::ExpectBytes { pattern, negate, min_recv }
+            let shown = match kind {
+                "string" => format!("string '{text}'"),
+                "rstring" => "regex".to_owned(),
+                o => o.to_owned(),
+            };
+            let own = w.iter().position(|x| x == "comment").and_then(|i| w.get(i + 1));
+            let comment = own.or(p.check_comment.as_ref()).cloned();
+            CheckStep::ExpectBytes { pattern, negate, min_recv, shown, comment }
         }
         Some(o @ ("send-lf" | "send-binary-lf" | "set-var" | "set-var-fmt" | "unset-var")) => {
             return cx.not_yet(&format!("'tcp-check {o}'"));

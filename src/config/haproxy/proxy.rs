@@ -8,8 +8,8 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    CheckKind, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, RetryOn, Reuse,
-    Slot,
+    CheckKind, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict,
+    RetryOn, Reuse, Slot,
 };
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
@@ -301,6 +301,20 @@ const OPTIONS: &[(&str, Parse)] = &[
     ("accept-unsafe-violations-in-http-response", |cx, p, _| p.options.violations_response = !cx.negated),
     ("accept-invalid-http-request", |cx, p, _| p.options.violations_request = !cx.negated),
     ("accept-invalid-http-response", |cx, p, _| p.options.violations_response = !cx.negated),
+    ("http-restrict-req-hdr-names", |cx, p, w| {
+        p.options.restrict_names = match w.get(2).map(String::as_str) {
+            _ if cx.negated => Restrict::Preserve,
+            Some("preserve") => Restrict::Preserve,
+            Some("delete") => Restrict::Delete,
+            Some("reject") => Restrict::Reject,
+            o => {
+                let got = o.unwrap_or_default();
+                return cx.error(format!(
+                    "'option http-restrict-req-hdr-names' expects preserve, delete or reject, not '{got}'"
+                ));
+            }
+        }
+    }),
     ("abortonclose", |cx, p, _| p.options.abortonclose = !cx.negated),
     ("http-keep-alive", |_, p, _| p.options.conn_mode = ConnMode::KeepAlive),
     ("http-server-close", |cx, p, _| {
@@ -362,6 +376,7 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 | "smtpchk"
                 | "mysql-check"
                 | "pgsql-check"
+                | "http-restrict-req-hdr-names"
         );
         if !free {
             cx.at_most(&w[1..], 1);

@@ -286,11 +286,21 @@ pub const REQUEST_ACTIONS: &[&str] = &[
     "set-method",
     "use-service",
 ];
-pub const RESPONSE_ACTIONS: &[&str] =
-    &["allow", "deny", "return", "redirect", "silent-drop", "set-header", "add-header", "del-header", "replace-header"];
+pub const RESPONSE_ACTIONS: &[&str] = &[
+    "allow",
+    "deny",
+    "return",
+    "redirect",
+    "silent-drop",
+    "set-header",
+    "add-header",
+    "del-header",
+    "replace-header",
+    "set-status",
+];
 
 /// Of `http-after-response`.
-pub const AFTER_ACTIONS: &[&str] = &["allow", "set-header", "add-header", "del-header", "replace-header"];
+pub const AFTER_ACTIONS: &[&str] = &["allow", "set-header", "add-header", "del-header", "replace-header", "set-status"];
 
 pub fn http_after_response(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     http_rule(cx, p, w, Scope::Response);
@@ -352,6 +362,20 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     let (action, used) = match name {
         "allow" => (HttpAction::Allow, 2),
         "silent-drop" => (HttpAction::SilentDrop, 2),
+        "set-status" => {
+            let Some(status) = cx.number::<u16>(w, 2, "a status code") else { return };
+            if !(100..=999).contains(&status) {
+                return cx
+                    .error_of(Code::Number, format!("'{what}' : a status from 100 to 999 is wanted, not {status}"));
+            }
+            match w.get(3).map(String::as_str) {
+                Some("reason") => match cx.arg(w, 4, "a text") {
+                    Some(text) => (HttpAction::SetStatus(status, Some(text.to_owned())), 5),
+                    None => return,
+                },
+                _ => (HttpAction::SetStatus(status, None), 3),
+            }
+        }
         "deny" | "tarpit" | "return" => {
             let default = match (name, request) {
                 ("return", _) => 200,

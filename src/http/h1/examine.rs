@@ -214,7 +214,7 @@ impl Head {
             let place = target.iter().rposition(|c| *c == b'@').map_or(target, |p| &target[p + 1..]);
             let (_, port) = split_port(place);
             let good = port.is_some_and(|p| !p.is_empty() && p.iter().all(u8::is_ascii_digit));
-            if !accept.violations && (!good || place.contains(&b'/')) || target == b"*" {
+            if !accept.violations && !good || place.contains(&b'/') || target == b"*" {
                 return Err(HeadError::Syntax);
             }
             (0, place, target.len(), port.filter(|p| matches!(*p, b"80" | b"443")).unwrap_or_default())
@@ -246,6 +246,8 @@ impl Head {
                 _ => a.len(),
             }
         };
+        // What names no port loses nothing beside CONNECT, whose target names one.
+        let keeps = |a: &[u8]| connect && split_port(a).1.is_some_and(<[u8]>::is_empty);
         let place = &authority[..bare(authority)];
         let mut shorter = None;
         if let Some(i) = self.fields.iter().position(|f| f.live && f.name.get(&self.buf) == b"host") {
@@ -256,7 +258,7 @@ impl Head {
             if !accept.violations && !same {
                 return Err(HeadError::Syntax);
             }
-            if same && place.len() < authority.len() {
+            if same && place.len() < authority.len() && !keeps(text) {
                 shorter = Some((i, Span::new(value.start as usize, n)));
             }
         }

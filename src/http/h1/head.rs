@@ -227,6 +227,13 @@ impl Head {
         self.target = Span::new(at, self.buf.len() - at);
     }
 
+    /// Replaces the status of a response; without a reason it gets the one of its own.
+    pub fn set_status(&mut self, status: u16, reason: Option<&str>) {
+        self.status = status;
+        let reason = reason.unwrap_or_else(|| crate::http::status::reason(status)).as_bytes().to_vec();
+        self.reason = self.keep(&reason);
+    }
+
     pub fn set_method(&mut self, method: &[u8]) {
         let at = self.buf.len();
         self.buf.extend(method.iter().filter(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c)));
