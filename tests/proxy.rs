@@ -706,8 +706,10 @@ fn connections_that_are_not_shared_stay_with_their_client() {
 /// A name server whose answers can be changed; it knows addresses of names only.
 struct Names {
     port: u16,
-    zone: std::sync::Arc<std::sync::Mutex<Vec<(&'static str, [u8; 4])>>>,
+    zone: std::sync::Arc<std::sync::Mutex<Zone>>,
 }
+
+type Zone = Vec<(&'static str, [u8; 4])>;
 
 impl Names {
     fn start() -> Self {
@@ -715,7 +717,7 @@ impl Names {
         use hickory_proto::rr::{RData, Record, RecordType, rdata};
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let zone = std::sync::Arc::new(std::sync::Mutex::new(Vec::<(&'static str, [u8; 4])>::new()));
+        let zone = std::sync::Arc::new(std::sync::Mutex::new(Zone::new()));
         let known = zone.clone();
         std::thread::spawn(move || {
             let mut buf = [0u8; 1024];
@@ -817,7 +819,7 @@ fn pages_of_the_backend_come_before_those_of_the_frontend() {
 
 #[test]
 fn a_rule_replaces_the_whole_of_what_it_matches() {
-    let o = Origin::start(|r| ok(r));
+    let o = Origin::start(ok);
     let p = proxy(&format!(
         "frontend f\n bind 127.0.0.1:{{port}}\n http-request replace-header X-A b(.) <\\1>\n http-request replace-path /old(.*) /new\\1\n default_backend b\n\
          backend b\n use-server down if TRUE\n use-server up if TRUE\n server other 127.0.0.1:1\n server down 127.0.0.1:1 disabled\n server up 127.0.0.1:{}\n",

@@ -109,8 +109,8 @@ fn main() {
     load::pin(false);
     let origin = Origin::start();
     println!(
-        "{:<24} {:<8} {:>12} {:>10}   {}",
-        "work", "proxy", "us CPU/req", "req/s", "against HAProxy: median (least to most)"
+        "{:<24} {:<8} {:>12} {:>10}   against HAProxy: median (least to most)",
+        "work", "proxy", "us CPU/req", "req/s"
     );
     for w in WORKS.iter().filter(|w| wanted(w.name)) {
         let mut peers: Vec<Peer> =

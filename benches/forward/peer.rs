@@ -123,6 +123,8 @@ impl Peer {
             });
         }
         let child = c.stdout(Stdio::null()).spawn().unwrap();
+        // From here on the process is ended when this is dropped.
+        let peer = Self { kind, child, port, dir, rounds: Vec::new() };
         let end = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() > end {
@@ -131,7 +133,7 @@ impl Peer {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Some(Self { kind, child, port, dir, rounds: Vec::new() })
+        Some(peer)
     }
 
     fn tree(&self) -> Vec<u32> {

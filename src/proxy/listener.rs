@@ -247,10 +247,10 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
     let (accepted, accepted_at) = (Instant::now(), SystemTime::now());
     let snapshot = t.snapshot();
     let live = &t.shared.live;
-    let Some(fe) = snapshot.frontend(&a.frontend).cloned() else { return None };
+    let fe = snapshot.frontend(&a.frontend).cloned()?;
     let generation = snapshot.generation;
     drop(snapshot);
-    let Some(listener) = fe.listeners.get(a.listener) else { return None };
+    let listener = fe.listeners.get(a.listener)?;
     let seats = a.seats;
     live.total_conns.fetch_add(1, Relaxed);
     fe.live.front.inc(Counter::Sessions);
