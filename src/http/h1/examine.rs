@@ -312,10 +312,22 @@ pub(super) fn is_ours(connection: &[u8]) -> bool {
     connection.is_empty() || connection.split(|c| *c == b',').any(|t| ours(trim(t)))
 }
 
+fn others(connection: &[u8]) -> impl Iterator<Item = &[u8]> {
+    connection.split(|c| *c == b',').map(trim).filter(|t| !t.is_empty() && !ours(t))
+}
+
+/// Length of name and value that [`without_ours`] writes.
+pub(super) fn size_without_ours(connection: &[u8]) -> usize {
+    match others(connection).map(|t| t.len() + 1).sum::<usize>() {
+        0 => 0,
+        n => "connection".len() + n - 1,
+    }
+}
+
 /// Writes what a `Connection` header says besides, if anything.
 pub(super) fn without_ours(connection: &[u8], out: &mut Vec<u8>) {
     let mut first = true;
-    for token in connection.split(|c| *c == b',').map(trim).filter(|t| !t.is_empty() && !ours(t)) {
+    for token in others(connection) {
         out.extend_from_slice(if first { b"connection: " } else { b"," });
         out.extend_from_slice(token);
         first = false;

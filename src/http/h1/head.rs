@@ -243,7 +243,11 @@ impl Head {
     /// The size HAProxy's logs and counters give a head: its tokens without separators, and a constant for the start line.
     pub fn accounted(&self) -> u64 {
         let start = if self.status == 0 { self.method.len + self.target.len } else { 3 + self.reason.len };
-        let fields: u64 = self.fields.iter().filter(|f| f.live).map(|f| u64::from(f.name.len + f.value.len)).sum();
+        let size = |(name, value): (&[u8], &[u8])| match name {
+            b"connection" if super::examine::is_ours(value) => super::examine::size_without_ours(value),
+            _ => name.len() + value.len(),
+        };
+        let fields = self.headers().map(size).sum::<usize>() as u64;
         20 + 8 + u64::from(start) + fields + 1
     }
 
