@@ -919,3 +919,44 @@ fn traffic_tells_of_a_server_and_others_follow_it() {
     }));
     assert!(p.get("/").starts_with("HTTP/1.1 503"));
 }
+
+#[test]
+fn an_early_answer_that_breaks_off_does_not_leave_the_rest_of_the_request_behind() {
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for c in l.incoming() {
+            let mut c = c.unwrap();
+            let mut buf = [0u8; 4096];
+            let _ = c.read(&mut buf);
+            let _ = c.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n");
+        }
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n server s 127.0.0.1:{port}\n"
+    ));
+    // What looks like a second request is the body of the first.
+    let mut c = p.connect();
+    c.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n0123456789").unwrap();
+    let mut got = vec![0u8; 12];
+    c.read_exact(&mut got).unwrap();
+    assert_eq!(got, b"HTTP/1.1 502");
+    let _ = c.write_all(b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut rest = String::new();
+    let _ = c.read_to_string(&mut rest);
+    assert!(rest.contains("connection: close") && !rest.contains("HTTP/1.1"), "{rest}");
+}
+
+#[test]
+fn a_rule_may_close_either_connection() {
+    let o = Origin::start(|_| b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok".to_vec());
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-response set-header Connection close\n http-request set-header Connection close\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let got = p.exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(got.matches("HTTP/1.1 200").count(), 1, "{got}");
+    assert_eq!(got.matches("connection: close").count(), 1, "{got}");
+    assert!(got.ends_with("connection: close\r\n\r\nok"), "{got}");
+    assert!(wait_for(Duration::from_secs(2), || o.next().contains("connection: close")));
+}

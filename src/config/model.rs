@@ -313,7 +313,7 @@ pub struct BindTls {
     pub strict_sni: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortRule {
     Fixed(u16),
     /// No port in the file: the client's destination port.

@@ -145,6 +145,7 @@ fn lose(p: &ProxyNode, i: usize, why: &str, snapshot: &Snapshot, live: &Live) {
         return;
     }
     p.live.bump();
+    p.live.wake(None);
     let up =
         |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
     let text = format!(
@@ -208,10 +209,12 @@ async fn addresses(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<
     for kind in order {
         let (answer, by) = ask(r, name, kind).await;
         match answer {
-            Ok(a) if !a.addresses.is_empty() => return (Ok(a.addresses.into_iter().map(|x| x.1).collect()), by),
+            Ok(a) if !a.addresses.is_empty() => return (Ok(a.addresses), by),
             // A name without addresses is as good as none.
             Ok(_) => last = (Err(Failure::NoSuchName), by),
-            Err(e) => last = (Err(e), by),
+            Err(Failure::NoSuchName) => last = (Err(Failure::NoSuchName), by),
+            // Who did not answer has not said that there is none of this family.
+            Err(e) => return (Err(e), by),
         }
     }
     last
@@ -258,7 +261,7 @@ async fn query(name: &str, kind: Kind, server: SocketAddr, tcp: bool, payload: u
         let mut buf = vec![0u8; usize::from(payload.max(512))];
         loop {
             let n = socket.recv(&mut buf).await.map_err(failed)?;
-            match dns::answer(&buf[..n], id) {
+            match dns::answer(&buf[..n], id, name, kind) {
                 // Not what was asked for: the real one may still come.
                 None => {}
                 Some(Ok(a)) if a.truncated => break,
@@ -273,5 +276,5 @@ async fn query(name: &str, kind: Kind, server: SocketAddr, tcp: bool, payload: u
     let len = s.read_u16().await.map_err(failed)?;
     let mut buf = vec![0u8; usize::from(len)];
     s.read_exact(&mut buf).await.map_err(failed)?;
-    dns::answer(&buf, id).unwrap_or(Err(Failure::Other))
+    dns::answer(&buf, id, name, kind).unwrap_or(Err(Failure::Other))
 }

@@ -114,6 +114,16 @@ pub enum Kind {
     Service,
 }
 
+impl Kind {
+    fn record(self) -> RecordType {
+        match self {
+            Self::V4 => RecordType::A,
+            Self::V6 => RecordType::AAAA,
+            Self::Service => RecordType::SRV,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -126,15 +136,17 @@ pub enum Failure {
 /// What a name server knew.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Names, in lower case and with the dot at their end, with their addresses; additional records (RFC 2782) are among them.
-    pub addresses: Vec<(String, IpAddr)>,
+    /// Of the family that was asked for.
+    pub addresses: Vec<IpAddr>,
+    /// Names, in lower case and with the dot at their end, with the addresses that came along (RFC 2782).
+    pub additional: Vec<(String, IpAddr)>,
     pub services: Vec<Service>,
     pub truncated: bool,
 }
 
 #[derive(Debug)]
 pub struct Service {
-    /// Spelled as in [`Answer::addresses`].
+    /// Spelled as in [`Answer::additional`].
     pub target: String,
     pub port: u16,
     pub weight: u16,
@@ -142,7 +154,7 @@ pub struct Service {
 
 impl Answer {
     pub fn addresses_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
-        self.addresses.iter().filter(move |a| a.0 == name).map(|a| a.1)
+        self.additional.iter().filter(move |a| a.0 == name).map(|a| a.1)
     }
 }
 
@@ -152,21 +164,23 @@ pub fn question(name: &str, kind: Kind, payload: u16) -> Option<(u16, Vec<u8>)> 
     fqdn.set_fqdn(true);
     let mut m = Message::query();
     m.metadata.recursion_desired = true;
-    let kind = match kind {
-        Kind::V4 => RecordType::A,
-        Kind::V6 => RecordType::AAAA,
-        Kind::Service => RecordType::SRV,
-    };
-    m.add_query(Query::query(fqdn, kind));
+    m.add_query(Query::query(fqdn, kind.record()));
     let mut edns = hickory_proto::op::Edns::new();
     edns.set_max_payload(payload);
     m.set_edns(edns);
     Some((m.metadata.id, m.to_vec().ok()?))
 }
 
-/// Reads an answer; `None` if it is not one to question `id`.
-pub fn answer(bytes: &[u8], id: u16) -> Option<Result<Answer, Failure>> {
-    let m = Message::from_vec(bytes).ok().filter(|m| m.metadata.id == id)?;
+/// Reads an answer; `None` if it is not one to question `id` for `kind` of `name`.
+pub fn answer(bytes: &[u8], id: u16, name: &str, kind: Kind) -> Option<Result<Answer, Failure>> {
+    let m = Message::from_vec(bytes).ok()?;
+    let mut fqdn = Name::from_str(name).ok()?;
+    fqdn.set_fqdn(true);
+    let kind = kind.record();
+    let asked = m.queries.first().is_some_and(|q| q.query_type() == kind && q.name().eq_ignore_root(&fqdn));
+    if m.metadata.id != id || m.metadata.message_type != hickory_proto::op::MessageType::Response || !asked {
+        return None;
+    }
     match m.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => return Some(Err(Failure::NoSuchName)),
@@ -174,18 +188,21 @@ pub fn answer(bytes: &[u8], id: u16) -> Option<Result<Answer, Failure>> {
         _ => return Some(Err(Failure::Other)),
     }
     let mut out = Answer { truncated: m.metadata.truncation, ..Answer::default() };
-    for r in m.answers.iter().chain(&m.additionals) {
-        match &r.data {
-            RData::A(a) => out.addresses.push((r.name.to_lowercase().to_string(), IpAddr::V4(a.0))),
-            RData::AAAA(a) => out.addresses.push((r.name.to_lowercase().to_string(), IpAddr::V6(a.0))),
-            RData::SRV(s) => out.services.push(Service {
-                target: s.target.to_lowercase().to_string(),
-                port: s.port,
-                weight: s.weight,
-            }),
-            _ => {}
+    let ip = |data: &RData| match data {
+        RData::A(a) => Some(IpAddr::V4(a.0)),
+        RData::AAAA(a) => Some(IpAddr::V6(a.0)),
+        _ => None,
+    };
+    // An alias (CNAME) may stand between the name and its addresses: those of the answer section are meant, whatever they are called.
+    for r in m.answers.iter().filter(|r| r.record_type() == kind) {
+        out.addresses.extend(ip(&r.data));
+        if let RData::SRV(s) = &r.data {
+            let target = s.target.to_lowercase().to_string();
+            out.services.push(Service { target, port: s.port, weight: s.weight });
         }
     }
+    out.additional =
+        m.additionals.iter().filter_map(|r| Some((r.name.to_lowercase().to_string(), ip(&r.data)?))).collect();
     Some(Ok(out))
 }
 
@@ -281,6 +298,28 @@ mod tests {
         assert_eq!(ask("a.example", RecordType::A, broken, end()), None);
         let empty = server(|q| reply(&q, ResponseCode::NXDomain));
         assert_eq!(ask("a.example", RecordType::A, empty, end()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_an_address() {
+        use hickory_proto::rr::{Record, rdata};
+        let (id, bytes) = question("app.example", Kind::V4, 512).unwrap();
+        let q = Message::from_vec(&bytes).unwrap();
+        assert!(answer(&bytes, id, "app.example", Kind::V4).is_none(), "a question is no answer");
+        let mut m = reply(&q, ResponseCode::NoError);
+        let a = |name: &str, last| {
+            let ip = rdata::A([10, 0, 0, last].into());
+            Record::from_rdata(Name::from_str(name).unwrap(), 5, RData::A(ip))
+        };
+        m.add_answer(a("app.example.", 5));
+        m.additionals.push(a("ns.example.", 53));
+        let bytes = m.to_vec().unwrap();
+        let got = answer(&bytes, id, "app.example", Kind::V4).unwrap().unwrap();
+        assert_eq!(got.addresses, [IpAddr::from([10, 0, 0, 5])]);
+        assert_eq!(got.addresses_of("ns.example.").collect::<Vec<_>>(), [IpAddr::from([10, 0, 0, 53])]);
+        assert!(answer(&bytes, id, "other.example", Kind::V4).is_none());
+        assert!(answer(&bytes, id, "app.example", Kind::V6).is_none());
+        assert!(answer(&bytes, id.wrapping_add(1), "app.example", Kind::V4).is_none());
     }
 
     #[test]

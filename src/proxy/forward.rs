@@ -155,13 +155,15 @@ impl Session<'_> {
         fresh: bool,
     ) -> Attempt {
         let server = slot.server();
-        let mode = mode_of(x, be);
+        let mode = if x.req.says_close() { ConnMode::ServerClose } else { mode_of(x, be) };
         let pooled = if mode == ConnMode::KeepAlive && !fresh {
             if shared(be, server) { self.t.pool_take(server) } else { self.take_own(x, server) }
         } else {
             None
         };
         let reused = pooled.is_some();
+        // Where it leads is what counts later, not where the server is by then.
+        let link = (Own::of(x, server), server.live.moves());
         let mut up = match pooled {
             Some(s) => {
                 server.live.counters.inc(Counter::Reuses);
@@ -219,13 +221,13 @@ impl Session<'_> {
                 n
             }
             Err(e) => {
-                if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
-                    upstream::observed(server, Observe::Layer7, false);
-                }
                 let idempotent =
                     matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
+                }
+                if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
+                    upstream::observed(server, Observe::Layer7, false);
                 }
                 let on = &be.conf.retry_on;
                 let wanted = match e {
@@ -249,7 +251,7 @@ impl Session<'_> {
         self.consume(used, n, &mut upload);
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
         x.responded = Some(Instant::now());
-        let next = self.relay_response(x, be, slot, mode, up, upload, resbuf, res_used).await;
+        let next = self.relay_response(x, be, slot, mode, (up, link), upload, resbuf, res_used).await;
         Attempt::Done(next)
     }
 
@@ -287,7 +289,7 @@ impl Session<'_> {
                     let shaken = !x.req.websocket || x.res.get("sec-websocket-accept").is_some();
                     !(x.req.upgrade && x.res.upgrade && shaken)
                 };
-                if n > x.fe.bufsize - x.fe.maxrewrite || x.res.status == 101 && unasked() {
+                if n > x.fe.bufsize - x.fe.maxrewrite || x.res.status == 101 && (unasked() || sending) {
                     return Err(NoResponse::Garbage);
                 }
                 if x.res.status / 100 == 1 && x.res.status != 101 {
@@ -354,7 +356,7 @@ impl Session<'_> {
         be: &Arc<ProxyNode>,
         slot: &Slot,
         mode: ConnMode,
-        mut up: Stream,
+        (mut up, link): (Stream, (Own, u64)),
         mut upload: Half,
         mut resbuf: Vec<u8>,
         res_used: usize,
@@ -373,6 +375,7 @@ impl Session<'_> {
                 be.live.back.inc(Counter::DeniedResponses);
                 x.end(Cause::Denied, Phase::Headers);
                 x.req.keep_alive = false;
+                self.linger |= !upload.complete();
             }
             match verdict {
                 Verdict::Answer(m, _) => return self.respond(x, m, 0, &mut Follower::new(Framing::None)).await,
@@ -395,7 +398,13 @@ impl Session<'_> {
         let whole = !upload.failed;
         let server_keep =
             x.res.keep_alive && !x.req.doubtful && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
-        let client_keep = x.req.keep_alive && !x.res.doubtful && whole && !until_close && !tunnel && !self.closing(x);
+        let client_keep = x.req.keep_alive
+            && !x.res.says_close()
+            && !x.res.doubtful
+            && whole
+            && !until_close
+            && !tunnel
+            && !self.closing(x);
         let connection = match (client_keep, tunnel) {
             (_, true) => None,
             // The version says it.
@@ -410,6 +419,8 @@ impl Session<'_> {
         let Ok(n) = follower.pass(&resbuf[res_used..], &mut out) else {
             self.t.give_buf(out);
             x.responded = None;
+            x.req.keep_alive &= upload.complete();
+            self.linger |= !upload.complete();
             x.end(Cause::Denied, Phase::Headers);
             be.live.back.inc(Counter::ResponseErrors);
             server.live.counters.inc(Counter::ResponseErrors);
@@ -450,9 +461,9 @@ impl Session<'_> {
         }
         if server_keep && quiet && upload.complete() {
             if shared(be, server) {
-                self.t.pool_give(server, up);
+                self.t.pool_give(server, up, link.1);
             } else if !upstream::named_by_request(server) {
-                self.own = Some(Box::new((Own::of(x, server), up)));
+                self.own = Some(Box::new((link.0, up)));
             }
         }
         self.linger |= !upload.complete();

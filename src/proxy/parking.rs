@@ -96,7 +96,13 @@ impl Parking {
 /// Takes a quiet plain connection off the event loop until its client says something or tick `until` comes. Gives it back if that cannot be.
 pub fn park(t: &Thread, mut rest: Box<Connection>, until: u64) -> Result<(), Box<Connection>> {
     let Some(parking) = &t.parking else { return Err(rest) };
-    let Some(Stream::Tcp(s)) = rest.stream.take() else { return Err(rest) };
+    let s = match rest.stream.take() {
+        Some(Stream::Tcp(s)) => s,
+        other => {
+            rest.stream = other;
+            return Err(rest);
+        }
+    };
     // Off the event loop it goes with this; without a descriptor there is nothing to be kept.
     let Ok(socket) = s.into_std() else { return Ok(()) };
     parking.put(Parked { rest, socket, until }).or_else(|p| {

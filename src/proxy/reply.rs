@@ -76,6 +76,7 @@ impl Message {
         from.write_response(None, &mut head);
         // The blank line comes with the connection header.
         head.truncate(head.len() - 2);
+        self.status = from.status;
         let body = self.accounted - self.accounted_head;
         self.accounted_head = from.accounted();
         self.accounted = self.accounted_head + body;

@@ -332,6 +332,11 @@ pub struct SetTimeouts {
 }
 
 impl SetTimeouts {
+    /// Another proxy takes over: what was set of the timers of its side is forgotten, as in HAProxy.
+    pub fn change_backend(&mut self) {
+        (self.server, self.tunnel, self.connect, self.queue) = (None, None, None, None);
+    }
+
     pub fn get(&self, t: Timer) -> Option<Option<Duration>> {
         match t {
             Timer::Client => self.client,

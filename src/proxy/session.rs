@@ -80,7 +80,12 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, first: bool) -> Ended {
             r => r.map(Some),
         })
         .await;
-        let Some(heard) = heard else { return Ended::Quiet { until: s.ct.deadline() } };
+        let Some(heard) = heard else {
+            if *t.shared.draining.borrow() {
+                break;
+            }
+            return Ended::Quiet { until: s.ct.deadline() };
+        };
         match Box::pin(s.serve_warm(fe, generation, heard)).await {
             Next::Again | Next::Rest => {}
             Next::Close => break,
@@ -122,6 +127,8 @@ fn request_timeout(fe: &ProxyNode) -> Option<Duration> {
 /// How long, and for how many bytes, a client that still sends is listened to after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
+/// Up to so many bytes of a head are looked at whenever more come.
+const FIRST_LOOK: usize = 256;
 
 impl Session<'_> {
     /// Exchanges, until the connection ends or has nothing to do for a while. `heard` is what the wait for the first of them gave.
@@ -146,6 +153,9 @@ impl Session<'_> {
                 return next;
             }
             if self.inbuf.is_empty() {
+                if *self.t.shared.draining.borrow() {
+                    return Next::Close;
+                }
                 self.ct.set(fe.conf.timeouts.http_keep_alive.or(request_timeout(fe)));
                 self.ct.idle(true);
                 if self.t.warm.get() >= MOST_WARM {
@@ -240,7 +250,7 @@ impl Session<'_> {
         self.ct.idle(false);
         let mut scan = Scan::default();
         let mut begun = false;
-        let mut skipped = 0;
+        let (mut skipped, mut looked) = (0, 0);
         let limit = x.fe.bufsize - x.fe.maxrewrite;
         loop {
             if !begun {
@@ -267,7 +277,10 @@ impl Session<'_> {
             if begun && scan.complete(&self.inbuf) {
                 break;
             }
-            if begun && x.req.is_hopeless(&self.inbuf, x.fe.accept(true)) {
+            // A whole line may break the grammar, and so may the beginning of the first; not every byte of a slow sender is worth a look.
+            let worth = self.inbuf.len() <= FIRST_LOOK || self.inbuf[looked.min(self.inbuf.len())..].contains(&b'\n');
+            looked = self.inbuf.len();
+            if begun && worth && x.req.is_hopeless(&self.inbuf, x.fe.accept(true)) {
                 return self.refuse(x, 400, Cause::Denied).await;
             }
             if self.inbuf.len() >= limit {
@@ -326,6 +339,8 @@ impl Session<'_> {
         x.status = status.into();
         x.end(cause, Phase::Request);
         x.fe.live.front.inc(Counter::RequestErrors);
+        // Whatever it was, there may be more of it to come.
+        self.linger = true;
         let m = reply::page(status, x);
         let mut out = self.t.take_buf();
         // HAProxy's pages of these say nothing about the connection, which ends all the same.
@@ -364,7 +379,12 @@ impl Session<'_> {
             if back {
                 x.be = route(x, &fe);
                 match &x.be {
-                    Some(be) if !Arc::ptr_eq(be, &fe) => node = be.clone(),
+                    Some(be) if !Arc::ptr_eq(be, &fe) => {
+                        node = be.clone();
+                        if let Some(t) = &mut x.timeouts {
+                            t.change_backend();
+                        }
+                    }
                     _ => break,
                 }
             }

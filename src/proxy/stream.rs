@@ -271,11 +271,20 @@ impl Half {
         if pipe.is_empty() {
             let ahead = self.follower.ahead();
             let n = match (ahead, self.bulk || ahead != u64::MAX) {
-                (1.., true) => match ready!(pipe.fill(cx, from, ahead)) {
-                    Ok(n) => n,
+                (1.., true) => match pipe.fill(cx, from, ahead) {
+                    // Who is silent needs no pipe.
+                    Poll::Pending => {
+                        self.release_pipe(t);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(n)) => n,
                     // These two do not splice.
-                    Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => 0,
-                    Err(_) => return Poll::Ready(Err(HalfError::Source)),
+                    Poll::Ready(Err(e))
+                        if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+                    {
+                        0
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(HalfError::Source)),
                 },
                 _ => 0,
             };
@@ -344,6 +353,7 @@ impl Half {
                 match to.poll_flush(cx) {
                     Poll::Ready(Ok(())) => {
                         self.flushed = true;
+                        self.release_pipe(t);
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Err(_)) => return self.sink_failed(),

@@ -44,11 +44,12 @@ impl Drop for Pool {
 const MAX_IDLE: usize = 128;
 
 impl Thread {
+    /// A connection to where the server is now.
     pub fn pool_take(&self, s: &ServerNode) -> Option<Stream> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&s.pool_key)?;
         while let Some(i) = pool.idle.pop() {
-            s.live.idle.fetch_sub(1, Relaxed);
+            pool.live.idle.fetch_sub(1, Relaxed);
             if i.moves == s.live.moves() && i.stream.is_quiet() {
                 return Some(i.stream);
             }
@@ -56,8 +57,16 @@ impl Thread {
         None
     }
 
-    pub fn pool_give(&self, s: &ServerNode, stream: Stream) {
+    /// `moves`: how often the server had moved when the connection was asked for.
+    pub fn pool_give(&self, s: &ServerNode, stream: Stream, moves: u64) {
+        if moves != s.live.moves() {
+            return;
+        }
         let mut pools = self.pools.borrow_mut();
+        if pools.get(&s.pool_key).is_some_and(|p| !Arc::ptr_eq(&p.live, &s.live)) {
+            // The server was gone for a while, and has come back as another.
+            pools.remove(&s.pool_key);
+        }
         let pool = pools.entry(s.pool_key).or_insert_with(|| {
             let most = u32::try_from(s.conf.pool_purge.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             Pool { live: s.live.clone(), most, idle: Vec::new() }
@@ -65,7 +74,7 @@ impl Thread {
         let room = s.conf.pool_max.is_none_or(|most| s.live.idle.load(Relaxed) < u64::from(most));
         if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);
-            pool.idle.push(Idle { stream, age: 0, moves: s.live.moves() });
+            pool.idle.push(Idle { stream, age: 0, moves });
         }
     }
 
@@ -140,10 +149,19 @@ pub enum NoServer {
 
 /// True if every connection to this server is like every other: same address, same name asked for, nothing of the client in it.
 pub fn poolable(s: &ServerNode) -> bool {
-    let fixed = matches!(s.conf.host, Host::Unix(_) | Host::Abstract(_))
-        || matches!(s.conf.port, PortRule::Fixed(_)) && s.conf.ip.is_some_and(|ip| !ip.is_unspecified());
+    let somewhere =
+        |ip: IpAddr, port: bool| !ip.is_unspecified() && (port || matches!(s.conf.port, PortRule::Fixed(_)));
+    let fixed = match &s.conf.host {
+        Host::Unix(_) | Host::Abstract(_) => true,
+        // Where it has never moved there is nothing to be looked up.
+        _ if s.live.moves() == 0 => s.conf.ip.is_some_and(|ip| somewhere(ip, false)),
+        _ => match *lock(&s.live.addr) {
+            Some((ip, port)) => somewhere(ip, port.is_some()),
+            None => s.conf.ip.is_some_and(|ip| somewhere(ip, false)),
+        },
+    };
     let sni = s.conf.tls.as_ref().and_then(|t| t.sni.as_ref());
-    fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_))) && lock(&s.live.addr).is_none()
+    fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_)))
 }
 
 /// True if each request may ask for another name in TLS.
@@ -473,7 +491,7 @@ pub enum ConnectError {
 
 /// Where a server is: address and port, with `set server addr` and port rules applied.
 pub fn address(s: &ServerNode, dst: Option<SocketAddr>) -> Option<SocketAddr> {
-    let ip: IpAddr = match *lock(&s.live.addr) {
+    let ip: IpAddr = match if s.live.moves() == 0 { None } else { *lock(&s.live.addr) } {
         Some((ip, Some(port))) => return Some(SocketAddr::new(ip, port)),
         Some((ip, None)) => ip,
         None => s.conf.ip?,

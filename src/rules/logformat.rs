@@ -323,8 +323,12 @@ impl LogFormat {
 
     /// Renders a log line.
     pub fn log(&self, r: &Record<'_>, out: &mut Vec<u8>) {
+        // Where nothing stands between two blanks there is one.
+        let mut blank = false;
         for op in &self.ops {
+            let before = out.len();
             match op {
+                Op::Text(text) if blank => out.extend_from_slice(text.strip_prefix(b" ").unwrap_or(text)),
                 Op::Text(text) => out.extend_from_slice(text),
                 Op::Sample(e, f) => match e.eval(r.traffic) {
                     Some(s) => push_flagged(&s.text(), *f, true, out),
@@ -333,6 +337,9 @@ impl LogFormat {
                 },
                 Op::Alias(a, f) => r.alias(*a, *f, out),
             }
+            let nothing =
+                out.len() == before && matches!(op, Op::Alias(Alias::RequestHeaders | Alias::ResponseHeaders, _));
+            blank = nothing && out.last() == Some(&b' ');
         }
     }
 }
@@ -517,16 +524,12 @@ impl Record<'_> {
             }
             Alias::SrvQueue => count(self.queues[0], out),
             Alias::BackendQueue => count(self.queues[1], out),
-            // No capture is configured: HAProxy prints nothing between the blanks, and one blank less.
+            // No capture is configured: HAProxy prints nothing.
             Alias::RequestHeaders | Alias::ResponseHeaders => {
                 let side = usize::from(a == Alias::ResponseHeaders);
                 // What was no request has nothing captured, not even nothing.
                 match if self.request_line.is_empty() { 0 } else { self.slots[side] } {
-                    0 => {
-                        if out.last() == Some(&b' ') {
-                            out.pop();
-                        }
-                    }
+                    0 => {}
                     n => {
                         out.push(b'{');
                         for i in 0..n {

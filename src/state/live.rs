@@ -1,6 +1,7 @@
 //! What outlives a reload, keyed by name: states of servers, counters, connections, queues, overrides made at run time.
 use super::counters::{Counters, Gauge, Rate};
-use crate::config::model::{Proxy, Server};
+use crate::base::addr::Host;
+use crate::config::model::{PortRule, Proxy, Server};
 use crate::health::fsm::{Health, Params};
 use crate::vrrp::view::VrrpView;
 use std::collections::{HashMap, VecDeque};
@@ -60,6 +61,8 @@ pub struct ServerLive {
     pub times: Times,
     /// What the file said when the run-time values were taken from it.
     said: Mutex<(u32, bool, u32)>,
+    /// Where the file said it is: an address that was learnt for that holds only as long.
+    place: Mutex<(Host, PortRule, Option<String>)>,
     /// Bumped to make sessions on this server close; each holds the number it began with.
     era: AtomicU64,
     /// `slowstart` in milliseconds, and when it came up last; one that was up at the start is warm.
@@ -145,6 +148,7 @@ impl ServerLive {
             idle: AtomicU64::new(0),
             times: Times::default(),
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
+            place: Mutex::new((s.host.clone(), s.port, s.resolvers.clone())),
             era: AtomicU64::new(0),
             slowstart: AtomicU32::new(u32::try_from(s.slowstart.as_millis()).unwrap_or(u32::MAX)),
             came_up: AtomicU64::new(ALWAYS),
@@ -229,12 +233,24 @@ impl ServerLive {
             self.maxconn.store(now.2, Relaxed);
         }
         *said = now;
+        let place = (s.host.clone(), s.port, s.resolvers.clone());
+        let moved = std::mem::replace(&mut *lock(&self.place), place.clone()) != place;
+        if moved {
+            *lock(&self.addr) = None;
+            self.moves.fetch_add(1, Relaxed);
+        }
+        // With name servers it is they who say whether it is anywhere; at the start, and without them, the file.
+        if moved || s.resolvers.is_none() {
+            let nowhere = s.is_nowhere() && lock(&self.addr).is_none();
+            self.set_admin(RESOLUTION_MAINT, nowhere);
+        }
         let mut params = lock(&self.params);
         if *params != s.health {
             *lock(&self.health) = Health::set(s.health, self.is_up());
             *params = s.health;
         }
-        if !s.check {
+        // Who tracks another has that one's state, which is told to it.
+        if !s.check && s.track.is_none() {
             self.up.store(true, Relaxed);
             *lock(&self.check) = None;
         }

@@ -105,7 +105,7 @@ impl Head {
     /// Reads the headers that frame the message and rule its connection, and writes them as they should be.
     pub(super) fn read_fields(&mut self, request: bool, accept: Accept) -> Result<Said, HeadError> {
         let mut said = Said::default();
-        let (mut coded, mut others_coded, mut first_length) = (false, false, None::<usize>);
+        let (mut coded, mut kept, mut others_coded, mut first_length) = (false, false, false, None::<usize>);
         let mut host: Option<Span> = None;
         for i in 0..self.fields.len() {
             let f = self.fields[i];
@@ -147,7 +147,8 @@ impl Head {
                         others_coded |= !chunked;
                     }
                     // Whoever comes next should read it as it was read here.
-                    self.fields[i].live = !coded && said.chunked;
+                    self.fields[i].live = !kept && said.chunked;
+                    kept |= self.fields[i].live;
                     if value != b"chunked" {
                         self.fields[i].value = self.keep(b"chunked");
                     }
@@ -158,6 +159,13 @@ impl Head {
                         said.close |= token.eq_ignore_ascii_case(b"close");
                         said.keep |= token.eq_ignore_ascii_case(b"keep-alive");
                         said.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+                    }
+                    // What each side says for itself is taken off here; what is found later was put there by a rule.
+                    if is_ours(value) {
+                        let others: Vec<&[u8]> = others(value).collect();
+                        let others = others.join(&b","[..]);
+                        self.fields[i].live = !others.is_empty();
+                        self.fields[i].value = self.keep(&others);
                     }
                 }
                 b"host" if request => {
@@ -307,6 +315,11 @@ fn ours(token: &[u8]) -> bool {
     token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
 }
 
+/// True if a `Connection` header says close.
+pub(super) fn closes(connection: &[u8]) -> bool {
+    connection.split(|c| *c == b',').any(|t| trim(t).eq_ignore_ascii_case(b"close"))
+}
+
 /// True if a `Connection` header says what each side says for itself.
 pub(super) fn is_ours(connection: &[u8]) -> bool {
     connection.is_empty() || connection.split(|c| *c == b',').any(|t| ours(trim(t)))
@@ -314,14 +327,6 @@ pub(super) fn is_ours(connection: &[u8]) -> bool {
 
 fn others(connection: &[u8]) -> impl Iterator<Item = &[u8]> {
     connection.split(|c| *c == b',').map(trim).filter(|t| !t.is_empty() && !ours(t))
-}
-
-/// Length of name and value that [`without_ours`] writes.
-pub(super) fn size_without_ours(connection: &[u8]) -> usize {
-    match others(connection).map(|t| t.len() + 1).sum::<usize>() {
-        0 => 0,
-        n => "connection".len() + n - 1,
-    }
 }
 
 /// Writes what a `Connection` header says besides, if anything.

@@ -171,6 +171,11 @@ impl Head {
         self.headers().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v)
     }
 
+    /// True if a rule has put a `Connection: close` into the head.
+    pub fn says_close(&self) -> bool {
+        self.headers().any(|(n, v)| n == b"connection" && super::examine::closes(v))
+    }
+
     /// Takes off every header called `name` (lower case); says whether there was one.
     pub fn kill(&mut self, name: &str) -> bool {
         self.kill_if(|n| n == name.as_bytes())
@@ -243,11 +248,7 @@ impl Head {
     /// The size HAProxy's logs and counters give a head: its tokens without separators, and a constant for the start line.
     pub fn accounted(&self) -> u64 {
         let start = if self.status == 0 { self.method.len + self.target.len } else { 3 + self.reason.len };
-        let size = |(name, value): (&[u8], &[u8])| match name {
-            b"connection" if super::examine::is_ours(value) => super::examine::size_without_ours(value),
-            _ => name.len() + value.len(),
-        };
-        let fields = self.headers().map(size).sum::<usize>() as u64;
+        let fields: u64 = self.fields.iter().filter(|f| f.live).map(|f| u64::from(f.name.len + f.value.len)).sum();
         20 + 8 + u64::from(start) + fields + 1
     }
 
