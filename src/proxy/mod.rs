@@ -74,7 +74,6 @@ pub struct Thread {
     pipes: RefCell<splice::Pipes>,
     log_line: RefCell<Vec<u8>>,
     log_frame: RefCell<Vec<u8>>,
-    pub sessions: Cell<u64>,
     /// Connections between requests that still hold everything; see [`session`].
     warm: Cell<usize>,
     /// Connections that say nothing for long.
@@ -99,7 +98,6 @@ impl Thread {
             pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
             log_line: RefCell::default(),
             log_frame: RefCell::default(),
-            sessions: Cell::new(0),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
             shared,

@@ -17,10 +17,16 @@ pub(super) struct Said {
 
 /// Without blanks around it (RFC 9110, 5.6.3): nothing else that looks like one counts as one.
 fn trim(text: &[u8]) -> &[u8] {
+    let (lead, len) = trimmed(text);
+    &text[lead..lead + len]
+}
+
+/// Where what is left begins, and its length.
+pub(super) fn trimmed(text: &[u8]) -> (usize, usize) {
     let blank = |c: &u8| matches!(c, b' ' | b'\t');
     let lead = text.iter().take_while(|c| blank(c)).count();
     let trail = text[lead..].iter().rev().take_while(|c| blank(c)).count();
-    &text[lead..text.len() - trail]
+    (lead, text.len() - lead - trail)
 }
 
 /// Methods that HAProxy knows, which have their own forms of targets.
@@ -30,8 +36,7 @@ impl Head {
     pub(super) fn examine_request(&mut self, accept: Accept) -> Result<(), HeadError> {
         let said = self.read_fields(true, accept)?;
         self.examine_target(accept)?;
-        self.keep_alive = if self.minor == 0 { said.keep && !said.close } else { !said.close };
-        self.upgrade = said.upgrade && said.protocols;
+        self.take(&said);
         if !self.upgrade {
             // One without the other says nothing.
             self.kill("upgrade");
@@ -50,17 +55,6 @@ impl Head {
             (false, Some(n)) if n > 0 => Framing::Length(n),
             _ => Framing::None,
         };
-        if said.chunked {
-            if self.minor == 0 {
-                // RFC 9112, 6.1: the framing is not to be trusted; it is passed on as what it is, and the connections end.
-                (self.keep_alive, self.doubtful) = (false, true);
-            }
-            if said.length.is_some() {
-                // RFC 9112, 6.3: chunked wins, the length goes, and the connection is not to be trusted any longer.
-                self.kill("content-length");
-                self.keep_alive = false;
-            }
-        }
         let bare = matches!(self.method.get(&self.buf), b"GET" | b"HEAD" | b"DELETE");
         if self.minor == 0 && bare && self.framing != Framing::None && !accept.any_payload {
             return Err(HeadError::Payload);
@@ -68,19 +62,24 @@ impl Head {
         Ok(())
     }
 
-    pub(super) fn examine_response(&mut self, method: &[u8], accept: Accept) -> Result<(), HeadError> {
-        let said = self.read_fields(false, accept)?;
+    /// What the headers say about the connection, of either side.
+    fn take(&mut self, said: &Said) {
         self.keep_alive = if self.minor == 0 { said.keep && !said.close } else { !said.close };
         self.upgrade = said.upgrade && said.protocols;
-        if said.chunked {
-            if self.minor == 0 {
-                (self.keep_alive, self.doubtful) = (false, true);
-            }
-            if said.length.is_some() {
-                self.kill("content-length");
-                self.keep_alive = false;
-            }
+        if said.chunked && self.minor == 0 {
+            // RFC 9112, 6.1: the framing is not to be trusted; it is passed on as what it is, and the connections end.
+            (self.keep_alive, self.doubtful) = (false, true);
         }
+        if said.chunked && said.length.is_some() {
+            // RFC 9112, 6.3: chunked wins, the length goes, and the connection is not to be trusted any longer.
+            self.kill("content-length");
+            self.keep_alive = false;
+        }
+    }
+
+    pub(super) fn examine_response(&mut self, method: &[u8], accept: Accept) -> Result<(), HeadError> {
+        let said = self.read_fields(false, accept)?;
+        self.take(&said);
         let tunnel = method == b"CONNECT" && self.status / 100 == 2;
         if self.status / 100 == 1 || self.status == 204 || tunnel {
             // RFC 9110, 8.6 and RFC 9112, 6.1: these have no content, and may not say that they have.

@@ -120,9 +120,8 @@ impl Head {
         folds.iter().for_each(|i| self.buf[*i] = b' ');
         for f in &mut self.fields {
             let (start, text) = (f.value.start as usize, f.value.get(&self.buf));
-            let lead = text.iter().take_while(|b| blank(**b)).count();
-            let trail = text[lead..].iter().rev().take_while(|b| blank(**b)).count();
-            f.value = Span::new(start + lead, text.len() - lead - trail);
+            let (lead, len) = super::examine::trimmed(text);
+            f.value = Span::new(start + lead, len);
         }
         self.lower_names()?;
         Ok(at.at)
