@@ -3,5 +3,6 @@ pub mod addr;
 pub mod code;
 pub mod diag;
 pub mod hash;
+pub mod pace;
 pub mod units;
 pub mod version;

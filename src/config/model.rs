@@ -4,6 +4,7 @@ use crate::balance::hash::HashType;
 use crate::base::addr::{Host, IpNet, ListenAddr};
 use crate::base::diag::Place;
 use crate::health::fsm;
+use crate::http::coding::Coding;
 use crate::rules::acl::{AclSet, Cond};
 use crate::rules::action::{HttpAction, Rule, TcpAction};
 use crate::rules::logformat::LogFormat;
@@ -51,6 +52,8 @@ pub struct Global {
     pub bufsize: usize,
     pub maxrewrite: usize,
     pub pipes: Pipes,
+    /// `maxcomprate`, in bytes of content a second; 0 is no limit.
+    pub comp_rate: u64,
     /// `h1-accept-payload-with-any-method`
     pub any_payload: bool,
     pub spread_checks: u32,
@@ -106,6 +109,7 @@ impl Default for Global {
             bufsize: DEFAULT_BUFSIZE,
             maxrewrite: 1024,
             pipes: Pipes::default(),
+            comp_rate: 0,
             any_payload: false,
             spread_checks: 0,
             localpeer: String::new(),
@@ -680,6 +684,62 @@ impl StatsUri {
     }
 }
 
+/// `compression` lines of a section.
+#[derive(Clone, Debug)]
+pub struct Compression {
+    /// `algo` and `algo-res`, in the order in which they are tried.
+    pub algos: Vec<Coding>,
+    pub algo_request: Option<Coding>,
+    /// Beginnings of content types; empty for all.
+    pub types: Vec<String>,
+    pub types_request: Vec<String>,
+    /// Least lengths, in bytes.
+    pub min: u64,
+    pub min_request: u64,
+    /// Servers are not told that the client can decode.
+    pub offload: bool,
+    /// `direction`
+    pub requests: bool,
+    pub responses: bool,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            algos: Vec::new(),
+            algo_request: None,
+            types: Vec::new(),
+            types_request: Vec::new(),
+            min: 0,
+            min_request: 0,
+            offload: false,
+            requests: false,
+            responses: true,
+        }
+    }
+}
+
+/// `filter` lines, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    CompressRequests,
+    CompressResponses,
+    Bandwidth(Arc<Bandwidth>),
+}
+
+/// `filter bwlim-in` and `filter bwlim-out`, each stream for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    pub name: String,
+    /// Towards the client.
+    pub out: bool,
+    /// Bytes in a period.
+    pub limit: u64,
+    pub period: Duration,
+    /// Fewer bytes than this are not sent alone.
+    pub min_size: u64,
+}
+
 /// What of headers is kept for logs and rules: `capture`, `declare capture`.
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
@@ -728,6 +788,8 @@ pub struct Proxy {
     /// `http-after-response`: for every answer, our own ones included.
     pub http_after_response: Vec<Rule<HttpAction>>,
     pub captures: Captures,
+    pub compression: Option<Box<Compression>>,
+    pub filters: Vec<Filter>,
     /// Rules of old words that run before all others: so many at the beginning of `http_request`.
     pub blocks: usize,
     /// Rules of old words that run after all others, until the section ends.
@@ -804,6 +866,8 @@ impl Proxy {
             http_response: Vec::new(),
             http_after_response: Vec::new(),
             captures: Captures::default(),
+            compression: None,
+            filters: Vec::new(),
             blocks: 0,
             late_request: Vec::new(),
             late_response: Vec::new(),

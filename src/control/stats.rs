@@ -98,6 +98,17 @@ impl Row {
             self.set(f, c.get(k));
         }
     }
+    fn compression(&mut self, c: &Counters) {
+        use Counter as C;
+        for (f, k) in [
+            ("comp_in", C::CompressionIn),
+            ("comp_out", C::CompressionOut),
+            ("comp_byp", C::CompressionBypassed),
+            ("comp_rsp", C::CompressedResponses),
+        ] {
+            self.set(f, c.get(k));
+        }
+    }
     fn times(&mut self, avg: [u64; 4], max: [u64; 4]) {
         for (i, (a, m)) in
             [("qtime", "qtime_max"), ("ctime", "ctime_max"), ("rtime", "rtime_max"), ("ttime", "ttime_max")]
@@ -172,13 +183,10 @@ fn frontend(p: &ProxyNode) -> Row {
     r.set("intercepted", c.get(Counter::Intercepted));
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
+    r.compression(c);
     r.zeros(&[
         "rate_lim",
         "dses",
-        "comp_in",
-        "comp_out",
-        "comp_byp",
-        "comp_rsp",
         "cache_lookups",
         "cache_hits",
         "cache_hint_hits",
@@ -380,14 +388,11 @@ fn backend(p: &ProxyNode) -> Row {
         r.responses(c);
         r.set("req_tot", c.get(Counter::Requests));
     }
+    r.compression(c);
     r.zeros(&[
         "downtime",
         "wrew",
         "eint",
-        "comp_in",
-        "comp_out",
-        "comp_byp",
-        "comp_rsp",
         "cache_lookups",
         "cache_hits",
         "cache_hint_hits",
@@ -448,9 +453,9 @@ pub fn info(s: &Snapshot, live: &Live) -> Vec<(&'static str, String)> {
         ("SslBackendMaxKeyRate", z()),
         ("SslCacheLookups", z()),
         ("SslCacheMisses", z()),
-        ("CompressBpsIn", z()),
-        ("CompressBpsOut", z()),
-        ("CompressBpsRateLim", z()),
+        ("CompressBpsIn", n(live.comp_rate_in.get())),
+        ("CompressBpsOut", n(live.comp_rate_out.get())),
+        ("CompressBpsRateLim", n(s.global.comp_rate)),
         ("Tasks", n(live.conns.get() + 1)),
         ("Run_queue", z()),
         ("Idle_pct", "100".into()),

@@ -410,6 +410,8 @@ impl Worker {
     fn sample(&self) {
         let s = self.snapshot.load();
         self.live.conn_rate.sample(self.live.total_conns.load(Relaxed));
+        self.live.comp_rate_in.sample(self.live.comp_in.load(Relaxed));
+        self.live.comp_rate_out.sample(self.live.comp_out.load(Relaxed));
         self.live.ssl_rate.sample(self.live.total_ssl.load(Relaxed));
         for p in &s.proxies {
             p.live.front_rate.sample(p.live.front.get(Counter::Sessions));

@@ -1,4 +1,5 @@
 //! One request to a server and its answer back: attempts, the head that is waited for, both bodies.
+use super::filters::{self, Paced, Recoded};
 use super::outcome::{Cause, Exchange, Phase};
 use super::persist;
 use super::rewrite::{self, Verdict};
@@ -54,6 +55,7 @@ impl Session<'_> {
             x.req.set(&h, &id);
             x.unique = id;
         }
+        filters::request(self.t, x, &be);
         let mut avoid = None;
         let mut fresh = false;
         loop {
@@ -198,7 +200,16 @@ impl Session<'_> {
             _ => None,
         };
         x.req.write_request(connection, &mut out);
-        let Ok(n) = body.pass(&self.inbuf[used..], &mut out) else {
+        let mut recoded = x.coding.request.map(|c| Box::new(Recoded::new(c)));
+        // What is to be slowed down does not leave with the head.
+        let paced = x.pace[0].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
+        let mut held = Vec::new();
+        let to = if paced.is_some() { &mut held } else { &mut out };
+        let passed = match &mut recoded {
+            Some(r) => r.pass(&mut body, &self.inbuf[used..], to),
+            None => body.pass(&self.inbuf[used..], to),
+        };
+        let Ok(n) = passed else {
             x.end(Cause::Denied, Phase::Request);
             x.req.keep_alive = false;
             self.inbuf.clear();
@@ -212,6 +223,10 @@ impl Session<'_> {
             return Attempt::Stale;
         }
         let mut upload = Half::new(body);
+        (upload.recoded, upload.paced) = (recoded, paced);
+        if !held.is_empty() {
+            upload.preload(&held);
+        }
         upload.failed = sent.is_err();
         let mut resbuf = Vec::new();
         let head = self.await_response(x, slot, be, &mut up, &mut upload, &mut resbuf).await;
@@ -369,6 +384,7 @@ impl Session<'_> {
         if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Response);
         }
+        filters::response(self.t, x, be);
         for node in [be, &x.fe.clone()] {
             let verdict = rewrite::response_rules(x, node);
             if !matches!(verdict, Verdict::Go) {
@@ -393,6 +409,7 @@ impl Session<'_> {
         if rewrite::wants_after(x) {
             rewrite::after_response(x);
         }
+        filters::mark_response(x);
         let until_close = x.res.framing == Framing::UntilClose;
         // The rest of a request that was answered early is still passed on; only what nobody takes ends the connection.
         let whole = !upload.failed;
@@ -416,7 +433,15 @@ impl Session<'_> {
         let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
-        let Ok(n) = follower.pass(&resbuf[res_used..], &mut out) else {
+        let mut recoded = x.coding.response.map(|c| Box::new(Recoded::new(c)));
+        let paced = x.pace[1].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
+        let mut held = Vec::new();
+        let to = if paced.is_some() { &mut held } else { &mut out };
+        let passed = match &mut recoded {
+            Some(r) => r.pass(&mut follower, &resbuf[res_used..], to),
+            None => follower.pass(&resbuf[res_used..], to),
+        };
+        let Ok(n) = passed else {
             self.t.give_buf(out);
             x.responded = None;
             x.req.keep_alive &= upload.complete();
@@ -448,16 +473,30 @@ impl Session<'_> {
             upload.preload(&rest);
         }
         let mut quiet = !extra;
-        if !follower.done() || !(upload.complete() || upload.failed) {
+        if !follower.done() || !held.is_empty() || !(upload.complete() || upload.failed) {
             let mut down = Half::new(follower);
+            (down.recoded, down.paced) = (recoded.take(), paced);
+            if !held.is_empty() {
+                down.preload(&held);
+            }
             let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
             x.bytes_out = base + down.follower.payload();
+            recoded = down.recoded.take();
+            if let (Some(r), true) = (&recoded, ended.is_err()) {
+                filters::count(self.t, x, r, false);
+            }
+            if let Some(r) = &upload.recoded {
+                filters::count_rate(self.t, r);
+            }
             quiet &= down.rest.is_empty();
             self.inbuf.append(&mut upload.rest);
             if let Err((cause, phase)) = ended {
                 x.end(cause, phase);
                 return Next::Close;
             }
+        }
+        if let Some(r) = &recoded {
+            filters::count(self.t, x, r, true);
         }
         if server_keep && quiet && upload.complete() {
             if shared(be, server) {
@@ -490,7 +529,7 @@ impl Session<'_> {
         self.ct.set(client_timeout);
         self.st.set(server_timeout);
         let mut up_done = upload.complete() || upload.failed;
-        let mut down_done = down.follower.done();
+        let mut down_done = down.complete();
         let (stream, ct, st) = (&mut *self.stream, &self.ct, &self.st);
         poll_fn(|cx| {
             let mut moved_up = [false; 2];

@@ -119,6 +119,9 @@ pub struct Exchange<'a> {
     pub backend_src: Option<SocketAddr>,
     pub server_addr: Option<SocketAddr>,
     pub tarpit: bool,
+    pub coding: super::filters::Codings,
+    /// `set-bandwidth-limit`: towards the server, and towards the client.
+    pub pace: [Option<Box<crate::base::pace::Pace>>; 2],
     /// In place of a server, as logs name it: `<STATS>`, `<PROMEX>`.
     pub applet: Option<&'static str>,
     /// What `unique-id-format` made for this request.
@@ -175,6 +178,8 @@ impl<'a> Exchange<'a> {
             backend_src: None,
             server_addr: None,
             tarpit: false,
+            coding: super::filters::Codings::default(),
+            pace: [None, None],
             applet: None,
             unique: Vec::new(),
             src: client.src,
@@ -509,6 +514,9 @@ impl Traffic for Exchange<'_> {
                 i64::try_from(set.unwrap_or_else(|| u64::from(self.backend().conf.retries))).ok()?
             }
         })
+    }
+    fn compression(&self) -> Option<&'static str> {
+        self.coding.response.map(crate::http::coding::Coding::name)
     }
     fn listener(&self) -> Option<&str> {
         self.fe.listeners.get(self.client.listener)?.conf.name.as_deref()

@@ -3,7 +3,8 @@ use super::Thread;
 use super::outcome::{Cause, Exchange};
 use super::reply::{self, Message};
 use crate::base::addr::canonical;
-use crate::config::model::Slot;
+use crate::base::pace::Pace;
+use crate::config::model::{Filter, Slot};
 use crate::http::h1::head::Head;
 use crate::rules::acl;
 use crate::rules::action::{HttpAction, Part, Rule, Service, Timer, Value};
@@ -55,6 +56,7 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
                 let query = String::from_utf8_lossy(query_of(x.req.target())).into_owned();
                 return Verdict::Answer(Message::service(t.shared.services.prometheus(&query)), Cause::Local);
             }
+            HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             _ => edit(x, rule, HeadSide::Request),
         }
     }
@@ -74,6 +76,7 @@ pub fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
             }
             HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Denied),
             HttpAction::SilentDrop => return Verdict::Drop,
+            HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             _ => edit(x, rule, HeadSide::Response),
         }
     }
@@ -263,6 +266,24 @@ fn set_address(x: &mut Exchange<'_>, source: bool, port: bool, value: &crate::ru
         addr.set_ip(ip);
     }
     if source { x.src = Some(addr) } else { x.dst = Some(addr) }
+}
+
+/// `set-bandwidth-limit`: what is not said, or has no value, is as the filter has it.
+fn set_pace(x: &mut Exchange<'_>, node: &ProxyNode, name: &str, said: [&Option<Value>; 2]) {
+    let found = node.conf.filters.iter().find_map(|f| match f {
+        Filter::Bandwidth(b) if b.name == name => Some(b),
+        _ => None,
+    });
+    let Some(b) = found else { return };
+    let period = crate::base::units::millis(b.period);
+    let [limit, period] = [(said[0], b.limit), (said[1], period)].map(|(v, default)| {
+        let n = v.as_ref().and_then(|v| number(x, v)).and_then(|n| u64::try_from(n).ok());
+        n.filter(|n| *n > 0).unwrap_or(default)
+    });
+    match &mut x.pace[usize::from(b.out)] {
+        Some(p) => p.set(limit, period),
+        none => *none = Some(Box::new(Pace::new(limit, period, b.min_size))),
+    }
 }
 
 /// What `capture request header` and the like want of a head.

@@ -1,5 +1,6 @@
 //! Streams of all kinds behind one face, and the relay of bytes between two of them.
 use super::Thread;
+use super::filters::{Paced, Recoded};
 use super::splice::{Pipe, SMALL, WORTHWHILE};
 use super::wheel::Timer;
 use crate::http::h1::body::{BadChunk, Follower};
@@ -197,6 +198,10 @@ pub struct Half {
     pipe: Option<Pipe>,
     /// The last transfer showed that there is more to come than a conversation.
     bulk: bool,
+    /// The body is written anew.
+    pub recoded: Option<Box<Recoded>>,
+    /// Only so much of it goes out at a time.
+    pub paced: Option<Box<Paced>>,
 }
 
 /// Reads of one direction before the other gets its turn.
@@ -215,7 +220,14 @@ impl Half {
             rest: Vec::new(),
             pipe: None,
             bulk: false,
+            recoded: None,
+            paced: None,
         }
+    }
+
+    /// True if its bytes may go from socket to socket as they are.
+    fn is_plain(&self) -> bool {
+        self.recoded.is_none() && self.paced.is_none()
     }
 
     /// Bytes that are there already: they go out first.
@@ -253,7 +265,12 @@ impl Half {
     /// Takes a pipe if what comes next is worth one.
     fn consider_pipe(&mut self, from: &Stream, to: &Stream, t: &Thread) {
         let ahead = self.follower.ahead();
-        if ahead >= WORTHWHILE && (self.bulk || ahead != u64::MAX) && from.is_plain() && to.is_plain() {
+        if ahead >= WORTHWHILE
+            && self.is_plain()
+            && (self.bulk || ahead != u64::MAX)
+            && from.is_plain()
+            && to.is_plain()
+        {
             self.pipe = t.take_pipe();
         }
     }
@@ -331,7 +348,17 @@ impl Half {
     ) -> Poll<Result<(), HalfError>> {
         for _ in 0..BURST {
             while !self.pending.is_empty() {
-                match to.poll_write(cx, &self.pending[self.sent..]) {
+                let mut end = self.pending.len();
+                if let Some(p) = &mut self.paced {
+                    let last = self.eof || self.follower.done();
+                    end = self.sent + p.allow(cx, t, end - self.sent, last);
+                    if end == self.sent {
+                        // Nobody is late for what has to wait here.
+                        *moved = [true; 2];
+                        return Poll::Pending;
+                    }
+                }
+                match to.poll_write(cx, &self.pending[self.sent..end]) {
                     Poll::Ready(Ok(n)) => {
                         moved[1] = true;
                         self.sent += n;
@@ -384,6 +411,19 @@ impl Half {
                 Poll::Ready(Ok(n)) => {
                     moved[0] = true;
                     self.bulk = n == scratch.len();
+                    if !self.is_plain() {
+                        let mut out = t.take_buf();
+                        let used = match &mut self.recoded {
+                            Some(r) => r.pass(&mut self.follower, &scratch[..n], &mut out),
+                            None => self.follower.pass(&scratch[..n], &mut out),
+                        };
+                        self.pending = out;
+                        let used = used.map_err(Self::bad)?;
+                        self.bytes += used as u64;
+                        self.rest.extend_from_slice(&scratch[used..n]);
+                        self.flushed = false;
+                        continue;
+                    }
                     let used = self.follower.feed(&scratch[..n]).map_err(Self::bad)?;
                     self.bytes += used as u64;
                     if used < n {

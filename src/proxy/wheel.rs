@@ -99,6 +99,11 @@ impl Wheel {
         self.now.get()
     }
 
+    /// Milliseconds since the wheel was made, finer than its ticks.
+    pub fn millis(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// True once for each second that began.
     pub fn second_passed(&self) -> bool {
         let s = self.now.get() * TICK / 1000;

@@ -136,6 +136,12 @@ pub enum HttpAction {
         time: std::time::Duration,
         at_least: usize,
     },
+    /// `set-bandwidth-limit <filter> [limit <size>] [period <time>]`: bytes, and milliseconds.
+    SetBandwidth {
+        filter: String,
+        limit: Option<Value>,
+        period: Option<Value>,
+    },
     SetVarFmt(String, LogFormat),
     UnsetVar(String),
     Allow,

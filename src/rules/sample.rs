@@ -105,6 +105,10 @@ pub trait Traffic {
     fn unique(&self) -> &[u8] {
         b""
     }
+    /// The algorithm with which the response is compressed.
+    fn compression(&self) -> Option<&'static str> {
+        None
+    }
     /// The request as it came in: method, target and version.
     fn first_line(&self) -> [&[u8]; 3] {
         [b""; 3]
@@ -181,6 +185,8 @@ enum Kind {
     SoName,
     ResVer,
     UniqueId,
+    ResComp,
+    ResCompAlgo,
     CaptureReqHdr,
     CaptureResHdr,
     CaptureReqMethod,
@@ -317,6 +323,8 @@ const FETCHES: &[Row] = &[
     row("req.cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("status", Kind::Status, 0, P, b'i'),
+    row("res.comp", Kind::ResComp, 0, P, b'b'),
+    row("res.comp_algo", Kind::ResCompAlgo, 0, P, b's'),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -862,6 +870,8 @@ impl Expr {
             Kind::SoName => t.listener().map(|n| Sample::str(n.as_bytes())),
             Kind::ResVer => t.number(Number::ResponseMinor).map(|n| Sample::str(if n == 0 { b"1.0" } else { b"1.1" })),
             Kind::UniqueId => Some(t.unique()).filter(|u| !u.is_empty()).map(Sample::str),
+            Kind::ResComp => Some(Sample::Bool(t.compression().is_some())),
+            Kind::ResCompAlgo => t.compression().map(|n| Sample::str(n.as_bytes())),
             Kind::CaptureReqHdr => t.captured(HeadSide::Request, self.numbers[0]).map(Sample::str),
             Kind::CaptureResHdr => t.captured(HeadSide::Response, self.numbers[0]).map(Sample::str),
             Kind::CaptureReqMethod => Some(Sample::str(t.first_line()[0])),

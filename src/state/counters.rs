@@ -57,6 +57,12 @@ counters! {
     FailedHandshakes,
     FailedRewrites,
     InternalErrors,
+    /// Bytes of answers before and after they were compressed.
+    CompressionIn,
+    CompressionOut,
+    /// Those that passed through as they were.
+    CompressionBypassed,
+    CompressedResponses,
 }
 
 #[repr(align(64))]

@@ -467,6 +467,11 @@ pub struct Live {
     pub bytes_out: AtomicU64,
     /// Of these, what went through a pipe.
     pub spliced_bytes: AtomicU64,
+    /// Bytes of messages before and after they were compressed, and how many a second.
+    pub comp_in: AtomicU64,
+    pub comp_out: AtomicU64,
+    pub comp_rate_in: Rate,
+    pub comp_rate_out: Rate,
     pub maxconn_reached: AtomicU64,
     pub reloads: AtomicU64,
     pub failed_reloads: AtomicU64,
@@ -497,6 +502,10 @@ impl Live {
             dropped_logs: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             spliced_bytes: AtomicU64::new(0),
+            comp_in: AtomicU64::new(0),
+            comp_out: AtomicU64::new(0),
+            comp_rate_in: Rate::default(),
+            comp_rate_out: Rate::default(),
             maxconn_reached: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),

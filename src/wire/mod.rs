@@ -1,5 +1,6 @@
 //! Level 1: what other protocols' first bytes say, for rules that look into a stream before it is forwarded (manual, `tcp-request content`).
 pub mod client_hello;
+pub mod proxy;
 pub mod rdp;
 
 /// What bytes that are still coming in say.

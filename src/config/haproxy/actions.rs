@@ -25,7 +25,7 @@ pub const REQUEST: &[&str] = &[
     "wait-for-body",
 ];
 /// Those of requests and responses.
-pub const BOTH: &[&str] = &["replace-value", "set-timeout", "strict-mode"];
+pub const BOTH: &[&str] = &["replace-value", "set-bandwidth-limit", "set-timeout", "strict-mode"];
 
 /// Parses one; `None` if it was reported. The number is that of the words used.
 pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
@@ -83,6 +83,24 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
                 Err(_) => Value::Sample(expression(cx, &what, text, scope)?),
             };
             (HttpAction::SetTimeout(timer, value), 4)
+        }
+        "set-bandwidth-limit" => {
+            let filter = cx.arg(w, 2, "the name of a bandwidth limit filter")?.to_owned();
+            let (mut limit, mut period, mut i) = (None, None, 3);
+            while let Some(word @ ("limit" | "period")) = w.get(i).map(String::as_str) {
+                let text = cx.arg(w, i + 1, "a value or an expression")?;
+                let said = match word {
+                    "limit" => crate::base::units::parse_size(text).ok(),
+                    _ => crate::base::units::parse_time(text, TimeUnit::Millis).ok().map(crate::base::units::millis),
+                };
+                let value = match said {
+                    Some(n) => Value::Number(i64::try_from(n).unwrap_or(i64::MAX)),
+                    None => Value::Sample(expression(cx, &what, text, scope)?),
+                };
+                *(if word == "limit" { &mut limit } else { &mut period }) = Some(value);
+                i += 2;
+            }
+            (HttpAction::SetBandwidth { filter, limit, period }, i)
         }
         "set-retries" => {
             let text = cx.arg(w, 2, "a number or an expression")?;

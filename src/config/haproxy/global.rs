@@ -120,9 +120,9 @@ const KEYWORDS: &[(&str, Row)] = &[
         ),
     ),
     ("insecure-setuid-wanted", Accepted("the worker starts no program", ALONE)),
-    ("maxcomprate", Accepted("nothing is compressed yet", one(&[Int(0, I31)]))),
-    ("maxcompcpuusage", Accepted("nothing is compressed yet", one(&[Int(0, 100)]))),
-    ("maxzlibmem", Accepted("nothing is compressed yet", one(&[Int(0, I31)]))),
+    ("maxcomprate", Honoured(|cx, g, w| g.comp_rate = cx.number::<u64>(w, 1, "kilobytes a second").unwrap_or(0) << 10)),
+    ("maxcompcpuusage", Accepted("the load is left to 'maxcomprate'", one(&[Int(0, 100)]))),
+    ("maxzlibmem", Accepted(ZLIB, one(&[Int(0, I31)]))),
     ("nogetaddrinfo", Accepted("names are resolved by own code", ALONE)),
     ("noreuseport", Accepted("each thread has a socket of its own, by SO_REUSEPORT", ALONE)),
     ("fd-hard-limit", Accepted("the descriptor limit is raised to what maxconn needs", one(&[Int(0, I31)]))),
@@ -144,9 +144,9 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("tune.bufsize.large", Accepted(OWN_BUFFERS, one(&[Any]))),
     ("tune.bufsize.small", Accepted(OWN_BUFFERS, one(&[Any]))),
     ("tune.recv_enough", Accepted(OWN_BUFFERS, one(&[Any]))),
-    ("tune.comp.maxlevel", Accepted("nothing is compressed yet", one(&[Any]))),
-    ("tune.zlib.memlevel", Accepted("nothing is compressed yet", one(&[Any]))),
-    ("tune.zlib.windowsize", Accepted("nothing is compressed yet", one(&[Any]))),
+    ("tune.comp.maxlevel", Accepted("the fastest level is used, as in HAProxy's usual build", one(&[Int(1, 9)]))),
+    ("tune.zlib.memlevel", Accepted(ZLIB, one(&[Any]))),
+    ("tune.zlib.windowsize", Accepted(ZLIB, one(&[Any]))),
     ("tune.disable-fast-forward", Accepted(OWN_LOOP, ALONE)),
     ("tune.disable-zero-copy-forwarding", Accepted(OWN_LOOP, ALONE)),
     ("tune.applet.zero-copy-forwarding", Accepted(OWN_LOOP, one(&[Any]))),
@@ -225,6 +225,8 @@ pub fn line(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
         }
     }
 }
+
+const ZLIB: &str = "it is for HAProxy built with zlib";
 
 /// What a word of the section comes to.
 pub fn state(name: &str) -> State {

@@ -6,6 +6,7 @@ mod check;
 mod ciphers;
 pub mod cond;
 mod errors;
+mod filter;
 mod global;
 pub mod keywords;
 mod log;
@@ -79,6 +80,7 @@ pub fn state(r: &keywords::Row) -> State {
         Class::Converter if crate::rules::sample::is_converter(r.name) => State::Honoured,
         Class::Acl if crate::rules::acl::is_keyword(r.name) => State::Honoured,
         Class::Service => known(&["prometheus-exporter"]),
+        Class::Filter => known(filter::FILTERS),
         _ => State::NotYet,
     }
 }
@@ -772,6 +774,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
         Section::Proxy(mut p) => {
             older::finish(&mut p);
+            filter::finish(cx, &mut p);
             for (_, name, place) in &p.use_server {
                 if !p.servers.iter().any(|s| s.name == *name) {
                     let near = suggestion(name, p.servers.iter().map(|s| s.name.as_str()));

@@ -1,6 +1,6 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, errors, log, older, rules, server};
+use super::{Cx, State, bind, check, errors, filter, log, older, rules, server};
 use crate::balance::Algorithm;
 use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
@@ -72,6 +72,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
         p.unique_id_header = cx.arg(w, 1, "a header name").map(str::to_ascii_lowercase);
     }),
     ("cookie", D | B, 0, cookie),
+    ("compression", ALL, 0, filter::compression),
+    ("filter", F | B, 0, filter::filter),
     ("http-check", D | B, 0, check::http_check),
     ("tcp-check", D | B, 0, check::tcp_check),
     ("http-reuse", D | B, 2, http_reuse),

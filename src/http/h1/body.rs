@@ -147,16 +147,23 @@ impl Follower {
 
     /// How many of `bytes` belong to this body.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
+        self.content(bytes, |_| {})
+    }
+
+    /// As [`feed`](Self::feed); the content itself, without chunk framing, goes to `take` piece by piece.
+    pub fn content(&mut self, bytes: &[u8], mut take: impl FnMut(&[u8])) -> Result<usize, BadChunk> {
         self.held = 0;
         match &mut self.state {
             State::UntilClose => {
                 self.payload += bytes.len() as u64;
+                take(bytes);
                 Ok(bytes.len())
             }
             State::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= n as u64;
                 self.payload += n as u64;
+                take(&bytes[..n]);
                 Ok(n)
             }
             State::Chunk(c) => {
@@ -166,6 +173,7 @@ impl Follower {
                         let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - i);
                         *left -= n as u64;
                         self.payload += n as u64;
+                        take(&bytes[i..i + n]);
                         i += n;
                         if *left == 0 {
                             *c = Chunk::DataCr;

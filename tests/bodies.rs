@@ -1,0 +1,146 @@
+//! Ring 3: what becomes of bodies on their way: compression, bandwidth limits.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+use support::{Origin, Proxy, ok, tandem};
+
+const HEAD: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 2\ndefaults\n mode http\n timeout client 3s\n timeout server 1s\n timeout connect 500ms\n log stdout format raw local0\n option httplog\n";
+
+fn proxy(rest: &str) -> Proxy {
+    Proxy::start(&tandem(), &format!("{HEAD}{rest}"))
+}
+
+/// The whole answer to a request that ends the connection: its head, and its body without chunk framing.
+fn ask(p: &Proxy, request: &str) -> (String, Vec<u8>) {
+    let mut s = p.connect();
+    s.write_all(request.as_bytes()).unwrap();
+    let mut all = Vec::new();
+    s.read_to_end(&mut all).unwrap();
+    let end = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let (head, mut body) = (String::from_utf8(all[..end].to_vec()).unwrap(), all[end..].to_vec());
+    if head.contains("transfer-encoding: chunked") {
+        body = dechunked(&body);
+    }
+    (head, body)
+}
+
+fn dechunked(mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        let line = body.windows(2).position(|w| w == b"\r\n").unwrap();
+        let n = usize::from_str_radix(std::str::from_utf8(&body[..line]).unwrap(), 16).unwrap();
+        if n == 0 {
+            return out;
+        }
+        out.extend_from_slice(&body[line + 2..line + 2 + n]);
+        body = &body[line + 2 + n + 2..];
+    }
+}
+
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).unwrap();
+    out
+}
+
+fn text(n: usize) -> String {
+    (0..).flat_map(|i: usize| format!("line {i}\n").into_bytes()).take(n).map(char::from).collect()
+}
+
+fn column(p: &Proxy, row: &str, name: &str) -> String {
+    let all = p.cli("show stat");
+    let at = all.lines().next().unwrap().trim_start_matches("# ").split(',').position(|c| c == name).unwrap();
+    all.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(at).unwrap().to_owned()
+}
+
+#[test]
+fn answers_are_compressed_for_who_can_decode() {
+    let big = text(200_000);
+    let reply = big.clone();
+    let o = Origin::start(move |r| {
+        let (kind, body): (&str, &str) =
+            if r.starts_with("GET /png") { ("image/png", "not text at all") } else { ("text/plain", &reply) };
+        let length = if r.starts_with("GET /chunked") {
+            let (a, b) = body.split_at(70_000);
+            let chunks = format!("{:x}\r\n{a}\r\n{:x}\r\n{b}\r\n0\r\nX-T: t\r\n\r\n", a.len(), b.len());
+            return format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")
+                .into_bytes();
+        } else {
+            body.len()
+        };
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nETag: \"e\"\r\nContent-Length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n compression type text/\n http-response set-header X-Comp %[res.comp],%[res.comp_algo]\n default_backend b\n\
+         backend b\n compression algo deflate gzip\n compression offload\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    o.next();
+    let (head, body) = ask(&p, "GET /a HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br, gzip\r\nConnection: close\r\n\r\n");
+    assert_eq!(
+        head,
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\netag: W/\"e\"\r\nx-comp: 1,gzip\r\ntransfer-encoding: chunked\r\nvary: Accept-Encoding\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n"
+    );
+    assert!(body.len() < 100_000, "{}", body.len());
+    assert_eq!(gunzip(&body), big.as_bytes());
+    assert_eq!(o.next(), "GET /a HTTP/1.1\r\nhost: x\r\n\r\n");
+    let (head, body) =
+        ask(&p, "GET /chunked HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n");
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    assert_eq!(gunzip(&body), big.as_bytes());
+    // What may not be compressed, and who cannot decode.
+    for (request, want) in [
+        ("GET /png HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n", "not text at all"),
+        ("GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &big),
+        ("GET /a HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n", &big),
+    ] {
+        let (head, body) = ask(&p, request);
+        assert!(!head.contains("content-encoding") && head.contains("content-length: "), "{head}");
+        assert!(body == want.as_bytes(), "{head}");
+    }
+    assert_eq!(column(&p, "b,BACKEND", "comp_rsp"), "2");
+    assert_eq!(column(&p, "f,FRONTEND", "comp_in"), "400000");
+    assert!(column(&p, "b,BACKEND", "comp_out").parse::<u64>().unwrap() < 200_000);
+    assert_eq!(column(&p, "b,BACKEND", "comp_byp"), "0");
+}
+
+#[test]
+fn requests_are_compressed_on_their_way_to_servers() {
+    let o = Origin::start(|r| ok(if r.contains("content-encoding: gzip") { "coded" } else { "plain" }));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\n\
+         backend b\n compression direction both\n compression algo-req gzip\n compression type-req text/plain\n compression minsize-req 800\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let post = |n: usize| {
+        let body = "x".repeat(n);
+        ask(&p, &format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {n}\r\nConnection: close\r\n\r\n{body}")).1
+    };
+    assert_eq!(post(800), b"coded");
+    assert_eq!(post(799), b"plain");
+}
+
+#[test]
+fn a_bandwidth_limit_holds_back_what_is_too_much() {
+    let o = Origin::start(|_| ok(&"x".repeat(20_000)));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n filter bwlim-out slow default-limit 10000 default-period 300ms\n \
+         http-request set-bandwidth-limit slow if {{ path /slow }}\n http-response set-bandwidth-limit slow limit int(1000000) if {{ capture.req.uri /fast }}\n default_backend b\n\
+         backend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let timed = |path: &str| {
+        let begin = Instant::now();
+        let (_, body) = ask(&p, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        assert_eq!(body.len(), 20_000);
+        begin.elapsed()
+    };
+    // The first period's share at once, the rest over the second period.
+    assert!(timed("/slow") >= Duration::from_millis(450));
+    assert!(timed("/fast") < Duration::from_millis(450));
+    assert!(timed("/") < Duration::from_millis(450));
+}
