@@ -234,6 +234,8 @@ pub struct Timeouts {
     pub tunnel: Option<Duration>,
     pub tarpit: Option<Duration>,
     pub client_fin: Option<Duration>,
+    /// Headers of the PROXY protocol and TLS handshakes.
+    pub client_hs: Option<Duration>,
     pub server_fin: Option<Duration>,
 }
 
@@ -303,6 +305,8 @@ pub struct Bind {
     pub maxconn: u32,
     pub backlog: Option<u32>,
     pub accept_proxy: bool,
+    /// `accept-netscaler-cip`: the number that its header begins with.
+    pub accept_cip: Option<u32>,
     pub tls: Option<BindTls>,
     pub mode: Option<u32>,
     pub user: Option<String>,
@@ -346,6 +350,16 @@ pub enum SniRule {
 pub enum SendProxy {
     V1,
     V2,
+}
+
+/// `proxy-v2-options`: what a header of version 2 says besides addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProxyOptions {
+    pub ssl: bool,
+    pub ssl_cipher: bool,
+    pub authority: bool,
+    pub crc32c: bool,
+    pub unique_id: bool,
 }
 
 /// What becomes of request headers with other characters in their names than letters, digits and `-`.
@@ -486,6 +500,9 @@ pub struct Server {
     /// `ssl`: traffic is encrypted (`check-ssl` alone is for checks only).
     pub traffic_tls: bool,
     pub send_proxy: Option<SendProxy>,
+    pub proxy_options: ProxyOptions,
+    /// `set-proxy-v2-tlv-fmt`: types and what they say.
+    pub proxy_tlvs: Vec<(u8, Arc<LogFormat>)>,
     pub check_send_proxy: bool,
     pub shutdown_on_down: bool,
     /// The limit of connections while the backend has few of them; 0 for none.
@@ -542,6 +559,8 @@ impl Default for Server {
             tls: None,
             traffic_tls: false,
             send_proxy: None,
+            proxy_options: ProxyOptions::default(),
+            proxy_tlvs: Vec::new(),
             check_send_proxy: false,
             shutdown_on_down: false,
             minconn: 0,
@@ -796,6 +815,8 @@ pub struct Proxy {
     pub late_request: Vec<Rule<HttpAction>>,
     pub late_response: Vec<Rule<HttpAction>>,
     pub tcp_connection: Vec<Rule<TcpAction>>,
+    /// Behind what a PROXY header says of the client.
+    pub tcp_session: Vec<Rule<TcpAction>>,
     pub tcp_content: Vec<Rule<TcpAction>>,
     /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
     pub inspect_delay: Option<Duration>,
@@ -872,6 +893,7 @@ impl Proxy {
             late_request: Vec::new(),
             late_response: Vec::new(),
             tcp_connection: Vec::new(),
+            tcp_session: Vec::new(),
             tcp_content: Vec::new(),
             inspect_delay: None,
             check_comment: None,

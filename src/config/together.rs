@@ -4,7 +4,7 @@ use super::model::{CheckKind, Kind, Mode, Model, PortRule, Proxy, VrrpInstance};
 use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
-use crate::rules::action::HttpAction;
+use crate::rules::action::{HttpAction, Rule, TcpAction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -216,7 +216,9 @@ fn rules(p: &Proxy, report: &mut Report) {
         &mut p.http_after_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)),
     );
     list("http-response", &mut p.http_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)));
-    list("tcp-request connection", &mut p.tcp_connection.iter().map(|r| (r.cond.is_none(), &r.place)));
+    let ends = |r: &Rule<TcpAction>| r.cond.is_none() && !r.action.is_expectation();
+    list("tcp-request connection", &mut p.tcp_connection.iter().map(|r| (ends(r), &r.place)));
+    list("tcp-request session", &mut p.tcp_session.iter().map(|r| (ends(r), &r.place)));
     list("tcp-request content", &mut p.tcp_content.iter().map(|r| (r.cond.is_none(), &r.place)));
     list("use_backend", &mut p.use_backend.iter().map(|(cond, _, place)| (cond.is_none(), place)));
 }

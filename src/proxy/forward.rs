@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a connection depends on besides the server's words: where it leads, and the client that it told of.
 #[derive(PartialEq, Eq)]
@@ -66,9 +66,7 @@ impl Session<'_> {
                     return self.no_server(x, e, used, &mut body).await;
                 }
             };
-            x.assigned.get_or_insert_with(Instant::now);
-            let server = slot.server();
-            x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
+            x.server = Some(slot.index());
             let tried = self.attempt(x, &be, &slot, used, body.clone(), fresh).await;
             match tried {
                 Attempt::Done(next) => {
@@ -127,7 +125,7 @@ impl Session<'_> {
         let stream = &mut *self.stream;
         // A client that has gone need not wait for a server; with `abortonclose` only, since it may have half-closed on purpose.
         let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
-        upstream::assign(x, be, bound, avoid, &self.st, |cx| abort && client_left(stream, cx)).await
+        upstream::assign(self.t, x, be, bound, avoid, &self.st, |cx| abort && client_left(stream, cx)).await
     }
 
     async fn no_server(&mut self, x: &mut Exchange<'_>, e: NoServer, used: usize, body: &mut Follower) -> Next {
@@ -173,6 +171,7 @@ impl Session<'_> {
                 s
             }
             None => match upstream::connect(
+                self.t,
                 x,
                 be,
                 server,
@@ -185,7 +184,7 @@ impl Session<'_> {
                 Err(e) => return Attempt::NoConnection(e),
             },
         };
-        x.connected = Some(Instant::now());
+        x.connected = Some(if reused { self.t.now() } else { self.t.fresh() });
         if !x.fe.logs.is_empty() {
             (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
         }
@@ -265,7 +264,7 @@ impl Session<'_> {
         }
         self.consume(used, n, &mut upload);
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
-        x.responded = Some(Instant::now());
+        x.responded = Some(self.t.fresh());
         let next = self.relay_response(x, be, slot, mode, (up, link), upload, resbuf, res_used).await;
         Attempt::Done(next)
     }

@@ -1,17 +1,21 @@
 //! Listening sockets of one thread: accept, hand the connection to the least loaded thread, admit it, serve it.
 use super::outcome::{ClientInfo, Exchange};
 use super::stream::Stream;
+use super::wheel::Timer;
 use super::{Thread, session, tcp};
 use crate::config::model::Mode;
-use crate::rules::action::TcpAction;
+use crate::rules::acl;
+use crate::rules::action::{Rule, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
 use crate::state::live::{ListenerLive, ProxyLive};
 use crate::state::snapshot::ProxyNode;
+use crate::wire::proxy;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
@@ -260,6 +264,8 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         dst: None,
         tls: None,
         sni: None,
+        alpn: None,
+        proxied: None,
         accepted,
         accepted_at,
         handshake_ms: 0,
@@ -284,23 +290,56 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
             let _ = socket2::SockRef::from(s).set_keepalive(true);
         }
     }
-    if listener.conf.accept_proxy
-        && read_proxy_header(t, &mut stream, &mut client, fe.conf.timeouts.http_request.or(fe.conf.timeouts.client))
-            .await
-            .is_none()
-    {
-        embryonic_end(t, &fe, listener, &client, "Received something which does not look like a PROXY protocol header");
-        return None;
-    }
+    let mut expected = Expected { netscaler: listener.conf.accept_cip.is_some(), proxy: listener.conf.accept_proxy };
+    let refused = |s: &Stream, action: TcpAction, counter: Counter| {
+        fe.live.front.inc(counter);
+        if action == TcpAction::SilentDrop {
+            s.vanish();
+        }
+    };
     if !fe.conf.tcp_connection.is_empty() {
         let x = Exchange::new(&client, fe.clone(), t, true);
-        let verdict = tcp::allowed(&x, &fe.conf.tcp_connection);
+        let verdict = connection_rules(&x, &fe.conf.tcp_connection);
+        x.recycle(t);
+        match verdict {
+            Ok(e) => {
+                expected.proxy |= e.proxy;
+                expected.netscaler |= e.netscaler;
+            }
+            Err(action) => {
+                refused(&stream, action, Counter::DeniedConnections);
+                return None;
+            }
+        }
+    }
+    // One deadline for all that comes before the session.
+    let limit = fe.conf.timeouts.client_hs.or(fe.conf.timeouts.client);
+    if expected.proxy || expected.netscaler {
+        let timer = t.wheel.timer();
+        timer.set(limit.or(Some(Duration::from_secs(30))));
+        let magic = listener.conf.accept_cip.unwrap_or(0);
+        let mut said = Ok(());
+        if expected.netscaler {
+            let h = read_preamble(t, &mut stream, &timer, "NetScaler Client IP", |b| proxy::read_netscaler(b, magic));
+            said = h.await.map(|h| client.say(h.pair));
+        }
+        if expected.proxy && said.is_ok() {
+            said = read_preamble(t, &mut stream, &timer, "PROXY protocol", proxy::read).await.map(|h| {
+                client.say(h.pair);
+                client.proxied = Some(Box::new(h));
+            });
+        }
+        if let Err(what) = said {
+            embryonic_end(t, &fe, listener, &client, &what);
+            return None;
+        }
+    }
+    if !fe.conf.tcp_session.is_empty() {
+        let x = Exchange::new(&client, fe.clone(), t, true);
+        let verdict = tcp::allowed(&x, &fe.conf.tcp_session);
         x.recycle(t);
         if let Err(action) = verdict {
-            fe.live.front.inc(Counter::DeniedConnections);
-            if action == TcpAction::SilentDrop {
-                stream.vanish();
-            }
+            refused(&stream, action, Counter::DeniedSessions);
             return None;
         }
     }
@@ -308,7 +347,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         let Stream::Tcp(tcp) = stream else { return None };
         live.ssl_conns.up();
         live.total_ssl.fetch_add(1, Relaxed);
-        let limit = fe.conf.timeouts.http_request.or(fe.conf.timeouts.client).unwrap_or(Duration::from_secs(30));
+        let limit = limit.unwrap_or(Duration::from_secs(30));
         let shake = tokio_rustls::TlsAcceptor::from(config.clone()).accept(tcp);
         let result = tokio::time::timeout(limit, shake).await;
         live.ssl_conns.down();
@@ -318,6 +357,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
                 let suite = c.negotiated_cipher_suite().map_or("unknown", |s| crate::tls::cipher_name(s.suite()));
                 client.tls = Some((c.protocol_version().map_or("unknown", crate::tls::version_name), suite));
                 client.sni = c.server_name().map(str::to_owned);
+                client.alpn = c.alpn_protocol().map(<[u8]>::to_vec);
                 client.handshake_ms = i64::try_from(accepted.elapsed().as_millis()).unwrap_or(0);
                 listener.live.counters.inc(Counter::SslSessions);
                 stream = Stream::Server(Box::new(s));
@@ -369,79 +409,84 @@ fn embryonic_end(
     sinks.send(&fe.logs, crate::log::INFO, &tag, &line, &mut Vec::new(), &t.shared.live.dropped_logs);
 }
 
-/// Reads a PROXY protocol header, version 1 or 2, byte for byte, so that nothing behind it is consumed.
-async fn read_proxy_header(
-    t: &Rc<Thread>,
-    s: &mut Stream,
-    client: &mut ClientInfo,
-    limit: Option<Duration>,
-) -> Option<()> {
-    let timer = t.wheel.timer();
-    timer.set(limit.or(Some(Duration::from_secs(30))));
-    let mut head = Vec::with_capacity(108);
-    let mut byte = [0u8; 1];
-    let v2 = b"\r\n\r\n\0\r\nQUIT\n";
-    loop {
-        let n = std::future::poll_fn(|cx| match s.poll_read(cx, &mut byte) {
-            std::task::Poll::Pending if timer.expired(cx) => std::task::Poll::Ready(Ok(0)),
-            r => r,
-        })
-        .await
-        .ok()?;
-        if n == 0 {
-            return None;
-        }
-        head.push(byte[0]);
-        let is_v2 = head.len() <= 12 && v2.starts_with(&head) || head.starts_with(v2);
-        if is_v2 {
-            if head.len() < 16 {
-                continue;
-            }
-            let len = usize::from(u16::from_be_bytes([head[14], head[15]]));
-            if len > 2048 || head[12] >> 4 != 2 {
-                return None;
-            }
-            if head.len() < 16 + len {
-                continue;
-            }
-            let b = &head[16..];
-            match (head[12] & 0xf, head[13]) {
-                (0, _) => {}
-                (1, 0x11) if len >= 12 => {
-                    let ip = |i: usize| std::net::Ipv4Addr::new(b[i], b[i + 1], b[i + 2], b[i + 3]);
-                    client.src = Some((ip(0), u16::from_be_bytes([b[8], b[9]])).into());
-                    client.dst = Some((ip(4), u16::from_be_bytes([b[10], b[11]])).into());
-                }
-                (1, 0x21) if len >= 36 => {
-                    let ip = |i: usize| <[u8; 16]>::try_from(&b[i..i + 16]).map(std::net::Ipv6Addr::from).ok();
-                    client.src = Some((ip(0)?, u16::from_be_bytes([b[32], b[33]])).into());
-                    client.dst = Some((ip(16)?, u16::from_be_bytes([b[34], b[35]])).into());
-                }
-                _ => {}
-            }
-            return Some(());
-        }
-        if head.ends_with(b"\r\n") {
-            let text = std::str::from_utf8(&head).ok()?;
-            let mut w = text.trim_end().split(' ');
-            if w.next() != Some("PROXY") {
-                return None;
-            }
-            if w.next()? == "UNKNOWN" {
-                return Some(());
-            }
-            let (s, d, sp, dp) = (
-                w.next()?.parse::<std::net::IpAddr>().ok()?,
-                w.next()?.parse::<std::net::IpAddr>().ok()?,
-                w.next()?.parse().ok()?,
-                w.next()?.parse().ok()?,
-            );
-            client.src = Some(SocketAddr::new(s, sp));
-            client.dst = Some(SocketAddr::new(d, dp));
-            return Some(());
-        }
-        if head.len() > 107 || head.len() <= 6 && !b"PROXY ".starts_with(&head[..]) {
-            return None;
+/// Which headers a connection begins with.
+#[derive(Clone, Copy, Default)]
+struct Expected {
+    netscaler: bool,
+    proxy: bool,
+}
+
+/// The verdict of `tcp-request connection` rules, and what they expect.
+fn connection_rules(x: &Exchange<'_>, rules: &[Rule<TcpAction>]) -> Result<Expected, TcpAction> {
+    let mut e = Expected::default();
+    for r in rules.iter().filter(|r| acl::holds(r.cond.as_ref(), x)) {
+        match r.action {
+            TcpAction::ExpectProxy => e.proxy = true,
+            TcpAction::ExpectNetscaler => e.netscaler = true,
+            TcpAction::Accept => break,
+            refused => return Err(refused),
         }
     }
+    Ok(e)
+}
+
+/// Reads one header. Nothing behind it is consumed: what follows may be TLS.
+async fn read_preamble(
+    t: &Rc<Thread>,
+    s: &mut Stream,
+    timer: &Timer,
+    protocol: &'static str,
+    read: impl Fn(&[u8]) -> proxy::Read,
+) -> Result<proxy::Header, String> {
+    let mut head = Vec::new();
+    loop {
+        let before = head.len();
+        let peeked = std::future::poll_fn(|cx| {
+            let mut scratch = t.scratch.borrow_mut();
+            match s.poll_peek(cx, &mut scratch) {
+                Poll::Ready(Ok(n)) => {
+                    head.extend_from_slice(&scratch[..n]);
+                    Poll::Ready(Some(n))
+                }
+                Poll::Ready(Err(_)) => Poll::Ready(Some(0)),
+                Poll::Pending if timer.expired(cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        let taken = match (peeked, read(&head)) {
+            (None, _) => return Err(format!("Timeout while waiting for {protocol} header")),
+            (Some(0), _) if before == 0 => return Err(format!("Connection closed while waiting for {protocol} header")),
+            (Some(0), _) => return Err(format!("Truncated {protocol} header received")),
+            (_, proxy::Read::Whole(h, n)) => {
+                take(t, s, timer, n - before).await?;
+                return Ok(h);
+            }
+            (Some(n), proxy::Read::More) if head.len() <= proxy::MAX_HEADER => n,
+            _ if proxy::looks_right(&head) => return Err(format!("Received an invalid {protocol} header")),
+            _ => return Err(format!("Received something which does not look like a {protocol} header")),
+        };
+        // What is there already would be peeked at again and again: it is taken.
+        take(t, s, timer, taken).await?;
+    }
+}
+
+/// Takes so many bytes off a stream, which are there.
+async fn take(t: &Thread, s: &mut Stream, timer: &Timer, mut n: usize) -> Result<(), String> {
+    while n > 0 {
+        let got = std::future::poll_fn(|cx| {
+            let mut scratch = t.scratch.borrow_mut();
+            let most = n.min(scratch.len());
+            match s.poll_read(cx, &mut scratch[..most]) {
+                Poll::Pending if timer.expired(cx) => Poll::Ready(Ok(0)),
+                r => r,
+            }
+        })
+        .await;
+        match got {
+            Ok(got @ 1..) => n -= got,
+            _ => return Err("Connection error while waiting for PROXY protocol header".to_owned()),
+        }
+    }
+    Ok(())
 }

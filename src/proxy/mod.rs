@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::{Instant, SystemTime};
 pub use upstream::proxy_header;
 use wheel::Wheel;
 
@@ -62,6 +63,20 @@ pub struct Shared {
     pub unique: AtomicU64,
 }
 
+/// The clocks, read once for several uses.
+struct Clock {
+    now: Cell<Instant>,
+    /// An instant, and the time of day that it was.
+    wall: Cell<(Instant, SystemTime)>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { now: Cell::new(now), wall: Cell::new((now, SystemTime::now())) }
+    }
+}
+
 /// One worker thread.
 pub struct Thread {
     pub id: usize,
@@ -70,9 +85,10 @@ pub struct Thread {
     scratch: RefCell<Vec<u8>>,
     spare: RefCell<Vec<Vec<u8>>>,
     heads: RefCell<Vec<crate::http::h1::head::Head>>,
-    pools: RefCell<HashMap<u64, upstream::Pool>>,
+    pools: RefCell<HashMap<u64, upstream::Pool, upstream::ByKey>>,
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pipes: RefCell<splice::Pipes>,
+    clock: Clock,
     log_line: RefCell<Vec<u8>>,
     log_frame: RefCell<Vec<u8>>,
     /// Connections between requests that still hold everything; see [`session`].
@@ -97,12 +113,31 @@ impl Thread {
             pools: RefCell::default(),
             snapshot: RefCell::new(arc_swap::Cache::new(shared.snapshot.clone())),
             pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
+            clock: Clock::default(),
             log_line: RefCell::default(),
             log_frame: RefCell::default(),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
             shared,
         })
+    }
+
+    /// The time, read anew: behind anything that may have waited.
+    fn fresh(&self) -> Instant {
+        let now = Instant::now();
+        self.clock.now.set(now);
+        now
+    }
+
+    /// The time as it was read last, where nothing has waited since.
+    fn now(&self) -> Instant {
+        self.clock.now.get()
+    }
+
+    /// The time of day that belongs to an instant not long ago.
+    fn wall(&self, at: Instant) -> SystemTime {
+        let (instant, wall) = self.clock.wall.get();
+        wall + at.saturating_duration_since(instant)
     }
 
     /// The configuration in force now.
@@ -137,6 +172,7 @@ impl Thread {
 
     /// One step of the thread's clock: timers, and once a second idle server connections.
     pub fn tick(&self) {
+        self.clock.wall.set((self.fresh(), SystemTime::now()));
         self.wheel.advance();
         if let Some(p) = &self.parking {
             p.look(self.wheel.now());

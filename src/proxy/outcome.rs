@@ -75,12 +75,24 @@ pub struct ClientInfo {
     pub dst: Option<SocketAddr>,
     pub tls: Option<(&'static str, &'static str)>,
     pub sni: Option<String>,
+    pub alpn: Option<Vec<u8>>,
+    /// What a PROXY header said.
+    pub proxied: Option<Box<crate::wire::proxy::Header>>,
     pub accepted: Instant,
     pub accepted_at: SystemTime,
     pub handshake_ms: i64,
     /// Which of the frontend's listeners accepted it.
     pub listener: usize,
     pub id: u64,
+}
+
+impl ClientInfo {
+    /// Takes over what a header in front of the stream says of the addresses.
+    pub fn say(&mut self, pair: Option<(SocketAddr, SocketAddr)>) {
+        if let Some((src, dst)) = pair {
+            (self.src, self.dst) = (Some(src), Some(dst));
+        }
+    }
 }
 
 /// One exchange: everything rules and logs may ask for.
@@ -217,8 +229,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// An applet answers: as one that took no time to reach.
-    pub fn served_here(&mut self) {
-        let now = Some(Instant::now());
+    pub fn served_here(&mut self, t: &Thread) {
+        let now = Some(t.fresh());
         (self.assigned, self.connected, self.responded) = (now, now, now);
     }
 
@@ -252,7 +264,7 @@ impl<'a> Exchange<'a> {
 
     /// Counts the end of the exchange and writes its log line.
     pub fn finish(&mut self, t: &Thread, tcp: bool) {
-        let end = Instant::now();
+        let end = t.fresh();
         let times = self.times(end);
         let be = self.backend().clone();
         self.fe.live.front.add(Counter::BytesIn, self.bytes_in);
@@ -303,9 +315,16 @@ impl<'a> Exchange<'a> {
 
     /// `option logasap`: the line now, with what is known; the counters come at the end.
     pub fn log_early(&mut self, t: &Thread, tcp: bool) {
-        let times = self.times(Instant::now());
+        let times = self.times(t.fresh());
         self.log(t, tcp, times);
         self.logged = true;
+    }
+
+    /// What a format makes of this exchange now.
+    pub fn formatted(&self, t: &Thread, f: &crate::rules::logformat::LogFormat) -> Vec<u8> {
+        let mut out = Vec::new();
+        f.log(&self.record(t, self.times(t.fresh())), &mut out);
+        out
     }
 
     fn record<'r>(&'r self, t: &Thread, times: Times) -> Record<'r> {
@@ -352,7 +371,7 @@ impl<'a> Exchange<'a> {
     pub fn make_unique(&mut self, t: &Thread, f: &crate::rules::logformat::LogFormat) {
         let mut id = std::mem::take(&mut self.unique);
         id.clear();
-        f.log(&self.record(t, self.times(Instant::now())), &mut id);
+        f.log(&self.record(t, self.times(t.fresh())), &mut id);
         self.unique = id;
     }
 
@@ -514,6 +533,9 @@ impl Traffic for Exchange<'_> {
                 i64::try_from(set.unwrap_or_else(|| u64::from(self.backend().conf.retries))).ok()?
             }
         })
+    }
+    fn proxied(&self) -> Option<&crate::wire::proxy::Header> {
+        self.client.proxied.as_deref()
     }
     fn compression(&self) -> Option<&'static str> {
         self.coding.response.map(crate::http::coding::Coding::name)

@@ -52,7 +52,7 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
             }
             HttpAction::UseService(Service::PrometheusExporter) => {
                 x.applet = Some("<PROMEX>");
-                x.served_here();
+                x.served_here(t);
                 let query = String::from_utf8_lossy(query_of(x.req.target())).into_owned();
                 return Verdict::Answer(Message::service(t.shared.services.prometheus(&query)), Cause::Local);
             }

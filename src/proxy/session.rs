@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 /// What is to be done with the connection after an exchange.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,9 +213,12 @@ impl Session<'_> {
             Ok(used) => {
                 // The wait may have been long: the request is served by the configuration in force now.
                 let current = self.t.snapshot();
-                let snapshot = if current.generation == snapshot.generation { snapshot } else { &current };
-                if let Some(new) = snapshot.frontend(&fe.conf.name) {
-                    x.fe = new.clone();
+                let mut snapshot = snapshot;
+                if current.generation != snapshot.generation {
+                    snapshot = &current;
+                    if let Some(new) = snapshot.frontend(&fe.conf.name) {
+                        x.fe = new.clone();
+                    }
                 }
                 fe.live.front.inc(Counter::Requests);
                 self.t.shared.live.total_requests.fetch_add(1, Relaxed);
@@ -249,7 +252,7 @@ impl Session<'_> {
         }
         self.ct.idle(false);
         let mut scan = Scan::default();
-        let mut begun = false;
+        let (mut begun, mut waited) = (false, false);
         let (mut skipped, mut looked) = (0, 0);
         let limit = x.fe.bufsize - x.fe.maxrewrite;
         loop {
@@ -272,7 +275,8 @@ impl Session<'_> {
             if !self.inbuf.is_empty() && self.inbuf != b"\r" && !begun {
                 begun = true;
                 x.begun = true;
-                (x.started, x.started_at) = (Instant::now(), SystemTime::now());
+                x.started = self.t.fresh();
+                x.started_at = self.t.wall(x.started);
             }
             if begun && scan.complete(&self.inbuf) {
                 break;
@@ -290,7 +294,10 @@ impl Session<'_> {
             let read = match heard.take() {
                 Some(Ok(1..)) if !begun => continue,
                 Some(other) => other,
-                None => self.t.read_more(self.stream, &mut self.inbuf, &self.ct).await,
+                None => {
+                    waited |= begun;
+                    self.t.read_more(self.stream, &mut self.inbuf, &self.ct).await
+                }
             };
             match read {
                 Ok(0) | Err(ReadError::Io(_)) if !begun && !x.first => return Err(None),
@@ -325,7 +332,7 @@ impl Session<'_> {
             x.req.clear();
             return self.refuse(x, 400, Cause::Denied).await;
         }
-        x.got_request = Some(Instant::now());
+        x.got_request = Some(if waited { self.t.fresh() } else { self.t.now() });
         x.bytes_in = x.req.accounted();
         // As it came: for logs, and for rules that ask what it was.
         let mut line = self.t.take_buf();
@@ -479,6 +486,7 @@ impl Session<'_> {
             at += f.feed(&self.inbuf[at..]).map_err(|_| 400u16)?;
             let enough = at_least > 0 && f.payload() >= at_least as u64;
             if f.done() || enough || self.inbuf.len() >= limit {
+                self.t.fresh();
                 return Ok(());
             }
             match self.t.read_more(self.stream, &mut self.inbuf, &timer).await {
@@ -609,7 +617,7 @@ impl Session<'_> {
         });
         let cause = Cause::Local;
         x.applet = Some("<STATS>");
-        x.served_here();
+        x.served_here(self.t);
         self.answer(x, Message::service(reply), cause, used, body).await
     }
 }

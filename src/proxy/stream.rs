@@ -36,6 +36,27 @@ impl Stream {
         ready!(each!(self, s => Pin::new(s).poll_read(cx, &mut b)))?;
         Poll::Ready(Ok(b.filled().len()))
     }
+    /// As [`poll_read`](Self::poll_read); the bytes stay where they are. For sockets that TLS has not begun on.
+    pub fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        use std::os::fd::AsRawFd;
+        match self {
+            Self::Tcp(s) => s.poll_peek(cx, &mut ReadBuf::new(buf)),
+            Self::Unix(s) => loop {
+                ready!(s.poll_read_ready(cx))?;
+                let fd = s.as_raw_fd();
+                let n = s.try_io(tokio::io::Interest::READABLE, || {
+                    // SAFETY: the descriptor is open as long as `s`; at most `buf.len()` bytes are written to `buf`.
+                    let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_PEEK) };
+                    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+                });
+                match n {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    r => return Poll::Ready(r),
+                }
+            },
+            _ => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match each!(self, s => Pin::new(s).poll_write(cx, buf)) {
             Poll::Ready(Ok(0)) if !buf.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -14,7 +14,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
 /// The verdict of `tcp-request` rules: true to go on.
 pub fn allowed(x: &Exchange<'_>, rules: &[crate::rules::action::Rule<TcpAction>]) -> Result<(), TcpAction> {
@@ -139,7 +138,8 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     let mut avoid = None;
     let mut bound = upstream::asked_for(x, be);
     let (slot, mut up) = loop {
-        let slot = match upstream::assign(x, be, bound, avoid, &st, |_| false).await {
+        t.fresh();
+        let slot = match upstream::assign(t, x, be, bound, avoid, &st, |_| false).await {
             Ok(s) => s,
             Err(e) => {
                 match e {
@@ -150,10 +150,9 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                 return;
             }
         };
-        x.assigned.get_or_insert_with(Instant::now);
         let server = slot.server();
-        x.server = be.servers.iter().position(|s| std::ptr::eq(s, server));
-        match upstream::connect(x, be, server, be.conf.timeouts.connect, &st).await {
+        x.server = Some(slot.index());
+        match upstream::connect(t, x, be, server, be.conf.timeouts.connect, &st).await {
             Ok(s) => break (slot, s),
             Err(e) => match upstream::after_failure(x, be, &slot, false, &e) {
                 AfterFailure::GiveUp => return,
@@ -168,7 +167,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
             },
         }
     };
-    x.connected = Some(Instant::now());
+    x.connected = Some(t.fresh());
     (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
     let tunnel = be.conf.timeouts.tunnel;
     let client_timeout = tunnel.or(x.fe.conf.timeouts.client);

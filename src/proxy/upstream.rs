@@ -9,6 +9,7 @@ use crate::config::model::{Observe, PortRule, SendProxy, SniRule};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{ServerLive, Waiter, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Table};
+use crate::wire::proxy;
 use rustls_pki_types::ServerName;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +38,25 @@ pub struct Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.live.idle.fetch_sub(self.idle.len() as u64, Relaxed);
+    }
+}
+
+/// The keys of pools are hashes already.
+#[derive(Default)]
+pub struct KeyHasher(u64);
+
+pub type ByKey = std::hash::BuildHasherDefault<KeyHasher>;
+
+impl std::hash::Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        // Only numbers are hashed with it.
+        bytes.iter().for_each(|b| self.0 = self.0.rotate_left(8) ^ u64::from(*b));
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -105,6 +125,11 @@ impl Slot {
         &self.be.servers[self.server]
     }
 
+    /// Its place among the backend's servers.
+    pub fn index(&self) -> usize {
+        self.server
+    }
+
     /// Why the session has to end, once the server's sessions are to be closed.
     pub fn over(&self) -> Option<Cause> {
         let now = self.server().live.era();
@@ -164,9 +189,9 @@ pub fn poolable(s: &ServerNode) -> bool {
     fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_)))
 }
 
-/// True if each request may ask for another name in TLS.
+/// True if each request may want a connection of its own: for its name in TLS, or for what a PROXY header says of it.
 pub fn named_by_request(s: &ServerNode) -> bool {
-    matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
+    s.conf.proxy_options.unique_id || !s.conf.proxy_tlvs.is_empty() || matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
 }
 
 /// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;
@@ -343,6 +368,7 @@ fn table(be: &ProxyNode) -> Arc<Table> {
 /// Finds a server and takes a slot of it, waiting in the queue if all are full.
 /// `bound`: the server a cookie asks for. `avoid`: the one that just failed.
 pub async fn assign(
+    t: &Thread,
     x: &mut Exchange<'_>,
     be: &Arc<ProxyNode>,
     bound: Option<usize>,
@@ -365,8 +391,11 @@ pub async fn assign(
             s.live.counters.inc(Counter::Sessions);
             s.live.counters.inc(Counter::Chosen);
             be.live.back.inc(Counter::Chosen);
-            s.live.touch();
-            be.live.last_session.store(i64::try_from(crate::state::live::now_ms() / 1000).unwrap_or(0), Relaxed);
+            let now = if queued { t.fresh() } else { t.now() };
+            x.assigned.get_or_insert(now);
+            let seconds = crate::state::live::seconds(now);
+            s.live.used(seconds);
+            be.live.last_session.store(seconds, Relaxed);
             return Ok(Slot { be: be.clone(), server: i, era: s.live.era() });
         }
         if bound.is_some() && !s.live.reachable() {
@@ -377,7 +406,7 @@ pub async fn assign(
             return Err(NoServer::QueueFull);
         }
         let (wake, mut woken) = tokio::sync::oneshot::channel();
-        x.queued_at.get_or_insert_with(std::time::Instant::now);
+        x.queued_at.get_or_insert(t.now());
         let gauge: &Gauge = if only { &s.live.queued } else { &be.live.queued };
         {
             let mut q = lock(&be.live.queue);
@@ -522,6 +551,7 @@ pub fn observed(s: &ServerNode, layer: Observe, good: bool) {
 
 /// Opens a connection, TLS and PROXY header included, within `limit`.
 pub async fn connect(
+    t: &Thread,
     x: &Exchange<'_>,
     be: &ProxyNode,
     s: &ServerNode,
@@ -547,7 +577,7 @@ pub async fn connect(
         if let Some(version) = s.conf.send_proxy {
             use tokio::io::AsyncWriteExt;
             let mut tcp = tcp;
-            tcp.write_all(&proxy_header(version, x.src, x.dst)).await?;
+            tcp.write_all(&proxy_header_of(t, x, s, version)).await?;
             return tls(s, x, tcp).await;
         }
         tls(s, x, tcp).await
@@ -588,60 +618,45 @@ async fn tls(s: &ServerNode, x: &Exchange<'_>, tcp: TcpStream) -> std::io::Resul
     }
 }
 
-/// The PROXY protocol header (proxy-protocol.txt, 2.1 and 2.2).
+/// The PROXY protocol header of a check, which speaks of its own connection.
 pub fn proxy_header(version: SendProxy, src: Option<SocketAddr>, dst: Option<SocketAddr>) -> Vec<u8> {
-    let canon = |a: SocketAddr| SocketAddr::new(crate::base::addr::canonical(a.ip()), a.port());
-    let pair = src.map(canon).zip(dst.map(canon));
+    let pair = src.map(canonical).zip(dst.map(canonical));
     match version {
-        SendProxy::V1 => match pair {
-            Some((s, d)) if s.is_ipv4() == d.is_ipv4() => format!(
-                "PROXY {} {} {} {} {}\r\n",
-                if s.is_ipv4() { "TCP4" } else { "TCP6" },
-                s.ip(),
-                d.ip(),
-                s.port(),
-                d.port()
-            )
-            .into_bytes(),
-            _ => b"PROXY UNKNOWN\r\n".to_vec(),
-        },
-        SendProxy::V2 => {
-            let mut out = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
-            let mut body = Vec::new();
-            match pair {
-                Some((SocketAddr::V4(s), SocketAddr::V4(d))) => {
-                    out.extend_from_slice(&[0x21, 0x11]);
-                    body.extend_from_slice(&s.ip().octets());
-                    body.extend_from_slice(&d.ip().octets());
-                    body.extend_from_slice(&s.port().to_be_bytes());
-                    body.extend_from_slice(&d.port().to_be_bytes());
-                }
-                Some((SocketAddr::V6(s), SocketAddr::V6(d))) => {
-                    out.extend_from_slice(&[0x21, 0x21]);
-                    body.extend_from_slice(&s.ip().octets());
-                    body.extend_from_slice(&d.ip().octets());
-                    body.extend_from_slice(&s.port().to_be_bytes());
-                    body.extend_from_slice(&d.port().to_be_bytes());
-                }
-                _ => out.extend_from_slice(&[0x20, 0x00]),
-            }
-            out.extend_from_slice(&u16::try_from(body.len()).unwrap_or(0).to_be_bytes());
-            out.extend_from_slice(&body);
-            out
-        }
+        SendProxy::V1 => proxy::line(pair),
+        SendProxy::V2 => proxy::write(pair, &[], false),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn canonical(a: SocketAddr) -> SocketAddr {
+    SocketAddr::new(crate::base::addr::canonical(a.ip()), a.port())
+}
 
-    #[test]
-    fn proxy_headers() {
-        let (s, d) = ("1.2.3.4:5".parse().ok(), "[::ffff:6.7.8.9]:80".parse().ok());
-        assert_eq!(proxy_header(SendProxy::V1, s, d), b"PROXY TCP4 1.2.3.4 6.7.8.9 5 80\r\n");
-        let v2 = proxy_header(SendProxy::V2, s, d);
-        assert_eq!(&v2[12..16], [0x21, 0x11, 0, 12]);
-        assert_eq!(v2.len(), 28);
+/// The PROXY protocol header of an exchange's connection (proxy-protocol.txt, 2; manual, `proxy-v2-options`).
+fn proxy_header_of(t: &Thread, x: &Exchange<'_>, s: &ServerNode, version: SendProxy) -> Vec<u8> {
+    let pair = x.src.map(canonical).zip(x.dst.map(canonical));
+    if version == SendProxy::V1 {
+        return proxy::line(pair);
     }
+    let o = s.conf.proxy_options;
+    let client = x.client;
+    let mut tlvs: Vec<(u8, Vec<u8>)> = s.conf.proxy_tlvs.iter().map(|(k, f)| (*k, x.formatted(t, f))).collect();
+    tlvs.extend(client.alpn.clone().map(|p| (proxy::ALPN, p)));
+    if o.authority {
+        let said = client.proxied.as_ref().and_then(|h| h.tlv(proxy::AUTHORITY)).map(<[u8]>::to_vec);
+        tlvs.extend(said.or_else(|| client.sni.clone().map(String::into_bytes)).map(|a| (proxy::AUTHORITY, a)));
+    }
+    if o.unique_id {
+        tlvs.push((proxy::UNIQUE_ID, x.unique.clone()));
+    }
+    if o.ssl {
+        let mut ssl = vec![u8::from(client.tls.is_some()), 0, 0, 0, 0];
+        if let Some((version, cipher)) = client.tls {
+            proxy::put(&mut ssl, proxy::SSL_VERSION, version.as_bytes());
+            if o.ssl_cipher {
+                proxy::put(&mut ssl, proxy::SSL_CIPHER, cipher.as_bytes());
+            }
+        }
+        tlvs.push((proxy::SSL, ssl));
+    }
+    proxy::write(pair, &tlvs, o.crc32c)
 }

@@ -184,4 +184,15 @@ pub enum TcpAction {
     Accept,
     Reject,
     SilentDrop,
+    /// `expect-proxy layer4`
+    ExpectProxy,
+    /// `expect-netscaler-cip layer4`
+    ExpectNetscaler,
+}
+
+impl TcpAction {
+    /// The rules behind it are looked at all the same.
+    pub fn is_expectation(self) -> bool {
+        matches!(self, Self::ExpectProxy | Self::ExpectNetscaler)
+    }
 }

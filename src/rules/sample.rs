@@ -1,6 +1,6 @@
 //! Sample fetches and converters (configuration manual 7.3). One const table each; what is not in the table is refused when the file is read.
 use crate::rules::action::Timer;
-use crate::wire::{Look, client_hello, rdp};
+use crate::wire::{Look, client_hello, proxy, rdp};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -101,6 +101,10 @@ pub trait Traffic {
     fn listener(&self) -> Option<&str> {
         None
     }
+    /// The PROXY header that the connection began with.
+    fn proxied(&self) -> Option<&proxy::Header> {
+        None
+    }
     /// What `unique-id-format` made.
     fn unique(&self) -> &[u8] {
         b""
@@ -183,6 +187,8 @@ enum Kind {
     Var,
     Number(Number),
     SoName,
+    RcvdProxy,
+    ProxyTlv,
     ResVer,
     UniqueId,
     ResComp,
@@ -258,6 +264,10 @@ const FETCHES: &[Row] = &[
     row("cur_tunnel_timeout", Kind::Number(Number::Timeout(Timer::Tunnel, true)), 0, C, b'i'),
     row("be_max_retries", Kind::Number(Number::Retries(false)), 0, C, b'i'),
     row("cur_max_retries", Kind::Number(Number::Retries(true)), 0, C, b'i'),
+    row("fc_rcvd_proxy", Kind::RcvdProxy, 0, C, b'b'),
+    row("fc_pp_authority", Kind::ProxyTlv, 0, C, b's'),
+    row("fc_pp_unique_id", Kind::ProxyTlv, 0, C, b's'),
+    row("fc_pp_tlv", Kind::ProxyTlv, 2, C, b's'),
     row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -532,6 +542,15 @@ impl Expr {
             // It does not change any more: a constant.
             (kind, arg) = (Kind::Str, v);
         }
+        if row.kind == Kind::ProxyTlv {
+            numbers[0] = match name {
+                "fc_pp_authority" => usize::from(proxy::AUTHORITY),
+                "fc_pp_unique_id" => usize::from(proxy::UNIQUE_ID),
+                _ => usize::from(
+                    proxy::kind(&arg).ok_or_else(|| ExprError::Bad(format!("'{arg}' is no type of a TLV in '{text}'")))?,
+                ),
+            };
+        }
         if matches!(row.kind, Kind::CaptureReqHdr | Kind::CaptureResHdr) {
             numbers[0] =
                 arg.parse().map_err(|_| ExprError::Bad(format!("'{arg}' is not the number of a slot in '{text}'")))?;
@@ -753,6 +772,15 @@ impl Expr {
             hit
         };
         match self.kind {
+            // Any of several of the same type will do.
+            Kind::ProxyTlv => {
+                let those = t.proxied().into_iter().flat_map(|h| &h.tlvs);
+                for (_, v) in those.filter(|(k, _)| usize::from(*k) == self.numbers[0]) {
+                    if convert(Sample::str(v)) {
+                        break;
+                    }
+                }
+            }
             Kind::ReqHdr | Kind::ResHdr | Kind::ReqHdrVal | Kind::ResHdrVal if self.index.is_none() => {
                 t.header(&self.arg, self.side(), &mut |line| {
                     split_list(line).any(|v| match self.kind {
@@ -867,6 +895,8 @@ impl Expr {
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
             Kind::Number(n @ Number::FirstRequest) => t.number(n).map(|n| Sample::Bool(n != 0)),
             Kind::Number(n) => t.number(n).map(Sample::Int),
+            Kind::RcvdProxy => Some(Sample::Bool(t.proxied().is_some())),
+            Kind::ProxyTlv => t.proxied()?.tlv(u8::try_from(self.numbers[0]).ok()?).map(Sample::str),
             Kind::SoName => t.listener().map(|n| Sample::str(n.as_bytes())),
             Kind::ResVer => t.number(Number::ResponseMinor).map(|n| Sample::str(if n == 0 { b"1.0" } else { b"1.1" })),
             Kind::UniqueId => Some(t.unique()).filter(|u| !u.is_empty()).map(Sample::str),

@@ -348,8 +348,9 @@ impl ServerLive {
         let extra = if self.is_up() { 0 } else { now_ms().saturating_sub(self.changed.load(Relaxed)) };
         (self.downtime.load(Relaxed) + extra) / 1000
     }
-    pub fn touch(&self) {
-        self.last_session.store(i64::try_from(now_ms() / 1000).unwrap_or(0), Relaxed);
+    /// A session begins, at this second.
+    pub fn used(&self, seconds: i64) {
+        self.last_session.store(seconds, Relaxed);
     }
     /// Seconds since the last session, -1 for never.
     pub fn last_session(&self) -> i64 {
@@ -561,4 +562,9 @@ fn start_clock() {
 /// Milliseconds since the process began to serve.
 pub fn now_ms() -> u64 {
     u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(0)
+}
+
+/// Seconds of an instant on the same clock as [`now_ms`].
+pub fn seconds(at: Instant) -> i64 {
+    i64::try_from(at.saturating_duration_since(*CLOCK.get_or_init(Instant::now)).as_secs()).unwrap_or(0)
 }

@@ -31,6 +31,31 @@ pub const SSL: u8 = 0x20;
 pub const SSL_VERSION: u8 = 0x21;
 pub const SSL_CIPHER: u8 = 0x23;
 
+/// The names of TLV types (manual, `fc_pp_tlv`).
+const KINDS: &[(&str, u8)] = &[
+    ("ALPN", ALPN),
+    ("AUTHORITY", AUTHORITY),
+    ("CRC32C", CRC32C),
+    ("NOOP", 0x04),
+    ("UNIQUE_ID", UNIQUE_ID),
+    ("SSL", SSL),
+    ("SSL_VERSION", SSL_VERSION),
+    ("SSL_CN", 0x22),
+    ("SSL_CIPHER", SSL_CIPHER),
+    ("SSL_SIG_ALG", 0x24),
+    ("SSL_KEY_ALG", 0x25),
+    ("NETNS", 0x30),
+];
+
+/// A TLV type by name or number.
+pub fn kind(text: &str) -> Option<u8> {
+    let named = KINDS.iter().find(|k| k.0.eq_ignore_ascii_case(text)).map(|k| k.1);
+    named.or_else(|| match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(hex) => u8::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    })
+}
+
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// More than any sender has to say; what claims more is refused.
 pub const MAX_HEADER: usize = 16 + 4096;
@@ -49,6 +74,11 @@ pub enum Read {
     /// It goes on behind what is there.
     More,
     Bad,
+}
+
+/// True if bytes that are no good begin as a header does.
+pub fn looks_right(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PROXY ") || bytes.starts_with(SIGNATURE) && bytes.get(12).is_none_or(|c| c >> 4 == 2)
 }
 
 /// Reads a header of either version.
@@ -156,20 +186,30 @@ fn tlvs(whole: &[u8], mut at: usize) -> Option<Vec<(u8, Vec<u8>)>> {
     Some(all)
 }
 
+/// Both of one family, IPv4 mapped where the other is IPv6.
+fn alike((s, d): (SocketAddr, SocketAddr)) -> (SocketAddr, SocketAddr) {
+    let six = |a: SocketAddr| match a.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), a.port()),
+        IpAddr::V6(_) => a,
+    };
+    if s.is_ipv4() == d.is_ipv4() { (s, d) } else { (six(s), six(d)) }
+}
+
 /// One line of version 1.
 pub fn line(pair: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
-    match pair {
-        Some((s, d)) if s.is_ipv4() == d.is_ipv4() => {
+    match pair.map(alike) {
+        Some((s, d)) => {
             let family = if s.is_ipv4() { "TCP4" } else { "TCP6" };
             format!("PROXY {family} {} {} {} {}\r\n", s.ip(), d.ip(), s.port(), d.port()).into_bytes()
         }
-        _ => b"PROXY UNKNOWN\r\n".to_vec(),
+        None => b"PROXY UNKNOWN\r\n".to_vec(),
     }
 }
 
 /// A header of version 2. Values of 64 kB and more cannot be said and are left out. With `checksum` its last TLV is a CRC32C.
 pub fn write(pair: Option<(SocketAddr, SocketAddr)>, tlvs: &[(u8, Vec<u8>)], checksum: bool) -> Vec<u8> {
     let mut body = Vec::new();
+    let pair = pair.map(alike);
     let family = match pair {
         Some((SocketAddr::V4(s), SocketAddr::V4(d))) => {
             body.extend_from_slice(&s.ip().octets());
@@ -281,7 +321,11 @@ mod tests {
     fn what_is_written_is_read_at_every_length() {
         let six = Some(("[2001:db8::1]:5".parse().unwrap(), "[::1]:80".parse().unwrap()));
         let said = vec![(AUTHORITY, b"example.com".to_vec()), (UNIQUE_ID, b"id".to_vec()), (0xea, Vec::new())];
+        let mixed = pair().zip(six).map(|(a, b)| (a.0, b.1));
+        let mapped = mixed.map(|(_, d)| ("[::ffff:1.2.3.4]:5".parse().unwrap(), d));
         for header in [
+            (mapped, line(mixed), Vec::new()),
+            (mapped, write(mixed, &[], true), Vec::new()),
             (pair(), line(pair()), Vec::new()),
             (None, line(None), Vec::new()),
             (six, line(six), Vec::new()),

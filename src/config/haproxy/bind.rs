@@ -117,6 +117,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         maxconn: 0,
         backlog: None,
         accept_proxy: false,
+        accept_cip: None,
         tls: None,
         mode: None,
         user: None,
@@ -191,6 +192,13 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 b.backlog = number(cx, word, v);
             }
             "accept-proxy" => b.accept_proxy = true,
+            "accept-netscaler-cip" => {
+                let v = value(cx);
+                b.accept_cip = number(cx, word, v);
+                if b.accept_cip == Some(0) {
+                    cx.error_of(Code::Number, "'bind' : 'accept-netscaler-cip' expects a number larger than 0");
+                }
+            }
             "v4v6" => v4v6 = true,
             "v6only" => v6only = true,
             "interface" => device = value(cx),
@@ -308,6 +316,7 @@ fn accepted(cx: &mut Cx<'_>, word: &str, value: Option<String>) {
 
 /// Words that are honoured.
 const HONOURED: &[&str] = &[
+    "accept-netscaler-cip",
     "accept-proxy",
     "alpn",
     "backlog",

@@ -731,6 +731,7 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
             && base.http_response.is_empty()
             && base.http_after_response.is_empty()
             && base.tcp_connection.is_empty()
+            && base.tcp_session.is_empty()
             && base.tcp_content.is_empty())
     {
         if cx.ruled.iter().any(|(at, k)| *at == base.place && *k != kind) {

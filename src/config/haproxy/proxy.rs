@@ -192,6 +192,7 @@ const TIMEOUTS: &[&str] = &[
     "tunnel",
     "tarpit",
     "client-fin",
+    "client-hs",
     "server-fin",
 ];
 
@@ -205,9 +206,6 @@ pub fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         _ => name,
     };
     if !TIMEOUTS.contains(&name) {
-        if matches!(name, "client-hs") {
-            return cx.not_yet("'timeout client-hs'");
-        }
         return cx.error_of(
             Code::UnknownWord,
             format!(
@@ -233,6 +231,7 @@ pub fn timeout(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         "tunnel" => &mut t.tunnel,
         "tarpit" => &mut t.tarpit,
         "client-fin" => &mut t.client_fin,
+        "client-hs" => &mut t.client_hs,
         _ => &mut t.server_fin,
     } = d;
 }

@@ -647,7 +647,7 @@ pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Ar
 
 /// `tcp-request connection|content|session|inspect-delay`.
 /// Actions of `tcp-request` rules that are honoured, in all three rule sets.
-pub const TCP_ACTIONS: &[&str] = &["accept", "reject", "silent-drop"];
+pub const TCP_ACTIONS: &[&str] = &["accept", "expect-netscaler-cip", "expect-proxy", "reject", "silent-drop"];
 
 fn tcp_known(name: &str) -> bool {
     [Class::TcpConnection, Class::TcpSession, Class::TcpContent].into_iter().any(|c| keywords::is(c, name))
@@ -673,7 +673,22 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         ));
     }
     let Some(name) = cx.arg(w, 2, "an action") else { return };
+    let mut used = 3;
     let action = match name {
+        "expect-proxy" | "expect-netscaler-cip" if kind == "connection" => {
+            if w.get(3).map(String::as_str) != Some("layer4") {
+                let got = w.get(3).map_or("", String::as_str);
+                return cx.error(format!("'tcp-request connection {name}' only supports 'layer4', not '{got}'"));
+            }
+            used = 4;
+            if name == "expect-proxy" { TcpAction::ExpectProxy } else { TcpAction::ExpectNetscaler }
+        }
+        "expect-proxy" | "expect-netscaler-cip" => {
+            return cx.error_of(
+                Code::Misplaced,
+                format!("'{name} layer4' is not allowed in 'tcp-request {kind}' rules; it belongs to 'connection'"),
+            );
+        }
         "accept" => TcpAction::Accept,
         "reject" => TcpAction::Reject,
         "silent-drop" => TcpAction::SilentDrop,
@@ -683,7 +698,7 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 || base.starts_with("track-sc")
                 || base.starts_with("sc-")
                 || o.starts_with("lua.")
-                || matches!(base, "expect-proxy" | "expect-netscaler-cip" | "capture" | "use-service")
+                || matches!(base, "capture" | "use-service")
             {
                 return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
             }
@@ -698,8 +713,12 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     };
     // In HTTP mode contents are looked at when there is a request.
     let scope = if kind == "content" && p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
-    if let Ok(cond) = cond(cx, p, w, 3, scope) {
+    if let Ok(cond) = cond(cx, p, w, used, scope) {
         let rule = Rule { place: cx.place.clone(), cond, action };
-        if kind == "content" { p.tcp_content.push(rule) } else { p.tcp_connection.push(rule) }
+        match kind {
+            "content" => p.tcp_content.push(rule),
+            "session" => p.tcp_session.push(rule),
+            _ => p.tcp_connection.push(rule),
+        }
     }
 }

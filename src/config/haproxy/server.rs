@@ -6,7 +6,7 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
-use crate::rules::sample::Expr;
+use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
 
 pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -325,6 +325,43 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "proto" => i += 1,
             "send-proxy" => s.send_proxy = Some(SendProxy::V1),
             "send-proxy-v2" => s.send_proxy = Some(SendProxy::V2),
+            // A client's certificate is never asked for, so that none has a name to be sent.
+            "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
+                (s.send_proxy, s.proxy_options.ssl) = (Some(SendProxy::V2), true);
+            }
+            "no-send-proxy-v2-ssl" | "no-send-proxy-v2-ssl-cn" => (s.send_proxy, s.proxy_options.ssl) = (None, false),
+            "proxy-v2-options" => {
+                for o in value!("a list of options").unwrap_or_default().split(',') {
+                    let p = &mut s.proxy_options;
+                    match o {
+                        "ssl" | "cert-cn" => p.ssl = true,
+                        "ssl-cipher" => (p.ssl, p.ssl_cipher) = (true, true),
+                        "authority" => p.authority = true,
+                        "crc32c" => p.crc32c = true,
+                        "unique-id" => p.unique_id = true,
+                        "cert-key" | "cert-sig" => cx.not_yet(&format!("'{o}' in 'proxy-v2-options'")),
+                        _ => cx.error(format!("'{what}' : proxy v2 option '{o}' is not known")),
+                    }
+                }
+            }
+            o if o.split('(').next() == Some("set-proxy-v2-tlv-fmt") => {
+                let id = o.strip_prefix("set-proxy-v2-tlv-fmt").unwrap_or_default();
+                let id = id.trim_start_matches('(').trim_end_matches(')');
+                let id = match (id.strip_prefix("0x").or(id.strip_prefix("0X")), id) {
+                    (_, "") => Some(0),
+                    (Some(hex), _) => u8::from_str_radix(hex, 16).ok(),
+                    (None, id) => id.parse().ok(),
+                };
+                let Some(text) = value!("a format") else { continue };
+                match id {
+                    None => cx.error_of(Code::Number, format!("'{what}' : '{o}' names no TLV from 0 to 255")),
+                    Some(id) => {
+                        if let Some(f) = super::rules::format(cx, "set-proxy-v2-tlv-fmt", text, Scope::Log) {
+                            s.proxy_tlvs.push((id, Arc::new(f)));
+                        }
+                    }
+                }
+            }
             "no-send-proxy" | "no-send-proxy-v2" => s.send_proxy = None,
             "on-marked-down" => match value!("'shutdown-sessions'") {
                 Some("shutdown-sessions") => s.shutdown_on_down = true,
@@ -503,6 +540,8 @@ const HONOURED: &[&str] = &[
     "no-check-ssl",
     "no-send-proxy",
     "no-send-proxy-v2",
+    "no-send-proxy-v2-ssl",
+    "no-send-proxy-v2-ssl-cn",
     "no-ssl",
     "no-sslv3",
     "no-tls-tickets",
@@ -517,12 +556,16 @@ const HONOURED: &[&str] = &[
     "pool-purge-delay",
     "port",
     "proto",
+    "proxy-v2-options",
     "resolve-opts",
     "resolve-prefer",
     "resolvers",
     "rise",
     "send-proxy",
     "send-proxy-v2",
+    "send-proxy-v2-ssl",
+    "send-proxy-v2-ssl-cn",
+    "set-proxy-v2-tlv-fmt",
     "slowstart",
     "sni",
     "ssl",
