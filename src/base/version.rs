@@ -7,6 +7,7 @@ pub const RELEASE_DATE: &str = "2026/06/03";
 /// The feature list of `-vv` and of `feature()`: a name, and whether it is here. TLS is rustls on AWS-LC: who asks for OPENSSL wants to know whether `ssl` may be said.
 pub const FEATURES: &[(&str, bool)] = &[
     ("EPOLL", true),
+    ("LINUX_SPLICE", true),
     ("LUA", false),
     ("NS", false),
     ("OPENSSL", true),
@@ -20,11 +21,11 @@ pub const FEATURES: &[(&str, bool)] = &[
     ("THREAD", true),
     ("TPROXY", false),
     ("VRRP", true),
-    ("ZLIB", false),
+    ("ZLIB", true),
 ];
 
 /// What `enabled()` finds.
-pub const ENABLED: &[&str] = &["POLL", "EPOLL", "GETADDRINFO", "REUSEPORT"];
+pub const ENABLED: &[&str] = &["POLL", "EPOLL", "SPLICE", "FAST-FORWARD", "GETADDRINFO", "REUSEPORT"];
 
 /// The TLS library, for `ssllib_name_startswith()`; and the version of OpenSSL's interface that it stands for.
 pub const TLS_LIBRARY: &str = "AWS-LC";

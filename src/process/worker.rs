@@ -24,8 +24,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::runtime::LocalOptions;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
 
 /// Descriptors on which the worker finds its channel and the page of epochs.

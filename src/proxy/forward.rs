@@ -156,7 +156,10 @@ impl Session<'_> {
     ) -> Attempt {
         let server = slot.server();
         let mode = if x.req.says_close() { ConnMode::ServerClose } else { mode_of(x, be) };
-        let pooled = if mode == ConnMode::KeepAlive && !fresh {
+        let idempotent = matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
+        // A connection may turn out to be dead. The first request of a client is not lost to that: it can be sent again, or gets one of its own.
+        let safe = !x.first || be.conf.reuse != Reuse::Safe || idempotent && body.can_end(&self.inbuf[used..]);
+        let pooled = if mode == ConnMode::KeepAlive && !fresh && safe {
             if shared(be, server) { self.t.pool_take(server) } else { self.take_own(x, server) }
         } else {
             None
@@ -235,8 +238,6 @@ impl Session<'_> {
                 n
             }
             Err(e) => {
-                let idempotent =
-                    matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
                 }
@@ -253,6 +254,12 @@ impl Session<'_> {
                 if wanted && replayable && may_retry(x, be) {
                     count_failure(be, server);
                     return Attempt::Again;
+                }
+                if matches!(e, NoResponse::Closed) && reused && resbuf.is_empty() {
+                    // The server had closed it: not an answer, but what the client does when its own connection closes so.
+                    count_failure(be, server);
+                    x.end(Cause::ServerAbort, Phase::Headers);
+                    return Attempt::Done(Next::Close);
                 }
                 let whole = upload.complete();
                 self.consume(used, n, &mut upload);

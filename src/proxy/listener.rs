@@ -266,6 +266,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         sni: None,
         alpn: None,
         proxied: None,
+        vars: std::cell::RefCell::default(),
         accepted,
         accepted_at,
         handshake_ms: 0,
@@ -456,7 +457,9 @@ async fn read_preamble(
         .await;
         let taken = match (peeked, read(&head)) {
             (None, _) => return Err(format!("Timeout while waiting for {protocol} header")),
-            (Some(0), _) if before == 0 => return Err(format!("Connection closed while waiting for {protocol} header")),
+            (Some(0), _) if before == 0 => {
+                return Err(format!("Connection closed while waiting for {protocol} header"));
+            }
             (Some(0), _) => return Err(format!("Truncated {protocol} header received")),
             (_, proxy::Read::Whole(h, n)) => {
                 take(t, s, timer, n - before).await?;

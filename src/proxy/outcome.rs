@@ -76,6 +76,8 @@ pub struct ClientInfo {
     pub tls: Option<(&'static str, &'static str)>,
     pub sni: Option<String>,
     pub alpn: Option<Vec<u8>>,
+    /// Variables of the session, while no exchange is under way.
+    pub vars: std::cell::RefCell<Vec<(String, Vec<u8>)>>,
     /// What a PROXY header said.
     pub proxied: Option<Box<crate::wire::proxy::Header>>,
     pub accepted: Instant,
@@ -165,7 +167,7 @@ impl<'a> Exchange<'a> {
             server: None,
             req: t.take_head(),
             res: t.take_head(),
-            vars: Vec::new(),
+            vars: client.vars.take(),
             started: client.accepted,
             started_at: client.accepted_at,
             got_request: None,
@@ -209,7 +211,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Gives the buffers back to the thread.
-    pub fn recycle(self, t: &Thread) {
+    pub fn recycle(mut self, t: &Thread) {
+        self.vars.retain(|(n, _)| n.starts_with("sess."));
+        self.client.vars.replace(self.vars);
         t.give_head(self.req);
         t.give_head(self.res);
         t.give_buf(self.request_line);

@@ -191,7 +191,9 @@ pub fn poolable(s: &ServerNode) -> bool {
 
 /// True if each request may want a connection of its own: for its name in TLS, or for what a PROXY header says of it.
 pub fn named_by_request(s: &ServerNode) -> bool {
-    s.conf.proxy_options.unique_id || !s.conf.proxy_tlvs.is_empty() || matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
+    s.conf.proxy_options.unique_id
+        || !s.conf.proxy_tlvs.is_empty()
+        || matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
 }
 
 /// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;

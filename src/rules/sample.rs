@@ -547,7 +547,8 @@ impl Expr {
                 "fc_pp_authority" => usize::from(proxy::AUTHORITY),
                 "fc_pp_unique_id" => usize::from(proxy::UNIQUE_ID),
                 _ => usize::from(
-                    proxy::kind(&arg).ok_or_else(|| ExprError::Bad(format!("'{arg}' is no type of a TLV in '{text}'")))?,
+                    proxy::kind(&arg)
+                        .ok_or_else(|| ExprError::Bad(format!("'{arg}' is no type of a TLV in '{text}'")))?,
                 ),
             };
         }

@@ -160,7 +160,14 @@ impl Snapshot {
                 let tls = client_tls(s, &global, src, report);
                 use std::hash::{Hash, Hasher};
                 let mut h = std::hash::DefaultHasher::new();
-                (&conf.name, &s.name, &s.host, s.ip, format!("{:?}{:?}{:?}{:?}", s.port, s.tls, s.send_proxy, s.proxy_options)).hash(&mut h);
+                (
+                    &conf.name,
+                    &s.name,
+                    &s.host,
+                    s.ip,
+                    format!("{:?}{:?}{:?}{:?}", s.port, s.tls, s.send_proxy, s.proxy_options),
+                )
+                    .hash(&mut h);
                 servers.push(ServerNode {
                     sid: s.id.unwrap_or(sid),
                     live: live.server(&plive, s),

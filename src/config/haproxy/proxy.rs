@@ -66,7 +66,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("unique-id-format", D | F, 0, |cx, p, w| {
         let Some(text) = cx.arg(w, 1, "a format string") else { return };
         cx.at_most(w, 2);
-        p.unique_id = rules::format(cx, "unique-id-format", text, Scope::Log).map(Arc::new);
+        p.unique_id = rules::request_format(cx, "unique-id-format", text).map(Arc::new);
     }),
     ("unique-id-header", D | F, 2, |cx, p, w| {
         p.unique_id_header = cx.arg(w, 1, "a header name").map(str::to_ascii_lowercase);

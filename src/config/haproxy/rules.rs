@@ -168,6 +168,15 @@ pub fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<L
         (Scope::Response, Kind::Backend) => &[column::BACKEND_RESPONSE],
         (Scope::Response, _) => &[column::FRONTEND_RESPONSE, column::BACKEND_RESPONSE],
     };
+    format_at(cx, what, text, scope, columns)
+}
+
+/// As [`format`], where a request is under way: all that a log line may say, and what the request has.
+pub fn request_format(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<LogFormat> {
+    format_at(cx, what, text, Scope::Log, &[keywords::column::FRONTEND_REQUEST])
+}
+
+fn format_at(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope, columns: &[usize]) -> Option<LogFormat> {
     let fits = |name: &str| columns.is_empty() || keywords::fits(name, columns);
     let known = KnownNames { fits: Some(&fits), ..names(&cx.env) };
     let parsed = LogFormat::parse(text, scope, &known);

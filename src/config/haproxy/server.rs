@@ -6,7 +6,7 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
-use crate::rules::sample::{Expr, Scope};
+use crate::rules::sample::Expr;
 use std::sync::Arc;
 
 pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -356,7 +356,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 match id {
                     None => cx.error_of(Code::Number, format!("'{what}' : '{o}' names no TLV from 0 to 255")),
                     Some(id) => {
-                        if let Some(f) = super::rules::format(cx, "set-proxy-v2-tlv-fmt", text, Scope::Log) {
+                        if let Some(f) = super::rules::request_format(cx, "set-proxy-v2-tlv-fmt", text) {
                             s.proxy_tlvs.push((id, Arc::new(f)));
                         }
                     }

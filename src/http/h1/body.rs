@@ -145,6 +145,12 @@ impl Follower {
         if self.done() { std::mem::take(&mut self.trailer) } else { Vec::new() }
     }
 
+    /// True if the rest of this body is in `bytes`.
+    pub fn can_end(&self, bytes: &[u8]) -> bool {
+        let mut f = self.clone();
+        f.done() || f.feed(bytes).is_ok() && f.done()
+    }
+
     /// How many of `bytes` belong to this body.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
         self.content(bytes, |_| {})
