@@ -144,3 +144,113 @@ fn a_bandwidth_limit_holds_back_what_is_too_much() {
     assert!(timed("/fast") < Duration::from_millis(450));
     assert!(timed("/") < Duration::from_millis(450));
 }
+
+const CACHE: &str = "cache c\n total-max-size 1\n max-object-size 20000\n max-age 60\n process-vary on\n";
+
+/// An origin that says how often it was asked, in a body of the length that the path ends with.
+fn counting() -> Origin {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    Origin::start(move |r| {
+        let n = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let path = r.split(' ').nth(1).unwrap();
+        let body = format!("answer {n} ");
+        let extra = match path.split('?').next().unwrap() {
+            "/private" => "Cache-Control: private\r\n",
+            "/vary" => "Vary: Origin\r\nCache-Control: max-age=30\r\n",
+            "/chunked" => {
+                return format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=30\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\nX-T: t\r\n\r\n", body.len()).into_bytes();
+            }
+            "/large" => {
+                let body = "x".repeat(30_000);
+                return format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=30\r\nContent-Length: 30000\r\n\r\n{body}")
+                    .into_bytes();
+            }
+            _ => "Cache-Control: max-age=30\r\nETag: \"e\"\r\nSet-Cookie: a=b\r\n",
+        };
+        format!("HTTP/1.1 200 OK\r\n{extra}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    })
+}
+
+#[test]
+fn answers_are_kept_and_given_again() {
+    let o = counting();
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-request cache-use c\n http-response cache-store c\n http-response set-header X-Hit %[res.cache_hit]/%[res.cache_name]\n server s 127.0.0.1:{}\n{CACHE}",
+        o.port
+    ));
+    let get = |path: &str, headers: &str| {
+        let (head, body) = ask(&p, &format!("GET {path} HTTP/1.1\r\nHost: h\r\n{headers}Connection: close\r\n\r\n"));
+        (head, String::from_utf8(body).unwrap())
+    };
+    let (head, first) = get("/a", "");
+    assert!(head.ends_with("set-cookie: a=b\r\ncontent-length: 9\r\nx-hit: 0/\r\nconnection: close\r\n\r\n"), "{head}");
+    let (head, second) = get("/a", "");
+    assert_eq!(first, second);
+    assert_eq!(
+        head,
+        "HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\netag: \"e\"\r\nset-cookie: a=b\r\ncontent-length: 9\r\nage: 0\r\nx-hit: 1/c\r\nconnection: close\r\n\r\n"
+    );
+    // On one connection, and a conditional one.
+    let both = p.exchange(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\nIf-None-Match: \"e\"\r\nConnection: close\r\n\r\n");
+    assert!(both.contains(&format!("{first}HTTP/1.1 304 Not Modified\r\n")), "{both}");
+    assert!(both.ends_with("content-length: 9\r\nage: 0\r\nx-hit: 1/c\r\nconnection: close\r\n\r\n"), "{both}");
+    let head = p.exchange(b"HEAD /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert!(head.ends_with("x-hit: 1/c\r\nconnection: close\r\n\r\n"), "{head}");
+    // Who may not have it, and what may not be kept.
+    for (path, headers, again) in [
+        ("/a", "Authorization: x\r\n", false),
+        ("/a", "Cache-Control: no-cache\r\n", false),
+        ("/b", "Cache-Control: no-store\r\n", false),
+        ("/private", "", false),
+        ("/large", "", false),
+        ("/chunked", "", true),
+        ("/vary", "Origin: a\r\n", true),
+        ("/vary", "Origin: b\r\n", true),
+    ] {
+        get(path, headers);
+        let (head, body) = get(path, headers);
+        assert_eq!(head.contains("x-hit: 1/c"), again, "{path} {headers}: {head}");
+        assert!(body.starts_with("answer") || path == "/large", "{body}");
+    }
+    let raw = p.exchange(b"GET /chunked HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert!(
+        raw.contains("transfer-encoding: chunked\r\nage: 0\r\n") && raw.ends_with("\r\n0\r\nx-t: t\r\n\r\n"),
+        "{raw}"
+    );
+    // A change makes what is kept out of date.
+    let (_, kept) = get("/a", "");
+    p.exchange(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert_ne!(get("/a", "").1, kept);
+    assert!(p.cli("show cache").contains(": c (shctx:0x"), "{}", p.cli("show cache"));
+    assert!(column(&p, "b,BACKEND", "cache_hits").parse::<u32>().unwrap() >= 6);
+    p.drain();
+    get("/a", "");
+    let line = p.line();
+    assert!(line.contains(" f b/<CACHE> 0/0/0/0/") && line.contains(" LR-- "), "{line}");
+}
+
+#[test]
+fn what_broke_off_is_not_kept() {
+    let n = std::sync::atomic::AtomicU32::new(0);
+    let o = Origin::start(move |_| {
+        // The second half never comes: the answer is as long as it says only from the second time on.
+        let whole = n.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 1;
+        let mut out =
+            b"HTTP/1.1 200 OK\r\nCache-Control: max-age=30\r\nConnection: close\r\nContent-Length: 10\r\n\r\nhello"
+                .to_vec();
+        if whole {
+            out.extend_from_slice(b"world");
+        }
+        out
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n timeout server 200ms\n http-request cache-use c\n http-response cache-store c\n server s 127.0.0.1:{}\n{CACHE}",
+        o.port
+    ));
+    let broken = p.exchange(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(broken.ends_with("\r\n\r\nhello"), "{broken}");
+    let (head, body) = ask(&p, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!((body.as_slice(), head.contains("age: ")), (&b"helloworld"[..], false), "{head}");
+    let (head, body) = ask(&p, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!((body.as_slice(), head.contains("age: ")), (&b"helloworld"[..], true), "{head}");
+}

@@ -19,6 +19,7 @@ pub struct Model {
     pub global: Global,
     pub proxies: Vec<Box<Proxy>>,
     pub resolvers: Vec<Resolvers>,
+    pub caches: Vec<Cache>,
     pub vrrp: VrrpModel,
 }
 
@@ -738,11 +739,33 @@ impl Default for Compression {
     }
 }
 
+/// A `cache` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    pub name: String,
+    /// Bytes of all entries, and of one.
+    pub total: u64,
+    pub max_object: u64,
+    /// Seconds that an answer is kept at most.
+    pub max_age: u64,
+    /// `process-vary`
+    pub vary: bool,
+    /// `max-secondary-entries`
+    pub max_variants: u32,
+}
+
+impl Cache {
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), total: 0, max_object: 0, max_age: 60, vary: false, max_variants: 10 }
+    }
+}
+
 /// `filter` lines, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     CompressRequests,
     CompressResponses,
+    Cache(String),
     Bandwidth(Arc<Bandwidth>),
 }
 

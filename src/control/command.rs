@@ -8,6 +8,7 @@ pub enum Command {
     Prompt,
     Quit,
     ShowInfo,
+    ShowCache,
     ShowStat {
         iid: Option<String>,
         kinds: i64,
@@ -65,6 +66,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("set server", "<backend>/<server> state|weight|health|addr ...", CliLevel::Admin, "change a server"),
     ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
     ("show backend", "", CliLevel::User, "names of the backends"),
+    ("show cache", "", CliLevel::Admin, "show cache status"),
     ("show info", "", CliLevel::User, "what this process is and does"),
     ("show reloads", "", CliLevel::User, "reloads in force and reloads that failed"),
     ("show servers state", "[<backend>]", CliLevel::User, "states of servers, one a line"),
@@ -115,6 +117,7 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "help" => Command::Help,
         "prompt" => Command::Prompt,
         "quit" => Command::Quit,
+        "show cache" => Command::ShowCache,
         "show info" => match rest.first() {
             None | Some(&"desc") => Command::ShowInfo,
             Some(o) => return Err(format!("'show info {o}' is not honoured yet; 'show info' is\n")),

@@ -28,6 +28,7 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             let _ = writeln!(t, "{n}: {v}");
             t
         }),
+        Command::ShowCache => show_cache(s),
         Command::ShowStat { iid, kinds, sid } => show_stat(s, iid.as_deref(), *kinds, *sid),
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
         Command::ShowBackend => {
@@ -176,6 +177,29 @@ fn show_stat(s: &Snapshot, iid: Option<&str>, kinds: i64, sid: i64) -> String {
         let by_kind = kinds < 0 || kinds & (1 << r.kind.number()) != 0;
         if by_name && by_kind && (sid < 0 || sid == i64::from(r.sid)) {
             r.csv(&mut out);
+        }
+    }
+    out
+}
+
+/// Each cache, and each entry that is fresh.
+fn show_cache(s: &Snapshot) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let mut out = String::new();
+    for c in &s.caches {
+        // Writing to a String cannot fail.
+        let at = std::sync::Arc::as_ptr(c);
+        let _ = writeln!(out, "{at:p}: {} (shctx:{at:p}, available blocks:{})", c.conf.name, c.free() >> 10);
+        for (key, e) in c.list(now) {
+            let (size, left) = (e.size(), e.expires - now);
+            let blocks = size.div_ceil(1 << 10);
+            let hash = key.iter().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(*b)));
+            let _ = writeln!(
+                out,
+                "{:p} hash:{hash} vary:0x{:040x} type:full size:{size} ({blocks} blocks), refcount:0, expire:{left}",
+                std::sync::Arc::as_ptr(&e),
+                0
+            );
         }
     }
     out

@@ -98,13 +98,15 @@ impl Row {
             self.set(f, c.get(k));
         }
     }
-    fn compression(&mut self, c: &Counters) {
+    fn filters(&mut self, c: &Counters) {
         use Counter as C;
         for (f, k) in [
             ("comp_in", C::CompressionIn),
             ("comp_out", C::CompressionOut),
             ("comp_byp", C::CompressionBypassed),
             ("comp_rsp", C::CompressedResponses),
+            ("cache_lookups", C::CacheLookups),
+            ("cache_hits", C::CacheHits),
         ] {
             self.set(f, c.get(k));
         }
@@ -183,20 +185,8 @@ fn frontend(p: &ProxyNode) -> Row {
     r.set("intercepted", c.get(Counter::Intercepted));
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
-    r.compression(c);
-    r.zeros(&[
-        "rate_lim",
-        "dses",
-        "cache_lookups",
-        "cache_hits",
-        "cache_hint_hits",
-        "sess_other",
-        "h2sess",
-        "h3sess",
-        "req_other",
-        "h2req",
-        "h3req",
-    ]);
+    r.filters(c);
+    r.zeros(&["rate_lim", "dses", "cache_hint_hits", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
     r
 }
 
@@ -388,13 +378,11 @@ fn backend(p: &ProxyNode) -> Row {
         r.responses(c);
         r.set("req_tot", c.get(Counter::Requests));
     }
-    r.compression(c);
+    r.filters(c);
     r.zeros(&[
         "downtime",
         "wrew",
         "eint",
-        "cache_lookups",
-        "cache_hits",
         "cache_hint_hits",
         "agg_server_status",
         "agg_server_check_status",

@@ -1,5 +1,6 @@
 //! What becomes of bodies on their way: they are coded (manual, `compression`) or slowed down (`filter bwlim-in`, `bwlim-out`).
 use super::Thread;
+use super::caching::Tap;
 use super::outcome::Exchange;
 use super::wheel::Timer;
 use crate::base::pace::Pace;
@@ -12,9 +13,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::time::Duration;
 
-/// A body that is written anew, in chunks.
+/// A body that is written anew, in chunks, or kept while it passes.
 pub struct Recoded {
-    encoder: Encoder,
+    encoder: Option<Encoder>,
+    /// The cache gets it as it came.
+    draft: Option<Tap>,
+    /// Its trailer section, once it is whole.
+    trailer: Option<Vec<u8>>,
     /// Bytes of content before and after.
     pub plain: u64,
     pub coded: u64,
@@ -22,17 +27,42 @@ pub struct Recoded {
 
 impl Recoded {
     pub fn new(coding: Coding) -> Self {
-        Self { encoder: Encoder::new(coding), plain: 0, coded: 0 }
+        Self::of(Some(coding), None)
+    }
+
+    pub fn of(coding: Option<Coding>, draft: Option<Tap>) -> Self {
+        Self { encoder: coding.map(Encoder::new), draft, trailer: None, plain: 0, coded: 0 }
+    }
+
+    /// The body has come to its end: what the cache got is kept.
+    pub fn keep(&mut self) {
+        if let Some(d) = self.draft.take() {
+            d.finish(self.trailer.take());
+        }
     }
 
     /// As [`Follower::pass`]: what of `bytes` belongs to the body goes to `out`, coded, with its end if that is there.
     pub fn pass(&mut self, f: &mut Follower, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
-        let (encoder, mut any) = (&mut self.encoder, 0);
+        let (encoder, draft, mut any) = (&mut self.encoder, &mut self.draft, 0);
         let used = f.content(bytes, |part| {
-            encoder.write(part);
+            if draft.as_mut().is_some_and(|d| !d.push(part)) {
+                *draft = None;
+            }
+            if let Some(e) = encoder {
+                e.write(part);
+            }
             any += part.len() as u64;
         })?;
         self.plain += any;
+        if self.encoder.is_none() {
+            let trailer = f.take_trailer();
+            out.extend_from_slice(&bytes[..used - f.held()]);
+            out.extend_from_slice(&trailer);
+            if f.done() && f.is_chunked() {
+                self.trailer = Some(trailer);
+            }
+            return Ok(used);
+        }
         if any > 0 || f.done() {
             self.chunk(f.done(), out);
         }
@@ -40,12 +70,13 @@ impl Recoded {
             out.extend_from_slice(b"0\r\n");
             let trailer = f.take_trailer();
             out.extend_from_slice(if trailer.is_empty() { b"\r\n" } else { &trailer });
+            self.trailer = f.is_chunked().then_some(trailer);
         }
         Ok(used)
     }
 
     fn chunk(&mut self, last: bool, out: &mut Vec<u8>) {
-        let data = self.encoder.take(last);
+        let data = self.encoder.as_mut().map_or_else(Vec::new, |e| e.take(last));
         if !data.is_empty() {
             self.coded += data.len() as u64;
             out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
@@ -171,6 +202,9 @@ pub fn mark_response(x: &mut Exchange<'_>) {
 
 /// Counts what was coded. `whole`: to its end.
 pub fn count(t: &Thread, x: &Exchange<'_>, r: &Recoded, whole: bool) {
+    if r.encoder.is_none() {
+        return;
+    }
     let be = x.backend();
     for c in [&x.fe.live.front, &be.live.back] {
         if x.coding.response == Some(Coding::Identity) {

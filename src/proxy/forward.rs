@@ -392,7 +392,7 @@ impl Session<'_> {
         }
         filters::response(self.t, x, be);
         for node in [be, &x.fe.clone()] {
-            let verdict = rewrite::response_rules(x, node);
+            let verdict = rewrite::response_rules(self.t, x, node);
             if !matches!(verdict, Verdict::Go) {
                 be.live.back.inc(Counter::DeniedResponses);
                 x.end(Cause::Denied, Phase::Headers);
@@ -439,7 +439,9 @@ impl Session<'_> {
         let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
-        let mut recoded = x.coding.response.map(|c| Box::new(Recoded::new(c)));
+        let draft = x.draft.take();
+        let mut recoded =
+            (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(x.coding.response, draft)));
         let paced = x.pace[1].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
         let mut held = Vec::new();
         let to = if paced.is_some() { &mut held } else { &mut out };
@@ -501,8 +503,9 @@ impl Session<'_> {
                 return Next::Close;
             }
         }
-        if let Some(r) = &recoded {
+        if let Some(r) = &mut recoded {
             filters::count(self.t, x, r, true);
+            r.keep();
         }
         if server_keep && quiet && upload.complete() {
             if shared(be, server) {

@@ -394,18 +394,19 @@ fn embryonic_end(
     }
     let sinks = t.snapshot().sinks.clone();
     let mut line = Vec::new();
-    if let Some(a) = client.src {
-        line.extend_from_slice(format!("{}:{} [", crate::base::addr::canonical(a.ip()), a.port()).as_bytes());
-        crate::rules::logformat::date(
-            client.accepted_at,
-            sinks.utc_offset,
-            crate::rules::logformat::DateForm::Log,
-            &mut line,
-        );
-        // A listener without a name goes by its number.
-        let name = l.conf.name.clone().unwrap_or_else(|| l.id.to_string());
-        line.extend_from_slice(format!("] {}/{name}: {what}", fe.conf.name).as_bytes());
-    }
+    let from = client
+        .src
+        .map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()));
+    line.extend_from_slice(format!("{from} [").as_bytes());
+    crate::rules::logformat::date(
+        client.accepted_at,
+        sinks.utc_offset,
+        crate::rules::logformat::DateForm::Log,
+        &mut line,
+    );
+    // A listener without a name goes by its number.
+    let name = l.conf.name.clone().unwrap_or_else(|| l.id.to_string());
+    line.extend_from_slice(format!("] {}/{name}: {what}", fe.conf.name).as_bytes());
     let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
     sinks.send(&fe.logs, crate::log::INFO, &tag, &line, &mut Vec::new(), &t.shared.live.dropped_logs);
 }

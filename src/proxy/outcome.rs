@@ -134,6 +134,11 @@ pub struct Exchange<'a> {
     pub server_addr: Option<SocketAddr>,
     pub tarpit: bool,
     pub coding: super::filters::Codings,
+    pub cache: Option<Box<super::caching::Use>>,
+    /// The answer that a cache has, and where.
+    pub hit: Option<(Arc<crate::state::cache::Store>, Arc<crate::state::cache::Entry>)>,
+    /// The answer on its way into a cache.
+    pub draft: Option<super::caching::Tap>,
     /// `set-bandwidth-limit`: towards the server, and towards the client.
     pub pace: [Option<Box<crate::base::pace::Pace>>; 2],
     /// In place of a server, as logs name it: `<STATS>`, `<PROMEX>`.
@@ -192,6 +197,9 @@ impl<'a> Exchange<'a> {
             backend_src: None,
             server_addr: None,
             tarpit: false,
+            cache: None,
+            hit: None,
+            draft: None,
             coding: super::filters::Codings::default(),
             pace: [None, None],
             applet: None,
@@ -537,6 +545,9 @@ impl Traffic for Exchange<'_> {
                 i64::try_from(set.unwrap_or_else(|| u64::from(self.backend().conf.retries))).ok()?
             }
         })
+    }
+    fn cache_hit(&self) -> Option<&str> {
+        self.hit.as_ref().map(|(c, _)| c.conf.name.as_str())
     }
     fn proxied(&self) -> Option<&crate::wire::proxy::Header> {
         self.client.proxied.as_deref()

@@ -1,5 +1,6 @@
 //! Carries out HTTP rules (configuration manual 4.3): verdicts, edits of heads, what sessions are told.
 use super::Thread;
+use super::caching;
 use super::outcome::{Cause, Exchange};
 use super::reply::{self, Message};
 use crate::base::addr::canonical;
@@ -57,6 +58,7 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
                 return Verdict::Answer(Message::service(t.shared.services.prometheus(&query)), Cause::Local);
             }
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
+            HttpAction::CacheUse(name) => caching::look(t, x, node, name),
             _ => edit(x, rule, HeadSide::Request),
         }
     }
@@ -64,7 +66,7 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
 }
 
 /// Runs response rules; an answer in place of the server's, or none at all, ends the exchange.
-pub fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
+pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
     for rule in &node.conf.http_response {
         if !acl::holds(rule.cond.as_ref(), &*x) {
             continue;
@@ -77,6 +79,7 @@ pub fn response_rules(x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
             HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Denied),
             HttpAction::SilentDrop => return Verdict::Drop,
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
+            HttpAction::CacheStore(name) => caching::store(t, x, node, name),
             _ => edit(x, rule, HeadSide::Response),
         }
     }

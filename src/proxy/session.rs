@@ -453,6 +453,9 @@ impl Session<'_> {
                     return Next::Drop;
                 }
             }
+            if let Some(hit) = x.hit.take() {
+                return self.serve_hit(x, hit, used, &mut body).await;
+            }
             if node.conf.stats.enabled && stats_hit(&node, x) {
                 fe.live.front.inc(Counter::Intercepted);
                 return self.stats(x, snapshot, &node, used, &mut body).await;

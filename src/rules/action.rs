@@ -136,6 +136,9 @@ pub enum HttpAction {
         time: std::time::Duration,
         at_least: usize,
     },
+    /// `cache-use` and `cache-store`, by the cache's name.
+    CacheUse(String),
+    CacheStore(String),
     /// `set-bandwidth-limit <filter> [limit <size>] [period <time>]`: bytes, and milliseconds.
     SetBandwidth {
         filter: String,

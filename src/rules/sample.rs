@@ -101,6 +101,10 @@ pub trait Traffic {
     fn listener(&self) -> Option<&str> {
         None
     }
+    /// The cache that the response comes from.
+    fn cache_hit(&self) -> Option<&str> {
+        None
+    }
     /// The PROXY header that the connection began with.
     fn proxied(&self) -> Option<&proxy::Header> {
         None
@@ -191,6 +195,8 @@ enum Kind {
     ProxyTlv,
     ResVer,
     UniqueId,
+    CacheHit,
+    CacheName,
     ResComp,
     ResCompAlgo,
     CaptureReqHdr,
@@ -333,6 +339,8 @@ const FETCHES: &[Row] = &[
     row("req.cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("status", Kind::Status, 0, P, b'i'),
+    row("res.cache_hit", Kind::CacheHit, 0, P, b'b'),
+    row("res.cache_name", Kind::CacheName, 0, P, b's'),
     row("res.comp", Kind::ResComp, 0, P, b'b'),
     row("res.comp_algo", Kind::ResCompAlgo, 0, P, b's'),
 ];
@@ -901,6 +909,8 @@ impl Expr {
             Kind::SoName => t.listener().map(|n| Sample::str(n.as_bytes())),
             Kind::ResVer => t.number(Number::ResponseMinor).map(|n| Sample::str(if n == 0 { b"1.0" } else { b"1.1" })),
             Kind::UniqueId => Some(t.unique()).filter(|u| !u.is_empty()).map(Sample::str),
+            Kind::CacheHit => Some(Sample::Bool(t.cache_hit().is_some())),
+            Kind::CacheName => t.cache_hit().map(|n| Sample::str(n.as_bytes())),
             Kind::ResComp => Some(Sample::Bool(t.compression().is_some())),
             Kind::ResCompAlgo => t.compression().map(|n| Sample::str(n.as_bytes())),
             Kind::CaptureReqHdr => t.captured(HeadSide::Request, self.numbers[0]).map(Sample::str),

@@ -63,6 +63,8 @@ counters! {
     /// Those that passed through as they were.
     CompressionBypassed,
     CompressedResponses,
+    CacheLookups,
+    CacheHits,
 }
 
 #[repr(align(64))]

@@ -453,6 +453,8 @@ impl ProxyLive {
 pub struct Live {
     pub threads: usize,
     pub proxies: Mutex<HashMap<String, Arc<ProxyLive>>>,
+    /// By name; one lives on as long as its section says the same.
+    pub caches: Mutex<HashMap<String, Arc<super::cache::Store>>>,
     pub bell: Arc<Bell>,
     pub conns: Arc<Gauge>,
     pub total_conns: AtomicU64,
@@ -488,6 +490,7 @@ impl Live {
         start_clock();
         Arc::new(Self {
             threads,
+            caches: Mutex::default(),
             proxies: Mutex::default(),
             bell: Arc::new(Bell::new()),
             conns: Arc::default(),
@@ -527,6 +530,19 @@ impl Live {
             .entry(s.name.clone())
             .or_insert_with(|| Arc::new(ServerLive::new(s, self.threads, self.bell.clone())))
             .clone()
+    }
+
+    /// The store of a cache: the one there is, if its section says the same as before.
+    pub fn cache(&self, conf: crate::config::model::Cache) -> Arc<super::cache::Store> {
+        let mut caches = lock(&self.caches);
+        match caches.get(&conf.name) {
+            Some(c) if c.conf == conf => c.clone(),
+            _ => {
+                let c = Arc::new(super::cache::Store::new(conf.clone()));
+                caches.insert(conf.name, c.clone());
+                c
+            }
+        }
     }
 
     /// Forgets proxies that no configuration in force has; sessions that are left keep what they need.

@@ -1,4 +1,5 @@
 //! Level 4: what is compiled and swapped (`snapshot`), and what outlives a reload (`live`, `counters`).
+pub mod cache;
 pub mod counters;
 pub mod live;
 pub mod snapshot;

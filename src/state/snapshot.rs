@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub sinks: Arc<crate::log::Sinks>,
     pub maxconn: u32,
     pub resolvers: Vec<crate::config::model::Resolvers>,
+    /// In the order of their sections.
+    pub caches: Vec<Arc<super::cache::Store>>,
 }
 
 /// One proxy with everything its sessions need.
@@ -46,6 +48,7 @@ pub struct ProxyNode {
     pub bufsize: usize,
     pub maxrewrite: usize,
     any_payload: bool,
+    pub caches: Arc<HashMap<String, Arc<super::cache::Store>>>,
     /// Answers by status, ready to send.
     pub pages: HashMap<u16, Arc<[u8]>>,
     /// The servers that may be used, in the form that balancing wants, and the version of their states that it was made from.
@@ -134,6 +137,8 @@ impl Snapshot {
         report: &mut Report,
     ) -> Self {
         let resolvers = model.resolvers;
+        let caches: Vec<Arc<super::cache::Store>> = model.caches.into_iter().map(|c| live.cache(c)).collect();
+        let by_cache = Arc::new(caches.iter().map(|c| (c.conf.name.clone(), c.clone())).collect::<HashMap<_, _>>());
         let global = Arc::new(model.global);
         let maxconn = global.maxconn.filter(|n| *n > 0).unwrap_or(crate::config::model::DEFAULT_MAXCONN);
         // What the frontends that lead to a backend may have together, each counted once.
@@ -213,6 +218,7 @@ impl Snapshot {
                 bufsize: global.bufsize,
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
                 any_payload: global.any_payload,
+                caches: by_cache.clone(),
                 pages,
                 table: std::sync::Mutex::new((u64::MAX, Arc::new(Table::Turns(Vec::new())))),
                 conf: *conf,
@@ -232,7 +238,7 @@ impl Snapshot {
             let _ = p.routes.set(Routes { rules, default, named: named.clone() });
         }
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
-        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers }
+        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches }
     }
 }
 

@@ -75,7 +75,7 @@ pub fn compression(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 }
 
 /// Filters that are honoured.
-pub const FILTERS: &[&str] = &["comp-req", "comp-res", "compression", "bwlim-in", "bwlim-out"];
+pub const FILTERS: &[&str] = &["bwlim-in", "bwlim-out", "cache", "comp-req", "comp-res", "compression"];
 
 /// `filter <name> ...`
 pub fn filter(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -102,6 +102,16 @@ pub fn filter(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 c.requests |= requests;
                 c.responses |= responses;
             }
+        }
+        // It says where among the others it stands; what is kept and given is up to the rules.
+        "cache" => {
+            let Some(cache) = cx.arg(w, 2, "the name of a section 'cache'") else { return };
+            cx.at_most(&w[1..], 2);
+            if p.filters.iter().any(|f| matches!(f, Filter::CompressRequests | Filter::CompressResponses)) {
+                return cx.error_of(Code::Misplaced, "'filter cache' : it has to stand before the compression filter");
+            }
+            cx.asked_caches.push((cache.to_owned(), cx.place.clone()));
+            p.filters.push(Filter::Cache(cache.to_owned()));
         }
         "bwlim-in" | "bwlim-out" => bandwidth(cx, p, w),
         o if super::keywords::is(super::keywords::Class::Filter, o) => cx.not_yet(&format!("'filter {o}'")),
@@ -184,7 +194,7 @@ pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
     if p.compression.is_none() || p.kind == Kind::Defaults || p.filters.iter().any(compresses) {
         return;
     }
-    if p.filters.is_empty() {
+    if p.filters.iter().all(|f| matches!(f, Filter::Cache(_))) {
         p.filters.extend([Filter::CompressRequests, Filter::CompressResponses]);
     } else {
         let text = format!(

@@ -2,6 +2,7 @@
 mod actions;
 mod args;
 mod bind;
+mod cache;
 mod check;
 mod ciphers;
 pub mod cond;
@@ -112,6 +113,8 @@ pub struct Cx<'a> {
     tracked: Vec<(String, String, Place)>,
     /// `resolvers` sections that servers name, and where.
     asked_resolvers: Vec<(String, Place)>,
+    /// `cache` sections that rules and filters name, and where.
+    asked_caches: Vec<(String, Place)>,
     /// Servers of the section being read.
     servers: HashMap<String, Place>,
     /// What only so much is read of: sections, listeners, regular expressions, bytes of variables.
@@ -286,6 +289,7 @@ enum Section {
     /// `http-errors`, by its name.
     Errors(String),
     Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
+    Cache(Box<crate::config::model::Cache>, Box<sections::Open>),
     /// One that is only checked.
     Other(Box<sections::Open>),
     /// A section whose lines are passed over because its header was refused.
@@ -305,6 +309,7 @@ impl Section {
             Self::VrrpScript(s) => &s.name,
             Self::Errors(n) => n,
             Self::Resolvers(r, _) => &r.name,
+            Self::Cache(c, _) => &c.name,
         }
     }
 }
@@ -427,6 +432,7 @@ pub fn parse(
         error_sets: BTreeMap::new(),
         tracked: Vec::new(),
         asked_resolvers: Vec::new(),
+        asked_caches: Vec::new(),
         servers: HashMap::new(),
         sections_read: 0,
         servers_read: 0,
@@ -542,6 +548,13 @@ pub fn parse(
             Some(_) => {}
         }
     }
+    for (name, place) in std::mem::take(&mut cx.asked_caches) {
+        if !model.caches.iter().any(|c| c.name == name) {
+            let near = suggestion(&name, model.caches.iter().map(|c| c.name.as_str()));
+            let text = format!("unable to find the cache '{name}', which is named here{near}");
+            cx.report.error(Code::UnknownTarget, &place, text);
+        }
+    }
     for (name, place) in std::mem::take(&mut cx.asked_resolvers) {
         if !model.resolvers.iter().any(|r| r.name == name) {
             let near = suggestion(&name, model.resolvers.iter().map(|r| r.name.as_str()));
@@ -589,6 +602,9 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             None => Section::Skipped,
             Some(s) if w[0] == "resolvers" => {
                 Section::Resolvers(Box::new(crate::config::model::Resolvers::new(&w[1])), Box::new(s))
+            }
+            Some(s) if w[0] == "cache" => {
+                Section::Cache(Box::new(crate::config::model::Cache::new(&w[1])), Box::new(s))
             }
             Some(s) => Section::Other(Box::new(s)),
         };
@@ -643,6 +659,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         }
         Section::Other(s) => sections::line(cx, s, &w),
         Section::Resolvers(r, s) => resolvers::line(cx, r, s, &w),
+        Section::Cache(c, s) => cache::line(cx, c, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
         Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
@@ -804,6 +821,11 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
                 );
             }
             model.resolvers.push(*r);
+        }
+        Section::Cache(mut c, s) => {
+            sections::finish(cx, &s);
+            cache::finish(cx, &mut c, &s.place);
+            model.caches.push(*c);
         }
         Section::Errors(_) => {}
         Section::None | Section::Global | Section::Skipped => {}

@@ -294,6 +294,7 @@ pub const REQUEST_ACTIONS: &[&str] = &[
     "set-query",
     "set-method",
     "use-service",
+    "cache-use",
 ];
 pub const RESPONSE_ACTIONS: &[&str] = &[
     "allow",
@@ -306,6 +307,7 @@ pub const RESPONSE_ACTIONS: &[&str] = &[
     "del-header",
     "replace-header",
     "set-status",
+    "cache-store",
 ];
 
 /// Of `http-after-response`.
@@ -371,6 +373,12 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     let (action, used) = match name {
         "allow" => (HttpAction::Allow, 2),
         "silent-drop" => (HttpAction::SilentDrop, 2),
+        "cache-use" | "cache-store" => {
+            let Some(cache) = cx.arg(w, 2, "the name of a section 'cache'").map(str::to_owned) else { return };
+            cx.asked_caches.push((cache.clone(), cx.place.clone()));
+            let action = if request { HttpAction::CacheUse(cache) } else { HttpAction::CacheStore(cache) };
+            (action, 3)
+        }
         "set-status" => {
             let Some(status) = cx.number::<u16>(w, 2, "a status code") else { return };
             if !(100..=999).contains(&status) {

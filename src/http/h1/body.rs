@@ -91,6 +91,10 @@ impl Follower {
         matches!(self.state, State::Length(0) | State::Chunk(Chunk::Done))
     }
 
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.state, State::Chunk(_))
+    }
+
     /// Bytes of content seen so far.
     pub fn payload(&self) -> u64 {
         self.payload

@@ -97,7 +97,7 @@ fn memchr_lf(buf: &[u8]) -> Option<usize> {
 }
 
 /// A message head. Reused from message to message so that its vectors keep their capacity.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     pub(super) buf: Vec<u8>,
     pub(super) method: Span,
