@@ -60,6 +60,28 @@ fn what_the_header_says_is_the_client() {
 }
 
 #[test]
+fn an_inherited_socket_has_addresses() {
+    use std::os::fd::AsRawFd;
+    let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // The child inherits it.
+    nix::fcntl::fcntl(&l, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "{HEAD}frontend plain\n bind 127.0.0.1:{{port}}\n http-request return status 200\n\
+             frontend f\n bind fd@{}\n http-request return status 200 content-type text/plain lf-string %[src] if TRUE\n",
+            l.as_raw_fd()
+        ),
+    );
+    let mut s = std::net::TcpStream::connect(l.local_addr().unwrap()).unwrap();
+    s.write_all(GET).unwrap();
+    let mut out = String::new();
+    s.read_to_string(&mut out).unwrap();
+    assert!(out.ends_with("\r\n\r\n127.0.0.1"), "{out}");
+    drop(p);
+}
+
+#[test]
 fn a_connection_without_its_header_ends() {
     let (_o, p) = start("accept-proxy", SHOW);
     p.drain();

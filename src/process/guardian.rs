@@ -351,6 +351,8 @@ impl Guardian {
             Verdict::Alive => {}
             Verdict::Starved if !self.engine.better_peer(now) => {}
             Verdict::Starved => self.condemn("waits for a CPU for a second while a peer is there", now),
+            // One that was told to end ends thread by thread.
+            Verdict::Hung(super::proof::DEAD) if self.stopping.is_some() => {}
             Verdict::Hung(why) => self.condemn(why, now),
         }
     }

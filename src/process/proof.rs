@@ -16,6 +16,9 @@ pub struct Page {
     ptr: std::ptr::NonNull<libc::c_void>,
 }
 
+/// Why a thread that has ended counts as hung.
+pub const DEAD: &str = "is dead";
+
 // SAFETY: the mapping is only used through atomics.
 unsafe impl Send for Page {}
 // SAFETY: as above.
@@ -144,7 +147,7 @@ impl Watch {
             }
             'R' if self.stalled >= starved => Verdict::Starved,
             'S' | 'D' if self.stalled >= starved => Verdict::Hung("is blocked"),
-            'Z' | 'X' => Verdict::Hung("is dead"),
+            'Z' | 'X' => Verdict::Hung(DEAD),
             _ => Verdict::Alive,
         }
     }

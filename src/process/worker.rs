@@ -366,16 +366,18 @@ impl Worker {
         for w in i.wanted {
             let Some(fd) = i.sockets.remove(&w.id) else { continue };
             let (stop, stopped) = watch::channel(false);
+            // An inherited descriptor may be of either kind; the socket knows.
+            let unix = socket2::SockRef::from(&fd).local_addr().map_or(w.unix, |a| a.is_unix());
             match w.target {
                 Target::Frontend { name, index } => {
-                    let place = Place { frontend: name.into(), listener: index, unix: w.unix };
+                    let place = Place { frontend: name.into(), listener: index, unix };
                     let t = &self.threads[w.thread % self.threads.len()];
                     let _ = t.send(ThreadCmd::Listen { socket: fd, place, stop: stopped });
                 }
                 Target::Cli { level } => {
                     tokio::task::spawn_local(command_socket(
                         fd,
-                        w.unix,
+                        unix,
                         level,
                         self.snapshot.clone(),
                         self.live.clone(),

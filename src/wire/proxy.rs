@@ -130,8 +130,9 @@ fn version2(bytes: &[u8]) -> Read {
     }
     let Some(whole) = bytes.get(..len) else { return Read::More };
     if command & 0xf == 0 {
-        // LOCAL: the sender's own, a health check perhaps.
-        return Read::Whole(Header::default(), len);
+        // LOCAL: the sender's own, a health check perhaps; what it says of addresses does not count.
+        let said = if family == 0 { tlvs(whole, 16) } else { Some(Vec::new()) };
+        return said.map_or(Read::Bad, |tlvs| Read::Whole(Header { pair: None, tlvs }, len));
     }
     let body = &whole[16..];
     let port = |i: usize| u16::from_be_bytes([body[i], body[i + 1]]);
@@ -327,6 +328,7 @@ mod tests {
             (mapped, line(mixed), Vec::new()),
             (mapped, write(mixed, &[], true), Vec::new()),
             (pair(), line(pair()), Vec::new()),
+            (None, write(None, &said, true), said.clone()),
             (None, line(None), Vec::new()),
             (six, line(six), Vec::new()),
             (pair(), write(pair(), &[], false), Vec::new()),
