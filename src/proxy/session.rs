@@ -227,6 +227,9 @@ impl Session<'_> {
                 r
             }
             Err(Some(log)) => {
+                // What was no request counts as one, as its answer does.
+                fe.live.front.inc(Counter::Requests);
+                self.t.shared.live.total_requests.fetch_add(1, Relaxed);
                 if log {
                     x.finish(self.t, false);
                 }

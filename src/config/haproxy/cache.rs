@@ -13,7 +13,14 @@ pub fn line(cx: &mut Cx<'_>, c: &mut Cache, s: &mut sections::Open, w: &[String]
     match w[0].as_str() {
         "total-max-size" => c.total = cx.number::<u64>(w, 1, "megabytes").unwrap_or(0) << 20,
         "max-object-size" => c.max_object = cx.number(w, 1, "a size in bytes").unwrap_or(0),
-        "max-age" => c.max_age = cx.number(w, 1, "seconds").unwrap_or(c.max_age),
+        "max-age" => match w.get(1).map(|t| t.parse()) {
+            Some(Ok(n)) => c.max_age = n,
+            // HAProxy takes what is no number in silence.
+            _ => {
+                let text = format!("'max-age' : no number of seconds is said; it stays at {}", c.max_age);
+                cx.report.notice(Code::Remark, &cx.place, text);
+            }
+        },
         "process-vary" => match w.get(1).map(String::as_str) {
             Some("on") => c.vary = true,
             Some("off") => c.vary = false,
