@@ -160,6 +160,11 @@ fn counting() -> Origin {
             "/chunked" => {
                 return format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=30\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\nX-T: t\r\n\r\n", body.len()).into_bytes();
             }
+            "/medium" => {
+                let body = text(19_000);
+                return format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=30\r\nContent-Length: 19000\r\n\r\n{body}")
+                    .into_bytes();
+            }
             "/large" => {
                 let body = "x".repeat(30_000);
                 return format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=30\r\nContent-Length: 30000\r\n\r\n{body}")
@@ -217,6 +222,11 @@ fn answers_are_kept_and_given_again() {
         raw.contains("transfer-encoding: chunked\r\nage: 0\r\n") && raw.ends_with("\r\n0\r\nx-t: t\r\n\r\n"),
         "{raw}"
     );
+    // Longer than one piece.
+    for hit in [false, true] {
+        let (head, body) = get("/medium", "");
+        assert_eq!((head.contains("x-hit: 1/c"), body == text(19_000)), (hit, true), "{head}");
+    }
     // A change makes what is kept out of date.
     let (_, kept) = get("/a", "");
     p.exchange(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");

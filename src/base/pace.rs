@@ -16,15 +16,20 @@ pub struct Pace {
     until: u64,
 }
 
+/// What is beyond this, in bytes or milliseconds, is no limit that anybody would notice.
+const MOST: u64 = 1 << 40;
+
 impl Pace {
     /// `limit` and `period` are larger than 0.
     pub fn new(limit: u64, period: u64, min: u64) -> Self {
-        Self { limit: limit.max(1), period: period.max(1), min, began: 0, now: 0, before: 0, until: 0 }
+        let [limit, period] = [limit, period].map(|n| n.clamp(1, MOST));
+        let min = min.min(MOST);
+        Self { limit, period, min, began: 0, now: 0, before: 0, until: 0 }
     }
 
     /// Another limit for the same stream: what has passed counts on.
     pub fn set(&mut self, limit: u64, period: u64) {
-        (self.limit, self.period, self.until) = (limit.max(1), period.max(1), 0);
+        (self.limit, self.period, self.until) = (limit.clamp(1, MOST), period.clamp(1, MOST), 0);
     }
 
     fn count(&mut self, at: u64, n: u64) {
@@ -59,7 +64,7 @@ impl Pace {
         if len == 0 {
             return (0, None);
         }
-        let wait = |ms: u64| Some(at + ms.max(1));
+        let wait = |ms: u64| Some(at.saturating_add(ms.max(1)));
         let since = at.saturating_sub(self.began);
         let due = since.saturating_mul(self.limit) / self.period;
         if since <= self.period && self.now > due {
@@ -75,13 +80,9 @@ impl Pace {
             return (len, None);
         }
         let (mut n, mut ms) = (left, 0);
-        if n < self.min {
-            let want = if last { len.min(self.min) } else { self.min };
-            if want <= left {
-                (n, ms) = (want, (want - left).saturating_mul(self.period).div_ceil(self.limit));
-            } else {
-                n = if self.limit < want { left } else { 0 };
-            }
+        let least = if last { len.min(self.min) } else { self.min };
+        if n < least && self.limit >= least {
+            n = 0;
         }
         self.count(at, n);
         let then = self.passed(at, (len - n).min(self.min));

@@ -78,6 +78,13 @@ pub struct Secondary {
     origin: Vec<u8>,
 }
 
+impl Secondary {
+    /// Bytes on the heap.
+    pub fn memory(&self) -> usize {
+        self.referer.capacity() + self.origin.capacity()
+    }
+}
+
 /// Judges an answer. `storable` is what the request and its rules left open, `vary` whether answers that vary may be kept.
 pub fn keep(res: &Head, mut storable: bool, max_age: u64, vary: bool, now: u64) -> Option<Keep> {
     if res.status != 200 || res.get("pragma").is_some_and(|p| p.eq_ignore_ascii_case(b"no-cache")) {
@@ -164,8 +171,8 @@ const OTHER: u32 = 1 << 31;
 /// More codings than this are no browser's.
 const MOST_CODINGS: usize = 16;
 
-/// What a request says in the headers that answers may vary with; `None`: more than is taken.
-pub fn secondary(req: &Head) -> Option<Secondary> {
+/// What a request says in the headers that answers may vary with. One that names more codings than any browser gets none that is coded.
+pub fn secondary(req: &Head) -> Secondary {
     let of = |name: &str| req.get(name).unwrap_or_default().to_vec();
     let encodings = match req.get("accept-encoding") {
         None => ALL,
@@ -188,13 +195,10 @@ pub fn secondary(req: &Head) -> Option<Secondary> {
                     }
                 }
             }
-            if n >= MOST_CODINGS {
-                return None;
-            }
-            yes & !no
+            if n >= MOST_CODINGS { 0 } else { yes & !no }
         }
     };
-    Some(Secondary { encodings, referer: of("referer"), origin: of("origin") })
+    Secondary { encodings, referer: of("referer"), origin: of("origin") }
 }
 
 /// What a kept answer is good for, given what the request said that it answered; `None`: a coding that nobody knows.
@@ -305,7 +309,7 @@ mod tests {
         let zipped =
             response("Cache-Control: max-age=5\r\nVary: Accept-Encoding, Origin\r\nContent-Encoding: gzip\r\n");
         let k = keep(&zipped, true, 60, true, 0).unwrap();
-        let first = secondary(&request("Accept-Encoding: gzip\r\nOrigin: a\r\n")).unwrap();
+        let first = secondary(&request("Accept-Encoding: gzip\r\nOrigin: a\r\n"));
         let good = good_for(&zipped, k.varies, &first).unwrap();
         for (headers, want) in [
             ("Accept-Encoding: br, gzip;q=0.5\r\nOrigin: a\r\n", true),
@@ -316,10 +320,11 @@ mod tests {
             ("Accept-Encoding: gzip\r\nOrigin: b\r\n", false),
             ("Accept-Encoding: gzip\r\n", false),
         ] {
-            assert_eq!(answers(k.varies, &good, &secondary(&request(headers)).unwrap()), want, "{headers}");
+            assert_eq!(answers(k.varies, &good, &secondary(&request(headers))), want, "{headers}");
         }
         assert!(keep(&response("Cache-Control: max-age=5\r\nVary: *\r\n"), true, 60, true, 0).is_none());
-        assert!(secondary(&request(&format!("Accept-Encoding: {}\r\n", "a,".repeat(20)))).is_none());
+        let many = secondary(&request(&format!("Origin: a\r\nAccept-Encoding: {}\r\n", "gzip,".repeat(20))));
+        assert!(!answers(k.varies, &good, &many));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `cache-use` and `cache-store` (configuration manual 6): the look into a cache, the answer from it, and what is put there.
 use super::Thread;
 use super::filters;
-use super::outcome::{Cause, Exchange};
+use super::outcome::{Cause, Exchange, Phase};
 use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
-use super::stream::write_all;
+use super::stream::{ReadError, write_all};
 use super::upstream::BackendSession;
 use crate::http::caching::{self, Asked, Secondary};
 use crate::http::h1::body::{Follower, Framing};
@@ -17,7 +17,7 @@ use std::time::SystemTime;
 /// What a `cache-use` rule found out about a request.
 pub struct Use {
     key: Vec<u8>,
-    said: Option<Secondary>,
+    said: Secondary,
     asked: Asked,
 }
 
@@ -35,7 +35,7 @@ pub fn look(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
         let frontend = Arc::ptr_eq(&node.live, &x.fe.live);
         let counters = if frontend { &node.live.front } else { &node.live.back };
         counters.inc(Counter::CacheLookups);
-        let found = said.as_ref().and_then(|s| store.find(&key, s, now(t)));
+        let found = store.find(&key, &said, now(t));
         if let Some(entry) = found {
             counters.inc(Counter::CacheHits);
             x.hit = Some((store.clone(), entry));
@@ -47,7 +47,8 @@ pub fn look(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
 /// `http-response cache-store`: begins to keep the answer as it is now, or forgets what it makes out of date.
 pub fn store(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
     let (Some(store), Some(u)) = (node.caches.get(name), &x.cache) else { return };
-    if x.hit.is_some() {
+    // What comes from a cache is not put into one; one cache is enough.
+    if x.hit.is_some() || x.draft.is_some() || x.res.doubtful {
         return;
     }
     if caching::is_unsafe(x.req.method()) && (200..400).contains(&x.res.status) {
@@ -62,8 +63,7 @@ pub fn store(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
     }
     let now = now(t);
     let Some(keep) = caching::keep(&x.res, u.asked.storable, conf.max_age, conf.vary, now) else { return };
-    let Some(said) = &u.said else { return };
-    let draft = store.begin(&u.key, &x.res, &keep, said, now);
+    let draft = store.begin(&u.key, &x.res, &keep, &u.said, now);
     if draft.is_some() {
         x.res.kill("age");
     }
@@ -109,7 +109,7 @@ impl Session<'_> {
         };
         x.status = x.res.status.into();
         x.hit = Some((store, entry.clone()));
-        x.end(Cause::Local, super::outcome::Phase::Request);
+        x.end(Cause::Local, Phase::Request);
         filters::response(self.t, x, &be);
         for node in [&be, &x.fe.clone()] {
             match rewrite::response_rules(self.t, x, node) {
@@ -129,41 +129,74 @@ impl Session<'_> {
         let drained = self.take_body(used, body);
         self.linger |= !drained;
         let keep = x.req.keep_alive && !x.res.says_close() && drained && !self.closing(x);
-        let connection = match (keep, x.req.minor) {
+        let connection = match (keep, x.res.minor.min(x.req.minor)) {
+            (false, _) if x.res.minor == 0 => None,
             (false, _) => Some("close"),
             (true, 0) => Some("keep-alive"),
             _ => None,
         };
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
-        if !head_only {
+        let written = if head_only {
+            self.ct.set(x.fe.conf.timeouts.client);
+            write_all(self.stream, &out, &self.ct).await
+        } else {
             x.bytes_out += entry.body.len() as u64;
-            let mut coded = x.coding.response.map(filters::Recoded::new);
-            match &mut coded {
-                Some(r) => {
-                    // In memory, and of the length that was just said: it cannot be broken.
-                    let _ = r.pass(&mut Follower::new(Framing::Length(entry.body.len() as u64)), &entry.body, &mut out);
-                    filters::count(self.t, x, r, true);
-                }
-                None if chunked => {
-                    if !entry.body.is_empty() {
-                        out.extend_from_slice(format!("{:x}\r\n", entry.body.len()).as_bytes());
-                        out.extend_from_slice(&entry.body);
-                        out.extend_from_slice(b"\r\n");
-                    }
-                    out.extend_from_slice(b"0\r\n");
-                    let trailer = entry.trailer.as_deref().filter(|t| !t.is_empty());
-                    out.extend_from_slice(trailer.unwrap_or(b"\r\n"));
-                }
-                None => out.extend_from_slice(&entry.body),
+            self.write_content(x, &entry, &mut out).await
+        };
+        self.t.give_buf(out);
+        match written {
+            Ok(()) if keep => Next::Again,
+            Ok(()) => Next::Close,
+            Err(e) => {
+                let timeout = matches!(e, ReadError::Timeout);
+                x.end(if timeout { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Data);
+                Next::Close
             }
         }
-        self.ct.set(x.fe.conf.timeouts.client);
-        let r = write_all(self.stream, &out, &self.ct).await;
-        self.t.give_buf(out);
-        if keep && r.is_ok() { Next::Again } else { Next::Close }
+    }
+
+    /// Writes what is in `out` and the kept content behind it, piece by piece: no client holds a copy of it all, and the client's timer
+    /// begins anew with each piece.
+    async fn write_content(&mut self, x: &Exchange<'_>, entry: &Entry, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        let mut coded = x.coding.response.map(filters::Recoded::new);
+        let mut follower = Follower::new(Framing::Length(entry.body.len() as u64));
+        let mut rest = &entry.body[..];
+        loop {
+            let (piece, after) = rest.split_at(rest.len().min(PIECE));
+            match (&mut coded, &entry.trailer) {
+                // In memory, and of the length that was just said: it cannot be broken.
+                (Some(r), _) => drop(r.pass(&mut follower, piece, out)),
+                (None, Some(trailer)) => {
+                    if !piece.is_empty() {
+                        out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                        out.extend_from_slice(piece);
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    if after.is_empty() {
+                        out.extend_from_slice(b"0\r\n");
+                        out.extend_from_slice(if trailer.is_empty() { b"\r\n" } else { trailer });
+                    }
+                }
+                (None, None) => out.extend_from_slice(piece),
+            }
+            self.ct.set(x.fe.conf.timeouts.client);
+            write_all(self.stream, out, &self.ct).await?;
+            out.clear();
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        if let Some(r) = &coded {
+            filters::count(self.t, x, r, true);
+        }
+        Ok(())
     }
 }
+
+/// So much of a kept answer is written at a time.
+const PIECE: usize = 16 * 1024;
 
 /// Keeps what passes, in a box that travels with the body.
 pub type Tap = Box<Draft>;

@@ -90,15 +90,20 @@ impl Recoded {
 pub struct Paced {
     pace: Pace,
     timer: Timer,
+    /// Bytes that may pass and have not been written yet.
+    granted: usize,
 }
 
 impl Paced {
     pub fn new(t: &Thread, pace: Pace) -> Self {
-        Self { pace, timer: t.wheel.timer() }
+        Self { pace, timer: t.wheel.timer(), granted: 0 }
     }
 
     /// How many of `len` bytes may pass now; if not all of them, the task is woken when more may.
     pub fn allow(&mut self, cx: &mut Context<'_>, t: &Thread, len: usize, last: bool) -> usize {
+        if self.granted > 0 {
+            return self.granted.min(len);
+        }
         let now = t.wheel.millis();
         let (n, until) = self.pace.allow(now, len as u64, last);
         if let Some(until) = until {
@@ -107,7 +112,13 @@ impl Paced {
                 cx.waker().wake_by_ref();
             }
         }
-        usize::try_from(n).unwrap_or(len)
+        self.granted = usize::try_from(n).unwrap_or(len);
+        self.granted
+    }
+
+    /// So many of them have gone.
+    pub fn written(&mut self, n: usize) {
+        self.granted = self.granted.saturating_sub(n);
     }
 }
 

@@ -493,15 +493,15 @@ impl Session<'_> {
             if let (Some(r), true) = (&recoded, ended.is_err()) {
                 filters::count(self.t, x, r, false);
             }
-            if let Some(r) = &upload.recoded {
-                filters::count_rate(self.t, r);
-            }
             quiet &= down.rest.is_empty();
             self.inbuf.append(&mut upload.rest);
             if let Err((cause, phase)) = ended {
                 x.end(cause, phase);
                 return Next::Close;
             }
+        }
+        if let Some(r) = &upload.recoded {
+            filters::count_rate(self.t, r);
         }
         if let Some(r) = &mut recoded {
             filters::count(self.t, x, r, true);

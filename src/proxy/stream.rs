@@ -376,6 +376,9 @@ impl Half {
                     if end == self.sent {
                         // Nobody is late for what has to wait here.
                         *moved = [true; 2];
+                        if !self.flushed && to.poll_flush(cx).is_ready() {
+                            self.flushed = true;
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -384,6 +387,9 @@ impl Half {
                         moved[1] = true;
                         self.sent += n;
                         self.flushed = false;
+                        if let Some(p) = &mut self.paced {
+                            p.written(n);
+                        }
                         if self.sent == self.pending.len() {
                             t.give_buf(std::mem::take(&mut self.pending));
                             self.sent = 0;
@@ -438,7 +444,11 @@ impl Half {
                             Some(r) => r.pass(&mut self.follower, &scratch[..n], &mut out),
                             None => self.follower.pass(&scratch[..n], &mut out),
                         };
-                        self.pending = out;
+                        if out.is_empty() {
+                            t.give_buf(out);
+                        } else {
+                            self.pending = out;
+                        }
                         let used = used.map_err(Self::bad)?;
                         self.bytes += used as u64;
                         self.rest.extend_from_slice(&scratch[used..n]);

@@ -3,7 +3,8 @@ use super::live::lock;
 use crate::config::model::Cache;
 use crate::http::caching::{self, Secondary, Varies};
 use crate::http::h1::head::Head;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 /// One kept answer.
@@ -20,18 +21,19 @@ pub struct Entry {
     pub age: u64,
     varies: Varies,
     good: Secondary,
+    /// What it takes besides its body.
+    fixed: usize,
 }
 
 impl Entry {
     /// What it counts for, in bytes.
     pub fn size(&self) -> u64 {
-        let fields: usize = self.head.headers().map(|(n, v)| n.len() + v.len() + 4).sum();
-        (OVERHEAD + fields + self.body.len() + self.trailer.as_ref().map_or(0, Vec::len)) as u64
+        (self.fixed + self.body.len()) as u64
     }
 
-    /// Its age at `now` (RFC 9111, 5.1).
+    /// Its age at `now` (RFC 9111, 5.1 and 1.2.2).
     pub fn age(&self, now: u64) -> u64 {
-        now.saturating_sub(self.stored) + self.age
+        now.saturating_sub(self.stored).saturating_add(self.age).min(1 << 31)
     }
 }
 
@@ -46,8 +48,8 @@ struct Held {
     order: BTreeMap<u64, Vec<u8>>,
     next: u64,
     used: u64,
-    /// Answers that are on their way in.
-    filling: HashSet<(Vec<u8>, Secondary)>,
+    /// Answers that are on their way in, each with its draft's number.
+    filling: HashMap<(Vec<u8>, Secondary), u64>,
 }
 
 #[derive(Debug)]
@@ -88,13 +90,23 @@ impl Store {
         let mut h = lock(&self.held);
         let live = |(e, _): &&(Arc<Entry>, u64)| now < e.expires && e.good != good;
         let variants = h.entries.get(key).map_or(0, |all| all.iter().filter(live).count());
-        if variants >= self.conf.max_variants as usize || !h.filling.insert((key.to_vec(), good.clone())) {
+        if variants >= self.conf.max_variants as usize {
             return None;
         }
+        let number = h.next;
+        match h.filling.entry((key.to_vec(), good.clone())) {
+            Place::Occupied(_) => return None,
+            Place::Vacant(v) => {
+                v.insert(number);
+            }
+        }
+        h.next += 1;
         drop(h);
         let mut kept = head.clone();
         kept.kill("age");
+        let fixed = OVERHEAD + 2 * key.len() + kept.memory() + good.memory();
         let entry = Entry {
+            fixed,
             head: kept,
             body: Vec::new(),
             trailer: None,
@@ -104,12 +116,13 @@ impl Store {
             varies: keep.varies,
             good,
         };
-        Some(Draft { store: self.clone(), key: key.to_vec(), entry: Some(entry) })
+        Some(Draft { store: self.clone(), key: key.to_vec(), number, entry: Some(entry) })
     }
 
     /// Forgets an answer with all its variants.
     pub fn forget(&self, key: &[u8]) {
         let mut h = lock(&self.held);
+        h.filling.retain(|(k, _), _| k != key);
         for (e, place) in h.entries.remove(key).unwrap_or_default() {
             h.order.remove(&place);
             h.used -= e.size();
@@ -169,6 +182,7 @@ impl Store {
 pub struct Draft {
     store: Arc<Store>,
     key: Vec<u8>,
+    number: u64,
     entry: Option<Entry>,
 }
 
@@ -186,16 +200,25 @@ impl Draft {
     /// It is whole.
     pub fn finish(mut self, trailer: Option<Vec<u8>>) {
         if let Some(mut e) = self.entry.take() {
+            e.fixed += trailer.as_ref().map_or(0, Vec::len);
             e.trailer = trailer;
-            self.done(&e.good);
-            if e.size() <= self.store.conf.max_object {
+            e.body.shrink_to_fit();
+            // What was forgotten meanwhile is out of date already.
+            if self.done(&e.good) && e.size() <= self.store.conf.max_object {
                 self.store.insert(std::mem::take(&mut self.key), e);
             }
         }
     }
 
-    fn done(&self, good: &Secondary) {
-        lock(&self.store.held).filling.remove(&(self.key.clone(), good.clone()));
+    /// It is no longer on its way; false if it was forgotten.
+    fn done(&self, good: &Secondary) -> bool {
+        match lock(&self.store.held).filling.entry((self.key.clone(), good.clone())) {
+            Place::Occupied(o) if *o.get() == self.number => {
+                o.remove();
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -223,7 +246,7 @@ mod tests {
         let head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=9\r\nVary: Origin\r\nContent-Length: 1\r\n\r\n";
         res.parse_response(head, b"GET", Accept::default()).unwrap();
         let keep = caching::keep(&res, true, 60, true, 100).unwrap();
-        let said = caching::secondary(&req).unwrap();
+        let said = caching::secondary(&req);
         let Some(mut d) = s.begin(key.as_bytes(), &res, &keep, &said, 100) else { return false };
         assert!(s.begin(key.as_bytes(), &res, &keep, &said, 100).is_none(), "two at a time");
         d.push(body) && {
@@ -235,7 +258,7 @@ mod tests {
     fn get(s: &Store, key: &str, request: &str, now: u64) -> Option<Vec<u8>> {
         let mut req = Head::default();
         req.parse_request(format!("GET / HTTP/1.1\r\n{request}\r\n").as_bytes(), Accept::default()).unwrap();
-        s.find(key.as_bytes(), &caching::secondary(&req).unwrap(), now).map(|e| e.body.clone())
+        s.find(key.as_bytes(), &caching::secondary(&req), now).map(|e| e.body.clone())
     }
 
     #[test]
@@ -250,6 +273,23 @@ mod tests {
         assert_eq!(get(&s, "k", "Origin: a\r\n", 100).as_deref(), Some(&b"4"[..]));
         s.forget(b"k");
         assert_eq!((get(&s, "k", "Origin: a\r\n", 100), s.free()), (None, 100_000));
+    }
+
+    #[test]
+    fn what_was_forgotten_on_its_way_in_is_not_kept() {
+        let s = store(100_000);
+        let mut res = Head::default();
+        let head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=9\r\nContent-Length: 1\r\n\r\n";
+        res.parse_response(head, b"GET", Accept::default()).unwrap();
+        let keep = caching::keep(&res, true, 60, true, 100).unwrap();
+        let old = s.begin(b"k", &res, &keep, &Secondary::default(), 100).unwrap();
+        s.forget(b"k");
+        let mut new = s.begin(b"k", &res, &keep, &Secondary::default(), 100).unwrap();
+        old.finish(None);
+        assert_eq!(get(&s, "k", "", 100), None);
+        assert!(new.push(b"n"));
+        new.finish(None);
+        assert_eq!(get(&s, "k", "", 100).as_deref(), Some(&b"n"[..]));
     }
 
     #[test]

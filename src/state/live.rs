@@ -534,15 +534,15 @@ impl Live {
 
     /// The store of a cache: the one there is, if its section says the same as before.
     pub fn cache(&self, conf: crate::config::model::Cache) -> Arc<super::cache::Store> {
-        let mut caches = lock(&self.caches);
-        match caches.get(&conf.name) {
+        match lock(&self.caches).get(&conf.name) {
             Some(c) if c.conf == conf => c.clone(),
-            _ => {
-                let c = Arc::new(super::cache::Store::new(conf.clone()));
-                caches.insert(conf.name, c.clone());
-                c
-            }
+            _ => Arc::new(super::cache::Store::new(conf)),
         }
+    }
+
+    /// These are in force now; what others hold goes with its last reader.
+    pub fn adopt_caches(&self, all: &[Arc<super::cache::Store>]) {
+        *lock(&self.caches) = all.iter().map(|c| (c.conf.name.clone(), c.clone())).collect();
     }
 
     /// Forgets proxies that no configuration in force has; sessions that are left keep what they need.

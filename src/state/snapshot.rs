@@ -123,6 +123,7 @@ impl Snapshot {
             p.servers.iter().for_each(|s| s.live.reconcile(&s.conf));
             lock(&p.live.servers).retain(|_, l| p.servers.iter().any(|s| Arc::ptr_eq(&s.live, l)));
         }
+        live.adopt_caches(&self.caches);
         let kept: HashSet<*const ProxyLive> = self.proxies.iter().map(|p| Arc::as_ptr(&p.live)).collect();
         live.forget_proxies(|l| kept.contains(&Arc::as_ptr(l)));
     }

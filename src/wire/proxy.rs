@@ -229,7 +229,10 @@ pub fn write(pair: Option<(SocketAddr, SocketAddr)>, tlvs: &[(u8, Vec<u8>)], che
         body.extend_from_slice(&d.port().to_be_bytes());
     }
     for (kind, value) in tlvs {
-        put(&mut body, *kind, value);
+        // What does not fit into the length of the whole is left out; the checksum always fits.
+        if body.len() + value.len() + 3 + 7 <= usize::from(u16::MAX) {
+            put(&mut body, *kind, value);
+        }
     }
     if checksum {
         put(&mut body, CRC32C, &[0; 4]);

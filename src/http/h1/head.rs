@@ -129,6 +129,11 @@ impl Head {
         self.framing = Framing::None;
     }
 
+    /// Bytes on the heap.
+    pub fn memory(&self) -> usize {
+        self.buf.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// Drops buffers an idle connection has no use for.
     pub fn release(&mut self) {
         if self.buf.capacity() > 4096 {
