@@ -947,6 +947,13 @@ impl Proxy {
     pub fn is_backend(&self) -> bool {
         matches!(self.kind, Kind::Backend | Kind::Listen)
     }
+    /// The bandwidth limit of this name.
+    pub fn bandwidth(&self, name: &str) -> Option<&Bandwidth> {
+        self.filters.iter().find_map(|f| match f {
+            Filter::Bandwidth(b) if b.name == name => Some(&**b),
+            _ => None,
+        })
+    }
 }
 
 /// The VRRP half of a node, from `keepalived.conf` or from `vrrp` sections. It crosses to the guardian as JSON.

@@ -5,7 +5,7 @@ use super::outcome::{Cause, Exchange};
 use super::reply::{self, Message};
 use crate::base::addr::canonical;
 use crate::base::pace::Pace;
-use crate::config::model::{Filter, Slot};
+use crate::config::model::Slot;
 use crate::http::h1::head::Head;
 use crate::rules::acl;
 use crate::rules::action::{HttpAction, Part, Rule, Service, Timer, Value};
@@ -273,11 +273,7 @@ fn set_address(x: &mut Exchange<'_>, source: bool, port: bool, value: &crate::ru
 
 /// `set-bandwidth-limit`: what is not said, or has no value, is as the filter has it.
 fn set_pace(x: &mut Exchange<'_>, node: &ProxyNode, name: &str, said: [&Option<Value>; 2]) {
-    let found = node.conf.filters.iter().find_map(|f| match f {
-        Filter::Bandwidth(b) if b.name == name => Some(b),
-        _ => None,
-    });
-    let Some(b) = found else { return };
+    let Some(b) = node.conf.bandwidth(name) else { return };
     let period = crate::base::units::millis(b.period);
     let [limit, period] = [(said[0], b.limit), (said[1], period)].map(|(v, default)| {
         let n = v.as_ref().and_then(|v| number(x, v)).and_then(|n| u64::try_from(n).ok());

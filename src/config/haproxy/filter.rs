@@ -129,7 +129,7 @@ const MAX_PERIOD: std::time::Duration = std::time::Duration::from_secs(86_400);
 fn bandwidth(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let what = format!("filter {}", w[1]);
     let Some(name) = cx.arg(w, 2, "a name") else { return };
-    if find(p, name).is_some() {
+    if p.bandwidth(name).is_some() {
         return cx.error_of(Code::Duplicate, format!("'{what}' : there is a filter called '{name}' already"));
     }
     let mut b = Bandwidth {
@@ -172,19 +172,11 @@ fn bandwidth(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     p.filters.push(Filter::Bandwidth(Arc::new(b)));
 }
 
-/// The bandwidth limit of this name.
-pub fn find(p: &Proxy, name: &str) -> Option<Arc<Bandwidth>> {
-    p.filters.iter().find_map(|f| match f {
-        Filter::Bandwidth(b) if b.name == name => Some(b.clone()),
-        _ => None,
-    })
-}
-
 /// At the end of a section: `compression` without a filter line brings its filters along, if nothing else could stand before or behind them.
 pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
     for rule in p.http_request.iter().chain(&p.http_response) {
         if let HttpAction::SetBandwidth { filter, .. } = &rule.action
-            && find(p, filter).is_none()
+            && p.bandwidth(filter).is_none()
         {
             let text = format!("unable to find bwlim filter '{filter}' referenced by set-bandwidth-limit rule");
             cx.report.error(Code::UnknownTarget, &rule.place, text);
