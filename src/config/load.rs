@@ -122,11 +122,11 @@ mod tests {
 
     #[test]
     fn a_later_httpchk_brings_its_host() {
-        use super::super::model::{CheckKind, CheckStep};
+        use crate::health::script::{Act, Send};
         let (m, _) =
             run("defaults\n timeout client 1s\nbackend b\n option httpchk\n option httpchk GET /x HTTP/1.1 www\n");
-        let CheckKind::Http(steps) = &m.proxies[0].check else { panic!("{:?}", m.proxies[0].check) };
-        assert!(matches!(&steps[0], CheckStep::HttpSend { headers, .. } if headers.len() == 1));
+        let script = &m.proxies[0].script;
+        assert!(script.http && matches!(&script.steps[1].act, Act::Send(Send::Http(h)) if h.headers.len() == 1));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct Model {
     pub proxies: Vec<Box<Proxy>>,
     pub resolvers: Vec<Resolvers>,
     pub caches: Vec<Cache>,
+    pub mailers: Vec<Arc<Mailers>>,
     pub vrrp: VrrpModel,
 }
 
@@ -58,6 +59,9 @@ pub struct Global {
     /// `h1-accept-payload-with-any-method`
     pub any_payload: bool,
     pub spread_checks: u32,
+    /// `external-check`: programs may check; with the environment of this process or without it.
+    pub external_check: Option<KeepEnv>,
+    pub insecure_fork: bool,
     pub localpeer: String,
     pub fault_strict: bool,
     /// `zero-warning`: a configuration with warnings is refused.
@@ -113,6 +117,8 @@ impl Default for Global {
             comp_rate: 0,
             any_payload: false,
             spread_checks: 0,
+            external_check: None,
+            insecure_fork: false,
             localpeer: String::new(),
             fault_strict: false,
             zero_warning: false,
@@ -489,13 +495,25 @@ pub struct Server {
     pub maxqueue: u32,
     pub cookie: Option<String>,
     pub check: bool,
+    pub agent: Agent,
+    /// `init-state`
+    pub init_state: Option<fsm::InitState>,
     pub inter: Duration,
     pub fastinter: Option<Duration>,
     pub downinter: Option<Duration>,
     pub health: fsm::Params,
     pub check_port: Option<u16>,
     pub check_addr: Option<IpAddr>,
+    /// The port that `addr` has behind it.
+    pub check_addr_port: Option<u16>,
     pub check_tls: bool,
+    pub check_sni: Option<String>,
+    /// A check of HTTP names the host that its request is for.
+    pub check_sni_auto: bool,
+    pub check_alpn: Vec<String>,
+    /// `socks4`: what stands between.
+    pub socks4: Option<std::net::SocketAddr>,
+    pub check_socks4: bool,
     /// Parameters for traffic, checks or both.
     pub tls: Option<ServerTls>,
     /// `ssl`: traffic is encrypted (`check-ssl` alone is for checks only).
@@ -506,6 +524,8 @@ pub struct Server {
     pub proxy_tlvs: Vec<(u8, Arc<LogFormat>)>,
     pub check_send_proxy: bool,
     pub shutdown_on_down: bool,
+    /// `on-marked-up shutdown-backup-sessions`
+    pub shutdown_backups_on_up: bool,
     /// The limit of connections while the backend has few of them; 0 for none.
     pub minconn: u32,
     /// How long a server that came up takes to its full weight and limit.
@@ -550,13 +570,21 @@ impl Default for Server {
             maxqueue: 0,
             cookie: None,
             check: false,
+            agent: Agent::default(),
+            init_state: None,
             inter: Duration::from_secs(2),
             fastinter: None,
             downinter: None,
             health: fsm::Params { rise: 2, fall: 3 },
             check_port: None,
             check_addr: None,
+            check_addr_port: None,
             check_tls: false,
+            check_sni: None,
+            check_sni_auto: true,
+            check_alpn: Vec::new(),
+            socks4: None,
+            check_socks4: false,
             tls: None,
             traffic_tls: false,
             send_proxy: None,
@@ -564,6 +592,7 @@ impl Default for Server {
             proxy_tlvs: Vec::new(),
             check_send_proxy: false,
             shutdown_on_down: false,
+            shutdown_backups_on_up: false,
             minconn: 0,
             slowstart: Duration::ZERO,
             pool_max: None,
@@ -622,63 +651,101 @@ pub enum HashKey {
     Sample(Arc<crate::rules::sample::Expr>),
 }
 
-#[derive(Clone, Debug)]
-pub enum CheckStep {
-    Connect {
-        port: Option<u16>,
-        tls: bool,
-        send_proxy: bool,
-        comment: Option<String>,
-    },
-    /// Raw bytes of `tcp-check send` and `send-binary`.
-    Send(Vec<u8>),
-    ExpectBytes {
-        pattern: ExpectBytes,
-        negate: bool,
-        /// Bytes to wait for before a verdict: `min-recv`.
-        min_recv: usize,
-        /// What is expected, as results name it: `string 'x'`, `binary`, `regex`.
-        shown: String,
-        comment: Option<String>,
-    },
-    HttpSend {
-        method: String,
-        uri: String,
-        version: u8,
-        headers: Vec<(String, LogFormat)>,
-        body: Vec<u8>,
-    },
-    ExpectHttp {
-        what: ExpectHttp,
-        negate: bool,
-    },
-}
-
-#[derive(Clone, Debug)]
-pub enum ExpectBytes {
-    String(Vec<u8>),
-    Regex(regex::bytes::Regex),
-}
-
-#[derive(Clone, Debug)]
-pub enum ExpectHttp {
-    /// Accepted ranges of status codes.
-    Status(Vec<(u16, u16)>),
-    StatusRegex(regex::bytes::Regex),
-    Body(Vec<u8>),
-    BodyRegex(regex::bytes::Regex),
-}
+/// `external-check preserve-env`: true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepEnv(pub bool);
 
 /// What a check does on the wire.
 #[derive(Clone, Debug, Default)]
 pub enum CheckKind {
+    /// A connection is all that is wanted.
     #[default]
     Tcp,
-    TcpScript(Vec<CheckStep>),
-    Http(Vec<CheckStep>),
+    /// `option tcp-check`
+    TcpRules,
+    /// `option httpchk`
+    HttpRules,
     SslHello,
     /// A server's own protocol.
     Dialect(crate::health::dialect::Dialect),
+    /// `option external-check`
+    External,
+}
+
+/// The lines `tcp-check` or `http-check` of a section, or of its `defaults`.
+#[derive(Clone, Debug, Default)]
+pub struct CheckLines {
+    pub steps: Vec<crate::health::script::Step>,
+    /// Counts every line, comments as well.
+    pub count: usize,
+    /// What a `comment` line says, of which kind of steps if it has met one.
+    pub comment: Option<(String, Option<CheckWord>)>,
+    /// They are those of `defaults`: the section's own ones will take their place.
+    pub inherited: bool,
+    /// Where the first own one is.
+    pub place: Option<Place>,
+}
+
+/// Kinds of steps that follow on one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckWord {
+    Connect,
+    Send,
+    Expect,
+}
+
+/// What sections say of checks while they are read; `Proxy::script` is made of it at their end.
+#[derive(Clone, Debug, Default)]
+pub struct CheckRules {
+    pub tcp: CheckLines,
+    pub http: CheckLines,
+    /// The request of `option httpchk`, with what the first `http-check send` says.
+    pub request: Option<crate::health::script::HttpSend>,
+    /// The section says something of its own.
+    pub own: bool,
+    /// `http-check send-state`
+    pub send_state: bool,
+    /// `http-check disable-on-404`
+    pub disable_on_404: bool,
+}
+
+/// `agent-check` and its like.
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    pub wanted: bool,
+    pub addr: Option<IpAddr>,
+    pub port: Option<u16>,
+    /// None: as often as health checks.
+    pub inter: Option<Duration>,
+    /// Sent as soon as the connection is there.
+    pub send: Vec<u8>,
+}
+
+/// A `mailers` section.
+#[derive(Clone, Debug)]
+pub struct Mailers {
+    pub name: String,
+    pub servers: Vec<std::net::SocketAddr>,
+    /// For one mail as a whole.
+    pub timeout: Duration,
+}
+
+/// `email-alert`
+#[derive(Clone, Debug)]
+pub struct EmailAlert {
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub mailers: Option<String>,
+    pub hostname: Option<String>,
+    /// The least severe messages that are sent, as syslog numbers them.
+    pub level: u8,
+    pub place: Place,
+}
+
+impl Default for EmailAlert {
+    fn default() -> Self {
+        Self { from: None, to: None, mailers: None, hostname: None, level: 1, place: Place::default() }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -844,8 +911,12 @@ pub struct Proxy {
     /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
     pub inspect_delay: Option<Duration>,
     pub use_server: Vec<(Option<Cond>, String, Place)>,
-    /// `tcp-check comment`: said of the steps that follow, if they have none of their own.
-    pub check_comment: Option<String>,
+    /// What `tcp-check` and `http-check` lines say, until the section ends.
+    pub check_rules: Arc<CheckRules>,
+    /// `external-check command` and `path`
+    pub external_command: Option<String>,
+    pub external_path: Option<String>,
+    pub email: EmailAlert,
     pub retry_on: RetryOn,
     /// `ignore-persist` and `force-persist` (true), in the order of the lines.
     pub persist_rules: Vec<(Cond, bool)>,
@@ -866,8 +937,8 @@ pub struct Proxy {
     pub default_server: Server,
     pub cookie: Option<CookiePersist>,
     pub check: CheckKind,
-    /// The rules of `check` are those of `defaults`: the section's own ones will take their place.
-    pub check_inherited: bool,
+    /// What is done if `check` is a matter of rules.
+    pub script: Arc<crate::health::script::Script>,
     pub reuse: Reuse,
 }
 
@@ -919,7 +990,10 @@ impl Proxy {
             tcp_session: Vec::new(),
             tcp_content: Vec::new(),
             inspect_delay: None,
-            check_comment: None,
+            check_rules: Arc::default(),
+            external_command: None,
+            external_path: None,
+            email: EmailAlert::default(),
             retry_on: RetryOn::default(),
             persist_rules: Vec::new(),
             use_server: Vec::new(),
@@ -937,7 +1011,7 @@ impl Proxy {
             default_server: Server::default(),
             cookie: None,
             check: CheckKind::Tcp,
-            check_inherited: false,
+            script: Arc::new(crate::health::script::Script::connect()),
             reuse: Reuse::Safe,
         }
     }

@@ -188,7 +188,7 @@ fn words_without_effect(p: &Proxy, report: &mut Report) {
         let text = format!("'cookie' on servers of '{}' has no effect without a 'cookie' line in the section", p.name);
         report.warning(Code::Useless, &p.place, text);
     }
-    let described = matches!(p.check, CheckKind::Http(_)) && p.kind == Kind::Backend && !p.check_inherited;
+    let described = matches!(p.check, CheckKind::HttpRules) && p.kind == Kind::Backend && p.check_rules.own;
     if described && !p.servers.is_empty() && !p.servers.iter().any(|s| s.check) {
         let text = format!("health checks are described for '{}' but no server has 'check'", p.name);
         report.notice(Code::Useless, &p.place, text);

@@ -1,6 +1,7 @@
 //! Lines of the runtime socket, parsed to a typed command (management manual 9.3).
 use crate::base::diag::suggestion;
 use crate::config::model::CliLevel;
+use crate::health::verdict::ServerAct;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -38,24 +39,15 @@ pub enum Command {
     DebugLoop(u64),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerAct {
-    Ready,
-    Drain,
-    Maint,
-    /// An absolute weight, or a percentage of the configured one.
-    Weight(String),
-    Health(bool),
-    Addr(String, Option<String>),
-    MaxConn(u32),
-    ShutdownSessions,
-}
-
 /// Words, what follows, the level it takes, a line of help.
 const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("clear counters", "[all]", CliLevel::Operator, "reset maxima, or all counters"),
     ("debug dev loop", "<ms>", CliLevel::Admin, "keep one thread in a loop, to test its detection"),
+    ("disable agent", "<backend>/<server>", CliLevel::Admin, "stop asking a server's agent"),
+    ("disable health", "<backend>/<server>", CliLevel::Admin, "stop checking a server"),
     ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
+    ("enable agent", "<backend>/<server>", CliLevel::Admin, "ask a server's agent again"),
+    ("enable health", "<backend>/<server>", CliLevel::Admin, "check a server again"),
     ("enable server", "<backend>/<server>", CliLevel::Admin, "take a server out of maintenance"),
     ("get weight", "<backend>/<server>", CliLevel::User, "a server's weight now and as configured"),
     ("help", "", CliLevel::User, "this list"),
@@ -142,6 +134,10 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "clear counters" => Command::ClearCounters,
         "disable server" => act(ServerAct::Maint)?,
         "enable server" => act(ServerAct::Ready)?,
+        "disable agent" => act(ServerAct::EnableAgent(false))?,
+        "enable agent" => act(ServerAct::EnableAgent(true))?,
+        "disable health" => act(ServerAct::EnableHealth(false))?,
+        "enable health" => act(ServerAct::EnableHealth(true))?,
         "shutdown sessions server" => act(ServerAct::ShutdownSessions)?,
         "get weight" => {
             let (backend, server) = server()?;
@@ -159,14 +155,24 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             ["weight", w] => act(ServerAct::Weight(w.to_owned()))?,
             ["health", "up"] => act(ServerAct::Health(true))?,
             ["health", "down"] => act(ServerAct::Health(false))?,
+            ["health", "stopping"] => act(ServerAct::Stopping)?,
             ["health", ..] => {
-                return Err(
-                    "'set server <srv> health' expects 'up' or 'down' ('stopping' is not honoured yet).\n".into()
-                );
+                return Err("'set server <srv> health' expects 'up', 'stopping', or 'down'.\n".into());
             }
+            ["agent", "up"] => act(ServerAct::AgentSays(true))?,
+            ["agent", "down"] => act(ServerAct::AgentSays(false))?,
+            ["agent", ..] => return Err("'set server <srv> agent' expects 'up' or 'down'.\n".into()),
+            ["agent-addr", a] => act(ServerAct::AgentAddr(a.to_owned(), None))?,
+            ["agent-addr", a, "port", p] => act(ServerAct::AgentAddr(a.to_owned(), Some(p.to_owned())))?,
+            ["agent-addr", ..] => {
+                return Err("set server <b>/<s> agent-addr requires an address and optionally a port.\n".into());
+            }
+            ["agent-port", p] => act(ServerAct::AgentPort(p.to_owned()))?,
+            ["agent-port", ..] => return Err("set server <b>/<s> agent-port requires a port.\n".into()),
+            ["agent-send", ..] => act(ServerAct::AgentSend(unescaped(line, "agent-send")))?,
             ["addr", a] => act(ServerAct::Addr(a.to_owned(), None))?,
             ["addr", a, "port", p] => act(ServerAct::Addr(a.to_owned(), Some(p.to_owned())))?,
-            _ => return Err("usage: set server <backend>/<server> state|weight|health|addr <value>\n".into()),
+            _ => return Err("usage: set server <backend>/<server> state|weight|health|addr|agent|agent-addr|agent-port|agent-send <value>\n".into()),
         },
         "reload" => Command::Reload,
         "show reloads" => Command::ShowReloads,
@@ -179,6 +185,28 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "vrrp standby" => Command::Standby(true),
         _ => Command::Standby(false),
     })
+}
+
+/// What stands behind a word, with `\\ `, `\\n` and their like as what they mean.
+fn unescaped(line: &str, word: &str) -> String {
+    let Some(at) = line.find(word) else { return String::new() };
+    let (mut out, mut escaped) = (String::new(), false);
+    for c in line[at + word.len()..].trim().chars() {
+        match (escaped, c) {
+            (false, '\\') => escaped = true,
+            (true, c) => {
+                out.push(match c {
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    c => c,
+                });
+                escaped = false;
+            }
+            (false, c) => out.push(c),
+        }
+    }
+    out
 }
 
 pub fn help(level: CliLevel) -> String {

@@ -1,9 +1,10 @@
 //! Carries commands out.
-use super::command::{Command, ServerAct, help};
+use super::command::{Command, help};
 use super::stats;
 use crate::config::model::CliLevel;
-use crate::health::prober;
-use crate::state::live::{CONFIG_MAINT, FORCED_DRAIN, FORCED_MAINT, Live, RESOLUTION_MAINT, lock};
+use crate::health::found::{Outcome, status_number};
+use crate::health::verdict::Office;
+use crate::state::live::{CONFIG_MAINT, Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             Err(e) => e,
         },
         Command::Server { backend, server, act } => match find(s, backend, server) {
-            Ok((p, n)) => act_on(s, live, &p, n, act),
+            Ok((p, n)) => Office { snapshot: s, live }.operate(&p, n, act),
             Err(e) => e,
         },
         Command::Reload => return ("Reloading\n".into(), Some(Asked::Reload)),
@@ -79,95 +80,6 @@ fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNo
     let p = s.backend(backend).ok_or("No such backend.\n")?;
     let n = p.servers.iter().find(|n| n.conf.name == server).ok_or("No such server.\n")?;
     Ok((p.clone(), n))
-}
-
-/// Changes a server, and tells the logs; an empty answer means that it was done.
-pub fn act_on(snapshot: &Snapshot, live: &Live, p: &ProxyNode, n: &ServerNode, act: &ServerAct) -> String {
-    let l = &n.live;
-    let mut said = String::new();
-    let name = format!("{} {}/{}", if n.conf.backup { "Backup Server" } else { "Server" }, p.conf.name, n.conf.name);
-    let before = (l.in_maintenance(), l.draining(), l.is_up());
-    match act {
-        ServerAct::Ready => {
-            l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
-            l.set_admin(FORCED_DRAIN, false);
-        }
-        ServerAct::Drain => {
-            l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
-            l.set_admin(FORCED_DRAIN, true);
-        }
-        ServerAct::Maint => drop(l.set_admin(FORCED_MAINT, true)),
-        ServerAct::Weight(text) => {
-            let weight = match text.strip_suffix('%') {
-                Some(p) => p.parse::<u32>().ok().filter(|p| *p <= 25_600).map(|p| n.conf.weight * p / 100),
-                None => text.parse::<u32>().ok(),
-            };
-            match weight {
-                Some(w) if w <= 256 => l.set_weight(w),
-                _ if text.is_empty() => return "Require <weight> or <weight%>.\n".into(),
-                _ => return "Absolute weight can only be between 0 and 256 inclusive.\n".into(),
-            }
-        }
-        ServerAct::Health(up) => l.force_health(*up),
-        ServerAct::Addr(a, port) => {
-            let (Ok(ip), current) = (a.parse(), crate::proxy::server_address(n).map_or(0, |x| x.port())) else {
-                return format!("Invalid addr family or address: '{a}'\n");
-            };
-            let given = port.is_some();
-            let Ok(port) = port.as_ref().map_or(Ok(current), |p| p.parse()) else { return "Invalid port.\n".into() };
-            let old = crate::proxy::server_address(n);
-            let ip_part = match old.map(|o| o.ip()) {
-                Some(o) if o == ip => "no need to change the addr".to_owned(),
-                o => format!("IP changed from '{}' to '{ip}'", o.map_or_else(|| "-".to_owned(), |o| o.to_string())),
-            };
-            let port_part = match given.then_some(old.map_or(0, |o| o.port())) {
-                None => String::new(),
-                Some(o) if o == port => ", no need to change the port".to_owned(),
-                Some(o) => format!(", port changed from '{o}' to '{port}'"),
-            };
-            said = format!("{ip_part}{port_part} by 'stats socket command'\n");
-            l.move_to(ip, Some(port));
-            l.set_admin(RESOLUTION_MAINT, false);
-        }
-        ServerAct::MaxConn(max) => l.maxconn.store(*max, Relaxed),
-        ServerAct::ShutdownSessions => l.shutdown_sessions(false),
-    }
-    p.live.bump();
-    p.live.wake(None);
-    let up =
-        |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
-    let (a, b) = (up(false), up(true));
-    let running = if a == 0 && b > 0 { " Running on backup." } else { "" };
-    let left = format!(
-        "{a} active and {b} backup servers left.{running} {} sessions active, 0 requeued, {} remaining in queue.",
-        l.sessions.get(),
-        l.queued.get()
-    );
-    let online = format!(
-        "{a} active and {b} backup servers online.{running} 0 sessions requeued, {} total in queue.",
-        p.live.queued.get()
-    );
-    let now = (l.in_maintenance(), l.draining(), l.is_up());
-    let state = if now.2 { "UP" } else { "DOWN" };
-    let text = match (before, now) {
-        ((false, ..), (true, ..)) => Some(format!("{name} is going DOWN for maintenance. {left}")),
-        ((true, ..), (false, false, _)) => Some(format!("{name} is {state}/READY (leaving forced maintenance).")),
-        ((_, false, _), (_, true, _)) => Some(format!("{name} enters drain state. {online}")),
-        ((_, true, _), (_, false, _)) => Some(format!("{name} is {state} (leaving forced drain).")),
-        ((.., true), (.., false)) => Some(format!("{name} is DOWN, changed from CLI. {left}")),
-        ((.., false), (.., true)) => Some(format!("{name} is UP, changed from CLI. {online}")),
-        _ => None,
-    };
-    if let Some(text) = text {
-        let severity = if now.0 || !now.2 { crate::log::ALERT } else { crate::log::NOTICE };
-        let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-        let sinks = &snapshot.sinks;
-        sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &live.dropped_logs);
-        if let Some(c) = &sinks.console {
-            c.warning(text);
-        }
-    }
-    said
 }
 
 fn show_stat(s: &Snapshot, iid: Option<&str>, kinds: i64, sid: i64) -> String {
@@ -215,9 +127,21 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
     for p in s.proxies.iter().filter(|p| p.conf.is_backend() && backend.is_none_or(|b| b == p.conf.name)) {
         for n in &p.servers {
             let l = &n.live;
-            let op = if l.in_maintenance() || !l.is_up() { 0 } else { 2 };
+            let op = match (l.in_maintenance() || !l.is_up(), l.stopping()) {
+                (true, _) => 0,
+                (_, true) => 3,
+                _ => 2,
+            };
             let (status, result) = match &*lock(&l.check) {
-                Some(c) => (prober::status_number(c.status), if l.is_up() { 3 } else { 2 }),
+                Some(c) => (
+                    status_number(c.found.status),
+                    match c.found.outcome() {
+                        Outcome::Neutral => 1,
+                        Outcome::Failed => 2,
+                        Outcome::Passed => 3,
+                        Outcome::Conditional => 4,
+                    },
+                ),
                 None => (1, 0),
             };
             let configured_down = l.admin() & CONFIG_MAINT != 0;
@@ -236,7 +160,7 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 out,
-                "{} {} {} {} {} {op} {} {} {} {} {status} {result} {} {check_state} 0 {} {} {fqdn} {} - {} {} {} - 0",
+                "{} {} {} {} {} {op} {} {} {} {} {status} {result} {} {check_state} {} {} {} {fqdn} {} - {} {} {} {} {}",
                 p.iid,
                 p.conf.name,
                 n.sid,
@@ -247,16 +171,34 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
                 n.conf.weight,
                 l.since_change(),
                 check_health,
+                agent_state(n),
                 u8::from(p.conf.id.is_some()),
                 u8::from(n.conf.id.is_some()),
                 addr.map_or(0, |a| a.port()),
                 u8::from(n.conf.traffic_tls),
                 n.conf.check_port.unwrap_or(0),
                 n.conf.check_addr.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+                n.conf
+                    .agent
+                    .addr
+                    .or(n.conf.check_addr)
+                    .filter(|_| n.conf.agent.wanted)
+                    .map_or_else(|| "-".to_owned(), |a| a.to_string()),
+                n.conf.agent.port.or(n.conf.check_port).filter(|_| n.conf.agent.wanted).unwrap_or(0),
             );
         }
     }
     out
+}
+
+/// Bits of an agent: 1 it is being asked, 2 there is one, 4 it is enabled, 16 that it is one.
+fn agent_state(n: &ServerNode) -> u8 {
+    let a = &n.live.agent;
+    if !n.conf.agent.wanted {
+        return 0;
+    }
+    let bits = [(1, &a.running), (4, &a.enabled)].map(|(bit, on)| if on.load(Relaxed) { bit } else { 0 });
+    2 + 16 + bits[0] + bits[1]
 }
 
 fn show_vrrp(live: &Live) -> String {

@@ -1,7 +1,6 @@
 //! The statistics page: access, CSV, administration and the table for people.
-use super::command::ServerAct;
-use super::execute::act_on;
 use super::stats::{self, Kind, Row};
+use crate::health::verdict::{Office, ServerAct};
 use crate::proxy::{ServiceReply, StatsRequest};
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::ProxyNode;
@@ -135,7 +134,7 @@ fn administrate(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
     };
     let mut done = 0;
     for n in be.servers.iter().filter(|n| servers.contains(&n.conf.name)) {
-        act_on(r.snapshot, live, be, n, &act);
+        Office { snapshot: r.snapshot, live }.operate(be, n, &act);
         done += 1;
     }
     back(if done == 0 { "NONE" } else { "DONE" })

@@ -2,7 +2,7 @@
 use crate::balance::Algorithm;
 use crate::base::addr::Host;
 use crate::config::model::Mode;
-use crate::health::prober;
+use crate::health::found::describe;
 use crate::state::counters::{Counter, Counters};
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::{ListenerNode, ProxyNode, ServerNode, Snapshot};
@@ -213,25 +213,32 @@ pub fn server_status(s: &ServerNode) -> String {
         let why = if l.admin() & crate::state::live::RESOLUTION_MAINT != 0 { " (resolution)" } else { "" };
         return format!("MAINT{why}");
     }
+    let agent = s.conf.agent.wanted && l.agent.enabled.load(Relaxed);
+    if !l.is_up() && agent && !l.agent.up.load(Relaxed) {
+        return "DOWN (agent)".into();
+    }
     if !l.is_up() {
         let (h, rise) = (l.health().count(), s.conf.health.rise);
         return if h == 0 || !s.conf.check { "DOWN".into() } else { format!("DOWN {h}/{rise}") };
     }
-    if l.draining() {
-        return "DRAIN".into();
-    }
+    let word = match (l.stopping(), l.draining()) {
+        (true, _) => "NOLB",
+        (_, true) if agent => return "DRAIN (agent)".into(),
+        (_, true) => "DRAIN",
+        _ => "UP",
+    };
     if s.conf.track.is_some() {
-        return "UP".into();
+        return word.into();
     }
-    if !s.conf.check {
+    if (!s.conf.check || !l.check_enabled.load(Relaxed)) && word == "UP" {
         return "no check".into();
     }
     let p = s.conf.health;
     let h = l.health().count();
     if h == p.rise + p.fall - 1 || lock(&l.check).is_none() {
-        "UP".into()
+        word.into()
     } else {
-        format!("UP {}/{}", h.saturating_sub(p.rise) + 1, p.fall)
+        format!("{word} {}/{}", h.saturating_sub(p.rise) + 1, p.fall)
     }
 }
 
@@ -289,17 +296,33 @@ fn server(p: &ProxyNode, s: &ServerNode) -> Row {
         r.set("check_health", l.health().count());
         match &*lock(&l.check) {
             Some(k) => {
-                r.set("check_status", k.status);
-                if let Some(code) = k.code {
-                    r.set("check_code", code);
+                r.set("check_status", k.found.status);
+                if let Some(code) = k.found.code {
+                    // A program that a signal ended has -1, which the reference shows without a sign.
+                    r.set("check_code", code.cast_unsigned());
                 }
-                r.set("check_duration", k.duration.as_millis());
-                r.set("check_desc", prober::describe(k.status));
-                if !l.is_up() || k.desc == "(tcp-check)" {
-                    r.set("last_chk", &k.desc);
-                }
+                r.set("check_duration", k.took.as_millis());
+                r.set("check_desc", describe(k.found.status));
+                r.set("last_chk", k.found.info.replace('\n', " "));
             }
             None => r.set("check_status", "INI"),
+        }
+    }
+    if s.conf.agent.wanted && l.agent.enabled.load(Relaxed) {
+        r.set("agent_rise", 1);
+        r.set("agent_fall", 1);
+        r.set("agent_health", u8::from(l.agent.up.load(Relaxed)));
+        let running = if l.agent.running.load(Relaxed) { "* " } else { "" };
+        let last = lock(&l.agent.last);
+        let (status, took) = last.as_ref().map_or(("INI", 0), |k| (k.found.status, k.took.as_millis()));
+        r.set("agent_status", format!("{running}{status}"));
+        r.set("agent_duration", took);
+        r.set("agent_desc", describe(status));
+        if let Some(k) = &*last {
+            if let Some(code) = k.found.code {
+                r.set("agent_code", code);
+            }
+            r.set("last_agt", k.found.info.replace('\n', " "));
         }
     }
     if s.conf.maxqueue > 0 {

@@ -1,5 +1,7 @@
 //! Checks that speak a server's own protocol (configuration manual, `option redis-check` and its like): bytes in, bytes and a verdict out.
 
+use super::found::Found;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dialect {
     Redis,
@@ -17,30 +19,12 @@ pub enum Dialect {
     Spop,
 }
 
-/// What the check found, in HAProxy's terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// `L7OK`, `L7STS` or `L7RSP`
-    pub status: &'static str,
-    pub code: Option<u16>,
-    pub info: String,
-}
-
-impl Verdict {
-    fn new(status: &'static str, code: Option<u16>, info: impl Into<String>) -> Self {
-        Self { status, code, info: info.into() }
-    }
-    pub fn passed(&self) -> bool {
-        self.status == "L7OK"
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     Send(Vec<u8>),
     /// More bytes are needed.
     Read,
-    Done(Verdict),
+    Done(Found),
 }
 
 /// One conversation.
@@ -78,7 +62,7 @@ impl<'a> Talk<'a> {
                 Dialect::Ldap => ("L7RSP", "Not LDAPv3 protocol".to_owned()),
                 _ => ("L7RSP", text),
             };
-            return Next::Done(Verdict::new(status, None, info));
+            return Next::Done(Found::new(status, 0, info));
         }
         next
     }
@@ -96,8 +80,8 @@ impl<'a> Talk<'a> {
         }
         let Some(end) = seen.iter().position(|c| *c == b'\n') else { return Next::Read };
         Next::Done(match &seen[..end] {
-            b"+PONG\r" => Verdict::new("L7OK", Some(0), "Redis server is ok"),
-            other => Verdict::new("L7STS", None, String::from_utf8_lossy(other.trim_ascii_end())),
+            b"+PONG\r" => Found::new("L7OK", 0, "Redis server is ok"),
+            other => Found::new("L7STS", 0, String::from_utf8_lossy(other.trim_ascii_end())),
         })
     }
 
@@ -111,7 +95,7 @@ impl<'a> Talk<'a> {
         let Some([a, b, c, _]) = seen.first_chunk::<4>() else { return Next::Read };
         let len = usize::from(*a) | usize::from(*b) << 8 | usize::from(*c) << 16;
         if len == 0 || len > 64 * 1024 {
-            return Next::Done(Verdict::new("L7RSP", None, "MySQL : malformed packet"));
+            return Next::Done(Found::new("L7RSP", 0, "MySQL : malformed packet"));
         }
         // The last packet of a refusal may be shorter than it says.
         if seen.len() < 4 + len && !(seen.get(4) == Some(&0xff) && seen.len() > 7) {
@@ -122,9 +106,9 @@ impl<'a> Talk<'a> {
         if packet[0] == 0xff {
             let code = packet.get(1..3).map(|c| u16::from_le_bytes([c[0], c[1]]));
             let text = String::from_utf8_lossy(packet.get(3..).unwrap_or_default()).trim_end_matches('\0').to_owned();
-            return Next::Done(Verdict::new("L7STS", code, text));
+            return Next::Done(Found::new("L7STS", code.map_or(0, i32::from), text));
         }
-        let ok = |greeting: &str| Next::Done(Verdict::new("L7OK", Some(0), greeting));
+        let ok = |greeting: &str| Next::Done(Found::new("L7OK", 0, greeting));
         if self.step >= 2 {
             return ok(&self.greeting);
         }
@@ -149,12 +133,12 @@ impl<'a> Talk<'a> {
         let [kind, ..] = seen else { return Next::Read };
         match kind {
             b'R' | b'E' if seen.len() < 6 => Next::Read,
-            b'R' => Next::Done(Verdict::new("L7OK", Some(0), "PostgreSQL server is ok")),
+            b'R' => Next::Done(Found::new("L7OK", 0, "PostgreSQL server is ok")),
             b'E' => {
                 let Some(end) = seen[6..].iter().position(|c| *c == 0) else { return Next::Read };
-                Next::Done(Verdict::new("L7RSP", None, String::from_utf8_lossy(&seen[6..6 + end])))
+                Next::Done(Found::new("L7RSP", 0, String::from_utf8_lossy(&seen[6..6 + end])))
             }
-            _ => Next::Done(Verdict::new("L7STS", None, "PostgreSQL unknown error")),
+            _ => Next::Done(Found::new("L7STS", 0, "PostgreSQL unknown error")),
         }
     }
 
@@ -165,20 +149,20 @@ impl<'a> Talk<'a> {
             let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
             let digits = text.bytes().take(3).filter(u8::is_ascii_digit).count() == 3;
             let Some(code) = digits.then(|| text[..3].parse::<u16>().ok()).flatten() else {
-                return Next::Done(Verdict::new("L7RSP", None, text));
+                return Next::Done(Found::new("L7RSP", 0, text));
             };
             if text.as_bytes().get(3) == Some(&b'-') {
                 continue;
             }
             let rest = text.get(4..).unwrap_or_default();
             if code / 100 != 2 {
-                return Next::Done(Verdict::new("L7STS", Some(code), rest));
+                return Next::Done(Found::new("L7STS", i32::from(code), rest));
             }
             self.step += 1;
             return match self.step {
                 1 => Next::Send(format!("{greeting}\r\n").into_bytes()),
                 2 => Next::Send(b"QUIT\r\n".to_vec()),
-                _ => Next::Done(Verdict::new("L7OK", Some(code), rest)),
+                _ => Next::Done(Found::new("L7OK", i32::from(code), rest)),
             };
         }
     }
@@ -187,7 +171,7 @@ impl<'a> Talk<'a> {
         if self.first() {
             return Next::Send(LDAP_BIND.to_vec());
         }
-        let no = || Next::Done(Verdict::new("L7RSP", None, "Not LDAPv3 protocol"));
+        let no = || Next::Done(Found::new("L7RSP", 0, "Not LDAPv3 protocol"));
         // Tag, length (BER, both forms), message number, then the bind response.
         let length = |at: usize| -> Option<usize> {
             let b = *seen.get(at)?;
@@ -205,10 +189,10 @@ impl<'a> Talk<'a> {
         let Some(at) = length(at + 4) else { return Next::Read };
         match seen.get(at..at + 3) {
             None => Next::Read,
-            Some([0x0a, 1, 0]) => Next::Done(Verdict::new("L7OK", Some(0), "Success")),
-            Some([0x0a, 1, code]) => Next::Done(Verdict::new(
+            Some([0x0a, 1, 0]) => Next::Done(Found::new("L7OK", 0, "Success")),
+            Some([0x0a, 1, code]) => Next::Done(Found::new(
                 "L7STS",
-                Some(u16::from(*code)),
+                i32::from(*code),
                 "See RFC: http://tools.ietf.org/html/rfc4511#section-4.1.9",
             )),
             Some(_) => no(),
@@ -219,26 +203,42 @@ impl<'a> Talk<'a> {
         if self.first() {
             return Next::Send(spop_hello());
         }
-        let bad = |info: &str| Next::Done(Verdict::new("L7RSP", None, info));
+        let bad = |info: &str| Next::Done(Found::new("L7RSP", 0, info));
         let Some(len) = seen.first_chunk::<4>() else { return Next::Read };
         let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
         if !(7..=64 * 1024).contains(&len) {
             return bad("invalid frame received");
         }
         let Some(frame) = seen.get(4..4 + len) else { return Next::Read };
-        // An agent's hello, in one piece, for no stream.
-        if frame[..7] != [101, 0, 0, 0, 1, 0, 0] {
+        // An agent's hello or its good-bye, in one piece, for no stream.
+        if !matches!(frame[0], 101 | 102) || frame[1..7] != [0, 0, 0, 1, 0, 0] {
             return bad("invalid frame received");
         }
         let mut rest = &frame[7..];
+        let (mut version, mut size, mut capabilities) = (false, false, false);
         while !rest.is_empty() {
             let Some((name, value, after)) = spop_pair(rest) else { return bad("invalid frame received") };
-            if name == b"version" && !value.trim_ascii().starts_with(b"2.") {
-                return bad("unsupported version");
+            match (name, value) {
+                (b"version", SpopValue::Text(v)) if v.trim_ascii() == b"2.0" => version = true,
+                (b"version", SpopValue::Text(_)) => return bad("unsupported version"),
+                (b"max-frame-size", SpopValue::Number(n)) if (256..=MAX_SPOP_FRAME).contains(&n) => size = true,
+                (b"max-frame-size", SpopValue::Number(_)) => return bad("max-frame-size too big or too small"),
+                (b"capabilities", SpopValue::Text(_)) => capabilities = true,
+                (b"version" | b"max-frame-size" | b"capabilities", _) => return bad("invalid frame received"),
+                _ => {}
             }
             rest = after;
         }
-        Next::Done(Verdict::new("L7OK", Some(0), "SPOA server is ok"))
+        if !version {
+            return bad("version value not found");
+        }
+        if !size {
+            return bad("max-frame-size value not found");
+        }
+        if !capabilities {
+            return bad("capabilities value not found");
+        }
+        Next::Done(Found::new("L7OK", 0, "SPOA server is ok"))
     }
 }
 
@@ -278,20 +278,37 @@ fn spop_hello() -> Vec<u8> {
     [&len.to_be_bytes()[..], &f].concat()
 }
 
-/// A name and a value of a list; the value is empty unless it is a text.
-fn spop_pair(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+/// A value of a list, as far as anything here asks for it.
+enum SpopValue<'a> {
+    Text(&'a [u8]),
+    Number(usize),
+    Other,
+}
+
+/// The largest frame that fits into a buffer, as HAProxy has them.
+const MAX_SPOP_FRAME: usize = 16_380;
+
+/// A name and a value of a list, and what follows.
+fn spop_pair(bytes: &[u8]) -> Option<(&[u8], SpopValue<'_>, &[u8])> {
     let (n, rest) = spop_int(bytes)?;
     let (name, rest) = rest.split_at_checked(n)?;
     let (kind, rest) = rest.split_first()?;
     Some(match kind & 0x0f {
-        0 | 1 => (name, &[], rest),
-        2..=5 => (name, &[], spop_int(rest)?.1),
-        6 => (name, &[], rest.get(4..)?),
-        7 => (name, &[], rest.get(16..)?),
-        8 | 9 => {
+        0 | 1 => (name, SpopValue::Other, rest),
+        2..=5 => {
+            let (n, rest) = spop_int(rest)?;
+            (name, SpopValue::Number(n), rest)
+        }
+        6 => (name, SpopValue::Other, rest.get(4..)?),
+        7 => (name, SpopValue::Other, rest.get(16..)?),
+        8 => {
             let (n, rest) = spop_int(rest)?;
             let (value, rest) = rest.split_at_checked(n)?;
-            (name, value, rest)
+            (name, SpopValue::Text(value), rest)
+        }
+        9 => {
+            let (n, rest) = spop_int(rest)?;
+            (name, SpopValue::Other, rest.get(n..)?)
         }
         _ => return None,
     })
@@ -324,7 +341,7 @@ mod tests {
     use super::*;
 
     /// Runs a conversation: what the server says after each of our messages. The verdict, and what was sent.
-    fn talk(dialect: &Dialect, server: &[&[u8]]) -> (Verdict, Vec<u8>) {
+    fn talk(dialect: &Dialect, server: &[&[u8]]) -> (Found, Vec<u8>) {
         let (mut t, mut seen, mut sent) = (Talk::new(dialect), Vec::new(), Vec::new());
         let mut server = server.iter();
         for _ in 0..20 {
@@ -343,7 +360,7 @@ mod tests {
         panic!("no end");
     }
 
-    fn said(dialect: &Dialect, server: &[&[u8]]) -> (&'static str, Option<u16>, String) {
+    fn said(dialect: &Dialect, server: &[&[u8]]) -> (&'static str, Option<i32>, String) {
         let v = talk(dialect, server).0;
         (v.status, v.code, v.info)
     }
@@ -351,7 +368,7 @@ mod tests {
     #[test]
     fn redis_and_smtp() {
         assert_eq!(said(&Dialect::Redis, &[b"+PO", b"NG\r\n"]), ("L7OK", Some(0), "Redis server is ok".into()));
-        assert_eq!(said(&Dialect::Redis, &[b"-ERR x\r\n"]), ("L7STS", None, "-ERR x".into()));
+        assert_eq!(said(&Dialect::Redis, &[b"-ERR x\r\n"]), ("L7STS", Some(0), "-ERR x".into()));
         let smtp = Dialect::Smtp("EHLO a.b".into());
         let (v, sent) = talk(&smtp, &[b"220 hi\r\n", b"250-a\r\n250-b\r\n", b"250 c\r\n", b"221 bye\r\n"]);
         assert_eq!((v.status, v.code, &v.info[..]), ("L7OK", Some(221), "bye"));
@@ -366,7 +383,7 @@ mod tests {
         let user = |pre_41| Dialect::Mysql { user: Some("user".into()), pre_41 };
         assert_eq!(said(&Dialect::Mysql { user: None, pre_41: false }, &[hello]), ("L7OK", Some(0), "8.0.19".into()));
         let (v, sent) = talk(&user(true), &[hello, b"\x03\0\0\x02\0\0\0"]);
-        assert!(v.passed());
+        assert_eq!(v.status, "L7OK");
         assert_eq!(sent, b"\x0b\0\0\x01\x00\x80\0\0\x01user\0\0\x01\0\0\0\x01");
         let (v, sent) = talk(&user(false), &[hello, b"\x05\0\0\x02\xff\xe3\x04no"]);
         assert_eq!((v.status, v.code, &v.info[..]), ("L7STS", Some(1251), "no"));
@@ -378,9 +395,9 @@ mod tests {
     fn pgsql_ldap_spop() {
         let pg = Dialect::Pgsql { user: "postgres".into() };
         let (v, sent) = talk(&pg, &[b"R\0\0\0\x08\0\0\0\0"]);
-        assert!(v.passed() && sent.len() == 23 && sent.starts_with(b"\0\0\0\x17\0\x03\0\0user\0"));
+        assert!(v.status == "L7OK" && sent.len() == 23 && sent.starts_with(b"\0\0\0\x17\0\x03\0\0user\0"));
         assert_eq!(said(&pg, &[b"E\0\0\0\x0bSFATAL\0"]), ("L7RSP", None, "FATAL".into()));
-        assert_eq!(said(&pg, &[b"Not"]), ("L7STS", None, "PostgreSQL unknown error".into()));
+        assert_eq!(said(&pg, &[b"Not"]), ("L7STS", Some(0), "PostgreSQL unknown error".into()));
         let ldap = |b: &[u8]| said(&Dialect::Ldap, &[b]);
         assert_eq!(ldap(b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\0\x04\0").0, "L7OK");
         assert_eq!(ldap(b"\x30\x84\0\0\0\x10\x02\x01\x01\x61\x84\0\0\0\x07\x0a\x01\x00\x04\0").0, "L7OK");
@@ -388,7 +405,19 @@ mod tests {
         assert_eq!(ldap(b"\x30\x0c\x02\x01\x01\x60\x07\x0a\x01\x00\x04\0\x04\0").2, "Not LDAPv3 protocol");
         assert_eq!(spop_hello().len(), 82);
         let spop = |b: &[u8]| said(&Dialect::Spop, &[b]);
-        assert_eq!(spop(b"\0\0\0\x14e\0\0\0\x01\0\0\x07version\x08\x032.0").2, "SPOA server is ok");
+        let hello = |v: &str| {
+            [
+                b"e\0\0\0\x01\0\0\x07version\x08\x03",
+                v.as_bytes(),
+                b"\x0emax-frame-size\x03\xfc\xf0\x06\x0ccapabilities\x08\0",
+            ]
+            .concat()
+        };
+        let framed = |f: Vec<u8>| [&u32::try_from(f.len()).unwrap().to_be_bytes()[..], &f].concat();
+        assert_eq!(spop(&framed(hello("2.0"))).2, "SPOA server is ok");
+        assert_eq!(spop(&framed(hello("2.1"))).2, "unsupported version");
+        assert_eq!(spop(b"\0\0\0\x14e\0\0\0\x01\0\0\x07version\x08\x032.0").2, "max-frame-size value not found");
+        assert_eq!(spop(b"\0\0\0\x07f\0\0\0\x01\0\0").2, "version value not found");
         assert_eq!(spop(b"\0\0\0\x14e\0\0\0\x01\0\0\x07version\x08\x031.0").2, "unsupported version");
         assert_eq!(spop(b"\0\0\0\0").2, "invalid frame received");
         assert_eq!(spop(b"\0\0\0\x07e\0\0\0\0\0\0").2, "invalid frame received");

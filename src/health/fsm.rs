@@ -1,5 +1,20 @@
 //! Rise and fall (configuration manual 5.2, `rise`, `fall`): a counter from 0 to rise+fall-1; `rise` and above is up.
 
+/// What is held of a server before its first check (`init-state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitState {
+    FullyUp,
+    Up,
+    Down,
+    FullyDown,
+}
+
+impl InitState {
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::FullyUp | Self::Up)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
     pub rise: u32,
@@ -23,6 +38,19 @@ impl Health {
     /// A server starts up, one failure away from down, so that a dead one is found with its first check.
     pub fn start(p: Params) -> Self {
         Self { count: p.rise }
+    }
+    /// As [`start`](Self::start), or as `init-state` says.
+    pub fn begin(p: Params, init: Option<InitState>) -> Self {
+        match init {
+            None | Some(InitState::Up) => Self::start(p),
+            Some(InitState::FullyUp) => Self::set(p, true),
+            Some(InitState::Down) => Self { count: p.rise - 1 },
+            Some(InitState::FullyDown) => Self::set(p, false),
+        }
+    }
+    /// Takes it down to so much, without a failure: what `on-error` does first.
+    pub fn lower_to(&mut self, most: u32) {
+        self.count = self.count.min(most);
     }
     pub fn set(p: Params, up: bool) -> Self {
         Self { count: if up { p.rise + p.fall - 1 } else { 0 } }

@@ -1,6 +1,14 @@
-//! Health checks: the pure rise and fall counter, and the prober that performs them.
+//! Whether servers can serve: checks, agents, names, and who is told of it.
+pub mod agent;
+pub mod connect;
 pub mod dialect;
+pub mod external;
+pub mod found;
 pub mod fsm;
+pub mod mail;
 pub mod names;
+pub mod post;
 pub mod prober;
 pub mod resolver;
+pub mod script;
+pub mod verdict;

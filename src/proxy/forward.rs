@@ -12,6 +12,7 @@ use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
+use crate::state::live::Met;
 use crate::state::snapshot::{ProxyNode, ServerNode};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -234,15 +235,23 @@ impl Session<'_> {
         let head = self.await_response(x, slot, be, &mut up, &mut upload, &mut resbuf).await;
         let res_used = match head {
             Ok(n) => {
-                upstream::observed(server, Observe::Layer7, x.res.status < 500);
+                let good = x.res.status < 500 || matches!(x.res.status, 501 | 505);
+                upstream::observed(server, Observe::Layer7, if good { Met::Good } else { Met::WrongResponse });
                 n
             }
             Err(e) => {
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
                 }
-                if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
-                    upstream::observed(server, Observe::Layer7, false);
+                let met = match e {
+                    NoResponse::Closed if reused => None,
+                    NoResponse::Closed => Some(Met::ReadError),
+                    NoResponse::Garbage => Some(Met::BadHeaders),
+                    NoResponse::Timeout => Some(Met::ReadTimeout),
+                    _ => None,
+                };
+                if let Some(met) = met {
+                    upstream::observed(server, Observe::Layer7, met);
                 }
                 let on = &be.conf.retry_on;
                 let wanted = match e {

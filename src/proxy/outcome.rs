@@ -25,6 +25,8 @@ pub enum Cause {
     Killed,
     /// Its server went down, and `on-marked-down shutdown-sessions` stands there.
     ServerDown,
+    /// An active server came up, and `on-marked-up shutdown-backup-sessions` stands there.
+    ServerUp,
 }
 
 /// Second letter: where it was then.
@@ -51,6 +53,7 @@ impl Cause {
             Self::ServerTimeout => b's',
             Self::Killed => b'K',
             Self::ServerDown => b'D',
+            Self::ServerUp => b'U',
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
 use crate::config::model::{Observe, PortRule, SendProxy, SniRule};
 use crate::state::counters::{Counter, Gauge};
-use crate::state::live::{ServerLive, Waiter, lock};
+use crate::state::live::{Ended, Met, ServerLive, Waiter, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Table};
 use crate::wire::proxy;
 use rustls_pki_types::ServerName;
@@ -133,7 +133,11 @@ impl Slot {
     /// Why the session has to end, once the server's sessions are to be closed.
     pub fn over(&self) -> Option<Cause> {
         let now = self.server().live.era();
-        let why = if now & 1 == 1 { Cause::ServerDown } else { Cause::Killed };
+        let why = match ServerLive::ended(now) {
+            Ended::Killed => Cause::Killed,
+            Ended::ServerDown => Cause::ServerDown,
+            Ended::ServerUp => Cause::ServerUp,
+        };
         (now != self.era).then_some(why)
     }
 }
@@ -539,15 +543,15 @@ pub fn address(s: &ServerNode, dst: Option<SocketAddr>) -> Option<SocketAddr> {
 }
 
 /// Tells `observe` what came of a connection or an answer.
-pub fn observed(s: &ServerNode, layer: Observe, good: bool) {
+pub fn observed(s: &ServerNode, layer: Observe, met: Met) {
     // Errors of connections count for both layers; their success says nothing about answers.
     let counts = match s.conf.observe {
         None => false,
         Some(Observe::Layer4) => layer == Observe::Layer4,
-        Some(Observe::Layer7) => layer == Observe::Layer7 || !good,
+        Some(Observe::Layer7) => layer == Observe::Layer7 || met != Met::Good,
     };
     if counts && s.conf.check {
-        s.live.observe(good, s.conf.error_limit);
+        s.live.observe(met, s.conf.error_limit);
     }
 }
 
@@ -591,7 +595,7 @@ pub async fn connect(
         std::task::Poll::Pending => std::task::Poll::Pending,
     })
     .await;
-    observed(s, Observe::Layer4, result.is_ok());
+    observed(s, Observe::Layer4, if result.is_ok() { Met::Good } else { Met::Unconnected });
     result
 }
 

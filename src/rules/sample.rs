@@ -125,6 +125,14 @@ pub trait Traffic {
     fn payload(&self) -> (&[u8], bool) {
         (b"", true)
     }
+    /// As [`payload`](Traffic::payload), of what a server sends.
+    fn answered(&self) -> (&[u8], bool) {
+        (b"", true)
+    }
+    /// The body of an answer, where it is kept as a whole.
+    fn answer_body(&self) -> &[u8] {
+        b""
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -212,6 +220,11 @@ enum Kind {
     ReqLen,
     Payload,
     PayloadLv,
+    ResLen,
+    ResPayload,
+    ResPayloadLv,
+    ResBody,
+    ResBodyLen,
     HelloType,
     HelloSni,
     HelloAlpn,
@@ -339,6 +352,12 @@ const FETCHES: &[Row] = &[
     row("req.cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("status", Kind::Status, 0, P, b'i'),
+    row("res.len", Kind::ResLen, 0, P, b'i'),
+    row("res.payload", Kind::ResPayload, 2, P, b's'),
+    row("res.payload_lv", Kind::ResPayloadLv, 2, P, b's'),
+    row("res.body", Kind::ResBody, 0, P, b's'),
+    row("res.body_len", Kind::ResBodyLen, 0, P, b'i'),
+    row("res.body_size", Kind::ResBodyLen, 0, P, b'i'),
     row("res.cache_hit", Kind::CacheHit, 0, P, b'b'),
     row("res.cache_name", Kind::CacheName, 0, P, b's'),
     row("res.comp", Kind::ResComp, 0, P, b'b'),
@@ -381,22 +400,20 @@ const CONVERTERS: &[(&str, Conv, usize, usize)] = &[
     ("concat", Conv::Concat, 1, 3),
 ];
 
-/// Scopes of variables (manual 2.8). Those of the process and of checks are not here yet.
-const VAR_SCOPES: &[&str] = &["sess", "txn", "req", "res"];
+/// Scopes of variables (manual 2.8). Those of the process are not here yet.
+const VAR_SCOPES: &[&str] = &["sess", "txn", "req", "res", "check"];
 
 /// Whether a variable can be called so: a scope, a dot, letters, digits, `_` and dots.
 pub fn check_variable(name: &str) -> Result<(), ExprError> {
     let bad = |why: &str| Err(ExprError::Bad(format!("invalid variable name '{name}': {why}")));
     match name.split_once('.') {
         Some((_, "")) => bad("a name is missing behind the scope"),
-        Some((scope, rest)) if VAR_SCOPES.contains(&scope) || matches!(scope, "proc" | "check") => {
+        Some((scope, rest)) if VAR_SCOPES.contains(&scope) || scope == "proc" => {
             if let Some(c) = rest.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))) {
                 return bad(&format!("'{c}' is not permitted in it; use letters, digits, '_' and '.'"));
             }
             match scope {
-                "proc" | "check" => {
-                    Err(ExprError::NotYet(format!("variable '{name}': scope '{scope}' is not honoured yet")))
-                }
+                "proc" => Err(ExprError::NotYet(format!("variable '{name}': scope '{scope}' is not honoured yet"))),
                 _ => Ok(()),
             }
         }
@@ -505,13 +522,23 @@ impl Expr {
                     ExprError::Bad(format!("'{i}' is not an occurrence number from {MOST_BACK} in '{text}'"))
                 })?)
             }
-            Some(_) if !matches!(row.kind, Kind::UrlParam | Kind::Var | Kind::Payload | Kind::PayloadLv) => {
+            Some(_)
+                if !matches!(
+                    row.kind,
+                    Kind::UrlParam
+                        | Kind::Var
+                        | Kind::Payload
+                        | Kind::PayloadLv
+                        | Kind::ResPayload
+                        | Kind::ResPayloadLv
+                ) =>
+            {
                 return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
             }
             _ => None,
         };
         let most = match row.kind {
-            Kind::UrlParam | Kind::PayloadLv => 3,
+            Kind::UrlParam | Kind::PayloadLv | Kind::ResPayloadLv => 3,
             Kind::Int | Kind::Bool | Kind::Env => 1,
             _ => 2,
         };
@@ -519,7 +546,7 @@ impl Expr {
             return Err(ExprError::Bad(format!("too many arguments for fetch method '{name}'")));
         }
         let mut numbers = [0usize; 3];
-        if matches!(row.kind, Kind::Payload | Kind::PayloadLv) {
+        if matches!(row.kind, Kind::Payload | Kind::PayloadLv | Kind::ResPayload | Kind::ResPayloadLv) {
             if args.len() < 2 {
                 return Err(ExprError::Bad(format!("fetch method '{name}' wants an offset and a length")));
             }
@@ -530,7 +557,9 @@ impl Expr {
                     .parse()
                     .map_err(|_| ExprError::Bad(format!("'{a}' is not an offset or a length in '{text}'")))?;
             }
-            if row.kind == Kind::PayloadLv && args.get(2).is_none_or(|a| a.starts_with('+')) {
+            if matches!(row.kind, Kind::PayloadLv | Kind::ResPayloadLv)
+                && args.get(2).is_none_or(|a| a.starts_with('+'))
+            {
                 numbers[2] = numbers[2].saturating_add(numbers[0]).saturating_add(numbers[1]);
             }
         }
@@ -721,7 +750,11 @@ impl Expr {
 
     /// What the bytes of the stream say so far.
     fn look<'a>(&'a self, t: &'a dyn Traffic) -> Look<Sample<'a>> {
-        let (bytes, last) = t.payload();
+        let (bytes, last) = match self.kind {
+            Kind::ResLen | Kind::ResPayload | Kind::ResPayloadLv => t.answered(),
+            Kind::ResBody | Kind::ResBodyLen => (t.answer_body(), true),
+            _ => t.payload(),
+        };
         let int = |i: usize| Sample::Int(i64::try_from(i).unwrap_or(i64::MAX));
         let short = if last { Look::No } else { Look::More };
         let part = |from: usize, len: usize| match bytes.get(from..from.saturating_add(len)) {
@@ -731,7 +764,8 @@ impl Expr {
         match self.kind {
             // Where a request was read already, it is what came in.
             Kind::ReqLen if !t.method().is_empty() => Look::Yes(int(t.first_line().iter().map(|w| w.len() + 1).sum())),
-            Kind::ReqLen => Look::Yes(int(bytes.len())),
+            Kind::ReqLen | Kind::ResLen | Kind::ResBodyLen => Look::Yes(int(bytes.len())),
+            Kind::ResBody => Look::Yes(Sample::str(bytes)),
             Kind::WaitEnd => {
                 if last {
                     Look::Yes(Sample::Bool(true))
@@ -739,12 +773,12 @@ impl Expr {
                     Look::More
                 }
             }
-            Kind::Payload => match self.numbers {
+            Kind::Payload | Kind::ResPayload => match self.numbers {
                 // A length of zero is everything up to the end.
                 [from, 0, _] => bytes.get(from..).map_or(short, |b| Look::Yes(Sample::str(b))),
                 [from, len, _] => part(from, len),
             },
-            Kind::PayloadLv => {
+            Kind::PayloadLv | Kind::ResPayloadLv => {
                 let [at, size, from] = self.numbers;
                 match bytes.get(at..at.saturating_add(size.min(8))) {
                     Some(b) => part(from, b.iter().fold(0usize, |n, c| n << 8 | usize::from(*c))),

@@ -2,13 +2,15 @@
 use super::counters::{Counters, Gauge, Rate};
 use crate::base::addr::Host;
 use crate::config::model::{PortRule, Proxy, Server};
-use crate::health::fsm::{Health, Params};
+use crate::health::found::Found;
+use crate::health::fsm::{Health, InitState, Params};
 use crate::vrrp::view::VrrpView;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// Admin state bits as `show servers state` prints them.
 pub const FORCED_MAINT: u32 = 0x01;
@@ -23,11 +25,73 @@ const ALWAYS: u64 = u64::MAX;
 /// The result of the last check, as the statistics have it.
 #[derive(Clone, Debug)]
 pub struct CheckResult {
-    /// `L4OK`, `L7STS`, ...
-    pub status: &'static str,
-    pub code: Option<u16>,
-    pub duration: Duration,
-    pub desc: String,
+    pub found: Found,
+    pub took: Duration,
+}
+
+/// What traffic met on a server (`observe`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    Good,
+    Unconnected,
+    WrongResponse,
+    BadHeaders,
+    ReadError,
+    ReadTimeout,
+}
+
+impl std::fmt::Display for Met {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Good => "none",
+            Self::Unconnected => "L4 unsuccessful connection",
+            Self::WrongResponse => "Wrong http response",
+            Self::BadHeaders => "Invalid http response (headers)",
+            Self::ReadError => "Read error (http)",
+            Self::ReadTimeout => "Read timeout (http)",
+        })
+    }
+}
+
+/// Why the sessions of a server are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By an operator.
+    Killed = 0,
+    /// `on-marked-down shutdown-sessions`
+    ServerDown = 1,
+    /// `on-marked-up shutdown-backup-sessions`
+    ServerUp = 2,
+}
+
+/// The agent of a server at run time (`agent-check`).
+#[derive(Debug)]
+pub struct AgentLive {
+    pub last: Mutex<Option<CheckResult>>,
+    pub enabled: AtomicBool,
+    /// What it said last of the server's health.
+    pub up: AtomicBool,
+    /// It is being asked.
+    pub running: AtomicBool,
+    /// Where it is, if an operator said so.
+    pub addr: Mutex<Option<IpAddr>>,
+    pub port: AtomicU32,
+    /// What is sent to it, if an operator said so.
+    pub send: Mutex<Option<Vec<u8>>>,
+}
+
+impl AgentLive {
+    fn new() -> Self {
+        Self {
+            last: Mutex::default(),
+            enabled: AtomicBool::new(true),
+            up: AtomicBool::new(true),
+            running: AtomicBool::new(false),
+            addr: Mutex::default(),
+            port: AtomicU32::new(0),
+            send: Mutex::default(),
+        }
+    }
 }
 
 /// One server at run time.
@@ -45,6 +109,13 @@ pub struct ServerLive {
     health: Mutex<Health>,
     pub params: Mutex<Params>,
     pub check: Mutex<Option<CheckResult>>,
+    /// Health checks are wanted: `disable health` says no.
+    pub check_enabled: AtomicBool,
+    pub agent: AgentLive,
+    /// It serves only those that are bound to it (`http-check disable-on-404`).
+    stopping: AtomicBool,
+    /// What its health is when checks begin: at the start and behind a maintenance.
+    init: Mutex<Option<InitState>>,
     /// Milliseconds since the process started.
     changed: AtomicU64,
     last_session: AtomicI64,
@@ -54,6 +125,7 @@ pub struct ServerLive {
     /// `observe`: errors since the last success, what they have led to, and the bell that the check hears.
     errors_in_row: AtomicU32,
     suspected: AtomicBool,
+    pub last_error: Mutex<Met>,
     pub suspicion: tokio::sync::Notify,
     /// Counts changes of the address: connections to another one are not used again.
     moves: AtomicU64,
@@ -131,18 +203,23 @@ impl ServerLive {
                 if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 }
                     | if s.is_nowhere() { RESOLUTION_MAINT } else { 0 },
             ),
-            up: AtomicBool::new(true),
+            up: AtomicBool::new(s.init_state.is_none_or(InitState::is_up)),
             weight: AtomicU32::new(s.weight),
             maxconn: AtomicU32::new(s.maxconn),
-            health: Mutex::new(Health::start(s.health)),
+            health: Mutex::new(Health::begin(s.health, s.init_state)),
             params: Mutex::new(s.health),
             check: Mutex::new(None),
+            check_enabled: AtomicBool::new(true),
+            agent: AgentLive::new(),
+            stopping: AtomicBool::new(false),
+            init: Mutex::new(s.init_state),
             changed: AtomicU64::new(now_ms()),
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
             errors_in_row: AtomicU32::new(0),
             suspected: AtomicBool::new(false),
+            last_error: Mutex::new(Met::Good),
             suspicion: tokio::sync::Notify::new(),
             moves: AtomicU64::new(0),
             idle: AtomicU64::new(0),
@@ -158,12 +235,15 @@ impl ServerLive {
     }
 
     /// What a connection or an answer said about the server (`observe`); so many errors in a row are told to its check.
-    pub fn observe(&self, good: bool, limit: u32) {
-        if good {
+    pub fn observe(&self, met: Met, limit: u32) {
+        if met == Met::Good {
             if self.errors_in_row.load(Relaxed) != 0 {
                 self.errors_in_row.store(0, Relaxed);
             }
-        } else if self.errors_in_row.fetch_add(1, Relaxed) + 1 >= limit {
+            return;
+        }
+        *lock(&self.last_error) = met;
+        if self.errors_in_row.fetch_add(1, Relaxed) + 1 >= limit {
             self.errors_in_row.store(0, Relaxed);
             self.suspected.store(true, Relaxed);
             self.suspicion.notify_one();
@@ -185,10 +265,10 @@ impl ServerLive {
         self.moves.load(Relaxed)
     }
 
-    /// Closes the sessions that this server has now: `shutdown sessions server`, or, if it is `down`, `on-marked-down shutdown-sessions`.
-    pub fn shutdown_sessions(&self, down: bool) {
-        // The lowest bit tells which of the two it was.
-        let _ = self.era.fetch_update(Relaxed, Relaxed, |e| Some(((e >> 1) + 1) << 1 | u64::from(down)));
+    /// Closes the sessions that this server has now.
+    pub fn shutdown_sessions(&self, why: Ended) {
+        // The lowest bits tell why.
+        let _ = self.era.fetch_update(Relaxed, Relaxed, |e| Some(((e >> 2) + 1) << 2 | why as u64));
         self.bell.ring();
     }
 
@@ -202,9 +282,18 @@ impl ServerLive {
         new
     }
 
-    /// What a session remembers; it is over once this has changed. The lowest bit: because the server went down.
+    /// What a session remembers; it is over once this has changed.
     pub fn era(&self) -> u64 {
         self.era.load(Relaxed)
+    }
+
+    /// Why sessions were closed last.
+    pub fn ended(era: u64) -> Ended {
+        match era & 3 {
+            1 => Ended::ServerDown,
+            2 => Ended::ServerUp,
+            _ => Ended::Killed,
+        }
     }
 
     /// Takes a session's place, unless there are `most` already; 0 is no limit.
@@ -233,6 +322,7 @@ impl ServerLive {
             self.maxconn.store(now.2, Relaxed);
         }
         *said = now;
+        *lock(&self.init) = s.init_state;
         let place = (s.host.clone(), s.port, s.resolvers.clone());
         let moved = std::mem::replace(&mut *lock(&self.place), place.clone()) != place;
         if moved {
@@ -250,9 +340,16 @@ impl ServerLive {
             *params = s.health;
         }
         // Who tracks another has that one's state, which is told to it.
-        if !s.check && s.track.is_none() {
-            self.up.store(true, Relaxed);
+        if !s.check {
             *lock(&self.check) = None;
+        }
+        if !s.agent.wanted {
+            *lock(&self.agent.last) = None;
+            self.agent.up.store(true, Relaxed);
+        }
+        if !s.check && !s.agent.wanted && s.track.is_none() && s.init_state.is_none() {
+            self.up.store(true, Relaxed);
+            self.stopping.store(false, Relaxed);
         }
     }
 
@@ -270,7 +367,14 @@ impl ServerLive {
     }
     /// May get new traffic that nothing binds to it.
     pub fn usable(&self) -> bool {
-        self.is_up() && self.admin() == 0
+        self.is_up() && self.admin() == 0 && !self.stopping()
+    }
+    /// Up, but only for those that are bound to it.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+    pub fn set_stopping(&self, yes: bool) {
+        self.stopping.store(yes, Relaxed);
     }
     /// May get traffic that a cookie binds to it.
     pub fn reachable(&self) -> bool {
@@ -283,6 +387,9 @@ impl ServerLive {
             self.changed.store(now_ms(), Relaxed);
             if !on && !self.in_maintenance() {
                 self.came_up.store(now_ms(), Relaxed);
+                if bit & (FORCED_MAINT | CONFIG_MAINT | RESOLUTION_MAINT) != 0 {
+                    self.begin_again();
+                }
             }
         }
         changed
@@ -326,11 +433,24 @@ impl ServerLive {
     ) -> crate::health::fsm::Change {
         f(&mut lock(&self.health))
     }
-    pub fn force_health(&self, up: bool) {
+    /// Behind a maintenance nothing is known of it, except what its agent said: it begins as at the start.
+    pub fn begin_again(&self) {
+        let (init, params) = (*lock(&self.init), *lock(&self.params));
+        *lock(&self.health) = Health::begin(params, init);
+        self.stopping.store(false, Relaxed);
+        self.set_up(init.is_none_or(InitState::is_up) && self.agent.up.load(Relaxed));
+    }
+    /// An operator says that it is up or down; if it has an agent, in the place of that one too.
+    pub fn force_health(&self, up: bool, agent: bool) {
         *lock(&self.health) = Health::set(*lock(&self.params), up);
-        self.set_up(up);
+        if agent && up {
+            self.agent.up.store(true, Relaxed);
+        }
     }
     pub fn set_up(&self, up: bool) {
+        if !up {
+            self.stopping.store(false, Relaxed);
+        }
         if self.up.swap(up, Relaxed) != up {
             let now = now_ms();
             let before = self.changed.swap(now, Relaxed);
@@ -448,6 +568,24 @@ impl ProxyLive {
     }
 }
 
+/// A mail, and to whom it is given.
+#[derive(Debug)]
+pub struct Alert {
+    pub mailers: Arc<crate::config::model::Mailers>,
+    pub mail: Arc<crate::health::mail::Mail>,
+}
+
+/// Where alerts wait for the control thread: anybody puts them in, one task takes them out.
+#[derive(Debug)]
+pub struct Outbox(pub mpsc::UnboundedSender<Alert>, pub Mutex<Option<mpsc::UnboundedReceiver<Alert>>>);
+
+impl Outbox {
+    fn new() -> Self {
+        let (tx, rx) = mpsc::unbounded_channel();
+        Self(tx, Mutex::new(Some(rx)))
+    }
+}
+
 /// Everything that lives on, and the process-wide totals.
 #[derive(Debug)]
 pub struct Live {
@@ -456,6 +594,7 @@ pub struct Live {
     /// By name; one lives on as long as its section says the same.
     pub caches: Mutex<HashMap<String, Arc<super::cache::Store>>>,
     pub bell: Arc<Bell>,
+    pub outbox: Outbox,
     pub conns: Arc<Gauge>,
     pub total_conns: AtomicU64,
     pub total_requests: AtomicU64,
@@ -493,6 +632,7 @@ impl Live {
             caches: Mutex::default(),
             proxies: Mutex::default(),
             bell: Arc::new(Bell::new()),
+            outbox: Outbox::new(),
             conns: Arc::default(),
             total_conns: AtomicU64::new(0),
             total_requests: AtomicU64::new(0),

@@ -40,6 +40,8 @@ pub struct ProxyNode {
     pub sinks: Arc<crate::log::Sinks>,
     pub log_tag: String,
     pub log_hostname: Option<String>,
+    /// `email-alert`, if all of it is said.
+    pub email: Option<MailRoute>,
     pub format: LogLine,
     /// Indexes of backends, in the order of `use_backend` lines; set once all proxies are made.
     routes: OnceLock<Routes>,
@@ -76,6 +78,17 @@ pub struct Named {
     pub backends: HashMap<String, std::sync::Weak<ProxyNode>>,
     /// For `fe_conn`.
     pub frontends: HashMap<String, std::sync::Weak<ProxyNode>>,
+}
+
+/// Who is told of changes by mail, and of which.
+#[derive(Debug)]
+pub struct MailRoute {
+    pub from: String,
+    pub to: String,
+    pub hostname: String,
+    /// The least severe messages that are sent.
+    pub level: u8,
+    pub mailers: Arc<crate::config::model::Mailers>,
 }
 
 #[derive(Debug)]
@@ -212,6 +225,7 @@ impl Snapshot {
                 logs: crate::log::targets(&conf.logs, conf.log_global, &global.logs),
                 log_tag: conf.log_tag.clone().unwrap_or_else(|| global.log_tag.clone()),
                 log_hostname: global.log_hostname.clone(),
+                email: mail_route(&conf, &model.mailers, &global),
                 format,
                 routes: OnceLock::new(),
                 fullconn: conf.fullconn.unwrap_or_else(|| sum.div_ceil(10)),
@@ -241,6 +255,18 @@ impl Snapshot {
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
         Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches }
     }
+}
+
+fn mail_route(p: &Proxy, all: &[Arc<crate::config::model::Mailers>], g: &Global) -> Option<MailRoute> {
+    let e = &p.email;
+    let name = e.mailers.as_ref()?;
+    Some(MailRoute {
+        from: e.from.clone()?,
+        to: e.to.clone()?,
+        hostname: e.hostname.clone().unwrap_or_else(|| g.localpeer.clone()),
+        level: e.level,
+        mailers: all.iter().find(|m| m.name == *name)?.clone(),
+    })
 }
 
 /// What of a compilation can fail: certificates, keys and the authorities of servers. For those who only check.

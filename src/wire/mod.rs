@@ -2,6 +2,7 @@
 pub mod client_hello;
 pub mod proxy;
 pub mod rdp;
+pub mod socks4;
 
 /// What bytes that are still coming in say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

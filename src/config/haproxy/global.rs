@@ -6,7 +6,7 @@ use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::{TimeUnit, parse_size};
-use crate::config::model::{CliLevel, Global, StatsSocket, TlsLimits, TlsVersion};
+use crate::config::model::{CliLevel, Global, KeepEnv, StatsSocket, TlsLimits, TlsVersion};
 
 type Parse = fn(&mut Cx<'_>, &mut Global, &[String]);
 
@@ -66,6 +66,15 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("tune.pipesize", Honoured(|cx, g, w| g.pipes.size = cx.number(w, 1, "a size in bytes"))),
     ("maxpipes", Honoured(|cx, g, w| g.pipes.most = cx.number(w, 1, "a number of pipes"))),
     ("h1-accept-payload-with-any-method", Honoured(|_, g, _| g.any_payload = true)),
+    (
+        "external-check",
+        Honoured(|cx, g, w| match w.get(1).map(String::as_str) {
+            None => g.external_check = Some(KeepEnv(false)),
+            Some("preserve-env") => g.external_check = Some(KeepEnv(true)),
+            Some(o) => cx.error(format!("'external-check' only supports 'preserve-env' as an argument, found '{o}'")),
+        }),
+    ),
+    ("insecure-fork-wanted", Honoured(|cx, g, _| g.insecure_fork = !cx.negated)),
     ("nosplice", Honoured(|_, g, _| g.pipes.none = true)),
     ("ssl-default-bind-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.bind_tls, w))),
     ("ssl-default-server-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.server_tls, w))),
@@ -91,7 +100,6 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("ssl-default-bind-curves", Accepted("the library's own order of groups is used", first(&[Any]))),
     ("noepoll", Accepted("epoll is the only poller", ALONE)),
     ("strict-limits", Accepted("limits are raised as far as the system permits, and reported", ALONE)),
-    ("insecure-fork-wanted", Accepted("the worker never forks", ALONE)),
     ("cpu-map", Accepted("threads are placed by the kernel", CPU_MAP)),
     ("thread-groups", Accepted("all threads are one group", first(&[Int(1, 64)]))),
     ("thread-group", Accepted("all threads are one group", Shape { min: 1, max: 65, args: &[Int(1, 64), Any] })),

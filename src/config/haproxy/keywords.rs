@@ -52,6 +52,7 @@ pub mod column {
     pub const BACKEND_RESPONSE: usize = 12;
     pub const FRONTEND_RESPONSE: usize = 16;
     pub const LOGS: usize = 18;
+    pub const CHECK: usize = 19;
 }
 
 /// True if a sample fetch has a value in one of these columns.

@@ -11,6 +11,7 @@ mod filter;
 mod global;
 pub mod keywords;
 mod log;
+mod mailers;
 mod older;
 mod proxy;
 mod resolvers;
@@ -290,6 +291,7 @@ enum Section {
     Errors(String),
     Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
     Cache(Box<crate::config::model::Cache>, Box<sections::Open>),
+    Mailers(Box<crate::config::model::Mailers>, Box<sections::Open>),
     /// One that is only checked.
     Other(Box<sections::Open>),
     /// A section whose lines are passed over because its header was refused.
@@ -310,6 +312,7 @@ impl Section {
             Self::Errors(n) => n,
             Self::Resolvers(r, _) => &r.name,
             Self::Cache(c, _) => &c.name,
+            Self::Mailers(m, _) => &m.name,
         }
     }
 }
@@ -540,7 +543,7 @@ pub fn parse(
                 let text = format!("unable to find required server '{backend}/{name}' for tracking");
                 cx.report.error(Code::UnknownTarget, &place, text);
             }
-            Some(s) if !s.check && s.track.is_none() => {
+            Some(s) if !s.check && !s.agent.wanted && s.track.is_none() => {
                 let text =
                     format!("unable to use '{backend}/{name}' for tracking as it has neither checks nor tracking");
                 cx.report.error(Code::UnknownTarget, &place, text);
@@ -548,6 +551,8 @@ pub fn parse(
             Some(_) => {}
         }
     }
+    mailers::finish(&mut cx, &model);
+    check::external_finish(&mut cx, &model);
     for (name, place) in std::mem::take(&mut cx.asked_caches) {
         if !model.caches.iter().any(|c| c.name == name) {
             let near = suggestion(&name, model.caches.iter().map(|c| c.name.as_str()));
@@ -603,6 +608,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             Some(s) if w[0] == "resolvers" => {
                 Section::Resolvers(Box::new(crate::config::model::Resolvers::new(&w[1])), Box::new(s))
             }
+            Some(s) if w[0] == "mailers" => Section::Mailers(Box::new(mailers::new(&w[1])), Box::new(s)),
             Some(s) if w[0] == "cache" => {
                 Section::Cache(Box::new(crate::config::model::Cache::new(&w[1])), Box::new(s))
             }
@@ -660,6 +666,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::Other(s) => sections::line(cx, s, &w),
         Section::Resolvers(r, s) => resolvers::line(cx, r, s, &w),
         Section::Cache(c, s) => cache::line(cx, c, s, &w),
+        Section::Mailers(m, s) => mailers::line(cx, m, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
         Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
@@ -766,8 +773,8 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
         // Rules and ACLs of an anonymous defaults section are not inherited by HAProxy either: they are refused there.
         p.binds.clear();
         p.servers.clear();
-        p.check_inherited = true;
     }
+    check::begin(&mut p);
     let rest = if from == Some(1) { &w[..1] } else { &w[..from.unwrap_or(w.len())] };
     if let Some(extra) = rest.get(2) {
         if matches!(kind, Kind::Frontend | Kind::Listen) && !cx.strict {
@@ -789,9 +796,14 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
 
 fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: Section) {
     match section {
-        Section::Proxy(p) if p.kind == Kind::Defaults => defaults.push(*p),
+        Section::Proxy(mut p) if p.kind == Kind::Defaults => {
+            check::finish(cx, &mut p);
+            defaults.push(*p);
+        }
         Section::Proxy(mut p) => {
             older::finish(&mut p);
+            check::finish(cx, &mut p);
+            mailers::alert(cx, &p);
             filter::finish(cx, &mut p);
             for (_, name, place) in &p.use_server {
                 if !p.servers.iter().any(|s| s.name == *name) {
@@ -821,6 +833,10 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
                 );
             }
             model.resolvers.push(*r);
+        }
+        Section::Mailers(m, s) => {
+            sections::finish(cx, &s);
+            model.mailers.push(std::sync::Arc::new(*m));
         }
         Section::Cache(mut c, s) => {
             sections::finish(cx, &s);

@@ -1,6 +1,6 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, errors, filter, log, older, rules, server};
+use super::{Cx, State, bind, check, errors, filter, log, mailers, older, rules, server};
 use crate::balance::Algorithm;
 use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
@@ -8,8 +8,8 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    CheckKind, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict,
-    RetryOn, Reuse, Slot,
+    ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict, RetryOn, Reuse,
+    Slot,
 };
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
@@ -76,6 +76,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("filter", F | B, 0, filter::filter),
     ("http-check", D | B, 0, check::http_check),
     ("tcp-check", D | B, 0, check::tcp_check),
+    ("external-check", D | B, 0, check::external_check),
+    ("email-alert", ALL, 0, mailers::email_alert),
     ("http-reuse", D | B, 2, http_reuse),
     ("stats", ALL, 0, stats),
     ("monitor-uri", D | F, 2, |cx, p, w| p.monitor_uri = cx.arg(w, 1, "a URI").map(str::to_owned)),
@@ -330,18 +332,15 @@ const OPTIONS: &[(&str, Parse)] = &[
     ("originalto", |cx, p, w| p.options.originalto = sent_on(cx, w, "x-original-to", p.options.originalto.take())),
     ("http-buffer-request", |cx, p, _| p.options.buffer_request = !cx.negated),
     ("httpchk", check::httpchk),
-    ("tcp-check", |_, p, _| {
-        if !matches!(p.check, CheckKind::TcpScript(_)) {
-            p.check = CheckKind::TcpScript(Vec::new());
-        }
-    }),
+    ("tcp-check", check::tcp_rules),
+    ("external-check", check::external),
     ("redis-check", check::dialect),
     ("mysql-check", check::dialect),
     ("pgsql-check", check::dialect),
     ("smtpchk", check::dialect),
     ("ldap-check", check::dialect),
     ("spop-check", check::dialect),
-    ("ssl-hello-chk", |_, p, _| p.check = CheckKind::SslHello),
+    ("ssl-hello-chk", check::ssl_hello),
     ("allbackups", |cx, p, _| p.options.allbackups = !cx.negated),
     ("persist", |cx, p, _| p.options.persist = !cx.negated),
     ("prefer-last-server", |cx, p, _| p.options.prefer_last_server = !cx.negated),
@@ -398,6 +397,7 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                     | "tcplog"
                     | "httpchk"
                     | "tcp-check"
+                    | "external-check"
                     | "ssl-hello-chk"
                     | "forwardfor"
                     | "redis-check"

@@ -176,7 +176,8 @@ pub fn request_format(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<LogForm
     format_at(cx, what, text, Scope::Log, &[keywords::column::FRONTEND_REQUEST])
 }
 
-fn format_at(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope, columns: &[usize]) -> Option<LogFormat> {
+/// As [`format`], where fetches that `-dKsmp` lists in one of these columns have a value.
+pub fn format_at(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope, columns: &[usize]) -> Option<LogFormat> {
     let fits = |name: &str| columns.is_empty() || keywords::fits(name, columns);
     let known = KnownNames { fits: Some(&fits), ..names(&cx.env) };
     let parsed = LogFormat::parse(text, scope, &known);

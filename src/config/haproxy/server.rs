@@ -5,7 +5,11 @@ use crate::base::addr::{Host, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::{Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
+use crate::config::model::{
+    CheckKind, Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits,
+};
+use crate::health::fsm::InitState;
+use crate::health::script::Step;
 use crate::rules::sample::Expr;
 use std::sync::Arc;
 
@@ -59,6 +63,12 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if !params(cx, &mut s, &w[3..], "server") {
         return;
     }
+    if s.agent.wanted && s.agent.port.is_none() && s.check_port.is_none() {
+        return cx.error(format!("'server {name}' : it does not have an agent port; add 'agent-port <port>'"));
+    }
+    if s.track.is_some() && s.init_state.is_some() {
+        return cx.error(format!("'server {name}' : unable to set 'init-state' and 'track' at the same time"));
+    }
     if s.observe.is_some() && !s.check {
         cx.warn(format!("'server {name}' : 'observe' counts for nothing without 'check'"));
     }
@@ -84,6 +94,9 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     };
     if s.check
         && s.check_port.is_none()
+        && s.check_addr_port.is_none()
+        && !matches!(p.check, CheckKind::External)
+        && !p.check_rules.http.steps.iter().chain(&p.check_rules.tcp.steps).any(Step::names_port)
         && !matches!(s.port, PortRule::Fixed(_))
         && !matches!(s.host, Host::Unix(_) | Host::Abstract(_))
     {
@@ -245,17 +258,70 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "port" => s.check_port = number!(u16),
             "addr" => {
                 if let Some(v) = value!("an address") {
-                    // A port behind it is not used.
-                    let v = match v.rsplit_once(':') {
-                        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
-                        _ => v,
-                    };
-                    s.check_addr = v.parse().ok().or_else(|| cx.resolve(v));
-                    if s.check_addr.is_none() {
-                        cx.error_of(Code::Unresolved, format!("'{what}' : could not resolve 'addr {v}'"));
+                    match check_addr(v).or_else(|| named_addr(cx, v)) {
+                        Some((ip, port)) => (s.check_addr, s.check_addr_port) = (Some(ip), port),
+                        None => cx.error_of(Code::Unresolved, format!("'{what}' : could not resolve 'addr {v}'")),
                     }
                 }
             }
+            "agent-check" => s.agent.wanted = true,
+            "no-agent-check" => s.agent.wanted = false,
+            "agent-port" => s.agent.port = number!(u16).filter(|p| *p > 0),
+            "agent-send" => {
+                if let Some(v) = value!("a string") {
+                    s.agent.send = v.as_bytes().to_vec();
+                }
+            }
+            "agent-addr" => {
+                if let Some(v) = value!("an address") {
+                    s.agent.addr = v.parse().ok().or_else(|| cx.resolve(v));
+                    if s.agent.addr.is_none() {
+                        cx.error_of(
+                            Code::Unresolved,
+                            format!("'{what}' : parsing agent-addr failed; check if '{v}' is a correct address"),
+                        );
+                    }
+                }
+            }
+            "agent-inter" => {
+                i += 1;
+                let d = cx.time(w, at, TimeUnit::Millis);
+                if d.is_some_and(|d| d.is_zero()) {
+                    cx.error_of(Code::Number, format!("'{what}' : invalid value 0 for argument 'agent-inter'"));
+                }
+                s.agent.inter = d;
+            }
+            "init-state" => match value!("a state") {
+                Some("none") => s.init_state = None,
+                Some("fully-up") => s.init_state = Some(InitState::FullyUp),
+                Some("up") => s.init_state = Some(InitState::Up),
+                Some("down") => s.init_state = Some(InitState::Down),
+                Some("fully-down") => s.init_state = Some(InitState::FullyDown),
+                Some(o) => cx.error(format!(
+                    "'{what}' : 'init-state' expects one of 'none', 'fully-up', 'up', 'down', or 'fully-down' but got '{o}'"
+                )),
+                None => {}
+            },
+            "on-marked-up" => match value!("'shutdown-backup-sessions'") {
+                Some("shutdown-backup-sessions") => s.shutdown_backups_on_up = true,
+                Some(o) => {
+                    cx.error(format!("'{what}' : 'on-marked-up' expects 'shutdown-backup-sessions' but got '{o}'"));
+                }
+                None => {}
+            },
+            "check-sni" => s.check_sni = value!("a name").map(str::to_owned),
+            "check-sni-auto" => s.check_sni_auto = true,
+            "no-check-sni-auto" => s.check_sni_auto = false,
+            "check-alpn" => {
+                s.check_alpn =
+                    value!("a list of protocols").unwrap_or_default().split(',').map(|a| a.trim().to_owned()).collect();
+            }
+            "check-via-socks4" => s.check_socks4 = true,
+            "check-proto" if !matches!(w.get(i).map(String::as_str), Some("h1" | "none")) => {
+                cx.not_yet(&format!("'{word}' on '{what}'"));
+                return false;
+            }
+            "check-proto" => i += 1,
             "id" => {
                 s.id = number!(u32);
                 if s.id == Some(0) {
@@ -500,6 +566,20 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
     true
 }
 
+/// `<ip>[:<port>]` of a check.
+pub fn check_addr(text: &str) -> Option<(std::net::IpAddr, Option<u16>)> {
+    match split_host_port(text) {
+        Ok((Host::Ip(ip), port)) => Some((ip, port.and_then(|p| p.parse().ok()))),
+        _ => text.parse().ok().map(|ip| (ip, None)),
+    }
+}
+
+/// The same, of a host that has a name.
+fn named_addr(cx: &mut Cx<'_>, text: &str) -> Option<(std::net::IpAddr, Option<u16>)> {
+    let (name, port) = text.rsplit_once(':').map_or((text, None), |(h, p)| (h, p.parse().ok()));
+    Some((cx.resolve(name)?, port))
+}
+
 /// `crt-base` and `ca-base` apply to relative names.
 pub fn in_base(base: Option<&str>, file: &str) -> String {
     match base {
@@ -511,12 +591,22 @@ pub fn in_base(base: Option<&str>, file: &str) -> String {
 /// Words of a `server` line that do what they say.
 const HONOURED: &[&str] = &[
     "addr",
+    "agent-addr",
+    "agent-check",
+    "agent-inter",
+    "agent-port",
+    "agent-send",
     "alpn",
     "backup",
     "ca-file",
     "check",
+    "check-alpn",
+    "check-proto",
     "check-send-proxy",
+    "check-sni",
+    "check-sni-auto",
     "check-ssl",
+    "check-via-socks4",
     "ciphers",
     "ciphersuites",
     "cookie",
@@ -530,13 +620,16 @@ const HONOURED: &[&str] = &[
     "force-tlsv13",
     "id",
     "init-addr",
+    "init-state",
     "inter",
     "maxconn",
     "maxqueue",
     "minconn",
+    "no-agent-check",
     "no-backup",
     "no-check",
     "no-check-send-proxy",
+    "no-check-sni-auto",
     "no-check-ssl",
     "no-send-proxy",
     "no-send-proxy-v2",
@@ -552,6 +645,7 @@ const HONOURED: &[&str] = &[
     "observe",
     "on-error",
     "on-marked-down",
+    "on-marked-up",
     "pool-max-conn",
     "pool-purge-delay",
     "port",

@@ -1,0 +1,500 @@
+//! What becomes of a server: by checks, by its agent, by traffic, by operators; and who is told (management manual 8.4).
+use super::agent::{self, Admin, Reply};
+use super::found::{Found, Outcome};
+use super::fsm::Change;
+use super::mail::Mail;
+use crate::balance::Algorithm;
+use crate::config::model::OnError;
+use crate::rules::logformat::{DateForm, date};
+use crate::state::counters::Counter;
+use crate::state::live::{
+    Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, Live, RESOLUTION_MAINT, lock,
+};
+use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+/// What is done to a server from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAct {
+    Ready,
+    Drain,
+    Maint,
+    /// An absolute weight, or a percentage of the configured one.
+    Weight(String),
+    Health(bool),
+    /// It serves only those that are bound to it.
+    Stopping,
+    Addr(String, Option<String>),
+    MaxConn(u32),
+    ShutdownSessions,
+    /// Health checks are wanted.
+    EnableHealth(bool),
+    EnableAgent(bool),
+    /// In the place of the agent.
+    AgentSays(bool),
+    AgentAddr(String, Option<String>),
+    AgentPort(String),
+    AgentSend(String),
+}
+
+/// Which of a server's two checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Health,
+    Agent,
+}
+
+/// Everything that a change of a server's state touches.
+#[derive(Clone, Copy)]
+pub struct Office<'a> {
+    pub snapshot: &'a Snapshot,
+    pub live: &'a Live,
+}
+
+/// Servers that balancing may use: active ones and backups.
+fn usable(p: &ProxyNode) -> (usize, usize) {
+    let up =
+        |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
+    (up(false), up(true))
+}
+
+fn kind(s: &ServerNode) -> &'static str {
+    if s.conf.backup { "Backup Server" } else { "Server" }
+}
+
+/// `1 active and 0 backup servers left. 0 sessions active, 0 requeued, 0 remaining in queue.`
+fn left(p: &ProxyNode, s: &ServerNode) -> String {
+    let (a, b) = usable(p);
+    let running = if a == 0 && b > 0 { " Running on backup." } else { "" };
+    format!(
+        "{a} active and {b} backup servers left.{running} {} sessions active, 0 requeued, {} remaining in queue.",
+        s.live.sessions.get(),
+        s.live.queued.get()
+    )
+}
+
+/// `1 active and 0 backup servers online. 0 sessions requeued, 0 total in queue.`
+fn online(p: &ProxyNode) -> String {
+    let (a, b) = usable(p);
+    let running = if a == 0 && b > 0 { " Running on backup." } else { "" };
+    format!(
+        "{a} active and {b} backup servers online.{running} 0 sessions requeued, {} total in queue.",
+        p.live.queued.get()
+    )
+}
+
+impl Office<'_> {
+    fn log(&self, p: &ProxyNode, severity: u8, text: &str) {
+        let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
+        let sinks = &self.snapshot.sinks;
+        sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &self.live.dropped_logs);
+        if let Some(c) = &sinks.console {
+            c.warning(text);
+        }
+    }
+
+    /// By mail, to those who want messages that are so severe.
+    fn mail(&self, p: &ProxyNode, severity: u8, text: &str) {
+        let Some(m) = p.email.as_ref().filter(|m| severity <= m.level) else { return };
+        let mut when = Vec::new();
+        date(SystemTime::now(), 0, DateForm::Http, &mut when);
+        let mail = Mail {
+            from: m.from.clone(),
+            to: m.to.clone(),
+            hostname: m.hostname.clone(),
+            date: String::from_utf8_lossy(&when).replace("GMT", "+0000 (UTC)"),
+            text: text.trim_end_matches('.').to_owned(),
+        };
+        let _ = self.live.outbox.0.send(Alert { mailers: m.mailers.clone(), mail: Arc::new(mail) });
+    }
+
+    /// Takes the result of a check in.
+    pub fn checked(&self, p: &Arc<ProxyNode>, i: usize, which: Which, found: Found, took: Duration) {
+        let s = &p.servers[i];
+        let l = &s.live;
+        let outcome = found.outcome();
+        let params = s.conf.health;
+        let reason = found.reason(took);
+        let status = found.status;
+        let last = if which == Which::Agent { &l.agent.last } else { &l.check };
+        let before = lock(last).replace(CheckResult { found, took }).map(|c| c.found.status);
+        let passed = match outcome {
+            Outcome::Neutral => return,
+            Outcome::Failed => false,
+            Outcome::Passed | Outcome::Conditional => true,
+        };
+        // Top, count and rise of the check; an agent has one step only.
+        let (moved, up, n, m) = match which {
+            Which::Health => {
+                let was = l.health();
+                if !passed && was.count() > 0 {
+                    l.counters.inc(Counter::ChecksFailed);
+                }
+                let _: Change = l.update_health(|h| if passed { h.passed(params) } else { h.failed(params) });
+                let h = l.health();
+                let up = h.is_up(params);
+                let (n, m) = if up { (h.count() - params.rise + 1, params.fall) } else { (h.count(), params.rise) };
+                (was != h, up, n, m)
+            }
+            Which::Agent => {
+                // That it could not be asked says nothing about the server.
+                let counts = passed || status == "L7STS";
+                let was = l.agent.up.load(Relaxed);
+                let now = if counts { passed } else { was };
+                l.agent.up.store(now, Relaxed);
+                (was != now, now, u32::from(now), 1)
+            }
+        };
+        let verbose = p.conf.options.log_health_checks;
+        if verbose && (moved || before != Some(status)) {
+            let text = format!(
+                "{} check for {}server {}/{} {}, {reason}, status: {n}/{m} {}.",
+                if which == Which::Agent { "Agent" } else { "Health" },
+                if s.conf.backup { "backup " } else { "" },
+                p.conf.name,
+                s.conf.name,
+                match outcome {
+                    Outcome::Conditional => "conditionally succeeded",
+                    _ if passed => "succeeded",
+                    _ => "failed",
+                },
+                match up {
+                    false => "DOWN",
+                    true if l.weight() == 0 => "DRAIN",
+                    true => "UP",
+                }
+            );
+            self.log(p, crate::log::NOTICE, &text);
+            self.mail(p, crate::log::INFO, &text);
+        }
+        let why = if verbose { String::new() } else { format!(", {reason}") };
+        let agent_up = !s.conf.agent.wanted || !l.agent.enabled.load(Relaxed) || l.agent.up.load(Relaxed);
+        let health_up = !s.conf.check || !l.check_enabled.load(Relaxed) || l.health().is_up(params);
+        if !up {
+            let decides = which == Which::Health || status == "L7STS";
+            if decides {
+                self.down(p, s, &why);
+            }
+        } else if passed && agent_up && health_up && !l.in_maintenance() {
+            match outcome {
+                Outcome::Conditional if which == Which::Health => self.stopping(p, s, &why),
+                // What an agent says does not end it.
+                _ if which == Which::Agent && l.stopping() => {}
+                _ => self.up(p, s, &why),
+            }
+        }
+    }
+
+    /// It cannot serve any more.
+    fn down(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
+        let l = &s.live;
+        if !l.is_up() {
+            return;
+        }
+        let had = p.is_up();
+        let mild = l.stopping() || l.draining();
+        l.set_up(false);
+        l.counters.inc(Counter::ChecksDown);
+        p.live.bump();
+        if s.conf.shutdown_on_down {
+            l.shutdown_sessions(Ended::ServerDown);
+        }
+        let text = format!("{} {}/{} is DOWN{why}. {}", kind(s), p.conf.name, s.conf.name, left(p, s));
+        let severity = if mild { crate::log::NOTICE } else { crate::log::ALERT };
+        self.log(p, severity, &text);
+        self.mail(p, severity, &text);
+        self.follow(p, s);
+        self.nobody(p, had);
+        p.live.wake(None);
+    }
+
+    fn up(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
+        let l = &s.live;
+        if l.is_up() && !l.stopping() {
+            return;
+        }
+        l.set_stopping(false);
+        l.set_up(true);
+        p.live.bump();
+        came_up(p, s);
+        let text = format!("{} {}/{} is UP{why}. {}", kind(s), p.conf.name, s.conf.name, online(p));
+        self.log(p, crate::log::NOTICE, &text);
+        self.mail(p, crate::log::NOTICE, &text);
+        self.follow(p, s);
+        p.live.wake(None);
+    }
+
+    fn stopping(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
+        let l = &s.live;
+        if l.is_up() && l.stopping() {
+            return;
+        }
+        let had = p.is_up();
+        l.set_up(true);
+        l.set_stopping(true);
+        p.live.bump();
+        self.log(
+            p,
+            crate::log::NOTICE,
+            &format!("{} {}/{} is stopping{why}. {}", kind(s), p.conf.name, s.conf.name, online(p)),
+        );
+        self.follow(p, s);
+        self.nobody(p, had);
+        p.live.wake(None);
+    }
+
+    fn nobody(&self, p: &ProxyNode, had: bool) {
+        if had && !p.is_up() {
+            self.log(p, 0, &format!("backend {} has no server available!", p.conf.name));
+        }
+    }
+
+    /// Servers that `track` this one are what it is.
+    pub fn follow(&self, p: &ProxyNode, s: &ServerNode) {
+        let (up, stopping) = (s.live.is_up(), s.live.stopping());
+        for q in &self.snapshot.proxies {
+            let is = |t: &&ServerNode| t.conf.track.as_ref().is_some_and(|k| k.0 == p.conf.name && k.1 == s.conf.name);
+            for t in q.servers.iter().filter(is) {
+                if t.live.is_up() == up && t.live.stopping() == stopping {
+                    continue;
+                }
+                t.live.set_up(up);
+                t.live.set_stopping(stopping);
+                q.live.bump();
+                if !up && t.conf.shutdown_on_down {
+                    t.live.shutdown_sessions(Ended::ServerDown);
+                }
+                let (word, rest) = match (up, stopping) {
+                    (_, true) => ("stopping", online(q)),
+                    (true, false) => ("UP", online(q)),
+                    (false, false) => ("DOWN", left(q, t)),
+                };
+                if up && !stopping {
+                    came_up(q, t);
+                }
+                let text = format!(
+                    "{} {}/{} is {word} via {}/{}. {rest}",
+                    kind(t),
+                    q.conf.name,
+                    t.conf.name,
+                    p.conf.name,
+                    s.conf.name
+                );
+                let severity = if up { crate::log::NOTICE } else { crate::log::ALERT };
+                self.log(q, severity, &text);
+                self.mail(q, severity, &text);
+                q.live.wake(None);
+                self.follow(q, t);
+            }
+        }
+    }
+
+    /// Traffic met so many errors in a row as `error-limit` allows: does what `on-error` says.
+    pub fn suspect(&self, p: &Arc<ProxyNode>, i: usize) {
+        let s = &p.servers[i];
+        let params = s.conf.health;
+        match s.conf.on_error {
+            OnError::Fastinter => return,
+            OnError::FailCheck => {}
+            OnError::SuddenDeath => drop(s.live.update_health(|h| {
+                h.lower_to(params.rise + 1);
+                Change::None
+            })),
+            OnError::MarkDown => drop(s.live.update_health(|h| {
+                h.lower_to(params.rise);
+                Change::None
+            })),
+        }
+        let last = *lock(&s.live.last_error);
+        let info = format!("Detected {} consecutive errors, last one was: {last}", s.conf.error_limit);
+        self.checked(p, i, Which::Health, Found::new("HANA", 0, info), Duration::ZERO);
+    }
+
+    /// What the agent of a server said.
+    pub fn agent_said(&self, p: &Arc<ProxyNode>, i: usize, reply: &Reply, took: Duration) {
+        let s = &p.servers[i];
+        if let Some(a) = reply.admin {
+            let act = match a {
+                Admin::Ready => ServerAct::Ready,
+                Admin::Drain => ServerAct::Drain,
+                Admin::Maint => ServerAct::Maint,
+            };
+            self.operate(p, s, &act);
+        }
+        let mut warning = None;
+        if let Some(w) = &reply.weight {
+            match agent::weight(w, s.conf.weight, is_static(p)) {
+                Ok(w) => s.live.set_weight(w),
+                Err(e) => warning = Some(format!("{e}\n")),
+            }
+        }
+        if let Some(m) = &reply.maxconn {
+            match agent::maxconn(m) {
+                Ok(m) => s.live.maxconn.store(m, Relaxed),
+                Err(e) => drop(warning.get_or_insert_with(|| format!("{e}\n"))),
+            }
+        }
+        if reply.weight.is_some() || reply.maxconn.is_some() {
+            p.live.bump();
+            p.live.wake(None);
+        }
+        self.checked(p, i, Which::Agent, reply.found(warning.as_deref()), took);
+    }
+
+    /// Changes a server, and tells the logs; an empty answer means that it was done.
+    pub fn operate(&self, p: &Arc<ProxyNode>, n: &ServerNode, act: &ServerAct) -> String {
+        let l = &n.live;
+        let mut said = String::new();
+        let name = format!("{} {}/{}", kind(n), p.conf.name, n.conf.name);
+        let before = (l.in_maintenance(), l.draining());
+        let cli = ", changed from CLI";
+        match act {
+            ServerAct::Ready => {
+                l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
+                l.set_admin(FORCED_DRAIN, false);
+            }
+            ServerAct::Drain => {
+                l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
+                l.set_admin(FORCED_DRAIN, true);
+            }
+            ServerAct::Maint => {
+                l.set_admin(FORCED_DRAIN, false);
+                l.set_admin(FORCED_MAINT, true);
+            }
+            ServerAct::Weight(text) => match agent::weight(text, n.conf.weight, is_static(p)) {
+                Ok(w) => l.set_weight(w),
+                Err(e) => return format!("{e}\n"),
+            },
+            ServerAct::Health(up) => {
+                l.force_health(*up, n.conf.agent.wanted);
+                if *up { self.up(p, n, cli) } else { self.down(p, n, cli) }
+            }
+            ServerAct::Stopping => self.stopping(p, n, cli),
+            ServerAct::Addr(a, port) => match move_server(n, a, port.as_deref()) {
+                Ok(text) => said = text,
+                Err(e) => return e,
+            },
+            ServerAct::MaxConn(max) => l.maxconn.store(*max, Relaxed),
+            ServerAct::ShutdownSessions => l.shutdown_sessions(Ended::Killed),
+            ServerAct::EnableHealth(yes) => {
+                if *yes && !n.conf.check {
+                    return "Health check was not configured on this server, cannot enable.\n".into();
+                }
+                if *yes && !l.check_enabled.load(Relaxed) {
+                    l.begin_again();
+                }
+                l.check_enabled.store(*yes, Relaxed);
+            }
+            ServerAct::EnableAgent(true) if !n.conf.agent.wanted => {
+                return "Agent was not configured on this server, cannot enable.\n".into();
+            }
+            ServerAct::EnableAgent(yes) => l.agent.enabled.store(*yes, Relaxed),
+            ServerAct::AgentSays(_) if !agent_enabled(n) => {
+                return "agent checks are not enabled on this server.\n".into();
+            }
+            ServerAct::AgentSays(up) => {
+                l.agent.up.store(*up, Relaxed);
+                if *up { self.up(p, n, cli) } else { self.down(p, n, cli) }
+            }
+            ServerAct::AgentAddr(..) | ServerAct::AgentPort(_) if !agent_enabled(n) => {
+                return "agent checks are not enabled on this server\n".into();
+            }
+            ServerAct::AgentSend(_) if !agent_enabled(n) => {
+                return "agent checks are not enabled on this server.\n".into();
+            }
+            ServerAct::AgentAddr(addr, port) => {
+                let Ok(ip) = addr.parse() else { return format!("invalid addr '{addr}'\n") };
+                match port.as_deref().map(port_of).transpose() {
+                    Err(e) => return e.into(),
+                    Ok(port) => {
+                        *lock(&l.agent.addr) = Some(ip);
+                        if let Some(port) = port {
+                            l.agent.port.store(port.into(), Relaxed);
+                        }
+                    }
+                }
+            }
+            ServerAct::AgentPort(port) => match port_of(port) {
+                Ok(port) => l.agent.port.store(port.into(), Relaxed),
+                Err(e) => return e.into(),
+            },
+            ServerAct::AgentSend(text) => *lock(&l.agent.send) = Some(text.clone().into_bytes()),
+        }
+        p.live.bump();
+        p.live.wake(None);
+        let now = (l.in_maintenance(), l.draining());
+        let state = if l.is_up() { "UP" } else { "DOWN" };
+        let notice = crate::log::NOTICE;
+        let (text, severity) = match (before, now) {
+            ((false, _), (true, _)) => {
+                (format!("{name} is going DOWN for maintenance. {}", left(p, n)), crate::log::ALERT)
+            }
+            ((true, _), (false, false)) => {
+                came_up(p, n);
+                (format!("{name} is {state}/READY (leaving forced maintenance)."), notice)
+            }
+            ((_, false), (_, true)) => {
+                let text = format!("{name} enters drain state. {}", online(p));
+                self.mail(p, notice, &text);
+                (text, notice)
+            }
+            ((_, true), (_, false)) => (format!("{name} is {state} (leaving forced drain)."), notice),
+            _ => return said,
+        };
+        self.log(p, severity, &text);
+        said
+    }
+}
+
+/// `on-marked-up shutdown-backup-sessions`
+fn came_up(p: &ProxyNode, s: &ServerNode) {
+    if s.conf.shutdown_backups_on_up && !s.conf.backup && s.live.effective_weight() > 0 {
+        p.servers.iter().filter(|b| b.conf.backup).for_each(|b| b.live.shutdown_sessions(Ended::ServerUp));
+    }
+}
+
+/// The algorithm's table is made once: weights are all or nothing.
+fn is_static(p: &ProxyNode) -> bool {
+    use Algorithm::{First, LeastConn, Random, RoundRobin, StaticRr};
+    match p.conf.balance.unwrap_or(RoundRobin) {
+        StaticRr => true,
+        RoundRobin | LeastConn | First | Random(_) => false,
+        _ => !p.conf.hash_type.consistent,
+    }
+}
+
+fn agent_enabled(n: &ServerNode) -> bool {
+    n.conf.agent.wanted && n.live.agent.enabled.load(Relaxed)
+}
+
+fn port_of(text: &str) -> Result<u16, &'static str> {
+    match text.parse::<i64>() {
+        Err(_) => Err("provided port is not an integer\n"),
+        Ok(n) => u16::try_from(n).map_err(|_| "provided port is invalid\n"),
+    }
+}
+
+/// `set server addr`: what was done, or why not.
+fn move_server(n: &ServerNode, addr: &str, port: Option<&str>) -> Result<String, String> {
+    let old = crate::proxy::server_address(n);
+    let ip = addr.parse().map_err(|_| format!("Invalid addr family or address: '{addr}'\n"))?;
+    let given = port.is_some();
+    let port = match port {
+        None => old.map_or(0, |o| o.port()),
+        Some(p) => p.parse().map_err(|_| "Invalid port.\n")?,
+    };
+    let ip_part = match old.map(|o| o.ip()) {
+        Some(o) if o == ip => "no need to change the addr".to_owned(),
+        o => format!("IP changed from '{}' to '{ip}'", o.map_or_else(|| "-".to_owned(), |o| o.to_string())),
+    };
+    let port_part = match given.then_some(old.map_or(0, |o| o.port())) {
+        None => String::new(),
+        Some(o) if o == port => ", no need to change the port".to_owned(),
+        Some(o) => format!(", port changed from '{o}' to '{port}'"),
+    };
+    n.live.move_to(ip, Some(port));
+    n.live.set_admin(RESOLUTION_MAINT, false);
+    Ok(format!("{ip_part}{port_part} by 'stats socket command'\n"))
+}
