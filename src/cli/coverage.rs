@@ -3,6 +3,7 @@ use crate::config::haproxy::keywords::{Class, ROWS, Row};
 use crate::config::haproxy::{State, state};
 use crate::config::keepalived::known;
 use crate::control::command;
+use crate::process::master;
 use std::fmt::Write as _;
 
 /// A heading inside a dump, and the classes under it.
@@ -118,7 +119,7 @@ fn dump_of(classes: &str, wanted: impl Fn(&Row) -> bool) -> String {
 /// What a row comes to, commands of the runtime socket included.
 fn outcome(r: &Row) -> State {
     match r.class {
-        Class::Cli if command::knows(r.name) => State::Honoured,
+        Class::Cli if command::knows(r.name) || master::knows(r.name) => State::Honoured,
         _ => state(r),
     }
 }

@@ -255,9 +255,10 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
                 s.foreground = true;
                 s.verbose = true;
             }
-            "-db" | "-Ws" => s.foreground = true,
+            "-db" => s.foreground = true,
+            "-Ws" => (s.foreground, s.options.master) = (true, true),
             // Master and worker are what it always is.
-            "-W" => {}
+            "-W" => s.options.master = true,
             "-D" => s.daemon = true,
             "--keepalived-pid" => s.options.keepalived_pidfile = Some(value("a file")?),
             "-p" => s.options.pidfile = Some(value("a file")?),
@@ -305,9 +306,7 @@ fn parse(args: &[String]) -> Result<Parsed, String> {
             }
             "-S" => {
                 let addr = value("an address")?;
-                return Err(format!(
-                    "'-S {addr}' : the master CLI is not there yet; use a 'stats socket' ('reload' and 'show' work there)"
-                ));
+                s.options.master_sockets.push(crate::process::master::Socket::parse(&addr)?);
             }
             "-dM" | "-dI" | "-de" | "-dp" | "-dS" | "-dG" | "-dR" | "-dL" | "-dA" | "-dc" | "-dF" | "-dZ" | "-dT" => {}
             o if o.starts_with("-dK") => {

@@ -71,6 +71,15 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("vrrp standby", "", CliLevel::Admin, "give the addresses to the peer and stay away"),
 ];
 
+/// A level as files name it.
+pub fn level_name(l: CliLevel) -> &'static str {
+    match l {
+        CliLevel::User => "user",
+        CliLevel::Operator => "operator",
+        CliLevel::Admin => "admin",
+    }
+}
+
 /// True if there is this command.
 pub fn knows(name: &str) -> bool {
     TABLE.iter().any(|t| t.0 == name)

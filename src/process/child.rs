@@ -111,6 +111,11 @@ impl Worker {
         let _ = self.outbox.send((m, Vec::new()));
     }
 
+    /// The same, with a descriptor that becomes the worker's.
+    pub fn hand(&self, m: ToWorker, fd: OwnedFd) {
+        let _ = self.outbox.send((m, vec![fd]));
+    }
+
     /// Offers a configuration; the answer comes as [`ToGuardian::Ready`] or [`ToGuardian::Failed`].
     pub fn load(&self, l: Load<'_>) -> std::io::Result<()> {
         let head = ToWorker::Load { generation: l.generation, wanted: l.sockets.len(), fresh: l.fresh.len() };

@@ -3,10 +3,12 @@ use super::bundle::{Bundle, Spec};
 use super::child::{self, Load, Worker, kill};
 use super::ipc::{Control, ToGuardian, ToWorker};
 use super::loader::load_apart;
+use super::master::{self, ToMaster};
 use super::proof::{self, Clock, Verdict};
 use super::rendezvous::{self, Answer, Ask, Asked, Half, Wish};
 use super::sockets::{self, Key, Plan, Sockets};
 use super::start::{self, Options};
+use crate::config::model::CliLevel;
 use crate::config::source::LoadArgs;
 use crate::log::console::Console;
 use crate::net::listen::Bound;
@@ -33,6 +35,11 @@ const LAST_CALL: Duration = Duration::from_millis(2500);
 const TRIES: u32 = 3;
 
 pub struct Guardian {
+    started: Instant,
+    /// Reloads that took effect, and that did not.
+    reloads: (u32, u32),
+    /// SIGINT ended it.
+    interrupted: bool,
     options: Options,
     log: Console,
     engine: Engine,
@@ -122,6 +129,8 @@ pub struct Inputs {
     asks: mpsc::UnboundedReceiver<Asked>,
     /// Keeps the channel open where there is no rendezvous.
     _no_asks: Option<mpsc::UnboundedSender<Asked>>,
+    master: mpsc::UnboundedReceiver<ToMaster>,
+    _ask_master: mpsc::UnboundedSender<ToMaster>,
     signals: Signals,
 }
 
@@ -134,6 +143,7 @@ impl Guardian {
         spec: Spec,
         bundle: OwnedFd,
         waiting: Option<OwnedFd>,
+        masters: Vec<(OwnedFd, CliLevel)>,
     ) -> Result<(Self, Inputs), String> {
         let now = Instant::now();
         let signals = Self::signals().map_err(|e| format!("cannot take signals: {e}"))?;
@@ -148,7 +158,14 @@ impl Guardian {
                 (None, rx, Some(tx))
             }
         };
+        let (ask_master, master) = mpsc::unbounded_channel();
+        for (fd, level) in masters {
+            tokio::task::spawn_local(master::serve(fd, level, ask_master.clone()));
+        }
         let g = Self {
+            started: now,
+            reloads: (0, 0),
+            interrupted: false,
             options,
             log,
             engine,
@@ -173,7 +190,7 @@ impl Guardian {
             stub: None,
             _post: post,
         };
-        Ok((g, Inputs { events, reports, asks, _no_asks: no_asks, signals }))
+        Ok((g, Inputs { events, reports, asks, _no_asks: no_asks, master, _ask_master: ask_master, signals }))
     }
 
     pub async fn run(&mut self, mut i: Inputs) -> i32 {
@@ -232,8 +249,12 @@ impl Guardian {
                     script::Report::Trouble(text) => self.log.alert(text),
                 },
                 Some((ask, reply)) = i.asks.recv() => self.asked(ask, reply),
+                Some(m) = i.master.recv() => self.master(m),
                 _ = s.term.recv() => self.stop(true),
-                _ = s.int.recv() => self.stop(true),
+                _ = s.int.recv() => {
+                    self.interrupted = true;
+                    self.stop(true);
+                }
                 _ = s.usr1.recv() => if self.options.named == Some(Half::Keepalived) { self.no_dump() } else { self.stop(false) },
                 _ = s.usr2.recv() => if self.options.named == Some(Half::Keepalived) { self.no_dump() } else { self.reload() },
                 _ = s.hup.recv() => self.reload(),
@@ -507,6 +528,39 @@ impl Guardian {
         }
     }
 
+    /// What the master CLI was asked.
+    fn master(&mut self, m: ToMaster) {
+        match m {
+            ToMaster::Processes(reply) => {
+                let (done, failed) = self.reloads;
+                let pid = i32::try_from(std::process::id()).unwrap_or(0);
+                let mut t = master::HEADING.to_owned();
+                t += &master::process_row(pid, "master", &format!("{done} [failed: {failed}]"), self.started.elapsed());
+                t += "# workers\n";
+                if let Some(w) = &self.worker {
+                    t += &master::process_row(w.pid, "worker", "0", w.started.elapsed());
+                }
+                let _ = reply.send(t);
+            }
+            ToMaster::Reload(reply) => self.request(Request { load: None, reply: Some(reply) }),
+            ToMaster::Worker(which, reply) => {
+                let found = self.worker.as_ref().filter(|w| {
+                    w.ready
+                        && match which {
+                            master::Which::Relative(n) => n == 1,
+                            master::Which::Pid(p) => p == w.pid,
+                        }
+                });
+                let link = found.and_then(|w| {
+                    let (ours, theirs) = tokio::net::UnixStream::pair().ok()?;
+                    w.hand(ToWorker::Cli, theirs.into_std().ok()?.into());
+                    Some((w.pid, ours))
+                });
+                let _ = reply.send(link);
+            }
+        }
+    }
+
     fn answer(&self, reply: oneshot::Sender<Answer>, r: Result<String, String>) {
         let ok = r.is_ok();
         let (Ok(text) | Err(text)) = r;
@@ -673,8 +727,12 @@ impl Guardian {
     /// Says how a change ended to everybody who wants to know, and begins the next.
     fn conclude(&mut self, request: Request, r: Result<String, String>) {
         match &r {
-            Ok(text) => self.log.notice(text.clone()),
+            Ok(text) => {
+                self.reloads.0 += 1;
+                self.log.notice(text.clone());
+            }
             Err(why) => {
+                self.reloads.1 += 1;
                 self.log.alert(format!("reload failed, the old configuration stays in force: {}", why.trim_end()));
                 if let Some(w) = &self.worker {
                     w.say(ToWorker::ReloadFailed(String::new()));
@@ -713,7 +771,9 @@ impl Guardian {
             return None;
         }
         let Some(w) = &self.worker else {
-            return Some(i32::from(stop == Stop::Failed));
+            // As a master of HAProxy ends, for those who look at it.
+            let interrupted = self.interrupted && self.options.master;
+            return Some(if interrupted { 128 + libc::SIGINT } else { i32::from(stop == Stop::Failed) });
         };
         match stop {
             Stop::Soft { told: false } => {

@@ -32,6 +32,8 @@ pub enum ToWorker {
         hard_stop_ms: Option<u64>,
     },
     Vrrp(Vec<VrrpView>),
+    /// The attached connection wants the runtime socket: what the master CLI was asked for this process.
+    Cli,
     /// The outcome of a reload that never reached the worker.
     ReloadFailed(String),
 }

@@ -5,6 +5,7 @@ pub mod guardian;
 mod host;
 pub mod ipc;
 pub mod loader;
+pub mod master;
 pub mod privilege;
 pub mod proof;
 pub mod rendezvous;

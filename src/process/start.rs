@@ -30,6 +30,10 @@ pub struct Options {
     pub foreground: bool,
     /// Started under the name of one of the two daemons, whose signals it takes and whose other half it looks for.
     pub named: Option<Half>,
+    /// `-W` or `-Ws`: SIGINT is told in the exit code.
+    pub master: bool,
+    /// `-S`: sockets of the master CLI.
+    pub master_sockets: Vec<super::master::Socket>,
     /// Processes that a started one replaces.
     pub replace: Vec<i32>,
     pub replace_hard: bool,
@@ -197,6 +201,16 @@ fn guard(options: Options, fd: OwnedFd, first: Bundle) -> i32 {
             return 1;
         }
     }
+    let mut masters = Vec::new();
+    for s in &options.master_sockets {
+        match s.bind().and_then(|b| b.unplaced.map_or(Ok(()), |u| u.place()).map(|()| b.fd)) {
+            Ok(fd) => masters.push((fd, s.level)),
+            Err(e) => {
+                alert(&format!("-S: {e}"));
+                return 1;
+            }
+        }
+    }
     let ready = if options.background {
         match detach() {
             Ok(r) => Some(r),
@@ -220,7 +234,7 @@ fn guard(options: Options, fd: OwnedFd, first: Bundle) -> i32 {
     let pidfile = options.pidfile.clone();
     let set = tokio::task::LocalSet::new();
     let code = set.block_on(&runtime, async {
-        match Guardian::start(options, log.clone(), listeners, first.spec, fd, ready).await {
+        match Guardian::start(options, log.clone(), listeners, first.spec, fd, ready, masters).await {
             Ok((mut g, inputs)) => g.run(inputs).await,
             Err(e) => {
                 log.alert(e);
