@@ -292,6 +292,7 @@ pub struct Options {
     pub prefer_last_server: bool,
     pub tcpka_client: bool,
     pub tcpka_server: bool,
+    pub nolinger: bool,
     pub ignore_probes: bool,
 }
 
@@ -318,6 +319,7 @@ pub struct Bind {
     pub mode: Option<u32>,
     pub user: Option<String>,
     pub group: Option<String>,
+    pub options: SocketOptions,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -326,6 +328,56 @@ pub struct BindTls {
     pub alpn: Vec<String>,
     pub limits: TlsLimits,
     pub strict_sni: bool,
+}
+
+/// Options of a listening TCP socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SocketOptions {
+    /// `transparent`: the address need not be this host's.
+    pub transparent: bool,
+    /// `mss`: the largest segment; a negative one is taken off what the peer can take.
+    pub mss: Option<i32>,
+    /// `tcp-ut`, in milliseconds.
+    pub user_timeout_ms: Option<u32>,
+    /// `tfo`
+    pub fast_open: bool,
+    /// `defer-accept`
+    pub defer_accept: bool,
+    /// `cc`
+    pub congestion: Option<String>,
+    /// `tcp-md5sig`
+    pub md5: Option<String>,
+    /// `option nolinger`
+    pub no_linger: bool,
+}
+
+/// `clitcpka-*` and `srvtcpka-*`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    pub count: Option<u32>,
+    pub idle: Option<Duration>,
+    pub interval: Option<Duration>,
+}
+
+/// `source`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Unspecified: wherever the route says.
+    pub addr: std::net::SocketAddr,
+    pub ports: Option<(u16, u16)>,
+    pub usesrc: Option<UseSource>,
+    pub interface: Option<String>,
+}
+
+/// `usesrc`: the address that a server sees, which need not be this host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UseSource {
+    Addr(std::net::SocketAddr),
+    /// The client's address and port.
+    Client,
+    ClientIp,
+    /// What a header says; the occurrence counts from 1, or back from -1.
+    Header(String, i32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -514,6 +566,16 @@ pub struct Server {
     /// `socks4`: what stands between.
     pub socks4: Option<std::net::SocketAddr>,
     pub check_socks4: bool,
+    /// `source`, in place of the backend's.
+    pub source: Option<Arc<Source>>,
+    /// `tcp-ut`
+    pub user_timeout: Option<Duration>,
+    /// `cc`
+    pub congestion: Option<String>,
+    /// `tcp-md5sig`
+    pub md5: Option<String>,
+    /// `tfo`
+    pub fast_open: bool,
     /// Parameters for traffic, checks or both.
     pub tls: Option<ServerTls>,
     /// `ssl`: traffic is encrypted (`check-ssl` alone is for checks only).
@@ -585,6 +647,11 @@ impl Default for Server {
             check_alpn: Vec::new(),
             socks4: None,
             check_socks4: false,
+            source: None,
+            user_timeout: None,
+            congestion: None,
+            md5: None,
+            fast_open: false,
             tls: None,
             traffic_tls: false,
             send_proxy: None,
@@ -917,6 +984,9 @@ pub struct Proxy {
     pub external_command: Option<String>,
     pub external_path: Option<String>,
     pub email: EmailAlert,
+    pub source: Option<Arc<Source>>,
+    pub keepalive_client: Keepalive,
+    pub keepalive_server: Keepalive,
     pub retry_on: RetryOn,
     /// `ignore-persist` and `force-persist` (true), in the order of the lines.
     pub persist_rules: Vec<(Cond, bool)>,
@@ -994,6 +1064,9 @@ impl Proxy {
             external_command: None,
             external_path: None,
             email: EmailAlert::default(),
+            source: None,
+            keepalive_client: Keepalive::default(),
+            keepalive_server: Keepalive::default(),
             retry_on: RetryOn::default(),
             persist_rules: Vec::new(),
             use_server: Vec::new(),

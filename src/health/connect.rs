@@ -3,8 +3,9 @@ use super::script::Connect;
 use crate::base::addr::{Host, canonical};
 use crate::base::diag::io_words;
 use crate::config::model::PortRule;
+use crate::net::sockopt::{self, Outgoing};
 use crate::state::live::lock;
-use crate::state::snapshot::ServerNode;
+use crate::state::snapshot::{ProxyNode, ServerNode};
 use crate::wire::socks4;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -91,7 +92,7 @@ fn refused(e: &std::io::Error) -> Trouble {
 }
 
 /// Opens a connection to a server for a check, until `limit`.
-pub async fn connect(s: &ServerNode, w: Wish, limit: Instant) -> Result<Link, Trouble> {
+pub async fn connect(be: &ProxyNode, s: &ServerNode, w: Wish, limit: Instant) -> Result<Link, Trouble> {
     if w.addr.is_none() {
         match &s.conf.host {
             Host::Unix(path) => {
@@ -117,13 +118,24 @@ pub async fn connect(s: &ServerNode, w: Wish, limit: Instant) -> Result<Link, Tr
     let addr = SocketAddr::new(ip, port);
     let through = s.conf.socks4.filter(|_| w.socks4);
     let late = |_| Trouble("L4TOUT", String::new());
-    let mut tcp =
-        timeout_at(limit, TcpStream::connect(through.unwrap_or(addr))).await.map_err(late)?.map_err(|e| refused(&e))?;
+    let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
+    let o = Outgoing {
+        congestion: s.conf.congestion.as_deref(),
+        md5: s.conf.md5.as_deref(),
+        user_timeout: s.conf.user_timeout,
+        // Nobody is behind a check: it comes from the plain address.
+        source: from.map(|f| f.addr).filter(|a| !a.ip().is_unspecified()),
+        ports: from.and_then(|f| f.ports),
+        first_port: s.live.next_port(),
+        interface: from.and_then(|f| f.interface.as_deref()),
+        ..Outgoing::default()
+    };
+    let opened = timeout_at(limit, sockopt::connect(through.unwrap_or(addr), &o)).await.map_err(late)?;
+    let mut tcp = opened.map_err(|e| refused(&e.into()))?;
     if !w.linger {
         // Checks end with a reset: no TIME_WAIT, and the application sees at once that nobody waits.
         let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
     }
-    let _ = tcp.set_nodelay(true);
     if through.is_some() {
         timeout_at(limit, ask(&mut tcp, addr)).await.map_err(late)??;
     }

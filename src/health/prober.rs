@@ -143,7 +143,7 @@ impl Probe {
     /// A connection, and how long what follows may take.
     async fn link(&self, w: Wish) -> Result<(Link, Instant), Found> {
         let limit = self.connect_limit(self.server().conf.inter);
-        let link = connect(self.server(), w, limit).await.map_err(|t| Found::new(t.0, 0, t.1))?;
+        let link = connect(&self.p, self.server(), w, limit).await.map_err(|t| Found::new(t.0, 0, t.1))?;
         Ok((link, self.check_timeout().map_or(limit, |c| Instant::now() + c)))
     }
 
@@ -165,7 +165,7 @@ impl Probe {
                         wish.sni = run.host(&around);
                     }
                     limit = self.connect_limit(s.conf.inter);
-                    match connect(s, wish, limit).await {
+                    match connect(&self.p, s, wish, limit).await {
                         Ok(l) => {
                             run.connected(l.tls);
                             link = Some(l);
@@ -231,7 +231,7 @@ impl Probe {
         let wish =
             Wish { port: port.or(a.port).or(s.conf.check_port), addr: ip.map(|ip| (ip, None)), ..Wish::default() };
         let limit = self.connect_limit(inter);
-        let mut link = connect(s, wish, limit).await.map_err(|t| Some(Found::new(t.0, 0, t.1)))?;
+        let mut link = connect(&self.p, s, wish, limit).await.map_err(|t| Some(Found::new(t.0, 0, t.1)))?;
         let limit = self.check_timeout().map_or(limit, |c| Instant::now() + c);
         let send = lock(&s.live.agent.send).clone().unwrap_or_else(|| a.send.clone());
         let late = |_| Some(Found::bare("L7TOUT"));

@@ -1,8 +1,10 @@
 //! Listening sockets, made with the guardian's rights and handed to the worker.
+use super::sockopt;
 use crate::base::addr::ListenAddr;
+use crate::config::model::SocketOptions;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// `backlog` when neither the bind line nor the frontend says one: HAProxy takes the frontend's maxconn, the kernel caps it.
 pub const DEFAULT_BACKLOG: i32 = 4096;
@@ -13,6 +15,9 @@ pub struct Options {
     pub mode: Option<u32>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
+    pub socket: SocketOptions,
+    /// For what depends on it.
+    pub backlog: i32,
 }
 
 /// A socket that is bound and does not listen yet: until [`begin`], nobody is sent to it.
@@ -21,6 +26,8 @@ pub struct Bound {
     pub fd: OwnedFd,
     /// A unix socket that has yet to be moved to its name.
     pub unplaced: Option<Unplaced>,
+    /// What could not be set, and is done without.
+    pub lost: Vec<String>,
 }
 
 /// A unix socket lies beside its name until it is moved over it, so that there is no moment without one. Dropped, it leaves nothing behind.
@@ -52,7 +59,7 @@ pub fn begin(fd: &OwnedFd, backlog: i32) -> std::io::Result<()> {
 
 /// Binds one socket; several with SO_REUSEPORT share an address. The error says what to do.
 pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
-    let plain = |fd: OwnedFd| Bound { fd, unplaced: None };
+    let plain = |fd: OwnedFd| Bound { fd, unplaced: None, lost: Vec::new() };
     match addr {
         ListenAddr::Inet { addr: ip, port, v4v6, device } => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
@@ -74,8 +81,12 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
             if let Some(d) = device {
                 s.bind_device(Some(d.as_bytes())).map_err(|e| say("cannot bind to the interface", e))?;
             }
-            s.bind(&SockAddr::from(SocketAddr::new(*ip, *port))).map_err(|e| say("cannot bind socket", e))?;
-            Ok(plain(s.into()))
+            sockopt::before_bind(s.as_fd(), *ip, &o.socket)
+                .map_err(|e| say("cannot make receiving socket transparent", e))?;
+            let at = SocketAddr::new(*ip, *port);
+            s.bind(&SockAddr::from(at)).map_err(|e| say("cannot bind socket", e))?;
+            let lost = sockopt::after_bind(s.as_fd(), at, &o.socket, o.backlog)?;
+            Ok(Bound { fd: s.into(), unplaced: None, lost })
         }
         ListenAddr::Unix(path) => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
@@ -94,7 +105,7 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
             if o.uid.is_some() || o.gid.is_some() {
                 std::os::unix::fs::chown(&temp, o.uid, o.gid).map_err(|e| say("cannot set the owner", e))?;
             }
-            Ok(Bound { fd: s.into(), unplaced: Some(unplaced) })
+            Ok(Bound { fd: s.into(), unplaced: Some(unplaced), lost: Vec::new() })
         }
         ListenAddr::Abstract(name) => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);

@@ -4,6 +4,7 @@ pub mod listen;
 pub mod netlink;
 pub mod raw;
 pub mod sockdiag;
+pub mod sockopt;
 
 /// Connects to an abstract unix socket (`abns@`). Inside a runtime; the kernel answers at once.
 pub fn connect_abstract(name: &str) -> std::io::Result<tokio::net::UnixStream> {

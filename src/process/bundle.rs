@@ -1,6 +1,6 @@
 //! What one load read and found, sealed in a memfd: made by the loader, looked into by the guardian for its own part, compiled by the worker.
 use crate::base::addr::ListenAddr;
-use crate::config::model::{CliLevel, VrrpModel};
+use crate::config::model::{CliLevel, SocketOptions, VrrpModel};
 use crate::config::source::{LoadArgs, Recorded};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct Spec {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub chroot: Option<String>,
+    /// Connections come from addresses that are not this host's (`usesrc`).
+    pub foreign_sources: bool,
     pub vrrp: VrrpModel,
     pub pidfile: Option<String>,
     pub daemon: bool,
@@ -33,8 +35,8 @@ pub struct Spec {
 impl Spec {
     /// The words that need a new worker when they change: user, group, chroot, nbthread; and whether there is anything to proxy.
     pub fn needs_new_worker(&self, other: &Self) -> bool {
-        (self.threads, self.uid, self.gid, &self.chroot, self.proxy)
-            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy)
+        (self.threads, self.uid, self.gid, &self.chroot, self.proxy, self.foreign_sources)
+            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy, other.foreign_sources)
     }
 }
 
@@ -47,6 +49,7 @@ pub struct ListenSpec {
     pub mode: Option<u32>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
+    pub options: SocketOptions,
     /// Where the file says it, for errors.
     pub place: String,
 }

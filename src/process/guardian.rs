@@ -425,6 +425,7 @@ impl Guardian {
 
     fn worker_serves(&mut self, pid: i32) {
         self.engine.serving(true, Instant::now());
+        self.sockets.lost().into_iter().for_each(|l| self.log.warning(l));
         self.log.notice(format!("worker {pid} serves"));
         self.place_sockets();
         if !self.ever_ready {

@@ -6,7 +6,7 @@ use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Report, Severity};
 use crate::config::load::{load, vips};
-use crate::config::model::{Model, VrrpModel};
+use crate::config::model::{Model, SocketOptions, VrrpModel};
 use crate::config::source::{Disk, LoadArgs, Recorded};
 use crate::net::{dns, listen};
 use crate::state::snapshot::check_tls;
@@ -120,6 +120,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
             mode: s.mode,
             uid: user(&s.user, "user", &find_user),
             gid: user(&s.group, "group", &find_group),
+            options: SocketOptions::default(),
             place: "stats socket".into(),
         });
     }
@@ -137,6 +138,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
                 mode: b.mode,
                 uid: user(&b.user, "user", &find_user),
                 gid: user(&b.group, "group", &find_group),
+                options: SocketOptions { no_linger: p.options.nolinger, ..b.options.clone() },
                 place: b.place.to_string(),
             });
         }
@@ -191,7 +193,10 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     }
     super::host::check(m, &mut vrrp, args.strict_keepalived, report);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let foreign =
+        |s: &Option<std::sync::Arc<crate::config::model::Source>>| s.as_ref().is_some_and(|s| s.usesrc.is_some());
     Spec {
+        foreign_sources: m.proxies.iter().any(|p| foreign(&p.source) || p.servers.iter().any(|s| foreign(&s.source))),
         listeners,
         threads: g.nbthread.map_or(cpus, |n| n as usize).clamp(1, crate::state::counters::MAX_THREADS),
         uid,

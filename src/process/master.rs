@@ -2,7 +2,7 @@
 use super::privilege::Accounts;
 use super::rendezvous::Answer;
 use crate::base::addr::ListenAddr;
-use crate::config::model::CliLevel;
+use crate::config::model::{CliLevel, SocketOptions};
 use crate::control::{VERSION, command};
 use crate::net::listen::{self, Bound};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -99,7 +99,14 @@ impl Socket {
     }
 
     pub fn bind(&self) -> Result<Bound, String> {
-        let o = listen::Options { freebind: false, mode: self.mode, uid: self.uid, gid: self.gid };
+        let o = listen::Options {
+            freebind: false,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            socket: SocketOptions::default(),
+            backlog: 10,
+        };
         let b = listen::bind(&self.addr, &o)?;
         listen::begin(&b.fd, 10).map_err(|e| format!("cannot listen for -S: {}", crate::base::diag::io_words(&e)))?;
         Ok(b)

@@ -44,7 +44,12 @@ pub fn become_nobody() {
 
 /// Gives up root for good: chroot, groups, user, capabilities. Must run before threads are started.
 /// Returns what could not be done and does not matter (an unprivileged user namespace cannot change users).
-pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>) -> Result<Vec<String>, String> {
+/// `raw`: the right to speak from foreign addresses is kept (`usesrc`).
+pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>, raw: bool) -> Result<Vec<String>, String> {
+    if raw {
+        // SAFETY: prctl with these arguments takes no pointers. Without it a change of user takes all rights.
+        unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) };
+    }
     let mut notes = Vec::new();
     let err = || crate::base::diag::io_words(&std::io::Error::last_os_error());
     if let Some(dir) = chroot {
@@ -87,12 +92,12 @@ pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>) -> Resu
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     }
-    drop_capabilities();
+    drop_capabilities(raw);
     Ok(notes)
 }
 
-/// Drops every capability of this process (a no-op for who has none).
-fn drop_capabilities() {
+/// Drops every capability of this process (a no-op for who has none), but for CAP_NET_RAW if that is wanted.
+fn drop_capabilities(raw: bool) {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -100,10 +105,13 @@ fn drop_capabilities() {
     }
     const VERSION_3: u32 = 0x2008_0522;
     let head = Header { version: VERSION_3, pid: 0 };
-    let none = [0u32; 6];
+    const NET_RAW: u32 = 1 << 13;
+    let kept = if raw { NET_RAW } else { 0 };
+    // Effective, permitted and inheritable; the second three are for numbers from 32.
+    let sets = [kept, kept, 0, 0, 0, 0];
     // SAFETY: the kernel reads a header of version 3 and two triples of words, which is what these are.
     unsafe {
-        libc::syscall(libc::SYS_capset, &raw const head, none.as_ptr());
+        libc::syscall(libc::SYS_capset, &raw const head, sets.as_ptr());
     }
 }
 

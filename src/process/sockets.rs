@@ -2,6 +2,7 @@
 use super::bundle::{ListenSpec, Spec, Target};
 use super::ipc::SocketRef;
 use crate::base::addr::ListenAddr;
+use crate::config::model::SocketOptions;
 use crate::net::listen::{self, Bound, Options, Unplaced};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -11,6 +12,7 @@ pub struct Key {
     target: Target,
     addr: ListenAddr,
     thread: usize,
+    options: SocketOptions,
 }
 
 struct Open {
@@ -25,6 +27,8 @@ pub struct Sockets {
     next: u64,
     /// Unix sockets that get their names once the worker listens.
     unplaced: Vec<Unplaced>,
+    /// Options that could not be set and are done without.
+    lost: Vec<String>,
 }
 
 /// Sockets of a load that is not yet in force.
@@ -38,8 +42,9 @@ fn keys(spec: &Spec) -> impl Iterator<Item = (Key, &ListenSpec)> {
     spec.listeners.iter().flat_map(|l| {
         // Several sockets share an Internet address, one a thread; other kinds cannot be shared.
         let shared = matches!(l.addr, ListenAddr::Inet { .. }) && matches!(l.target, Target::Frontend { .. });
-        (0..if shared { spec.threads } else { 1 })
-            .map(move |thread| (Key { target: l.target.clone(), addr: l.addr.clone(), thread }, l))
+        (0..if shared { spec.threads } else { 1 }).map(move |thread| {
+            (Key { target: l.target.clone(), addr: l.addr.clone(), thread, options: l.options.clone() }, l)
+        })
     })
 }
 
@@ -90,6 +95,10 @@ impl Sockets {
         let keep: HashSet<u64> = plan.wanted.iter().map(|w| w.1).collect();
         self.open.retain(|_, o| keep.contains(&o.id));
         for (key, id, backlog, b) in plan.fresh {
+            // One thread's socket of a line stands for all.
+            if key.thread == 0 {
+                self.lost.extend(b.lost);
+            }
             self.unplaced.extend(b.unplaced);
             self.open.insert(key, Open { id, backlog, fd: b.fd });
         }
@@ -98,6 +107,11 @@ impl Sockets {
     /// Unix sockets that the worker listens on by now.
     pub fn unplaced(&mut self) -> Vec<Unplaced> {
         std::mem::take(&mut self.unplaced)
+    }
+
+    /// What could not be set on sockets, once.
+    pub fn lost(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lost)
     }
 
     pub fn close_all(&mut self) {
@@ -131,5 +145,12 @@ fn reference(k: &Key, id: u64, backlog: i32) -> SocketRef {
 }
 
 fn options(l: &ListenSpec) -> Options {
-    Options { freebind: l.freebind, mode: l.mode, uid: l.uid, gid: l.gid }
+    Options {
+        freebind: l.freebind,
+        mode: l.mode,
+        uid: l.uid,
+        gid: l.gid,
+        socket: l.options.clone(),
+        backlog: l.backlog,
+    }
 }

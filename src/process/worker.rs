@@ -145,7 +145,7 @@ impl Worker {
         let pid = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
         let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset(), pid));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + u64::from(spec.maxconn) / 2 + 200);
-        let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid)?;
+        let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid, spec.foreign_sources)?;
         notes.into_iter().for_each(|n| console.notice(n));
         let snapshot = Snapshot::compile(model, &mut recorded, &live, sinks.clone(), first.generation, &mut report);
         if report.has_fatal() {

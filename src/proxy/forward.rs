@@ -519,7 +519,7 @@ impl Session<'_> {
         if server_keep && quiet && upload.complete() {
             if shared(be, server) {
                 self.t.pool_give(server, up, link.1);
-            } else if !upstream::named_by_request(server) {
+            } else if !upstream::named_by_request(be, server) {
                 self.own = Some(Box::new((link.0, up)));
             }
         }
@@ -622,7 +622,7 @@ impl Session<'_> {
 
 /// True if a connection to this server may carry requests of any client.
 fn shared(be: &ProxyNode, server: &ServerNode) -> bool {
-    be.conf.reuse != Reuse::Never && upstream::poolable(server)
+    be.conf.reuse != Reuse::Never && upstream::poolable(be, server)
 }
 
 enum Attempt {

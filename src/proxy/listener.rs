@@ -4,6 +4,7 @@ use super::stream::Stream;
 use super::wheel::Timer;
 use super::{Thread, session, tcp};
 use crate::config::model::Mode;
+use crate::net::sockopt;
 use crate::rules::acl;
 use crate::rules::action::{Rule, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
@@ -11,7 +12,7 @@ use crate::state::live::{ListenerLive, ProxyLive};
 use crate::state::snapshot::ProxyNode;
 use crate::wire::proxy;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -288,7 +289,10 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         let _ = s.set_nodelay(true);
         client.dst = s.local_addr().ok();
         if fe.conf.options.tcpka_client {
-            let _ = socket2::SockRef::from(s).set_keepalive(true);
+            sockopt::keepalive(s.as_fd(), &fe.conf.keepalive_client);
+        }
+        if let Some(by) = listener.conf.options.mss.filter(|m| *m < 0) {
+            sockopt::shrink_mss(s, -by);
         }
     }
     let mut expected = Expected { netscaler: listener.conf.accept_cip.is_some(), proxy: listener.conf.accept_proxy };

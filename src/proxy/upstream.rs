@@ -5,11 +5,12 @@ use super::stream::Stream;
 use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
-use crate::config::model::{Observe, PortRule, SendProxy, SniRule};
+use crate::config::model::{Observe, PortRule, SendProxy, SniRule, UseSource};
+use crate::net::sockopt::{self, Outgoing, Unreached};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{Ended, Met, ServerLive, Waiter, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Table};
-use crate::wire::proxy;
+use crate::wire::{proxy, socks4};
 use rustls_pki_types::ServerName;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -176,8 +177,17 @@ pub enum NoServer {
     ClientGone,
 }
 
+/// True if connections to it come from an address that the client has a part in.
+fn follows_client(be: &ProxyNode, s: &ServerNode) -> bool {
+    let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
+    from.is_some_and(|f| matches!(f.usesrc, Some(UseSource::Client | UseSource::ClientIp | UseSource::Header(..))))
+}
+
 /// True if every connection to this server is like every other: same address, same name asked for, nothing of the client in it.
-pub fn poolable(s: &ServerNode) -> bool {
+pub fn poolable(be: &ProxyNode, s: &ServerNode) -> bool {
+    if follows_client(be, s) {
+        return false;
+    }
     let somewhere =
         |ip: IpAddr, port: bool| !ip.is_unspecified() && (port || matches!(s.conf.port, PortRule::Fixed(_)));
     let fixed = match &s.conf.host {
@@ -194,8 +204,11 @@ pub fn poolable(s: &ServerNode) -> bool {
 }
 
 /// True if each request may want a connection of its own: for its name in TLS, or for what a PROXY header says of it.
-pub fn named_by_request(s: &ServerNode) -> bool {
-    s.conf.proxy_options.unique_id
+pub fn named_by_request(be: &ProxyNode, s: &ServerNode) -> bool {
+    let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
+    let by_header = from.is_some_and(|f| matches!(f.usesrc, Some(UseSource::Header(..))));
+    by_header
+        || s.conf.proxy_options.unique_id
         || !s.conf.proxy_tlvs.is_empty()
         || matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
 }
@@ -555,6 +568,86 @@ pub fn observed(s: &ServerNode, layer: Observe, met: Met) {
     }
 }
 
+/// The connection itself, with what the file says of its socket and of where it comes from.
+async fn open_tcp(
+    t: &Thread,
+    x: &Exchange<'_>,
+    be: &ProxyNode,
+    s: &ServerNode,
+    to: SocketAddr,
+) -> std::io::Result<TcpStream> {
+    let c = &s.conf;
+    let o = Outgoing {
+        keepalive: be.conf.options.tcpka_server.then_some(&be.conf.keepalive_server),
+        congestion: c.congestion.as_deref(),
+        md5: c.md5.as_deref(),
+        user_timeout: c.user_timeout,
+        // Data that is lost with a refused SYN is sent again only where a retry is possible.
+        fast_open: c.fast_open && x.retries == 0,
+        ..Outgoing::default()
+    };
+    let Some(from) = c.source.as_ref().or(be.conf.source.as_ref()) else {
+        return Ok(sockopt::connect(to, &o).await?);
+    };
+    let foreign = match &from.usesrc {
+        None => None,
+        Some(UseSource::Addr(a)) => Some(*a),
+        Some(UseSource::Client) => x.src.map(canonical),
+        Some(UseSource::ClientIp) => x.src.map(|a| SocketAddr::new(canonical(a).ip(), 0)),
+        Some(UseSource::Header(name, n)) => header_ip(x, name, *n).map(|ip| SocketAddr::new(ip, 0)),
+    };
+    let o = Outgoing {
+        source: foreign.or(Some(from.addr).filter(|a| !a.ip().is_unspecified())),
+        foreign: foreign.is_some(),
+        ports: if foreign.is_some() { None } else { from.ports },
+        first_port: s.live.next_port(),
+        interface: from.interface.as_deref(),
+        ..o
+    };
+    match sockopt::connect(to, &o).await {
+        Ok(tcp) => Ok(tcp),
+        Err(Unreached::Bind(e)) => {
+            let what = if foreign.is_some() { "tproxy source" } else { "source" };
+            let text = format!(
+                "Cannot bind to {what} address before connect() for backend {}: {}.",
+                be.conf.name,
+                crate::base::diag::io_words(&e)
+            );
+            if s.live.is_new_problem(&text) {
+                let tag = crate::log::Tag { tag: &be.log_tag, hostname: be.log_hostname.as_deref() };
+                be.sinks.send(&be.logs, 0, &tag, text.as_bytes(), &mut Vec::new(), &t.shared.live.dropped_logs);
+                if let Some(c) = &be.sinks.console {
+                    c.warning(text);
+                }
+            }
+            Err(e)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// An address of version 4 in a header, by the occurrence of its value.
+fn header_ip(x: &Exchange<'_>, name: &str, n: i32) -> Option<IpAddr> {
+    let lines = x.req.headers().filter(|(k, _)| k.eq_ignore_ascii_case(name.as_bytes()));
+    let values: Vec<&[u8]> = lines.flat_map(|(_, v)| crate::rules::sample::split_list(v)).collect();
+    let at = match usize::try_from(n) {
+        Ok(n) => n.checked_sub(1)?,
+        Err(_) => values.len().checked_sub(usize::try_from(n.unsigned_abs()).ok()?)?,
+    };
+    let ip: std::net::Ipv4Addr = std::str::from_utf8(values.get(at)?).ok()?.parse().ok()?;
+    Some(ip.into())
+}
+
+/// Asks a SOCKS4 proxy for the way (manual, `socks4`).
+async fn through_socks4(tcp: &mut TcpStream, to: SocketAddr) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let SocketAddr::V4(to) = to else { return Err(std::io::ErrorKind::AddrNotAvailable.into()) };
+    tcp.write_all(&socks4::request(to)).await?;
+    let mut answer = [0; socks4::ANSWER];
+    tcp.read_exact(&mut answer).await?;
+    if socks4::is_granted(&answer) { Ok(()) } else { Err(std::io::ErrorKind::ConnectionRefused.into()) }
+}
+
 /// Opens a connection, TLS and PROXY header included, within `limit`.
 pub async fn connect(
     t: &Thread,
@@ -573,13 +666,13 @@ pub async fn connect(
             Host::Abstract(name) => return crate::net::connect_abstract(name).map(Stream::Unix),
             Host::Ip(_) | Host::Name(_) => {
                 let addr = address(s, x.dst).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-                TcpStream::connect(addr).await?
+                let mut tcp = open_tcp(t, x, be, s, s.conf.socks4.unwrap_or(addr)).await?;
+                if s.conf.socks4.is_some() {
+                    through_socks4(&mut tcp, addr).await?;
+                }
+                tcp
             }
         };
-        tcp.set_nodelay(true)?;
-        if be.conf.options.tcpka_server {
-            let _ = socket2::SockRef::from(&tcp).set_keepalive(true);
-        }
         if let Some(version) = s.conf.send_proxy {
             use tokio::io::AsyncWriteExt;
             let mut tcp = tcp;

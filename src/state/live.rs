@@ -137,6 +137,8 @@ pub struct ServerLive {
     place: Mutex<(Host, PortRule, Option<String>)>,
     /// Bumped to make sessions on this server close; each holds the number it began with.
     era: AtomicU64,
+    /// Where in the range of `source` the next port is looked for.
+    port_turn: AtomicUsize,
     /// `slowstart` in milliseconds, and when it came up last; one that was up at the start is warm.
     slowstart: AtomicU32,
     came_up: AtomicU64,
@@ -227,6 +229,7 @@ impl ServerLive {
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
             place: Mutex::new((s.host.clone(), s.port, s.resolvers.clone())),
             era: AtomicU64::new(0),
+            port_turn: AtomicUsize::new(0),
             slowstart: AtomicU32::new(u32::try_from(s.slowstart.as_millis()).unwrap_or(u32::MAX)),
             came_up: AtomicU64::new(ALWAYS),
             bell,
@@ -270,6 +273,10 @@ impl ServerLive {
         // The lowest bits tell why.
         let _ = self.era.fetch_update(Relaxed, Relaxed, |e| Some(((e >> 2) + 1) << 2 | why as u64));
         self.bell.ring();
+    }
+
+    pub fn next_port(&self) -> usize {
+        self.port_turn.fetch_add(1, Relaxed)
     }
 
     /// True if this was not what went wrong last. For rare events only.

@@ -5,7 +5,8 @@ use super::{Cx, State, global};
 use crate::base::addr::{Host, ListenAddr, parse_ports, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
-use crate::config::model::{Bind, BindTls, Proxy};
+use crate::base::units::TimeUnit;
+use crate::config::model::{Bind, BindTls, Proxy, SocketOptions};
 
 /// Listeners of one `bind` line; a range may not make more.
 const MAX_RANGE: usize = 4096;
@@ -122,6 +123,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         mode: None,
         user: None,
         group: None,
+        options: SocketOptions::default(),
     };
     let (mut tls, mut ssl) = (BindTls::default(), false);
     let (mut v4v6, mut v6only, mut device) = (false, false, None);
@@ -205,7 +207,31 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "mode" => b.mode = value(cx).and_then(|v| u32::from_str_radix(&v, 8).ok()),
             "user" | "uid" => b.user = value(cx),
             "group" | "gid" => b.group = value(cx),
-            "transparent" => cx.not_yet("'transparent' on 'bind'"),
+            "transparent" => b.options.transparent = true,
+            "tfo" => b.options.fast_open = true,
+            "defer-accept" => b.options.defer_accept = true,
+            "mss" => {
+                let v = value(cx).unwrap_or_default();
+                match v.parse::<i32>() {
+                    Ok(n) if n != 0 && n.abs() <= 65_535 => b.options.mss = Some(n),
+                    _ => cx.error_of(
+                        Code::Number,
+                        format!("'bind' : 'mss' expects an MSS with an absolute value between 1 and 65535, not '{v}'"),
+                    ),
+                }
+            }
+            "tcp-ut" => {
+                let d = cx.time(w, i, TimeUnit::Millis);
+                i += 1;
+                b.options.user_timeout_ms = d.and_then(|d| u32::try_from(d.as_millis()).ok()).filter(|n| *n > 0);
+            }
+            "cc" => b.options.congestion = value(cx),
+            "tcp-md5sig" => match value(cx) {
+                Some(k) if k.len() > 80 => {
+                    cx.error("'bind' : 'tcp-md5sig' : password too long (at most 80 characters expected)");
+                }
+                k => b.options.md5 = k,
+            },
             "id" => {
                 let v = value(cx);
                 b.id = number(cx, word, v);
@@ -218,10 +244,8 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 Some(o) => cx.not_yet(&format!("'proto {o}' on 'bind'")),
             },
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
-                if !matches!(o, "tfo" | "defer-accept") {
-                    let v = value(cx);
-                    accepted(cx, o, v);
-                }
+                let v = value(cx);
+                accepted(cx, o, v);
                 if let State::Accepted(why) = state(o) {
                     cx.no_effect(o, why);
                 }
@@ -320,10 +344,12 @@ const HONOURED: &[&str] = &[
     "accept-proxy",
     "alpn",
     "backlog",
+    "cc",
     "ciphers",
     "ciphersuites",
     "crt",
     "default-crt",
+    "defer-accept",
     "force-tlsv12",
     "force-tlsv13",
     "gid",
@@ -332,6 +358,7 @@ const HONOURED: &[&str] = &[
     "interface",
     "maxconn",
     "mode",
+    "mss",
     "name",
     "no-alpn",
     "no-sslv3",
@@ -348,7 +375,11 @@ const HONOURED: &[&str] = &[
     "ssl-max-ver",
     "ssl-min-ver",
     "strict-sni",
+    "tcp-md5sig",
+    "tcp-ut",
+    "tfo",
     "tls-tickets",
+    "transparent",
     "uid",
     "user",
     "v4v6",
@@ -359,7 +390,6 @@ const HONOURED: &[&str] = &[
 /// Words without a meaning here.
 const ACCEPTED: &[(&str, &str)] = &[
     ("curves", LIBRARY),
-    ("defer-accept", "connections are accepted as they come"),
     ("ecdhe", LIBRARY),
     ("guid-prefix", "nothing here is found by it"),
     ("level", STATS),
@@ -368,7 +398,6 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("severity-output", STATS),
     ("shards", THREADS),
     ("sigalgs", LIBRARY),
-    ("tfo", "TCP fast open is left to the kernel's defaults"),
     ("thread", THREADS),
 ];
 const LIBRARY: &str = "the TLS library's own choice is used";

@@ -1,6 +1,6 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, errors, filter, log, mailers, older, rules, server};
+use super::{Cx, State, bind, check, errors, filter, log, mailers, older, rules, server, source};
 use crate::balance::Algorithm;
 use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
@@ -78,6 +78,13 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("tcp-check", D | B, 0, check::tcp_check),
     ("external-check", D | B, 0, check::external_check),
     ("email-alert", ALL, 0, mailers::email_alert),
+    ("source", D | B, 0, source::line),
+    ("clitcpka-cnt", D | F, 2, |cx, p, w| p.keepalive_client.count = cx.number(w, 1, "a number of probes")),
+    ("clitcpka-idle", D | F, 2, |cx, p, w| p.keepalive_client.idle = cx.time(w, 1, TimeUnit::Secs)),
+    ("clitcpka-intvl", D | F, 2, |cx, p, w| p.keepalive_client.interval = cx.time(w, 1, TimeUnit::Secs)),
+    ("srvtcpka-cnt", D | B, 2, |cx, p, w| p.keepalive_server.count = cx.number(w, 1, "a number of probes")),
+    ("srvtcpka-idle", D | B, 2, |cx, p, w| p.keepalive_server.idle = cx.time(w, 1, TimeUnit::Secs)),
+    ("srvtcpka-intvl", D | B, 2, |cx, p, w| p.keepalive_server.interval = cx.time(w, 1, TimeUnit::Secs)),
     ("http-reuse", D | B, 2, http_reuse),
     ("stats", ALL, 0, stats),
     ("monitor-uri", D | F, 2, |cx, p, w| p.monitor_uri = cx.arg(w, 1, "a URI").map(str::to_owned)),
@@ -344,6 +351,7 @@ const OPTIONS: &[(&str, Parse)] = &[
     ("allbackups", |cx, p, _| p.options.allbackups = !cx.negated),
     ("persist", |cx, p, _| p.options.persist = !cx.negated),
     ("prefer-last-server", |cx, p, _| p.options.prefer_last_server = !cx.negated),
+    ("nolinger", |cx, p, _| p.options.nolinger = !cx.negated),
     ("tcpka", |cx, p, _| (p.options.tcpka_client, p.options.tcpka_server) = (!cx.negated, !cx.negated)),
     ("clitcpka", |cx, p, _| p.options.tcpka_client = !cx.negated),
     ("srvtcpka", |cx, p, _| p.options.tcpka_server = !cx.negated),
@@ -359,7 +367,6 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
     ("contstats", "counters are always current"),
     ("http-no-delay", "nothing is delayed"),
     ("http-use-htx", "it has been the only way since HAProxy 2.0"),
-    ("nolinger", "closed sockets do not linger"),
     ("use-small-buffers", "a connection has no more memory than it needs"),
 ];
 

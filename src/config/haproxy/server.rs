@@ -316,6 +316,38 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 s.check_alpn =
                     value!("a list of protocols").unwrap_or_default().split(',').map(|a| a.trim().to_owned()).collect();
             }
+            "source" => match super::source::parse(cx, w, i, true) {
+                Some((from, used)) => {
+                    s.source = Some(Arc::new(from));
+                    i = used;
+                }
+                None => return false,
+            },
+            "usesrc" => {
+                cx.error(format!("'{what}' : 'usesrc' only allowed after a 'source' statement"));
+                return false;
+            }
+            "tcp-ut" => {
+                i += 1;
+                s.user_timeout = cx.time(w, at, TimeUnit::Millis).filter(|d| !d.is_zero());
+            }
+            "cc" => s.congestion = value!("an algorithm").map(str::to_owned),
+            "tcp-md5sig" => match value!("a password") {
+                Some(k) if k.len() > 80 => {
+                    cx.error(format!("'{what}' : 'tcp-md5sig' : password too long (at most 80 characters expected)"));
+                }
+                k => s.md5 = k.map(str::to_owned),
+            },
+            "tfo" => s.fast_open = true,
+            "no-tfo" => s.fast_open = false,
+            "socks4" => {
+                if let Some(v) = value!("<addr>:<port>") {
+                    match check_addr(v).or_else(|| named_addr(cx, v)) {
+                        Some((ip, Some(port))) => s.socks4 = Some(std::net::SocketAddr::new(ip, port)),
+                        _ => cx.error(format!("'{what}' : 'socks4' expects <addr>:<port>, not '{v}'")),
+                    }
+                }
+            }
             "check-via-socks4" => s.check_socks4 = true,
             "check-proto" if !matches!(w.get(i).map(String::as_str), Some("h1" | "none")) => {
                 cx.not_yet(&format!("'{word}' on '{what}'"));
@@ -599,6 +631,7 @@ const HONOURED: &[&str] = &[
     "alpn",
     "backup",
     "ca-file",
+    "cc",
     "check",
     "check-alpn",
     "check-proto",
@@ -637,6 +670,7 @@ const HONOURED: &[&str] = &[
     "no-send-proxy-v2-ssl-cn",
     "no-ssl",
     "no-sslv3",
+    "no-tfo",
     "no-tls-tickets",
     "no-tlsv10",
     "no-tlsv11",
@@ -662,9 +696,14 @@ const HONOURED: &[&str] = &[
     "set-proxy-v2-tlv-fmt",
     "slowstart",
     "sni",
+    "socks4",
+    "source",
     "ssl",
     "ssl-max-ver",
     "ssl-min-ver",
+    "tcp-md5sig",
+    "tcp-ut",
+    "tfo",
     "tls-tickets",
     "track",
     "verify",
@@ -677,17 +716,14 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("guid", "nothing here is found by it"),
     ("no-renegotiate", NEVER_RENEGOTIATED),
     ("no-ssl-reuse", RESUMED),
-    ("no-tfo", NO_TFO),
     ("non-stick", NO_TABLES),
     ("pool-low-conn", "threads do not take idle connections of one another"),
     ("renegotiate", NEVER_RENEGOTIATED),
     ("ssl-reuse", RESUMED),
     ("stick", NO_TABLES),
-    ("tfo", NO_TFO),
 ];
 const NO_TABLES: &str = "there are no stick tables here yet";
 const RESUMED: &str = "sessions are resumed as the TLS library sees fit";
-const NO_TFO: &str = "TCP fast open is left to the kernel's defaults";
 const NEVER_RENEGOTIATED: &str = "nothing is ever renegotiated";
 
 /// What a word of a `server` line comes to.
