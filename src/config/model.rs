@@ -695,6 +695,17 @@ pub struct CookiePersist {
     pub attrs: Vec<String>,
 }
 
+/// `hash-preserve-affinity`: which servers a hash passes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    #[default]
+    Always,
+    /// Those that have all the connections they may have.
+    Maxconn,
+    /// Those whose queue is full.
+    Maxqueue,
+}
+
 /// What a hash-based algorithm hashes (manual, `balance`).
 #[derive(Clone, Debug, Default)]
 pub enum HashKey {
@@ -1003,8 +1014,11 @@ pub struct Proxy {
     pub hash_type: HashType,
     /// `hash-balance-factor`: most of the average load that a server of a ring may have, in percent; 0 is no limit.
     pub hash_balance_factor: u32,
+    pub hash_affinity: Affinity,
     pub servers: Vec<Server>,
     pub default_server: Server,
+    /// `default-server name <name>`
+    pub named_servers: Vec<(String, Server)>,
     pub cookie: Option<CookiePersist>,
     pub check: CheckKind,
     /// What is done if `check` is a matter of rules.
@@ -1080,8 +1094,10 @@ impl Proxy {
             hash_key: HashKey::default(),
             hash_type: HashType::default(),
             hash_balance_factor: 0,
+            hash_affinity: Affinity::Always,
             servers: Vec::new(),
             default_server: Server::default(),
+            named_servers: Vec::new(),
             cookie: None,
             check: CheckKind::Tcp,
             script: Arc::new(crate::health::script::Script::connect()),

@@ -23,6 +23,10 @@ pub enum Command {
     },
     ShowSess,
     ClearCounters,
+    ClearServerCounters {
+        backend: String,
+        server: String,
+    },
     Server {
         backend: String,
         server: String,
@@ -41,7 +45,7 @@ pub enum Command {
 
 /// Words, what follows, the level it takes, a line of help.
 const TABLE: &[(&str, &str, CliLevel, &str)] = &[
-    ("clear counters", "[all]", CliLevel::Operator, "reset maxima, or all counters"),
+    ("clear counters", "[all|server <backend>/<server> [force]]", CliLevel::Operator, "reset maxima, or all counters"),
     ("debug dev loop", "<ms>", CliLevel::Admin, "keep one thread in a loop, to test its detection"),
     ("disable agent", "<backend>/<server>", CliLevel::Admin, "stop asking a server's agent"),
     ("disable health", "<backend>/<server>", CliLevel::Admin, "stop checking a server"),
@@ -140,6 +144,13 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "show vrrp" => Command::ShowVrrp { rejected: rest == ["rejected"] },
         "show sess" => Command::ShowSess,
         "clear counters" if rest == ["all"] && level < CliLevel::Admin => return Err("Permission denied\n".into()),
+        "clear counters" if rest.first() == Some(&"server") => {
+            let named = rest.get(1).and_then(|w| w.split_once('/')).ok_or("Require 'backend/server'.\n")?;
+            if level < CliLevel::Admin {
+                return Err("Permission denied\n".into());
+            }
+            Command::ClearServerCounters { backend: named.0.to_owned(), server: named.1.to_owned() }
+        }
         "clear counters" => Command::ClearCounters,
         "disable server" => act(ServerAct::Maint)?,
         "enable server" => act(ServerAct::Ready)?,

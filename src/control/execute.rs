@@ -58,6 +58,15 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             }
             String::new()
         }
+        Command::ClearServerCounters { backend, server } => match find(s, backend, server) {
+            Ok((_, n)) => {
+                n.live.counters.clear();
+                n.live.sessions.clear_max();
+                n.live.queued.clear_max();
+                "Server counters cleared.\n".into()
+            }
+            Err(e) => e,
+        },
         Command::GetWeight { backend, server } => match find(s, backend, server) {
             Ok((_, n)) => format!("{} (initial {})\n", n.live.weight(), n.conf.weight),
             Err(e) => e,

@@ -56,7 +56,7 @@ impl Socket {
             Some(("unix", path)) => ListenAddr::Unix(path.to_owned()),
             Some(("abns", name)) => ListenAddr::Abstract(name.to_owned()),
             Some(("fd", n)) => ListenAddr::Fd(n.parse().map_err(|_| wrong(format!("'{n}' is no descriptor")))?),
-            _ if addr.starts_with('/') || !addr.contains(':') => ListenAddr::Unix(addr.to_owned()),
+            _ if addr.starts_with('/') => ListenAddr::Unix(addr.to_owned()),
             _ => {
                 let bare = addr.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
                 let full =

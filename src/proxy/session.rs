@@ -394,6 +394,8 @@ impl Session<'_> {
                         if let Some(t) = &mut x.timeouts {
                             t.change_backend();
                         }
+                        // The backend has its own idea of it.
+                        x.most_retries = None;
                     }
                     _ => break,
                 }

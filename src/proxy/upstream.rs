@@ -5,7 +5,7 @@ use super::stream::Stream;
 use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
-use crate::config::model::{Observe, PortRule, SendProxy, SniRule, UseSource};
+use crate::config::model::{Affinity, Observe, PortRule, SendProxy, SniRule, UseSource};
 use crate::net::sockopt::{self, Outgoing, Unreached};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{Ended, Met, ServerLive, Waiter, lock};
@@ -242,13 +242,35 @@ fn pick(x: &Exchange<'_>, be: &ProxyNode, avoid: Option<usize>) -> Option<(usize
             (Some(_), Table::Turns(t)) if t.is_empty() => None,
             (Some(h), Table::Turns(t)) => Some((usize::from(t[h as usize % t.len()]), true)),
             (Some(h), Table::Ring(r)) => {
-                let fits = |i: u16| Some(usize::from(i)) != avoid && within_factor(be, usize::from(i));
-                let i = r.find(h, fits).or_else(|| r.find(h, |_| true))?;
+                let mut last = None;
+                let fits = |i: u16| {
+                    last = Some(i);
+                    Some(usize::from(i)) != avoid && within_factor(be, usize::from(i)) && has_room(be, usize::from(i))
+                };
+                let i = match r.find(h, fits) {
+                    Some(i) => i,
+                    // All are full: the last one on the way has it wait, as there.
+                    None if be.conf.hash_affinity != Affinity::Always => last?,
+                    None => r.find(h, |_| true)?,
+                };
                 Some((usize::from(i), true))
             }
         },
         Algorithm::Random(draws) => random(be, draws, avoid).map(|i| (i, false)),
         _ => round(be, &table(be), avoid).map(|i| (i, false)),
+    }
+}
+
+/// `hash-preserve-affinity`: whether a hash may lead to this server.
+fn has_room(be: &ProxyNode, i: usize) -> bool {
+    let s = &be.servers[i];
+    match be.conf.hash_affinity {
+        Affinity::Always => true,
+        Affinity::Maxconn => !full(be, s),
+        Affinity::Maxqueue => {
+            let limit = u64::from(s.conf.maxqueue);
+            limit == 0 || s.live.maxconn.load(Relaxed) == 0 || s.live.queued.get() < limit
+        }
     }
 }
 

@@ -102,6 +102,13 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
             }
             (HttpAction::SetBandwidth { filter, limit, period }, i)
         }
+        "set-retries" if cx.kind == crate::config::model::Kind::Frontend => {
+            cx.error_of(
+                crate::base::code::Code::Misplaced,
+                format!("'{what}' : 'set-retries' only available in backend or listen section"),
+            );
+            return None;
+        }
         "set-retries" => {
             let text = cx.arg(w, 2, "a number or an expression")?;
             let value = match text.parse() {

@@ -99,6 +99,10 @@ impl<'t> Parser<'t, '_> {
 
     fn atom(&mut self) -> Result<bool, String> {
         self.blanks();
+        // A sign changes nothing: what is not zero is true.
+        if self.rest().starts_with('-') && self.rest()[1..].starts_with(|c: char| c.is_ascii_digit()) {
+            self.at += 1;
+        }
         let n = self.rest().bytes().take_while(|c| c.is_ascii_alphanumeric() || *c == b'_').count();
         let word = &self.rest()[..n];
         if word.bytes().next().is_some_and(|c| c.is_ascii_digit()) {

@@ -8,8 +8,8 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict, RetryOn, Reuse,
-    Slot,
+    Affinity, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict,
+    RetryOn, Reuse, Slot,
 };
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
@@ -105,6 +105,15 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
             cx.error_of(Code::Number, "'hash-balance-factor' : 0, or a percentage larger than 100, is wanted");
         }
         p.hash_balance_factor = n.unwrap_or(0);
+    }),
+    ("hash-preserve-affinity", D | F | B, 2, |cx, p, w| match w.get(1).map(String::as_str) {
+        Some("always") => p.hash_affinity = Affinity::Always,
+        Some("maxconn") => p.hash_affinity = Affinity::Maxconn,
+        Some("maxqueue") => p.hash_affinity = Affinity::Maxqueue,
+        o => cx.error(format!(
+            "'hash-preserve-affinity' expects 'always', 'maxconn' or 'maxqueue', not '{}'",
+            o.unwrap_or_default()
+        )),
     }),
     ("guid", ALL, 2, |cx, _, _| cx.no_effect("guid", "nothing here is found by it")),
     ("max-session-srv-conns", D | F, 2, |cx, _, _| {

@@ -33,7 +33,7 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if let Some((family, _)) = addr.split_once('@').filter(|f| super::bind::NOT_YET.contains(&f.0)) {
         return cx.not_yet(&format!("address family '{family}@' in '{addr}'"));
     }
-    let mut s = p.default_server.clone();
+    let Some(mut s) = base(cx, p, &w[3..], p.default_server.clone()) else { return };
     (s.name, s.place) = (name.to_owned(), cx.place.clone());
     match split_host_port(&addr) {
         Ok((host, port)) => {
@@ -176,9 +176,38 @@ fn leading_port(cx: &mut Cx<'_>, text: &str) -> Option<u16> {
 }
 
 pub fn default_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let mut s = p.default_server.clone();
+    let Some(at) = w.iter().position(|x| x == "name") else {
+        let Some(mut s) = base(cx, p, &w[1..], p.default_server.clone()) else { return };
+        params(cx, &mut s, &w[1..], "default-server");
+        p.default_server = s;
+        return;
+    };
+    let Some(name) = cx.arg(w, at + 1, "a name").map(str::to_owned) else { return };
+    let known = p.named_servers.iter().position(|n| n.0 == name);
+    let before = known.map_or_else(Server::default, |i| p.named_servers[i].1.clone());
+    let Some(mut s) = base(cx, p, &w[1..], before) else { return };
     params(cx, &mut s, &w[1..], "default-server");
-    p.default_server = s;
+    match known {
+        Some(i) => p.named_servers[i].1 = s,
+        None => p.named_servers.push((name, s)),
+    }
+}
+
+/// What a line begins with: `from none`, `from be:` or `from srv:<name>` in it, or `usual`.
+fn base(cx: &mut Cx<'_>, p: &Proxy, w: &[String], usual: Server) -> Option<Server> {
+    let Some(at) = w.iter().position(|x| x == "from") else { return Some(usual) };
+    match cx.arg(w, at + 1, "'none', 'be:' or 'srv:<name>'")? {
+        "none" => Some(Server::default()),
+        "be:" => Some(p.default_server.clone()),
+        o => {
+            let named = o.strip_prefix("srv:").and_then(|n| p.named_servers.iter().find(|s| s.0 == n));
+            if named.is_none() {
+                let near = suggestion(o.trim_start_matches("srv:"), p.named_servers.iter().map(|s| s.0.as_str()));
+                cx.error_of(Code::UnknownTarget, format!("'from {o}' : there is no such 'default-server'{near}"));
+            }
+            named.map(|s| s.1.clone())
+        }
+    }
 }
 
 /// Takes the parameters; false if the line cannot be used.
@@ -466,16 +495,9 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 Some(o) => cx.error(format!("'{what}' : 'on-marked-down' expects 'shutdown-sessions' but got '{o}'")),
                 None => {}
             },
-            "from" => {
-                if let Some(v) = value!("the name of a 'default-server'") {
-                    cx.not_yet(&format!("'from {v}'"));
-                }
-            }
-            "name" if what == "default-server" => {
-                if let Some(v) = value!("a name") {
-                    cx.not_yet(&format!("'default-server name {v}'"));
-                }
-            }
+            // Taken before all others.
+            "from" => i += 1,
+            "name" if what == "default-server" => i += 1,
             "init-addr" => {
                 if let Some(v) = value!("a list of methods") {
                     init_addr(cx, s, v, what);
@@ -651,6 +673,7 @@ const HONOURED: &[&str] = &[
     "fastinter",
     "force-tlsv12",
     "force-tlsv13",
+    "from",
     "id",
     "init-addr",
     "init-state",
@@ -706,6 +729,7 @@ const HONOURED: &[&str] = &[
     "tfo",
     "tls-tickets",
     "track",
+    "usesrc",
     "verify",
     "verifyhost",
     "weight",
