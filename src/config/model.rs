@@ -574,8 +574,6 @@ pub struct Server {
     pub congestion: Option<String>,
     /// `tcp-md5sig`
     pub md5: Option<String>,
-    /// `tfo`
-    pub fast_open: bool,
     /// Parameters for traffic, checks or both.
     pub tls: Option<ServerTls>,
     /// `ssl`: traffic is encrypted (`check-ssl` alone is for checks only).
@@ -651,7 +649,6 @@ impl Default for Server {
             user_timeout: None,
             congestion: None,
             md5: None,
-            fast_open: false,
             tls: None,
             traffic_tls: false,
             send_proxy: None,

@@ -4,7 +4,7 @@ use crate::base::addr::Host;
 use crate::config::model::Mode;
 use crate::health::found::describe;
 use crate::state::counters::{Counter, Counters};
-use crate::state::live::{Live, lock};
+use crate::state::live::{INHERITED_MAINT, Live, lock};
 use crate::state::snapshot::{ListenerNode, ProxyNode, ServerNode, Snapshot};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -211,6 +211,9 @@ pub fn server_status(s: &ServerNode) -> String {
     let l = &s.live;
     if l.in_maintenance() {
         let why = if l.admin() & crate::state::live::RESOLUTION_MAINT != 0 { " (resolution)" } else { "" };
+        if let (0, Some((b, n))) = (l.admin() & !INHERITED_MAINT, &s.conf.track) {
+            return format!("MAINT (via {b}/{n})");
+        }
         return format!("MAINT{why}");
     }
     let agent = s.conf.agent.wanted && l.agent.enabled.load(Relaxed);

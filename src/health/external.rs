@@ -6,6 +6,7 @@ use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,6 +28,27 @@ fn server_address(s: &ServerNode) -> (String, String) {
         (_, Some(a)) => (a.ip().to_string(), a.port().to_string()),
         (Host::Unix(path), None) => (path.clone(), NOT_USED.into()),
         (h, None) => (h.to_string(), NOT_USED.into()),
+    }
+}
+
+/// How long a program that is late has to end by itself.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The processes of one check; dropped, they are told to end.
+struct Group(Option<i32>);
+
+impl Group {
+    fn signal(&self, n: i32) {
+        if let Some(pid) = self.0 {
+            // SAFETY: a plain system call; the group is that of a child that was started for this.
+            unsafe { libc::killpg(pid, n) };
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(libc::SIGTERM);
     }
 }
 
@@ -64,7 +86,9 @@ pub async fn run(p: &ProxyNode, s: &ServerNode, snapshot: &Snapshot, limit: Inst
         .env("HAPROXY_SERVER_CURCONN", s.live.sessions.get().to_string())
         .env("HAPROXY_SERVER_SSL", if s.conf.traffic_tls { "1" } else { "0" })
         .env("HAPROXY_SERVER_PROTO", proto)
-        .stdin(Stdio::null());
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
     let mut child = match c.spawn() {
         Ok(c) => c,
         // As if it had been started and had found nothing to run.
@@ -74,21 +98,24 @@ pub async fn run(p: &ProxyNode, s: &ServerNode, snapshot: &Snapshot, limit: Inst
         }
         Err(e) => return Found::new("SOCKERR", 0, crate::base::diag::io_words(&e)),
     };
+    // Given up with a reload, it is told to end, with all that it started.
+    let group = Group(child.id().and_then(|p| i32::try_from(p).ok()));
     match timeout_at(limit, child.wait()).await {
-        Ok(Ok(status)) => match (status.code(), status.signal()) {
-            (Some(0), _) => Found::new("PROCOK", 0, ""),
-            (Some(n), _) => Found::new("PROCERR", n, ""),
-            (None, _) => Found::new("PROCERR", -1, ""),
-        },
+        Ok(Ok(status)) => {
+            std::mem::forget(group);
+            match (status.code(), status.signal()) {
+                (Some(0), _) => Found::new("PROCOK", 0, ""),
+                (Some(n), _) => Found::new("PROCERR", n, ""),
+                (None, _) => Found::new("PROCERR", -1, ""),
+            }
+        }
         Ok(Err(_)) => Found::bare("SOCKERR"),
         Err(_) => {
-            let pid = child.id().and_then(|p| i32::try_from(p).ok());
-            if let Some(pid) = pid {
-                // SAFETY: a plain system call; the pid is that of a child that was not waited for.
-                unsafe { libc::kill(pid, libc::SIGTERM) };
+            group.signal(libc::SIGTERM);
+            if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+                group.signal(libc::SIGKILL);
+                let _ = child.wait().await;
             }
-            // Waited for elsewhere: it may take its time, and must not become a zombie.
-            tokio::task::spawn_local(async move { drop(child.wait().await) });
             Found::new("PROCTOUT", 0, "")
         }
     }

@@ -1,5 +1,6 @@
 //! Names of servers at run time (configuration manual 5.3): one task for each name of a `resolvers` section, on the worker's control thread.
 use super::names::{Place, assign, weight_of};
+use super::verdict::Office;
 use crate::base::addr::Host;
 use crate::config::model::{PortRule, Resolvers};
 use crate::net::dns::{self, Failure, Kind};
@@ -132,6 +133,7 @@ fn settle(g: &mut Group, found: &[Place], r: &Resolvers, by: &str, snapshot: &Sn
             say(&g.backend, crate::log::NOTICE, &text, snapshot, live);
         }
         if changed {
+            Office { snapshot, live }.follow(&g.backend, s);
             g.backend.live.bump();
             g.backend.live.wake(None);
         }
@@ -144,6 +146,7 @@ fn lose(p: &ProxyNode, i: usize, why: &str, snapshot: &Snapshot, live: &Live) {
     if !s.live.set_admin(RESOLUTION_MAINT, true) {
         return;
     }
+    Office { snapshot, live }.follow(p, s);
     p.live.bump();
     p.live.wake(None);
     let up =

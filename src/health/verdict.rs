@@ -8,7 +8,8 @@ use crate::config::model::OnError;
 use crate::rules::logformat::{DateForm, date};
 use crate::state::counters::Counter;
 use crate::state::live::{
-    Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, Live, RESOLUTION_MAINT, lock,
+    Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, INHERITED_DRAIN, INHERITED_MAINT, Live,
+    RESOLUTION_MAINT, lock,
 };
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::sync::Arc;
@@ -257,7 +258,12 @@ impl Office<'_> {
         for q in &self.snapshot.proxies {
             let is = |t: &&ServerNode| t.conf.track.as_ref().is_some_and(|k| k.0 == p.conf.name && k.1 == s.conf.name);
             for t in q.servers.iter().filter(is) {
+                // What holds the tracked one back holds these back as well.
+                t.live.set_admin(INHERITED_MAINT, s.live.in_maintenance());
+                t.live.set_admin(INHERITED_DRAIN, s.live.draining());
+                q.live.bump();
                 if t.live.is_up() == up && t.live.stopping() == stopping {
+                    self.follow(q, t);
                     continue;
                 }
                 t.live.set_up(up);
@@ -367,6 +373,9 @@ impl Office<'_> {
                 Ok(w) => l.set_weight(w),
                 Err(e) => return format!("{e}\n"),
             },
+            ServerAct::Health(_) | ServerAct::Stopping if n.conf.track.is_some() => {
+                return "cannot change health on a tracking server.\n".into();
+            }
             ServerAct::Health(up) => {
                 l.force_health(*up, n.conf.agent.wanted);
                 if *up { self.up(p, n, cli) } else { self.down(p, n, cli) }
@@ -382,7 +391,7 @@ impl Office<'_> {
                 if *yes && !n.conf.check {
                     return "Health check was not configured on this server, cannot enable.\n".into();
                 }
-                if *yes && !l.check_enabled.load(Relaxed) {
+                if *yes && !l.check_enabled.load(Relaxed) && n.conf.init_state.is_some() {
                     l.begin_again();
                 }
                 l.check_enabled.store(*yes, Relaxed);
@@ -422,6 +431,13 @@ impl Office<'_> {
             },
             ServerAct::AgentSend(text) => *lock(&l.agent.send) = Some(text.clone().into_bytes()),
         }
+        if let Some((backend, name)) = &n.conf.track
+            && let Some(q) = self.snapshot.backend(backend)
+            && let Some(tracked) = q.servers.iter().find(|s| s.conf.name == *name)
+        {
+            self.follow(q, tracked);
+        }
+        self.follow(p, n);
         p.live.bump();
         p.live.wake(None);
         let now = (l.in_maintenance(), l.draining());

@@ -134,7 +134,7 @@ pub struct Outgoing<'a> {
     pub keepalive: Option<&'a Keepalive>,
     /// The address it comes from; port 0 is any.
     pub source: Option<SocketAddr>,
-    /// Ports that are tried in turn, beginning anywhere.
+    /// Ports that are tried in turn, beginning at `first_port`.
     pub ports: Option<(u16, u16)>,
     pub first_port: usize,
     /// The address need not be this host's.
@@ -143,8 +143,6 @@ pub struct Outgoing<'a> {
     pub congestion: Option<&'a str>,
     pub md5: Option<&'a str>,
     pub user_timeout: Option<Duration>,
-    /// The first bytes go out with the SYN.
-    pub fast_open: bool,
 }
 
 /// The source address could not be had, or the server not be reached.
@@ -165,8 +163,21 @@ impl From<Unreached> for io::Error {
 /// So many ports of a range are tried.
 const MOST_PORTS: usize = 10;
 
-/// Connects to a server.
+/// Connects to a server. A port of a range that is taken for this very server is passed over.
 pub async fn connect(to: SocketAddr, o: &Outgoing<'_>) -> Result<TcpStream, Unreached> {
+    let n = o.ports.map_or(1, |(low, high)| usize::from(high - low) + 1).min(MOST_PORTS);
+    for k in 0..n {
+        let one = Outgoing { first_port: o.first_port.wrapping_add(k), ..*o };
+        match attempt(to, &one).await {
+            Err(Unreached::Bind(e) | Unreached::Connect(e))
+                if k + 1 < n && matches!(e.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse) => {}
+            other => return other,
+        }
+    }
+    Err(Unreached::Bind(io::ErrorKind::AddrNotAvailable.into()))
+}
+
+async fn attempt(to: SocketAddr, o: &Outgoing<'_>) -> Result<TcpStream, Unreached> {
     let plain = Unreached::Connect;
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(plain)?;
     socket.set_nodelay(true).map_err(plain)?;
@@ -191,9 +202,6 @@ pub async fn connect(to: SocketAddr, o: &Outgoing<'_>) -> Result<TcpStream, Unre
         if let Some(t) = o.user_timeout {
             let _ = s.set_tcp_user_timeout(Some(t));
         }
-        if o.fast_open {
-            let _ = set(socket.as_fd(), libc::SOL_TCP, libc::TCP_FASTOPEN_CONNECT, &1i32);
-        }
     }
     socket.connect(to).await.map_err(plain)
 }
@@ -209,13 +217,6 @@ fn bind(socket: &TcpSocket, source: SocketAddr, o: &Outgoing<'_>) -> io::Result<
         return socket.bind(source);
     };
     let n = usize::from(high - low) + 1;
-    let mut last = Ok(());
-    for k in 0..n.min(MOST_PORTS) {
-        let port = low + u16::try_from((o.first_port + k) % n).unwrap_or(0);
-        last = socket.bind(SocketAddr::new(source.ip(), port));
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
+    let port = low + u16::try_from(o.first_port % n).unwrap_or(0);
+    socket.bind(SocketAddr::new(source.ip(), port))
 }

@@ -425,7 +425,7 @@ impl Guardian {
 
     fn worker_serves(&mut self, pid: i32) {
         self.engine.serving(true, Instant::now());
-        self.sockets.lost().into_iter().for_each(|l| self.log.warning(l));
+        self.say_lost();
         self.log.notice(format!("worker {pid} serves"));
         self.place_sockets();
         if !self.ever_ready {
@@ -441,6 +441,11 @@ impl Guardian {
         }
         self.once_placed(|| tell_systemd(true));
         self.mind_stub();
+    }
+
+    /// Options that sockets could not be given.
+    fn say_lost(&mut self) {
+        self.sockets.lost().into_iter().for_each(|l| self.log.warning(l));
     }
 
     /// Unix sockets get their names now that somebody listens on them. Touches the file system, so not here.
@@ -544,7 +549,7 @@ impl Guardian {
                 let _ = reply.send(t);
             }
             ToMaster::Reload(reply) => self.request(Request { load: None, reply: Some(reply) }),
-            ToMaster::Worker(which, reply) => {
+            ToMaster::Worker(which, level, reply) => {
                 let found = self.worker.as_ref().filter(|w| {
                     w.ready
                         && match which {
@@ -554,7 +559,7 @@ impl Guardian {
                 });
                 let link = found.and_then(|w| {
                     let (ours, theirs) = tokio::net::UnixStream::pair().ok()?;
-                    w.hand(ToWorker::Cli, theirs.into_std().ok()?.into());
+                    w.hand(ToWorker::Cli(level), theirs.into_std().ok()?.into());
                     Some((w.pid, ours))
                 });
                 let _ = reply.send(link);
@@ -682,6 +687,7 @@ impl Guardian {
         let Change::Offered(o) = std::mem::replace(&mut self.change, Change::None) else { return };
         let Offer { generation, plan, spec, bundle, request, successor } = *o;
         self.sockets.commit(plan);
+        self.say_lost();
         (self.spec, self.bundle, self.generation) = (spec, bundle, generation);
         if let Some(load) = &request.load {
             self.options.load = load.clone();

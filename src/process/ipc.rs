@@ -1,5 +1,6 @@
 //! Messages between guardian and worker: JSON in sequenced packets, descriptors beside them.
 use super::bundle::Target;
+use crate::config::model::CliLevel;
 use crate::vrrp::view::VrrpView;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
@@ -32,8 +33,8 @@ pub enum ToWorker {
         hard_stop_ms: Option<u64>,
     },
     Vrrp(Vec<VrrpView>),
-    /// The attached connection wants the runtime socket: what the master CLI was asked for this process.
-    Cli,
+    /// The attached connection wants the runtime socket, with these rights: what the master CLI was asked for this process.
+    Cli(CliLevel),
     /// The outcome of a reload that never reached the worker.
     ReloadFailed(String),
 }

@@ -6,11 +6,12 @@ use crate::config::model::{CliLevel, SocketOptions};
 use crate::control::{VERSION, command};
 use crate::net::listen::{self, Bound};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// `-S <address>[,<option>...]`
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ pub enum ToMaster {
     Processes(oneshot::Sender<String>),
     Reload(oneshot::Sender<Answer>),
     /// A connection to a worker's runtime socket, and its pid.
-    Worker(Which, oneshot::Sender<Option<(i32, UnixStream)>>),
+    Worker(Which, CliLevel, oneshot::Sender<Option<(i32, UnixStream)>>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Which {
 const MAX_LINE: u64 = 16 * 1024;
 /// A connection on which nothing is asked is closed.
 const IDLE: Duration = Duration::from_secs(600);
+/// Connections at a time, as there.
+const MOST: usize = 10;
 /// A worker that does not answer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -118,7 +121,9 @@ pub async fn serve(fd: OwnedFd, level: CliLevel, ask: mpsc::UnboundedSender<ToMa
     let unix = socket2::SockRef::from(&fd).local_addr().is_ok_and(|a| a.is_unix());
     // SAFETY: the OwnedFd keeps the same descriptor open for the life of the AsyncFd.
     let Ok(fd) = (unsafe { AsyncFd::register(fd) }) else { return };
+    let places = Arc::new(Semaphore::new(MOST));
     loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
         let Ok(mut guard) = fd.readable().await else { return };
         // SAFETY: accept4 without an address takes no pointers.
         let n = unsafe {
@@ -138,10 +143,16 @@ pub async fn serve(fd: OwnedFd, level: CliLevel, ask: mpsc::UnboundedSender<ToMa
         let ask = ask.clone();
         if unix {
             if let Ok(s) = UnixStream::from_std(conn.into()) {
-                tokio::task::spawn_local(talk(s, level, ask));
+                tokio::task::spawn_local(async move {
+                    talk(s, level, ask).await;
+                    drop(place);
+                });
             }
         } else if let Ok(s) = tokio::net::TcpStream::from_std(conn.into()) {
-            tokio::task::spawn_local(talk(s, level, ask));
+            tokio::task::spawn_local(async move {
+                talk(s, level, ask).await;
+                drop(place);
+            });
         }
     }
 }
@@ -170,7 +181,7 @@ where
                 Prefix::Worker(w, rest) => (Some(w), rest),
                 Prefix::Bad(word) => {
                     let text = format!("Can't find the target PID matching the prefix '{word}'\n");
-                    if write.write_all(text.as_bytes()).await.is_err() {
+                    if send(&mut write, text.as_bytes()).await.is_err() {
                         return;
                     }
                     continue;
@@ -183,25 +194,25 @@ where
                     interactive = !interactive;
                     String::new()
                 }
-                (Some(w), "") => match worker(&ask, w).await {
+                (Some(w), "") => match worker(&ask, w, level).await {
                     Some((pid, _)) => {
                         target = Some((w, pid));
                         String::new()
                     }
                     None => missing(part),
                 },
-                (Some(w), _) => match worker(&ask, w).await {
-                    Some((_, s)) => match tokio::time::timeout(PATIENCE, put(s, words, &mut write)).await {
-                        Ok(Ok(())) => continue,
-                        Ok(Err(Broken::Client)) => return,
-                        Ok(Err(Broken::Worker)) | Err(_) => "The worker does not answer.\n".into(),
+                (Some(w), _) => match worker(&ask, w, level).await {
+                    Some((_, s)) => match put(s, words, &mut write).await {
+                        Ok(()) => continue,
+                        Err(Broken::Client) => return,
+                        Err(Broken::Worker) => "The worker does not answer.\n".into(),
                     },
                     None => missing(part),
                 },
                 (None, "") => String::new(),
                 (None, _) => own(words, &mut level, &ask).await + "\n",
             };
-            if write.write_all(said.as_bytes()).await.is_err() {
+            if send(&mut write, said.as_bytes()).await.is_err() {
                 return;
             }
         }
@@ -210,7 +221,7 @@ where
             return;
         }
         let prompt = target.map_or_else(|| "master> ".to_owned(), |t| format!("{}> ", t.1));
-        if write.write_all(prompt.as_bytes()).await.is_err() {
+        if send(&mut write, prompt.as_bytes()).await.is_err() {
             return;
         }
     }
@@ -248,10 +259,18 @@ fn prefix(line: &str) -> Prefix<'_> {
     }
 }
 
-async fn worker(ask: &mpsc::UnboundedSender<ToMaster>, w: Which) -> Option<(i32, UnixStream)> {
+async fn worker(ask: &mpsc::UnboundedSender<ToMaster>, w: Which, level: CliLevel) -> Option<(i32, UnixStream)> {
     let (tx, rx) = oneshot::channel();
-    ask.send(ToMaster::Worker(w, tx)).ok()?;
+    ask.send(ToMaster::Worker(w, level, tx)).ok()?;
     rx.await.ok().flatten()
+}
+
+/// Writes to a client, who has so much time to read.
+async fn send<W: tokio::io::AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> Result<(), ()> {
+    match tokio::time::timeout(IDLE, to.write_all(bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(()),
+    }
 }
 
 enum Broken {
@@ -264,10 +283,10 @@ async fn put<W: tokio::io::AsyncWrite + Unpin>(mut s: UnixStream, line: &str, to
     s.write_all(format!("{line}\n").as_bytes()).await.map_err(|_| Broken::Worker)?;
     let mut buf = vec![0; 16 * 1024];
     loop {
-        match s.read(&mut buf).await {
-            Ok(0) => return Ok(()),
-            Ok(n) => to.write_all(&buf[..n]).await.map_err(|_| Broken::Client)?,
-            Err(_) => return Err(Broken::Worker),
+        match tokio::time::timeout(PATIENCE, s.read(&mut buf)).await {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(n)) => send(to, &buf[..n]).await.map_err(|()| Broken::Client)?,
+            Ok(Err(_)) | Err(_) => return Err(Broken::Worker),
         }
     }
 }

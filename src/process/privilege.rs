@@ -111,7 +111,11 @@ fn drop_capabilities(raw: bool) {
     let sets = [kept, kept, 0, 0, 0, 0];
     // SAFETY: the kernel reads a header of version 3 and two triples of words, which is what these are.
     unsafe {
-        libc::syscall(libc::SYS_capset, &raw const head, sets.as_ptr());
+        // What was not had cannot be kept; then nothing is.
+        if libc::syscall(libc::SYS_capset, &raw const head, sets.as_ptr()) != 0 {
+            libc::syscall(libc::SYS_capset, &raw const head, [0u32; 6].as_ptr());
+        }
+        libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0);
     }
 }
 

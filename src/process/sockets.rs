@@ -43,7 +43,19 @@ fn keys(spec: &Spec) -> impl Iterator<Item = (Key, &ListenSpec)> {
         // Several sockets share an Internet address, one a thread; other kinds cannot be shared.
         let shared = matches!(l.addr, ListenAddr::Inet { .. }) && matches!(l.target, Target::Frontend { .. });
         (0..if shared { spec.threads } else { 1 }).map(move |thread| {
-            (Key { target: l.target.clone(), addr: l.addr.clone(), thread, options: l.options.clone() }, l)
+            (
+                Key {
+                    target: l.target.clone(),
+                    addr: l.addr.clone(),
+                    thread,
+                    options: if matches!(l.addr, ListenAddr::Inet { .. }) {
+                        l.options.clone()
+                    } else {
+                        SocketOptions::default()
+                    },
+                },
+                l,
+            )
         })
     })
 }

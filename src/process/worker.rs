@@ -278,7 +278,7 @@ impl Worker {
                             hard_stop = hard_stop_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms));
                         }
                         ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
-                        ToWorker::Cli => self.answer_master(fds),
+                        ToWorker::Cli(level) => self.answer_master(level, fds),
                         ToWorker::ReloadFailed(_) => { self.live.failed_reloads.fetch_add(1, Relaxed); }
                     }
                     if incoming.as_ref().is_some_and(Incoming::whole) && let Some(i) = incoming.take() {
@@ -349,12 +349,11 @@ impl Worker {
         }
     }
 
-    /// Whoever may speak to the master CLI may do all here.
-    fn answer_master(&self, fds: Vec<OwnedFd>) {
+    fn answer_master(&self, level: CliLevel, fds: Vec<OwnedFd>) {
         for fd in fds {
             if let Ok(s) = tokio::net::UnixStream::from_std(fd.into()) {
                 let (snapshot, live, ask) = (self.snapshot.clone(), self.live.clone(), self.ask.clone());
-                tokio::task::spawn_local(socket::serve(s, CliLevel::Admin, snapshot, live, ask));
+                tokio::task::spawn_local(socket::serve(s, level, snapshot, live, ask));
             }
         }
     }
@@ -475,7 +474,7 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
                 }
             }
             ToWorker::SoftStop { .. } => return Ok(None),
-            ToWorker::Vrrp(_) | ToWorker::Cli | ToWorker::ReloadFailed(_) => {}
+            ToWorker::Vrrp(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
         }
         if incoming.as_ref().is_some_and(Incoming::whole) {
             return Ok(incoming);

@@ -604,8 +604,6 @@ async fn open_tcp(
         congestion: c.congestion.as_deref(),
         md5: c.md5.as_deref(),
         user_timeout: c.user_timeout,
-        // Data that is lost with a refused SYN is sent again only where a retry is possible.
-        fast_open: c.fast_open && x.retries == 0,
         ..Outgoing::default()
     };
     let Some(from) = c.source.as_ref().or(be.conf.source.as_ref()) else {

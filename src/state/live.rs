@@ -14,10 +14,15 @@ use tokio::sync::mpsc;
 
 /// Admin state bits as `show servers state` prints them.
 pub const FORCED_MAINT: u32 = 0x01;
+/// A server that it tracks is in maintenance.
+pub const INHERITED_MAINT: u32 = 0x02;
 pub const CONFIG_MAINT: u32 = 0x04;
 /// It has no address: its name is not known.
 pub const RESOLUTION_MAINT: u32 = 0x20;
 pub const FORCED_DRAIN: u32 = 0x08;
+/// A server that it tracks is draining.
+pub const INHERITED_DRAIN: u32 = 0x10;
+const ANY_MAINT: u32 = FORCED_MAINT | INHERITED_MAINT | CONFIG_MAINT | RESOLUTION_MAINT;
 
 /// In place of the moment at which a server came up: it was up when it was first heard of.
 const ALWAYS: u64 = u64::MAX;
@@ -347,8 +352,9 @@ impl ServerLive {
             *params = s.health;
         }
         // Who tracks another has that one's state, which is told to it.
-        if !s.check {
-            *lock(&self.check) = None;
+        // What a check said counts no more once there is none.
+        if !s.check && lock(&self.check).take().is_some() && s.track.is_none() {
+            self.begin_again();
         }
         if !s.agent.wanted {
             *lock(&self.agent.last) = None;
@@ -367,10 +373,10 @@ impl ServerLive {
         self.admin.load(Relaxed)
     }
     pub fn in_maintenance(&self) -> bool {
-        self.admin() & (FORCED_MAINT | CONFIG_MAINT | RESOLUTION_MAINT) != 0
+        self.admin() & ANY_MAINT != 0
     }
     pub fn draining(&self) -> bool {
-        self.admin() & FORCED_DRAIN != 0
+        self.admin() & (FORCED_DRAIN | INHERITED_DRAIN) != 0
     }
     /// May get new traffic that nothing binds to it.
     pub fn usable(&self) -> bool {
@@ -394,7 +400,7 @@ impl ServerLive {
             self.changed.store(now_ms(), Relaxed);
             if !on && !self.in_maintenance() {
                 self.came_up.store(now_ms(), Relaxed);
-                if bit & (FORCED_MAINT | CONFIG_MAINT | RESOLUTION_MAINT) != 0 {
+                if bit & ANY_MAINT != 0 {
                     self.begin_again();
                 }
             }

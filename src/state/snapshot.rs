@@ -185,6 +185,7 @@ impl Snapshot {
                     &s.host,
                     s.ip,
                     format!("{:?}{:?}{:?}{:?}", s.port, s.tls, s.send_proxy, s.proxy_options),
+                    format!("{:?}{:?}{:?}", s.source.as_ref().or(conf.source.as_ref()), s.socks4, s.md5),
                 )
                     .hash(&mut h);
                 servers.push(ServerNode {

@@ -1,9 +1,10 @@
 //! `option httpchk`, `http-check`, `tcp-check` and the options of checks in a server's protocol (configuration manual 4.2).
 use super::keywords::column;
 use super::{Cx, names, rules};
+use crate::base::addr::Host;
 use crate::base::code::Code;
 use crate::base::diag::Severity;
-use crate::config::model::{CheckKind, CheckLines, CheckRules, CheckWord, Model, Proxy};
+use crate::config::model::{CheckKind, CheckLines, CheckRules, CheckWord, Model, PortRule, Proxy};
 use crate::health::dialect::Dialect;
 use crate::health::found;
 use crate::health::script::{
@@ -402,7 +403,7 @@ fn connect(cx: &mut Cx<'_>, p: &mut Proxy, http: bool, w: &[String]) {
                         }
                     },
                     "sni" => c.sni = Some(value.to_owned()),
-                    "alpn" => c.alpn = value.split(',').map(|a| a.trim().to_owned()).collect(),
+                    "alpn" => c.alpn = super::server::alpn(cx, value),
                     "comment" => comment = Some(value.to_owned()),
                     _ => match (http, value) {
                         (true, "h1") | (false, "none") => {}
@@ -683,6 +684,18 @@ pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
                     p.name
                 );
                 cx.report.warning(Code::Useless, place, text);
+            }
+        }
+    }
+    let rules = matches!(p.check, CheckKind::HttpRules | CheckKind::TcpRules);
+    if !matches!(p.check, CheckKind::External) && !(rules && p.script.steps.iter().any(Step::names_port)) {
+        for s in p.servers.iter().filter(|s| s.check && s.check_port.is_none() && s.check_addr_port.is_none()) {
+            if !matches!(s.port, PortRule::Fixed(_)) && !matches!(s.host, Host::Unix(_) | Host::Abstract(_)) {
+                let text = format!(
+                    "'server {}' : a health check needs a port: give the server one, or add 'port <port>'",
+                    s.name
+                );
+                cx.report.error(Code::Value, &s.place, text);
             }
         }
     }

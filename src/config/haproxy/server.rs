@@ -5,11 +5,8 @@ use crate::base::addr::{Host, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::{
-    CheckKind, Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits,
-};
+use crate::config::model::{Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
 use crate::health::fsm::InitState;
-use crate::health::script::Step;
 use crate::rules::sample::Expr;
 use std::sync::Arc;
 
@@ -92,16 +89,6 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         Host::Unix(_) | Host::Abstract(_) => None,
     };
-    if s.check
-        && s.check_port.is_none()
-        && s.check_addr_port.is_none()
-        && !matches!(p.check, CheckKind::External)
-        && !p.check_rules.http.steps.iter().chain(&p.check_rules.tcp.steps).any(Step::names_port)
-        && !matches!(s.port, PortRule::Fixed(_))
-        && !matches!(s.host, Host::Unix(_) | Host::Abstract(_))
-    {
-        cx.error(format!("'server {name}' : a health check needs a port: give the server one, or add 'port <port>'"));
-    }
     p.servers.push(s);
 }
 
@@ -342,8 +329,8 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             "check-sni-auto" => s.check_sni_auto = true,
             "no-check-sni-auto" => s.check_sni_auto = false,
             "check-alpn" => {
-                s.check_alpn =
-                    value!("a list of protocols").unwrap_or_default().split(',').map(|a| a.trim().to_owned()).collect();
+                let v = value!("a list of protocols").unwrap_or_default().to_owned();
+                s.check_alpn = alpn(cx, &v);
             }
             "source" => match super::source::parse(cx, w, i, true) {
                 Some((from, used)) => {
@@ -367,8 +354,6 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 }
                 k => s.md5 = k.map(str::to_owned),
             },
-            "tfo" => s.fast_open = true,
-            "no-tfo" => s.fast_open = false,
             "socks4" => {
                 if let Some(v) = value!("<addr>:<port>") {
                     match check_addr(v).or_else(|| named_addr(cx, v)) {
@@ -620,6 +605,20 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
     true
 }
 
+/// Protocols that a check may negotiate.
+pub fn alpn(cx: &mut Cx<'_>, list: &str) -> Vec<String> {
+    let all = list.split(',').map(str::trim);
+    if all.clone().any(|a| a == "h2") {
+        cx.report.notice(
+            Code::Remark,
+            &cx.place,
+            "'h2' in ALPN : checks do not speak HTTP/2 yet; http/1.1 is negotiated",
+        );
+    }
+    let rest: Vec<String> = all.filter(|a| *a != "h2").map(str::to_owned).collect();
+    if rest.is_empty() { vec!["http/1.1".to_owned()] } else { rest }
+}
+
 /// `<ip>[:<port>]` of a check.
 pub fn check_addr(text: &str) -> Option<(std::net::IpAddr, Option<u16>)> {
     match split_host_port(text) {
@@ -693,7 +692,6 @@ const HONOURED: &[&str] = &[
     "no-send-proxy-v2-ssl-cn",
     "no-ssl",
     "no-sslv3",
-    "no-tfo",
     "no-tls-tickets",
     "no-tlsv10",
     "no-tlsv11",
@@ -726,7 +724,6 @@ const HONOURED: &[&str] = &[
     "ssl-min-ver",
     "tcp-md5sig",
     "tcp-ut",
-    "tfo",
     "tls-tickets",
     "track",
     "usesrc",
@@ -740,14 +737,17 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("guid", "nothing here is found by it"),
     ("no-renegotiate", NEVER_RENEGOTIATED),
     ("no-ssl-reuse", RESUMED),
+    ("no-tfo", NO_TFO),
     ("non-stick", NO_TABLES),
     ("pool-low-conn", "threads do not take idle connections of one another"),
     ("renegotiate", NEVER_RENEGOTIATED),
     ("ssl-reuse", RESUMED),
     ("stick", NO_TABLES),
+    ("tfo", NO_TFO),
 ];
 const NO_TABLES: &str = "there are no stick tables here yet";
 const RESUMED: &str = "sessions are resumed as the TLS library sees fit";
+const NO_TFO: &str = "servers are connected to before anything is sent";
 const NEVER_RENEGOTIATED: &str = "nothing is ever renegotiated";
 
 /// What a word of a `server` line comes to.
