@@ -688,7 +688,8 @@ pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
         }
     }
     let rules = matches!(p.check, CheckKind::HttpRules | CheckKind::TcpRules);
-    if !matches!(p.check, CheckKind::External) && !(rules && p.script.steps.iter().any(Step::names_port)) {
+    let elsewhere = matches!(p.check, CheckKind::External) || rules && p.script.steps.iter().any(Step::names_port);
+    if !elsewhere {
         for s in p.servers.iter().filter(|s| s.check && s.check_port.is_none() && s.check_addr_port.is_none()) {
             if !matches!(s.port, PortRule::Fixed(_)) && !matches!(s.host, Host::Unix(_) | Host::Abstract(_)) {
                 let text = format!(
