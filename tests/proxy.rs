@@ -960,3 +960,69 @@ fn a_rule_may_close_either_connection() {
     assert!(got.ends_with("connection: close\r\n\r\nok"), "{got}");
     assert!(wait_for(Duration::from_secs(2), || o.next().contains("connection: close")));
 }
+
+#[test]
+fn names_are_written_as_an_application_insists_on() {
+    let o = Origin::start(|_| b"HTTP/1.1 200 OK\r\nX-Some: x-some: v\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n h1-case-adjust x-some X-SOME\n h1-case-adjust content-length Content-Length\n h1-case-adjust host HOST\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n option h1-case-adjust-bogus-client\n use_backend plain if {{ path /plain }}\n http-request return status 204 hdr x-some own if {{ path /own }}\n default_backend b\nbackend b\n option h1-case-adjust-bogus-server\n server s 127.0.0.1:{}\nbackend plain\n server s 127.0.0.1:{}\n",
+            o.port, o.port
+        ),
+    );
+    while o.next().starts_with("GET /ready-check") {
+        let text = p.get("/a");
+        assert!(text.contains("\r\nX-SOME: x-some: v\r\n") && text.contains("\r\nContent-Length: 0\r\n"), "{text}");
+    }
+    assert!(p.get("/own").contains("\r\nX-SOME: own\r\n"));
+    p.get("/plain");
+    assert!(o.next().contains("\r\nhost: "));
+    p.get("/b");
+    assert!(o.next().contains("\r\nHOST: "));
+}
+
+/// A first request that could not be sent again takes a connection that was used again before, or a new one.
+#[test]
+fn aggressive_reuse_takes_proven_connections_only() {
+    let conns = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    let count = conns.clone();
+    std::thread::spawn(move || {
+        for c in l.incoming().flatten() {
+            let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            std::thread::spawn(move || {
+                let mut c = c;
+                let mut buf = Vec::new();
+                let mut b = [0; 1];
+                while matches!(c.read(&mut b), Ok(1)) {
+                    buf.push(b[0]);
+                    if buf.ends_with(b"\r\n\r\n") || buf.ends_with(b"\r\n\r\nx") {
+                        if buf.starts_with(b"POST") && !buf.ends_with(b"x") {
+                            continue;
+                        }
+                        buf.clear();
+                        let _ = c.write_all(
+                            format!("HTTP/1.1 200 OK\r\nX-Conn: {n}\r\nContent-Length: 0\r\n\r\n").as_bytes(),
+                        );
+                    }
+                }
+            });
+        }
+    });
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-reuse aggressive\n server s 127.0.0.1:{port}\n"
+        ),
+    );
+    // The proxy was waited for with one request, which can be sent again: its connection has served once.
+    let post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+    let conn = |text: String| text.split("x-conn: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
+    assert_eq!(conn(p.exchange(post)), "1");
+    // Now one of the two is used a second time, and with that it is good enough.
+    let again = conn(p.get("/"));
+    assert_eq!(conn(p.exchange(post)), again);
+    assert_eq!(conns.load(std::sync::atomic::Ordering::Relaxed), 2);
+}

@@ -5,6 +5,7 @@ use crate::base::addr::{Host, IpNet, ListenAddr};
 use crate::base::diag::Place;
 use crate::health::fsm;
 use crate::http::coding::Coding;
+use crate::http::h1::case::Cases;
 use crate::rules::acl::{AclSet, Cond};
 use crate::rules::action::{HttpAction, Rule, TcpAction};
 use crate::rules::logformat::LogFormat;
@@ -58,6 +59,8 @@ pub struct Global {
     pub comp_rate: u64,
     /// `h1-accept-payload-with-any-method`
     pub any_payload: bool,
+    /// `h1-case-adjust`, `h1-case-adjust-file`
+    pub cases: Cases,
     pub spread_checks: u32,
     /// `external-check`: programs may check; with the environment of this process or without it.
     pub external_check: Option<KeepEnv>,
@@ -116,6 +119,7 @@ impl Default for Global {
             pipes: Pipes::default(),
             comp_rate: 0,
             any_payload: false,
+            cases: Cases::default(),
             spread_checks: 0,
             external_check: None,
             insecure_fork: false,
@@ -293,6 +297,9 @@ pub struct Options {
     pub tcpka_client: bool,
     pub tcpka_server: bool,
     pub nolinger: bool,
+    /// `h1-case-adjust-bogus-client` and `-server`
+    pub adjust_client: bool,
+    pub adjust_server: bool,
     pub ignore_probes: bool,
 }
 

@@ -137,6 +137,7 @@ impl Session<'_> {
         };
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
+        x.fe.adjust_answer(&mut out);
         let written = if head_only {
             self.ct.set(x.fe.conf.timeouts.client);
             write_all(self.stream, &out, &self.ct).await

@@ -159,15 +159,23 @@ impl Session<'_> {
         let mode = if x.req.says_close() { ConnMode::ServerClose } else { mode_of(x, be) };
         let idempotent = matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
         // A connection may turn out to be dead. The first request of a client is not lost to that: it can be sent again, or gets one of its own.
-        let safe = !x.first || be.conf.reuse != Reuse::Safe || idempotent && body.can_end(&self.inbuf[used..]);
-        let pooled = if mode == ConnMode::KeepAlive && !fresh && safe {
-            if shared(be, server) { self.t.pool_take(server) } else { self.take_own(x, server) }
-        } else {
-            None
+        let harmless = !x.first || idempotent && body.can_end(&self.inbuf[used..]);
+        let (may, proven) = match be.conf.reuse {
+            _ if harmless => (true, false),
+            Reuse::Never | Reuse::Safe => (false, false),
+            Reuse::Aggressive => (true, true),
+            Reuse::Always => (true, false),
+        };
+        let pooled = match mode {
+            ConnMode::KeepAlive if !fresh && may => match shared(be, server) {
+                true => self.t.pool_take(server, proven),
+                false => self.take_own(x, server),
+            },
+            _ => None,
         };
         let reused = pooled.is_some();
         // Where it leads is what counts later, not where the server is by then.
-        let link = (Own::of(x, server), server.live.moves());
+        let link = (Own::of(x, server), server.live.moves(), reused);
         let mut up = match pooled {
             Some(s) => {
                 server.live.counters.inc(Counter::Reuses);
@@ -203,6 +211,9 @@ impl Session<'_> {
             _ => None,
         };
         x.req.write_request(connection, &mut out);
+        if let Some(c) = &be.cases[1] {
+            c.apply(&mut out);
+        }
         let mut recoded = x.coding.request.map(|c| Box::new(Recoded::new(c)));
         // What is to be slowed down does not leave with the head.
         let paced = x.pace[0].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
@@ -327,6 +338,7 @@ impl Session<'_> {
                     last &= x.res.keep_alive;
                     let mut out = self.t.take_buf();
                     x.res.write_response(None, &mut out);
+                    x.fe.adjust_answer(&mut out);
                     self.ct.set(x.fe.conf.timeouts.client);
                     write_all(self.stream, &out, &self.ct).await.map_err(|_| NoResponse::ClientGone)?;
                     self.t.give_buf(out);
@@ -386,7 +398,7 @@ impl Session<'_> {
         be: &Arc<ProxyNode>,
         slot: &Slot,
         mode: ConnMode,
-        (mut up, link): (Stream, (Own, u64)),
+        (mut up, link): (Stream, (Own, u64, bool)),
         mut upload: Half,
         mut resbuf: Vec<u8>,
         res_used: usize,
@@ -448,6 +460,7 @@ impl Session<'_> {
         let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
+        x.fe.adjust_answer(&mut out);
         let draft = x.draft.take();
         let mut recoded =
             (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(x.coding.response, draft)));
@@ -518,7 +531,7 @@ impl Session<'_> {
         }
         if server_keep && quiet && upload.complete() {
             if shared(be, server) {
-                self.t.pool_give(server, up, link.1);
+                self.t.pool_give(server, up, link.1, link.2);
             } else if !upstream::named_by_request(be, server) {
                 self.own = Some(Box::new((link.0, up)));
             }

@@ -356,6 +356,7 @@ impl Session<'_> {
         // HAProxy's pages of these say nothing about the connection, which ends all the same.
         let connection = Some("close").filter(|_| matches!(status, 400 | 408));
         m.write(connection, false, true, &mut out);
+        x.fe.adjust_answer(&mut out);
         self.ct.set(x.fe.conf.timeouts.client);
         let _ = write_all(self.stream, &out, &self.ct).await;
         self.t.give_buf(out);
@@ -545,6 +546,7 @@ impl Session<'_> {
         }
         let mut out = self.t.take_buf();
         m.write(connection, x.req.method() == b"HEAD", false, &mut out);
+        x.fe.adjust_answer(&mut out);
         self.ct.set(x.fe.conf.timeouts.client);
         let r = write_all(self.stream, &out, &self.ct).await;
         self.t.give_buf(out);

@@ -26,6 +26,8 @@ pub struct Idle {
     age: u32,
     /// How often its server had moved when it was put here.
     moves: u64,
+    /// It has served more than one request: its server does keep connections.
+    proven: bool,
 }
 
 /// What one thread keeps for one server, by the key of its address: a reload may give the server another.
@@ -65,11 +67,13 @@ impl std::hash::Hasher for KeyHasher {
 const MAX_IDLE: usize = 128;
 
 impl Thread {
-    /// A connection to where the server is now.
-    pub fn pool_take(&self, s: &ServerNode) -> Option<Stream> {
+    /// A connection to where the server is now; with `proven`, one that was used again before.
+    pub fn pool_take(&self, s: &ServerNode, proven: bool) -> Option<Stream> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&s.pool_key)?;
-        while let Some(i) = pool.idle.pop() {
+        // The one that came last is the one that lives most likely.
+        while let Some(at) = pool.idle.iter().rposition(|i| i.proven || !proven) {
+            let i = pool.idle.swap_remove(at);
             pool.live.idle.fetch_sub(1, Relaxed);
             if i.moves == s.live.moves() && i.stream.is_quiet() {
                 return Some(i.stream);
@@ -78,8 +82,8 @@ impl Thread {
         None
     }
 
-    /// `moves`: how often the server had moved when the connection was asked for.
-    pub fn pool_give(&self, s: &ServerNode, stream: Stream, moves: u64) {
+    /// `moves`: how often the server had moved when the connection was asked for; `proven`: it was taken from here before.
+    pub fn pool_give(&self, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
         if moves != s.live.moves() {
             return;
         }
@@ -95,7 +99,7 @@ impl Thread {
         let room = s.conf.pool_max.is_none_or(|most| s.live.idle.load(Relaxed) < u64::from(most));
         if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);
-            pool.idle.push(Idle { stream, age: 0, moves });
+            pool.idle.push(Idle { stream, age: 0, moves, proven });
         }
     }
 

@@ -4,6 +4,7 @@ use crate::base::code::Code;
 use crate::base::diag::Report;
 use crate::config::model::{Bind, Global, Kind, LogChoice, LogTarget, Mode, Model, Proxy, Server};
 use crate::config::source::Source;
+use crate::http::h1::case::Cases;
 use crate::http::status;
 use crate::rules::acl::Cond;
 use crate::rules::logformat::{CLF, HTTPLOG, LogFormat, TCPLOG};
@@ -50,6 +51,8 @@ pub struct ProxyNode {
     pub bufsize: usize,
     pub maxrewrite: usize,
     any_payload: bool,
+    /// How names of headers are written for its clients, and for its servers.
+    pub cases: [Option<Arc<Cases>>; 2],
     pub caches: Arc<HashMap<String, Arc<super::cache::Store>>>,
     /// Answers by status, ready to send.
     pub pages: HashMap<u16, Arc<[u8]>>,
@@ -165,6 +168,7 @@ impl Snapshot {
                 *sum = sum.saturating_add(p.maxconn.unwrap_or(maxconn));
             }
         }
+        let cases = (!global.cases.is_empty()).then(|| Arc::new(global.cases.clone()));
         // The statistics number proxies from 2 when a statistics socket takes the first number.
         let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
         let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
@@ -234,6 +238,8 @@ impl Snapshot {
                 bufsize: global.bufsize,
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
                 any_payload: global.any_payload,
+                cases: [conf.options.adjust_client, conf.options.adjust_server]
+                    .map(|yes| cases.clone().filter(|_| yes)),
                 caches: by_cache.clone(),
                 pages,
                 table: std::sync::Mutex::new((u64::MAX, Arc::new(Table::Turns(Vec::new())))),
@@ -293,6 +299,13 @@ fn server_tls(b: &Bind, g: &Global, src: &mut dyn Source, report: &mut Report) -
 }
 
 impl ProxyNode {
+    /// Writes names in a head that goes to a client as its application wants them.
+    pub fn adjust_answer(&self, head: &mut [u8]) {
+        if let Some(c) = &self.cases[0] {
+            c.apply(head);
+        }
+    }
+
     /// What it lets through that is against the rules, in requests or in responses.
     pub fn accept(&self, request: bool) -> crate::http::h1::head::Accept {
         let o = &self.conf.options;

@@ -75,6 +75,18 @@ const KEYWORDS: &[(&str, Row)] = &[
         }),
     ),
     ("insecure-fork-wanted", Honoured(|cx, g, _| g.insecure_fork = !cx.negated)),
+    (
+        "h1-case-adjust",
+        Honoured(|cx, g, w| {
+            let (Some(from), Some(to)) = (cx.arg(w, 1, "<from> and <to>"), cx.arg(w, 2, "<from> and <to>")) else {
+                return;
+            };
+            if let Err(e) = g.cases.insert(from, to) {
+                cx.error(format!("'h1-case-adjust' : {e}"));
+            }
+        }),
+    ),
+    ("h1-case-adjust-file", Honoured(case_file)),
     ("nosplice", Honoured(|_, g, _| g.pipes.none = true)),
     ("ssl-default-bind-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.bind_tls, w))),
     ("ssl-default-server-ciphers", Honoured(|cx, g, w| cipher_list(cx, &mut g.server_tls, w))),
@@ -262,6 +274,25 @@ fn nbthread(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
     if g.nbthread.is_some_and(|n| !(1..=64).contains(&n)) {
         cx.error("'nbthread' : value must be between 1 and 64");
         g.nbthread = None;
+    }
+}
+
+/// `h1-case-adjust-file <file>`: two names a line.
+fn case_file(cx: &mut Cx<'_>, g: &mut Global, w: &[String]) {
+    let Some(path) = cx.arg(w, 1, "a file name").map(str::to_owned) else { return };
+    let Some(bytes) = cx.read(&path) else { return };
+    for (n, line) in String::from_utf8_lossy(&bytes).lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut words = line.split_whitespace();
+        let done = match (words.next(), words.next(), words.next()) {
+            (Some(from), Some(to), None) => g.cases.insert(from, to),
+            _ => Err("two names of a header are expected".into()),
+        };
+        if let Err(e) = done {
+            cx.error(format!("'h1-case-adjust-file' : {path}:{} : {e}", n + 1));
+        }
     }
 }
 
