@@ -197,6 +197,8 @@ fn master() {
     let first = ask(&sock, "show proc");
     assert!(first.lines().nth(1).unwrap().contains(" master          1 [failed: 1] "), "{first}");
     assert!(ask(&sock, "user; show cli level; reload").contains("user\n\nPermission denied"));
+    // What this connection may not do, it may not have a worker do.
+    assert!(ask(&sock, "user; @1 debug dev loop 1").contains("Permission denied"));
     // SAFETY: a plain system call; the pid is that of a child that was not waited for.
     unsafe { libc::kill(i32::try_from(child.0.id()).unwrap(), libc::SIGINT) };
     assert_eq!(child.0.wait().unwrap().code(), Some(130));

@@ -99,10 +99,11 @@ pub async fn run(p: &ProxyNode, s: &ServerNode, snapshot: &Snapshot, limit: Inst
         Err(e) => return Found::new("SOCKERR", 0, crate::base::diag::io_words(&e)),
     };
     // Given up with a reload, it is told to end, with all that it started.
-    let group = Group(child.id().and_then(|p| i32::try_from(p).ok()));
+    let mut group = Group(child.id().and_then(|p| i32::try_from(p).ok()));
     match timeout_at(limit, child.wait()).await {
         Ok(Ok(status)) => {
-            std::mem::forget(group);
+            // It has ended: its number may be another's soon.
+            group.0 = None;
             match (status.code(), status.signal()) {
                 (Some(0), _) => Found::new("PROCOK", 0, ""),
                 (Some(n), _) => Found::new("PROCERR", n, ""),

@@ -7,10 +7,9 @@ use super::script::{Around, MAX_ANSWER, Next, Run, Script};
 use super::verdict::{Office, Which};
 use super::{external, post};
 use crate::config::model::CheckKind;
-use crate::rules::sample::{HeadSide, Number, Traffic};
+use crate::rules::sample::{Number, Traffic};
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -357,34 +356,6 @@ struct Backend<'a> {
 }
 
 impl Traffic for Backend<'_> {
-    fn src(&self) -> Option<SocketAddr> {
-        None
-    }
-    fn dst(&self) -> Option<SocketAddr> {
-        None
-    }
-    fn ssl_fc(&self) -> bool {
-        false
-    }
-    fn ssl_sni(&self) -> Option<&str> {
-        None
-    }
-    fn method(&self) -> &[u8] {
-        b""
-    }
-    fn url(&self) -> &[u8] {
-        b""
-    }
-    fn version(&self) -> &str {
-        ""
-    }
-    fn header<'a>(&'a self, _: &str, _: HeadSide, _: &mut dyn FnMut(&'a [u8]) -> bool) {}
-    fn status(&self) -> u16 {
-        0
-    }
-    fn frontend(&self) -> &str {
-        ""
-    }
     fn backend(&self) -> &str {
         &self.p.conf.name
     }
@@ -408,12 +379,6 @@ impl Traffic for Backend<'_> {
             Some(b) => self.p.routes().named.backends.get(b).and_then(|p| Some(p.upgrade()?.live.back_sessions.get())),
         };
         n.and_then(|n| i64::try_from(n).ok()).unwrap_or(0)
-    }
-    fn unique_id(&self) -> u64 {
-        0
-    }
-    fn var(&self, _: &str) -> Option<&[u8]> {
-        None
     }
     fn number(&self, what: Number) -> Option<i64> {
         match what {

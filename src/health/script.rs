@@ -5,7 +5,7 @@ use crate::http::h1::head::{Accept, Head, HeadError};
 use crate::rules::action::NameMatch;
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{Expr, HeadSide, Number, Traffic, split_list};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// A whole check.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +116,23 @@ pub struct Expect {
     pub on_success: Option<LogFormat>,
     pub on_error: Option<LogFormat>,
     pub status_code: Option<Expr>,
+}
+
+impl Expect {
+    /// Without any option.
+    pub fn of(what: Match) -> Self {
+        Self {
+            negate: false,
+            what,
+            min_recv: None,
+            ok_status: None,
+            error_status: None,
+            late_status: None,
+            on_success: None,
+            on_error: None,
+            status_code: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -673,27 +690,6 @@ struct View<'v, 'a> {
 }
 
 impl Traffic for View<'_, '_> {
-    fn src(&self) -> Option<SocketAddr> {
-        None
-    }
-    fn dst(&self) -> Option<SocketAddr> {
-        None
-    }
-    fn ssl_fc(&self) -> bool {
-        false
-    }
-    fn ssl_sni(&self) -> Option<&str> {
-        None
-    }
-    fn method(&self) -> &[u8] {
-        b""
-    }
-    fn url(&self) -> &[u8] {
-        b""
-    }
-    fn version(&self) -> &str {
-        ""
-    }
     fn header<'a>(&'a self, name: &str, from: HeadSide, visit: &mut dyn FnMut(&'a [u8]) -> bool) {
         if from == HeadSide::Response {
             let those = self.run.answer.head.headers().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
@@ -706,9 +702,6 @@ impl Traffic for View<'_, '_> {
     }
     fn status(&self) -> u16 {
         self.run.answer.head.status
-    }
-    fn frontend(&self) -> &str {
-        ""
     }
     fn backend(&self) -> &str {
         self.around.traffic.backend()
@@ -724,9 +717,6 @@ impl Traffic for View<'_, '_> {
     }
     fn be_conn(&self, backend: Option<&str>) -> i64 {
         self.around.traffic.be_conn(backend)
-    }
-    fn unique_id(&self) -> u64 {
-        0
     }
     fn var(&self, name: &str) -> Option<&[u8]> {
         self.run.vars.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())

@@ -4,7 +4,7 @@ use crate::base::addr::ListenAddr;
 use crate::config::model::SocketOptions;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// `backlog` when neither the bind line nor the frontend says one: HAProxy takes the frontend's maxconn, the kernel caps it.
 pub const DEFAULT_BACKLOG: i32 = 4096;
@@ -55,6 +55,15 @@ impl Drop for Unplaced {
 /// Starts listening. `backlog`: connections that may wait; the kernel caps it at net.core.somaxconn.
 pub fn begin(fd: &OwnedFd, backlog: i32) -> std::io::Result<()> {
     socket2::SockRef::from(fd).listen(backlog)
+}
+
+/// The next connection of a listener of commands, if one waits.
+pub fn accept(fd: &OwnedFd) -> Option<OwnedFd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: accept4 without an address takes no pointers.
+    let n = unsafe { libc::accept4(fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    // SAFETY: just accepted, and nobody else's.
+    (n >= 0).then(|| unsafe { OwnedFd::from_raw_fd(n) })
 }
 
 /// Binds one socket; several with SO_REUSEPORT share an address. The error says what to do.

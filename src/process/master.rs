@@ -5,7 +5,7 @@ use crate::base::addr::ListenAddr;
 use crate::config::model::{CliLevel, SocketOptions};
 use crate::control::{VERSION, command};
 use crate::net::listen::{self, Bound};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -125,21 +125,10 @@ pub async fn serve(fd: OwnedFd, level: CliLevel, ask: mpsc::UnboundedSender<ToMa
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Ok(mut guard) = fd.readable().await else { return };
-        // SAFETY: accept4 without an address takes no pointers.
-        let n = unsafe {
-            libc::accept4(
-                fd.get_ref().as_raw_fd(),
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-            )
-        };
-        if n < 0 {
+        let Some(conn) = listen::accept(fd.get_ref()) else {
             guard.clear_ready();
             continue;
-        }
-        // SAFETY: just accepted, and nobody else's.
-        let conn = unsafe { OwnedFd::from_raw_fd(n) };
+        };
         let ask = ask.clone();
         if unix {
             if let Ok(s) = UnixStream::from_std(conn.into()) {

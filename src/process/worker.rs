@@ -19,7 +19,7 @@ use crate::state::live::{Live, lock};
 use crate::state::snapshot::Snapshot;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -556,21 +556,10 @@ async fn command_socket(
             g = fd.readable() => match g { Ok(g) => g, Err(_) => return },
             _ = stop.changed() => return,
         };
-        // SAFETY: accept4 without an address takes no pointers.
-        let n = unsafe {
-            libc::accept4(
-                fd.get_ref().as_raw_fd(),
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-            )
-        };
-        if n < 0 {
+        let Some(conn) = listen::accept(fd.get_ref()) else {
             guard.clear_ready();
             continue;
-        }
-        // SAFETY: just accepted, and nobody else's.
-        let conn = unsafe { OwnedFd::from_raw_fd(n) };
+        };
         let (snapshot, live, ask) = (snapshot.clone(), live.clone(), ask.clone());
         if unix {
             if let Ok(s) = tokio::net::UnixStream::from_std(conn.into()) {

@@ -68,27 +68,49 @@ impl<'a> Sample<'a> {
 
 /// What the engine asks of the traffic it stands in. Every method has an answer at any time; "not known here" is `None` or empty.
 pub trait Traffic {
-    fn src(&self) -> Option<SocketAddr>;
-    fn dst(&self) -> Option<SocketAddr>;
-    fn ssl_fc(&self) -> bool;
-    fn ssl_sni(&self) -> Option<&str>;
-    fn method(&self) -> &[u8];
+    fn src(&self) -> Option<SocketAddr> {
+        None
+    }
+    fn dst(&self) -> Option<SocketAddr> {
+        None
+    }
+    fn ssl_fc(&self) -> bool {
+        false
+    }
+    fn ssl_sni(&self) -> Option<&str> {
+        None
+    }
+    fn method(&self) -> &[u8] {
+        b""
+    }
     /// The request target as received.
-    fn url(&self) -> &[u8];
+    fn url(&self) -> &[u8] {
+        b""
+    }
     /// HTTP version as `1.0` or `1.1`.
-    fn version(&self) -> &str;
-    fn header<'a>(&'a self, name: &str, from: HeadSide, visit: &mut dyn FnMut(&'a [u8]) -> bool);
-    fn status(&self) -> u16;
-    fn frontend(&self) -> &str;
+    fn version(&self) -> &str {
+        ""
+    }
+    fn header<'a>(&'a self, _name: &str, _from: HeadSide, _visit: &mut dyn FnMut(&'a [u8]) -> bool) {}
+    fn status(&self) -> u16 {
+        0
+    }
+    fn frontend(&self) -> &str {
+        ""
+    }
     fn backend(&self) -> &str;
     fn server(&self) -> &str;
     /// Usable servers of a backend (`nbsrv`), connections of a frontend (`fe_conn`) and of a backend (`be_conn`).
     fn nbsrv(&self, backend: Option<&str>) -> i64;
     fn fe_conn(&self, frontend: Option<&str>) -> i64;
     fn be_conn(&self, backend: Option<&str>) -> i64;
-    fn unique_id(&self) -> u64;
+    fn unique_id(&self) -> u64 {
+        0
+    }
     /// A `txn`, `req`, `sess`... variable by its full name.
-    fn var(&self, name: &str) -> Option<&[u8]>;
+    fn var(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
     /// What a slot has captured: of the request, or of the response.
     fn captured(&self, _from: HeadSide, _slot: usize) -> Option<&[u8]> {
         None

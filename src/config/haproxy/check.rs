@@ -199,22 +199,17 @@ pub fn external_finish(cx: &mut Cx<'_>, model: &Model) {
 
 /// Adds a step to the lines of its kind, with the comment that is to be said of it.
 fn push(cx: &mut Cx<'_>, p: &mut Proxy, http: bool, comment: Option<String>, act: Act) {
-    let word = match &act {
+    let kind = |a: &Act| match a {
         Act::Connect(_) => Some(CheckWord::Connect),
         Act::Send(_) => Some(CheckWord::Send),
         Act::Expect(_) => Some(CheckWord::Expect),
         Act::SetVar(..) | Act::SetVarFmt(..) | Act::UnsetVar(_) => None,
     };
+    let word = kind(&act);
     let place = cx.place.clone();
     let lines = own_lines(p, http);
     lines.count += 1;
     lines.place.get_or_insert(place);
-    let kind = |a: &Act| match a {
-        Act::Connect(_) => Some(CheckWord::Connect),
-        Act::Send(_) => Some(CheckWord::Send),
-        Act::Expect(_) => Some(CheckWord::Expect),
-        _ => None,
-    };
     let before = lines.steps.iter().rev().find_map(|s| kind(&s.act));
     let n = lines.count;
     if http {
@@ -430,17 +425,7 @@ const OPTIONS: &[&str] =
 /// `expect [<option> <value>]* [!] <match> <pattern> [<option> <value>]*`
 fn expect(cx: &mut Cx<'_>, p: &mut Proxy, http: bool, w: &[String]) {
     let what = format!("{} expect", w[0]);
-    let mut e = Expect {
-        negate: false,
-        what: Match::String(Vec::new()),
-        min_recv: None,
-        ok_status: None,
-        error_status: None,
-        late_status: None,
-        on_success: None,
-        on_error: None,
-        status_code: None,
-    };
+    let mut e = Expect::of(Match::String(Vec::new()));
     let (mut comment, mut found) = (None, false);
     let mut i = 2;
     while let Some(word) = w.get(i) {
@@ -743,17 +728,7 @@ fn http_script(cx: &mut Cx<'_>, p: &Proxy, rules: &CheckRules) -> Script {
     }
     let last = steps.iter().rev().find(|s| matches!(s.act, Act::Connect(_) | Act::Send(_) | Act::Expect(_)));
     if matches!(last, Some(Step { act: Act::Send(_), .. })) {
-        let e = Expect {
-            negate: false,
-            what: Match::Status(vec![(200, 399)]),
-            min_recv: None,
-            ok_status: None,
-            error_status: None,
-            late_status: None,
-            on_success: None,
-            on_error: None,
-            status_code: None,
-        };
+        let e = Expect::of(Match::Status(vec![(200, 399)]));
         steps.push(Step { number: 0, comment: None, act: Act::Expect(Box::new(e)) });
     }
     begin_with_connect(&mut steps);
