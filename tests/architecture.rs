@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("state", 4),
     ("tls", 3),
     ("net", 3),
+    ("log/ship", 5),
     ("log", 3),
     ("config", 2),
     ("rules", 1),

@@ -18,6 +18,10 @@ pub enum Algorithm {
     RdpCookie,
     /// The least loaded of so many that were drawn.
     Random(u32),
+    /// Of log backends: the first one that is there.
+    Sticky,
+    /// Of log backends: a hash of what converters make of the message.
+    LogHash,
 }
 
 impl Algorithm {
@@ -33,6 +37,8 @@ impl Algorithm {
         ("hash", Self::Hash),
         ("rdp-cookie", Self::RdpCookie),
         ("random", Self::Random(Self::DRAWS)),
+        ("sticky", Self::Sticky),
+        ("log-hash", Self::LogHash),
     ];
     /// Servers that `random` draws when it is not said.
     pub const DRAWS: u32 = 2;

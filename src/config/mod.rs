@@ -3,6 +3,7 @@ pub mod convert;
 pub mod haproxy;
 pub mod keepalived;
 pub mod lex;
+pub mod logging;
 pub mod load;
 pub mod model;
 pub mod source;

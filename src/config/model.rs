@@ -1,4 +1,5 @@
 //! What a configuration means: typed, names still names, nothing bound or opened.
+pub use super::logging::*;
 use crate::balance::Algorithm;
 use crate::balance::hash::HashType;
 use crate::base::addr::{Host, IpNet, ListenAddr};
@@ -22,6 +23,8 @@ pub struct Model {
     pub resolvers: Vec<Resolvers>,
     pub caches: Vec<Cache>,
     pub mailers: Vec<Arc<Mailers>>,
+    pub rings: Vec<Arc<Ring>>,
+    pub log_profiles: Vec<Arc<LogProfile>>,
     pub vrrp: VrrpModel,
 }
 
@@ -131,49 +134,6 @@ impl Default for Global {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogDest {
-    /// A UDP syslog server.
-    Udp(Host, u16),
-    Unix(String),
-    /// 1 and 2, or another inherited descriptor.
-    Fd(i32),
-}
-
-impl LogDest {
-    /// The descriptor, if it is one.
-    pub fn fd(&self) -> Option<i32> {
-        if let Self::Fd(n) = self { Some(*n) } else { None }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogForm {
-    /// RFC 3164 without a host name unless one is set: HAProxy's default over the network.
-    Local,
-    Rfc3164,
-    Rfc5424,
-    Raw,
-    Short,
-    Timed,
-    Priority,
-    Iso,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogTarget {
-    pub dest: LogDest,
-    pub form: LogForm,
-    pub facility: u8,
-    /// Least severe level sent (7 is debug).
-    pub level: u8,
-    /// Most severe level as which messages are sent.
-    pub min_level: u8,
-    pub max_len: usize,
-    /// `sample 1,3:4`: none or (ranges, size).
-    pub sample: Option<(Vec<(u32, u32)>, u32)>,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StatsSocket {
     pub addr: ListenAddr,
@@ -212,6 +172,10 @@ pub struct TlsLimits {
 pub enum Mode {
     Tcp,
     Http,
+    /// A backend whose servers receive logs.
+    Log,
+    /// A `log-forward` section.
+    Syslog,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +283,8 @@ pub struct Bind {
     pub name: Option<String>,
     pub maxconn: u32,
     pub backlog: Option<u32>,
+    /// `dgram-bind`: not a listener.
+    pub datagram: bool,
     pub accept_proxy: bool,
     /// `accept-netscaler-cip`: the number that its header begins with.
     pub accept_cip: Option<u32>,
@@ -597,6 +563,10 @@ pub struct Server {
     pub minconn: u32,
     /// How long a server that came up takes to its full weight and limit.
     pub slowstart: Duration,
+    /// `log-proto`
+    pub log_proto: LogProto,
+    /// `udp@`: logs go to it in datagrams.
+    pub datagram: bool,
     /// `pool-max-conn`: idle connections kept, by all threads together; none is no limit.
     pub pool_max: Option<u32>,
     /// `pool-purge-delay`: an idle connection lives at most this long.
@@ -666,6 +636,8 @@ impl Default for Server {
             shutdown_backups_on_up: false,
             minconn: 0,
             slowstart: Duration::ZERO,
+            log_proto: LogProto::Legacy,
+            datagram: false,
             pool_max: None,
             pool_purge: Duration::from_secs(5),
         }
@@ -967,6 +939,14 @@ pub struct Proxy {
     pub log_global: bool,
     pub log_tag: Option<String>,
     pub log_format: LogChoice,
+    /// `log-format-sd`: structured data of RFC 5424.
+    pub log_sd: Option<Arc<LogFormat>>,
+    /// `error-log-format`: for what was no request.
+    pub error_log_format: Option<Arc<LogFormat>>,
+    /// `log-steps`, if it is said when lines are written.
+    pub log_steps: Option<Steps>,
+    /// A `log-forward` section.
+    pub forwarding: Option<Box<Forwarding>>,
     pub error_files: BTreeMap<u16, Arc<[u8]>>,
     /// `http-error`: those that depend on the request.
     pub error_replies: BTreeMap<u16, Arc<crate::rules::action::Reply>>,
@@ -1030,16 +1010,6 @@ pub struct Proxy {
     pub reuse: Reuse,
 }
 
-#[derive(Clone, Debug, Default)]
-pub enum LogChoice {
-    #[default]
-    Default,
-    Http,
-    Tcp,
-    Clf,
-    Custom(Arc<LogFormat>, String),
-}
-
 impl Proxy {
     pub fn new(place: Place, name: &str, kind: Kind) -> Self {
         Self {
@@ -1060,6 +1030,10 @@ impl Proxy {
             log_global: false,
             log_tag: None,
             log_format: LogChoice::Default,
+            log_sd: None,
+            error_log_format: None,
+            log_steps: None,
+            forwarding: None,
             error_files: BTreeMap::new(),
             error_replies: BTreeMap::new(),
             unique_id: None,

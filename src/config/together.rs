@@ -159,6 +159,10 @@ fn listeners(p: &Proxy, bound: &mut BTreeMap<String, String>, report: &mut Repor
 }
 
 fn timeouts(p: &Proxy, report: &mut Report) {
+    // Logs wait for nobody.
+    if matches!(p.mode, Mode::Log | Mode::Syslog) {
+        return;
+    }
     let what = if p.is_frontend() && !p.binds.is_empty() && p.timeouts.client.is_none() {
         "without 'timeout client' a dead client's connection is kept for ever"
     } else if p.is_backend() && !p.servers.is_empty() && (p.timeouts.connect.is_none() || p.timeouts.server.is_none()) {
@@ -216,7 +220,7 @@ fn rules(p: &Proxy, report: &mut Report) {
         &mut p.http_after_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)),
     );
     list("http-response", &mut p.http_response.iter().map(|r| (r.cond.is_none() && r.action.is_final(), &r.place)));
-    let ends = |r: &Rule<TcpAction>| r.cond.is_none() && !r.action.is_expectation();
+    let ends = |r: &Rule<TcpAction>| r.cond.is_none() && !r.action.goes_on();
     list("tcp-request connection", &mut p.tcp_connection.iter().map(|r| (ends(r), &r.place)));
     list("tcp-request session", &mut p.tcp_session.iter().map(|r| (ends(r), &r.place)));
     list("tcp-request content", &mut p.tcp_content.iter().map(|r| (r.cond.is_none(), &r.place)));
@@ -255,6 +259,8 @@ fn mode(m: Mode) -> &'static str {
     match m {
         Mode::Tcp => "tcp",
         Mode::Http => "http",
+        Mode::Log => "log",
+        Mode::Syslog => "syslog",
     }
 }
 

@@ -10,6 +10,8 @@ pub enum Command {
     Quit,
     ShowInfo,
     ShowCache,
+    ShowSinks,
+    ShowEvents(Events),
     ShowStat {
         iid: Option<String>,
         kinds: i64,
@@ -43,6 +45,18 @@ pub enum Command {
     DebugLoop(u64),
 }
 
+/// `show events <sink>`: how its events are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    pub sink: String,
+    /// `-w`: what comes later as well.
+    pub wait: bool,
+    /// `-n`: only what comes later.
+    pub new: bool,
+    /// `-0`: a zero ends an event.
+    pub zero: bool,
+}
+
 /// Words, what follows, the level it takes, a line of help.
 const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("clear counters", "[all|server <backend>/<server> [force]]", CliLevel::Operator, "reset maxima, or all counters"),
@@ -63,6 +77,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
     ("show backend", "", CliLevel::User, "names of the backends"),
     ("show cache", "", CliLevel::Admin, "show cache status"),
+    ("show events", "[<sink>] [-w] [-n] [-0]", CliLevel::User, "rings of events, or what one of them holds"),
     ("show info", "", CliLevel::User, "what this process is and does"),
     ("show reloads", "", CliLevel::User, "reloads in force and reloads that failed"),
     ("show servers state", "[<backend>]", CliLevel::User, "states of servers, one a line"),
@@ -123,6 +138,23 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "prompt" => Command::Prompt,
         "quit" => Command::Quit,
         "show cache" => Command::ShowCache,
+        "show events" => {
+            let Some((sink, options)) = rest.split_first() else { return Ok(Command::ShowSinks) };
+            if level < CliLevel::Operator {
+                return Err("Permission denied\n".into());
+            }
+            let mut e = Events { sink: (*sink).to_owned(), ..Events::default() };
+            for o in options {
+                match *o {
+                    "-w" => e.wait = true,
+                    "-n" => e.new = true,
+                    "-0" => e.zero = true,
+                    "-nw" | "-wn" => (e.wait, e.new) = (true, true),
+                    _ => return Err("unknown option\n".into()),
+                }
+            }
+            Command::ShowEvents(e)
+        }
         "show info" => match rest.first() {
             None | Some(&"desc") => Command::ShowInfo,
             Some(o) => return Err(format!("'show info {o}' is not honoured yet; 'show info' is\n")),

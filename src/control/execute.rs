@@ -30,6 +30,9 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             t
         }),
         Command::ShowCache => show_cache(s),
+        Command::ShowSinks => show_sinks(s, live),
+        // The socket shows them as they come.
+        Command::ShowEvents(_) => String::new(),
         Command::ShowStat { iid, kinds, sid } => show_stat(s, iid.as_deref(), *kinds, *sid),
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
         Command::ShowBackend => {
@@ -104,6 +107,34 @@ fn show_stat(s: &Snapshot, iid: Option<&str>, kinds: i64, sid: i64) -> String {
 }
 
 /// Each cache, and each entry that is fresh.
+fn show_sinks(s: &Snapshot, live: &Live) -> String {
+    let mut text = "Supported events sinks are listed below. Add -0(zero), -w(wait), -n(new). Any key to stop.\n".to_owned();
+    for (i, name) in ["stdout", "stderr"].into_iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "    {name:<10} : type=fd, 0 dropped, standard {} (fd#{})", ["output", "error"][i], i + 1);
+    }
+    for r in std::iter::once(&live.buf0).chain(&s.rings) {
+        let _ = writeln!(
+            text,
+            "    {:<10} : type=buffer, {} dropped, {}",
+            r.conf.name,
+            r.dropped.load(Relaxed),
+            r.conf.description
+        );
+    }
+    text
+}
+
+/// The ring of a name, or why its events cannot be shown.
+pub fn ring_of(name: &str, s: &Snapshot, live: &Live) -> Result<std::sync::Arc<crate::log::ring::Ring>, &'static str> {
+    if matches!(name, "stdout" | "stderr") {
+        return Err("Nothing to report for this sink\n");
+    }
+    live.built_in_ring(name)
+        .or_else(|| s.rings.iter().find(|r| r.conf.name == name).cloned())
+        .ok_or("No such event sink\n")
+}
+
 fn show_cache(s: &Snapshot) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let mut out = String::new();

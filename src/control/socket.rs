@@ -1,6 +1,6 @@
 //! The driver of the runtime socket: lines in, answers out.
-use super::command::{self, Command};
-use super::execute::{Asked, execute};
+use super::command::{self, Command, Events};
+use super::execute::{Asked, execute, ring_of};
 use crate::config::model::CliLevel;
 use crate::state::live::Live;
 use crate::state::snapshot::Snapshot;
@@ -40,6 +40,14 @@ pub async fn serve<S>(
                     String::new()
                 }
                 Ok(Command::Quit) => return,
+                Ok(Command::ShowEvents(e)) => {
+                    let ring = ring_of(&e.sink, &snapshot.load(), &live);
+                    match ring {
+                        Err(why) => why.to_owned(),
+                        Ok(ring) if show_events(&ring, &e, &mut read, &mut write).await.is_err() => return,
+                        Ok(_) => String::new(),
+                    }
+                }
                 Ok(c) => {
                     let (text, asked) = execute(&c, &snapshot.load_full(), &live, level);
                     if let Some(a) = asked {
@@ -60,5 +68,55 @@ pub async fn serve<S>(
             let _ = write.shutdown().await;
             return;
         }
+    }
+}
+
+/// Shows what a ring holds and, where that is wanted, what comes until the client sends something or goes.
+async fn show_events<S>(
+    ring: &crate::log::ring::Ring,
+    e: &Events,
+    read: &mut BufReader<tokio::io::ReadHalf<S>>,
+    write: &mut tokio::io::WriteHalf<S>,
+) -> std::io::Result<()>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let reader = Attached(ring, ring.attach(e.new));
+    let mut out = Vec::new();
+    loop {
+        out.clear();
+        ring.read(reader.1, &mut |event| {
+            out.extend_from_slice(event);
+            out.push(if e.zero { 0 } else { b'\n' });
+            out.len() < MOST_SHOWN
+        });
+        if !out.is_empty() {
+            write.write_all(&out).await?;
+            continue;
+        }
+        if !e.wait {
+            return Ok(());
+        }
+        write.flush().await?;
+        tokio::select! {
+            () = ring.wait(reader.1) => {}
+            n = read.fill_buf() => {
+                let n = n?.len();
+                read.consume(n);
+                return if n == 0 { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
+            }
+        }
+    }
+}
+
+/// Bytes of events that are written at once.
+const MOST_SHOWN: usize = 64 * 1024;
+
+/// A reader that gives its place up when it goes.
+struct Attached<'r>(&'r crate::log::ring::Ring, crate::log::ring::ReaderId);
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        self.0.detach(self.1);
     }
 }

@@ -140,7 +140,7 @@ impl Row {
 /// Every row, in the order of the file.
 pub fn rows(s: &Snapshot) -> Vec<Row> {
     let mut out = Vec::new();
-    for p in &s.proxies {
+    for p in s.proxies.iter().filter(|p| p.conf.mode != Mode::Syslog) {
         if p.conf.is_frontend() {
             out.push(frontend(p));
             if p.conf.options.socket_stats {
@@ -487,7 +487,7 @@ pub fn info(s: &Snapshot, live: &Live) -> Vec<(&'static str, String)> {
         ("TotalSplicedBytesOut", n(live.spliced_bytes.load(Relaxed))),
         ("BytesOutRate", z()),
         ("DebugCommandsIssued", z()),
-        ("CumRecvLogs", z()),
+        ("CumRecvLogs", n(live.received_logs.load(Relaxed))),
         ("Build info", super::VERSION.into()),
         ("Memmax_bytes", z()),
         ("PoolAlloc_bytes", z()),

@@ -58,7 +58,8 @@ impl FdSink {
                 }
             }
         };
-        n >= 0
+        // Whoever is gone does not listen: only what has no room is lost.
+        n >= 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::WouldBlock
     }
 }
 

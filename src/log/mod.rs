@@ -1,15 +1,22 @@
 //! Traffic logs: one line rendered into a reused buffer, sent without blocking; what cannot be sent is counted, never waited for.
 pub mod console;
 mod fd;
+pub mod frame;
+pub mod ring;
+pub mod ship;
+pub mod syslog;
 
 use self::console::Console;
 use self::fd::FdSink;
 use crate::base::addr::Host;
-use crate::config::model::{LogDest, LogForm, LogTarget};
-use crate::rules::logformat::{DateForm, date};
+use self::frame::{Meta, Time};
+use self::ring::Ring;
+use crate::config::model::{LogDest, LogForm, LogProfile, LogTarget, Step};
+use crate::rules::logformat::LogFormat;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
@@ -33,10 +40,11 @@ pub struct Sinks {
     pub console: Option<Console>,
     pub pid: u32,
     pub utc_offset: i32,
-    sampled: AtomicU32,
+    pid_text: String,
 }
 
 /// What every line of one proxy shares.
+#[derive(Clone, Copy)]
 pub struct Tag<'a> {
     pub tag: &'a str,
     pub hostname: Option<&'a str>,
@@ -54,7 +62,7 @@ impl Sinks {
             console: None,
             pid: std::process::id(),
             utc_offset: 0,
-            sampled: AtomicU32::new(0),
+            pid_text: String::new(),
         }
     }
 
@@ -87,89 +95,137 @@ impl Sinks {
             console: Some(console),
             pid,
             utc_offset,
-            sampled: AtomicU32::new(0),
+            pid_text: pid.to_string(),
         }
     }
 
     /// Frames and sends one message to every target that wants its severity.
     pub fn send(
         &self,
-        targets: &[LogTarget],
+        loggers: &[Logger],
         severity: u8,
         tag: &Tag<'_>,
         message: &[u8],
         scratch: &mut Vec<u8>,
         dropped: &AtomicU64,
     ) {
-        for t in targets {
-            if severity > t.level {
-                continue;
-            }
-            if let Some((ranges, size)) = &t.sample {
-                let n = self.sampled.fetch_add(1, Relaxed) % size.max(&1) + 1;
-                if !ranges.iter().any(|(a, b)| (*a..=*b).contains(&n)) {
-                    continue;
-                }
-            }
-            scratch.clear();
-            self.frame(t, severity.max(t.min_level), tag, message, scratch);
-            if !self.write(&t.dest, scratch) {
-                dropped.fetch_add(1, Relaxed);
-            }
+        for l in loggers.iter().filter(|l| l.wants(severity)) {
+            self.put(l, severity, tag, &[], message, scratch, dropped);
         }
     }
 
-    fn frame(&self, t: &LogTarget, severity: u8, tag: &Tag<'_>, message: &[u8], out: &mut Vec<u8>) {
-        use std::io::Write as _;
-        let pri = t.facility * 8 + severity;
-        let now = SystemTime::now();
-        // Writing to a Vec cannot fail.
-        let _ = match t.form {
-            LogForm::Raw => Ok(()),
-            LogForm::Local | LogForm::Rfc3164 => {
-                let _ = write!(out, "<{pri}>");
-                date(now, self.utc_offset, DateForm::Syslog, out);
-                match tag.hostname.or((t.form == LogForm::Rfc3164).then_some("localhost")) {
-                    Some(h) => write!(out, " {h} {}[{}]: ", tag.tag, self.pid),
-                    None => write!(out, " {}[{}]: ", tag.tag, self.pid),
+    /// Sends the line of a step: with what the targets' profiles make of it, where they have one. `render` writes it as the proxy has it, or as a
+    /// profile's format wants, and the structured data likewise.
+    pub fn emit(
+        &self,
+        loggers: &[Logger],
+        event: &Event<'_>,
+        render: &dyn Fn(Part<'_>, &mut Vec<u8>),
+        buffers: &mut Buffers,
+        dropped: &AtomicU64,
+    ) {
+        let Buffers { line, frame, data } = buffers;
+        // Rendered once for all that have no profile; an empty line is never sent.
+        let mut rendered = false;
+        for l in loggers.iter().filter(|l| l.wants(event.severity)) {
+            let profile = event.profile.or(l.profile.as_deref());
+            let rule = profile.and_then(|p| p.rule(event.step));
+            if rule.is_some_and(|r| r.drop) {
+                continue;
+            }
+            let tag = Tag { tag: profile.and_then(|p| p.tag.as_deref()).unwrap_or(event.tag.tag), ..event.tag };
+            let own = rule.is_some_and(|r| r.format.is_some() || r.sd.is_some());
+            if own || !rendered {
+                line.clear();
+                data.clear();
+                render(Part::Line(rule.and_then(|r| r.format.as_deref())), line);
+                if matches!(l.conf.form, Some(LogForm::Rfc5424)) || loggers.len() > 1 {
+                    render(Part::Data(rule.and_then(|r| r.sd.as_deref())), data);
                 }
+                rendered = !own;
             }
-            LogForm::Rfc5424 => {
-                let _ = write!(out, "<{pri}>1 ");
-                date(now, self.utc_offset, DateForm::Iso(self.utc_offset), out);
-                write!(out, " {} {} {} - - ", tag.hostname.unwrap_or("-"), tag.tag, self.pid)
+            self.put(l, event.severity, &tag, data, line, frame, dropped);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // What a line is, and where it is made.
+    fn put(
+        &self,
+        l: &Logger,
+        severity: u8,
+        tag: &Tag<'_>,
+        data: &[u8],
+        message: &[u8],
+        scratch: &mut Vec<u8>,
+        dropped: &AtomicU64,
+    ) {
+        if message.is_empty() {
+            return;
+        }
+        let meta = Meta {
+            facility: u32::from(l.conf.facility),
+            severity: u32::from(severity.max(l.conf.min_level)),
+            time: Time::At(SystemTime::now(), self.utc_offset),
+            host: tag.hostname.map(str::as_bytes),
+            tag: Some(tag.tag.as_bytes()),
+            pid: Some(self.pid_text.as_bytes()),
+            msgid: None,
+            data: Some(data).filter(|d| !d.is_empty()),
+        };
+        let form = l.conf.form.unwrap_or(match tag.hostname {
+            Some(_) => LogForm::Rfc3164,
+            None => LogForm::Local,
+        });
+        self.deliver(l, form, &meta, message, scratch, dropped);
+    }
+
+    /// Sends a message with its header to one target; what cannot be taken now is counted.
+    pub fn deliver(
+        &self,
+        l: &Logger,
+        form: LogForm,
+        meta: &Meta<'_>,
+        message: &[u8],
+        scratch: &mut Vec<u8>,
+        dropped: &AtomicU64,
+    ) {
+        let most = l.conf.max_len;
+        scratch.clear();
+        let taken = match &l.to {
+            // It counts what it loses itself, and says what its lines look like.
+            To::Ring(r) => {
+                ring_event(r, r.conf.form, meta, message, most, scratch);
+                true
             }
-            LogForm::Short => write!(out, "<{severity}>"),
-            LogForm::Priority => write!(out, "<{pri}>"),
-            LogForm::Timed => {
-                let _ = write!(out, "<{severity}>");
-                date(now, self.utc_offset, DateForm::Iso(self.utc_offset), out);
-                write!(out, " ")
-            }
-            LogForm::Iso => {
-                date(now, self.utc_offset, DateForm::Iso(self.utc_offset), out);
-                write!(out, " ")
+            To::Backend(b) => b.get().is_some_and(|b| b.deliver(self, form, meta, message, most, scratch)),
+            To::Socket => {
+                frame::line(form, meta, message, most, scratch);
+                self.write(&l.conf.dest, scratch)
             }
         };
-        out.extend_from_slice(message);
-        out.truncate(t.max_len);
-        out.push(b'\n');
+        if !taken {
+            dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A datagram to a server of a log backend; false if it could not be taken.
+    pub fn datagram(&self, to: SocketAddr, bytes: &[u8]) -> bool {
+        let socket = if to.is_ipv4() { &self.udp4 } else { &self.udp6 };
+        socket.as_ref().is_some_and(|s| taken(s.send_to(bytes, to)))
     }
 
     fn write(&self, dest: &LogDest, bytes: &[u8]) -> bool {
         match dest {
-            LogDest::Udp(Host::Ip(ip), port) => {
-                let socket = if ip.is_ipv4() { &self.udp4 } else { &self.udp6 };
-                socket.as_ref().is_some_and(|s| s.send_to(bytes, SocketAddr::new(*ip, *port)).is_ok())
-            }
-            LogDest::Udp(..) => false,
+            LogDest::Udp(Host::Ip(ip), port) => self.datagram(SocketAddr::new(*ip, *port), bytes),
+            // Their places are rings and backends, and names are addresses by now.
+            LogDest::Udp(..) | LogDest::Ring(_) | LogDest::Backend(_) => false,
             LogDest::Unix(path) => {
                 if let Some((_, s)) = self.paths.iter().find(|(p, _)| p == path)
                     && s.send(bytes).is_ok()
                 {
                     return true;
                 }
-                self.unix.as_ref().is_some_and(|s| s.send_to(bytes, path).is_ok())
+                self.unix.as_ref().is_some_and(|s| taken(s.send_to(bytes, path)))
             }
             LogDest::Fd(n) => match self.fds.iter().find(|(m, _)| m == n) {
                 Some((_, sink)) => sink.write(bytes),
@@ -177,6 +233,107 @@ impl Sinks {
             },
         }
     }
+}
+
+/// Only what a full socket refuses is a lost line; a missing receiver is nobody who listens.
+fn taken(sent: std::io::Result<usize>) -> bool {
+    !sent.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Puts an event into a ring, with a header of this form.
+pub fn ring_event(r: &Ring, form: LogForm, meta: &Meta<'_>, message: &[u8], most: usize, scratch: &mut Vec<u8>) -> bool {
+    frame::event(form, meta, message, most.saturating_sub(1).min(r.conf.max_len), scratch);
+    r.write(scratch, &|text, out| {
+        let notice = Meta { severity: u32::from(NOTICE), ..*meta };
+        frame::event(form, &notice, text.as_bytes(), r.conf.max_len, out);
+        out.push(0);
+    })
+}
+
+/// One `log` line of one proxy.
+#[derive(Debug)]
+pub struct Logger {
+    pub conf: LogTarget,
+    profile: Option<Arc<LogProfile>>,
+    /// Messages that came up for the sample.
+    sampled: AtomicU32,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    /// A socket or a descriptor that [`Sinks`] has.
+    Socket,
+    Ring(Arc<Ring>),
+    Backend(BackendSlot),
+}
+
+/// A log backend, once it is made.
+pub type BackendSlot = Arc<std::sync::OnceLock<Arc<dyn Deliver>>>;
+
+/// A log backend: chooses one of its servers.
+pub trait Deliver: Send + Sync + std::fmt::Debug {
+    /// False if no server can have it.
+    fn deliver(
+        &self,
+        sinks: &Sinks,
+        form: LogForm,
+        meta: &Meta<'_>,
+        message: &[u8],
+        most: usize,
+        scratch: &mut Vec<u8>,
+    ) -> bool;
+}
+
+impl Logger {
+    /// None if there is no such ring or backend, which is found before.
+    pub fn new(
+        conf: &LogTarget,
+        profiles: &[Arc<LogProfile>],
+        ring: &dyn Fn(&str) -> Option<Arc<Ring>>,
+        backend: &dyn Fn(&str) -> Option<BackendSlot>,
+    ) -> Option<Self> {
+        let to = match &conf.dest {
+            LogDest::Ring(name) => To::Ring(ring(name)?),
+            LogDest::Backend(name) => To::Backend(backend(name)?),
+            LogDest::Udp(..) | LogDest::Unix(_) | LogDest::Fd(_) => To::Socket,
+        };
+        let profile = conf.profile.as_ref().and_then(|n| profiles.iter().find(|p| p.name == *n)).cloned();
+        Some(Self { conf: conf.clone(), profile, sampled: AtomicU32::new(0), to })
+    }
+
+    /// Its level lets the message through, and its turn has come.
+    pub fn wants(&self, severity: u8) -> bool {
+        if severity > self.conf.level {
+            return false;
+        }
+        let Some((ranges, size)) = &self.conf.sample else { return true };
+        let n = self.sampled.fetch_add(1, Relaxed) % size.max(&1) + 1;
+        ranges.iter().any(|(a, b)| (*a..=*b).contains(&n))
+    }
+}
+
+/// What happened, for [`Sinks::emit`].
+pub struct Event<'a> {
+    pub severity: u8,
+    pub step: Step,
+    pub tag: Tag<'a>,
+    /// In place of the targets' own.
+    pub profile: Option<&'a LogProfile>,
+}
+
+/// What is to be rendered: the proxy's own, or a profile's.
+pub enum Part<'a> {
+    Line(Option<&'a LogFormat>),
+    Data(Option<&'a LogFormat>),
+}
+
+/// Reused for each line.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    line: Vec<u8>,
+    frame: Vec<u8>,
+    data: Vec<u8>,
 }
 
 /// Seconds that local time is ahead of UTC, as the C library has it.
@@ -190,11 +347,6 @@ pub fn utc_offset() -> i32 {
         }
         i32::try_from(tm.tm_gmtoff).unwrap_or(0)
     }
-}
-
-/// The targets of a proxy: its own, and the global ones where `log global` stands.
-pub fn targets(own: &[LogTarget], with_global: bool, global: &[LogTarget]) -> Vec<LogTarget> {
-    own.iter().chain(global.iter().filter(|_| with_global)).cloned().collect()
 }
 
 impl std::fmt::Debug for Sinks {

@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 pub const DEFAULT_BACKLOG: i32 = 4096;
 
 pub struct Options {
+    /// It receives datagrams.
+    pub datagram: bool,
     /// The address may come and go: bind although it is not there (IP_FREEBIND, no sysctl needed).
     pub freebind: bool,
     pub mode: Option<u32>,
@@ -54,7 +56,15 @@ impl Drop for Unplaced {
 
 /// Starts listening. `backlog`: connections that may wait; the kernel caps it at net.core.somaxconn.
 pub fn begin(fd: &OwnedFd, backlog: i32) -> std::io::Result<()> {
+    if takes_datagrams(fd) {
+        return Ok(());
+    }
     socket2::SockRef::from(fd).listen(backlog)
+}
+
+/// A socket for datagrams, which does not listen.
+pub fn takes_datagrams(fd: &OwnedFd) -> bool {
+    socket2::SockRef::from(fd).r#type().is_ok_and(|t| t == Type::DGRAM)
 }
 
 /// The next connection of a listener of commands, if one waits.
@@ -68,14 +78,15 @@ pub fn accept(fd: &OwnedFd) -> Option<OwnedFd> {
 
 /// Binds one socket; several with SO_REUSEPORT share an address. The error says what to do.
 pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
+    let kind = if o.datagram { Type::DGRAM } else { Type::STREAM }.nonblocking();
     let plain = |fd: OwnedFd| Bound { fd, unplaced: None, lost: Vec::new() };
     match addr {
         ListenAddr::Inet { addr: ip, port, v4v6, device } => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
             let s = Socket::new(
                 Domain::for_address(SocketAddr::new(*ip, *port)),
-                Type::STREAM.nonblocking(),
-                Some(Protocol::TCP),
+                kind,
+                Some(if o.datagram { Protocol::UDP } else { Protocol::TCP }),
             )
             .map_err(|e| say("cannot create a socket", e))?;
             s.set_reuse_address(true).map_err(|e| say("SO_REUSEADDR", e))?;
@@ -94,6 +105,9 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
                 .map_err(|e| say("cannot make receiving socket transparent", e))?;
             let at = SocketAddr::new(*ip, *port);
             s.bind(&SockAddr::from(at)).map_err(|e| say("cannot bind socket", e))?;
+            if o.datagram {
+                return Ok(plain(s.into()));
+            }
             let lost = sockopt::after_bind(s.as_fd(), at, &o.socket, o.backlog)?;
             Ok(Bound { fd: s.into(), unplaced: None, lost })
         }
@@ -101,7 +115,7 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
             let temp = format!("{path}.{}.tmp", std::process::id());
             let _ = std::fs::remove_file(&temp);
-            let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+            let s = Socket::new(Domain::UNIX, kind, None)
                 .map_err(|e| say("cannot create a socket", e))?;
             s.bind(&SockAddr::unix(&temp).map_err(|e| say("the path is too long", e))?)
                 .map_err(|e| say("cannot bind socket", e))?;
@@ -118,7 +132,7 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
         }
         ListenAddr::Abstract(name) => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
-            let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+            let s = Socket::new(Domain::UNIX, kind, None)
                 .map_err(|e| say("cannot create a socket", e))?;
             // An abstract name is a path that begins with a zero.
             s.bind(&SockAddr::unix(format!("\0{name}")).map_err(|e| say("the name is too long", e))?)

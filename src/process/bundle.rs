@@ -44,6 +44,8 @@ impl Spec {
 pub struct ListenSpec {
     pub target: Target,
     pub addr: ListenAddr,
+    /// Datagrams, not connections.
+    pub datagram: bool,
     pub backlog: i32,
     pub freebind: bool,
     pub mode: Option<u32>,

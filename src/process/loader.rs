@@ -115,6 +115,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         listeners.push(ListenSpec {
             target: Target::Cli { level: s.level },
             addr: s.addr.clone(),
+            datagram: false,
             backlog: 128,
             freebind: false,
             mode: s.mode,
@@ -130,6 +131,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
             listeners.push(ListenSpec {
                 target: Target::Frontend { name: p.name.clone(), index },
                 addr: b.addr.clone(),
+                datagram: b.datagram,
                 backlog: b
                     .backlog
                     .or(p.backlog)

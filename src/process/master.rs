@@ -103,6 +103,7 @@ impl Socket {
 
     pub fn bind(&self) -> Result<Bound, String> {
         let o = listen::Options {
+            datagram: false,
             freebind: false,
             mode: self.mode,
             uid: self.uid,

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 pub struct Key {
     target: Target,
     addr: ListenAddr,
+    datagram: bool,
     thread: usize,
     options: SocketOptions,
 }
@@ -47,6 +48,7 @@ fn keys(spec: &Spec) -> impl Iterator<Item = (Key, &ListenSpec)> {
                 Key {
                     target: l.target.clone(),
                     addr: l.addr.clone(),
+                    datagram: l.datagram,
                     thread,
                     options: if matches!(l.addr, ListenAddr::Inet { .. }) {
                         l.options.clone()
@@ -158,6 +160,7 @@ fn reference(k: &Key, id: u64, backlog: i32) -> SocketRef {
 
 fn options(l: &ListenSpec) -> Options {
     Options {
+        datagram: l.datagram,
         freebind: l.freebind,
         mode: l.mode,
         uid: l.uid,

@@ -9,7 +9,7 @@ use crate::config::model::CliLevel;
 use crate::control::execute::Asked;
 use crate::control::{Pages, socket};
 use crate::health::{prober, resolver};
-use crate::log::Sinks;
+use crate::log::{Sinks, ship};
 use crate::log::console::Console;
 use crate::net::listen;
 use crate::proxy::listener::{Accepted, Place, accept_loop, start};
@@ -74,6 +74,7 @@ struct Worker {
     served: HashMap<u64, Served>,
     probes: Option<prober::Probes>,
     resolutions: Option<resolver::Resolutions>,
+    shipping: Option<ship::Shipping>,
     ask: mpsc::UnboundedSender<Asked>,
     drain: watch::Sender<bool>,
     sinks: Arc<Sinks>,
@@ -143,6 +144,11 @@ impl Worker {
         let console = Console::start(true, false);
         // Lines carry the guardian's number: that is what the pid file names, and who takes signals.
         let pid = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
+        // Their files as well.
+        for r in &model.rings {
+            live.ring(r);
+        }
+        std::mem::take(&mut *lock(&live.ring_troubles)).into_iter().for_each(|e| console.notice(e));
         let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset(), pid));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + u64::from(spec.maxconn) / 2 + 200);
         let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid, spec.foreign_sources)?;
@@ -206,6 +212,7 @@ impl Worker {
             served: HashMap::new(),
             probes: None,
             resolutions: None,
+            shipping: None,
             ask,
             drain,
             sinks,
@@ -217,6 +224,7 @@ impl Worker {
         w.put_in_service(first);
         w.probes = Some(prober::start(&w.snapshot.load_full(), &w.live));
         w.resolutions = Some(resolver::start(&w.snapshot.load_full(), &w.live));
+        w.shipping = Some(ship::start(&w.snapshot.load_full()));
         w.say(&ToGuardian::Ready { generation, threads: kernel_ids });
         if background {
             privilege::close_standard(&targets.iter().filter_map(|t| t.dest.fd()).collect::<Vec<_>>());
@@ -341,6 +349,7 @@ impl Worker {
                 self.put_in_service(i);
                 self.probes = Some(prober::start(&self.snapshot.load_full(), &self.live));
                 self.resolutions = Some(resolver::start(&self.snapshot.load_full(), &self.live));
+                self.shipping = Some(ship::start(&self.snapshot.load_full()));
                 // Dropped here, on the control thread, once sessions have let go of it.
                 drop(old);
                 self.say(&ToGuardian::Ready { generation, threads: Vec::new() });
@@ -517,7 +526,11 @@ fn traffic(
                 Ok(()) = bell.changed() => t.wheel.wake_all(),
                 c = commands.recv() => match c {
                     Some(ThreadCmd::Listen { socket, place, stop }) => {
-                        tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));
+                        if listen::takes_datagrams(&socket) {
+                            tokio::task::spawn_local(crate::proxy::syslog::datagrams(t.clone(), socket, place, stop));
+                        } else {
+                            tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));
+                        }
                     }
                     Some(ThreadCmd::Drain) => {
                         t.wheel.expire_idle();

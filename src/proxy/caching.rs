@@ -122,7 +122,7 @@ impl Session<'_> {
             }
         }
         if rewrite::wants_after(x) {
-            rewrite::after_response(x);
+            rewrite::after_response(self.t, x);
         }
         filters::mark_response(x);
         x.bytes_out = x.res.accounted();

@@ -1,6 +1,7 @@
 //! One request to a server and its answer back: attempts, the head that is waited for, both bodies.
 use super::filters::{self, Paced, Recoded};
 use super::outcome::{Cause, Exchange, Phase};
+use crate::rules::logformat::Step;
 use super::persist;
 use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
@@ -199,6 +200,7 @@ impl Session<'_> {
         x.connected = Some(if reused { self.t.now() } else { self.t.fresh() });
         if !x.fe.logs.is_empty() {
             (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+            x.reached(self.t, Step::Connect);
         }
         // Head and what is there of the body leave together.
         let mut out = self.t.take_buf();
@@ -434,7 +436,7 @@ impl Session<'_> {
             persist::answer_cookie(x, c, server);
         }
         if rewrite::wants_after(x) {
-            rewrite::after_response(x);
+            rewrite::after_response(self.t, x);
         }
         filters::mark_response(x);
         let until_close = x.res.framing == Framing::UntilClose;
@@ -485,10 +487,7 @@ impl Session<'_> {
         resbuf.clear();
         self.t.give_buf(resbuf);
         self.ct.set(x.fe.conf.timeouts.client);
-        let asap = x.fe.conf.options.logasap;
-        if asap {
-            x.log_early(self.t, false);
-        }
+        x.reached(self.t, Step::Response);
         let base = x.bytes_out;
         let written = write_all(self.stream, &out, &self.ct).await;
         self.t.give_buf(out);

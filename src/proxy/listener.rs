@@ -6,7 +6,8 @@ use super::{Thread, session, tcp};
 use crate::config::model::Mode;
 use crate::net::sockopt;
 use crate::rules::acl;
-use crate::rules::action::{Rule, TcpAction};
+use super::logging::embryonic_end;
+use crate::rules::action::{Refusal, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
 use crate::state::live::{ListenerLive, ProxyLive};
 use crate::state::snapshot::ProxyNode;
@@ -192,7 +193,8 @@ pub fn start(t: &Rc<Thread>, a: Accepted) {
         let Some(mut c) = opening.await else { return };
         match c.fe.conf.mode {
             Mode::Http => serve(&t, c, true).await,
-            Mode::Tcp => Box::pin(tcp::run(&t, &mut c)).await,
+            Mode::Syslog => Box::pin(super::syslog::run(&t, &mut c)).await,
+            Mode::Tcp | Mode::Log => Box::pin(tcp::run(&t, &mut c)).await,
         }
     });
 }
@@ -296,23 +298,25 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         }
     }
     let mut expected = Expected { netscaler: listener.conf.accept_cip.is_some(), proxy: listener.conf.accept_proxy };
-    let refused = |s: &Stream, action: TcpAction, counter: Counter| {
+    let refused = |s: &Stream, how: Refusal, counter: Counter| {
         fe.live.front.inc(counter);
-        if action == TcpAction::SilentDrop {
+        if how == Refusal::SilentDrop {
             s.vanish();
         }
     };
     if !fe.conf.tcp_connection.is_empty() {
-        let x = Exchange::new(&client, fe.clone(), t, true);
-        let verdict = connection_rules(&x, &fe.conf.tcp_connection);
+        let mut x = Exchange::new(&client, fe.clone(), t, true);
+        let verdict = connection_rules(t, &mut x, &fe);
+        let ends = (x.src, x.dst);
         x.recycle(t);
+        (client.src, client.dst) = ends;
         match verdict {
             Ok(e) => {
                 expected.proxy |= e.proxy;
                 expected.netscaler |= e.netscaler;
             }
-            Err(action) => {
-                refused(&stream, action, Counter::DeniedConnections);
+            Err(how) => {
+                refused(&stream, how, Counter::DeniedConnections);
                 return None;
             }
         }
@@ -340,9 +344,11 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         }
     }
     if !fe.conf.tcp_session.is_empty() {
-        let x = Exchange::new(&client, fe.clone(), t, true);
-        let verdict = tcp::allowed(&x, &fe.conf.tcp_session);
+        let mut x = Exchange::new(&client, fe.clone(), t, true);
+        let verdict = tcp::allowed(t, &mut x, &fe.conf.tcp_session);
+        let ends = (x.src, x.dst);
         x.recycle(t);
+        (client.src, client.dst) = ends;
         if let Err(action) = verdict {
             refused(&stream, action, Counter::DeniedSessions);
             return None;
@@ -382,37 +388,8 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
             }
         }
     }
+    super::logging::connected(t, &fe, &client);
     Some(Box::new(Connection { fe, generation, stream: Some(stream), client, _seats: seats, _load: load }))
-}
-
-/// HAProxy's line for a connection that ended before it was a session.
-fn embryonic_end(
-    t: &Rc<Thread>,
-    fe: &ProxyNode,
-    l: &crate::state::snapshot::ListenerNode,
-    client: &ClientInfo,
-    what: &str,
-) {
-    if fe.logs.is_empty() || fe.conf.options.dontlognull {
-        return;
-    }
-    let sinks = t.snapshot().sinks.clone();
-    let mut line = Vec::new();
-    let from = client
-        .src
-        .map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()));
-    line.extend_from_slice(format!("{from} [").as_bytes());
-    crate::rules::logformat::date(
-        client.accepted_at,
-        sinks.utc_offset,
-        crate::rules::logformat::DateForm::Log,
-        &mut line,
-    );
-    // A listener without a name goes by its number.
-    let name = l.conf.name.clone().unwrap_or_else(|| l.id.to_string());
-    line.extend_from_slice(format!("] {}/{name}: {what}", fe.conf.name).as_bytes());
-    let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
-    sinks.send(&fe.logs, crate::log::INFO, &tag, &line, &mut Vec::new(), &t.shared.live.dropped_logs);
 }
 
 /// Which headers a connection begins with.
@@ -423,14 +400,19 @@ struct Expected {
 }
 
 /// The verdict of `tcp-request connection` rules, and what they expect.
-fn connection_rules(x: &Exchange<'_>, rules: &[Rule<TcpAction>]) -> Result<Expected, TcpAction> {
+fn connection_rules(t: &Thread, x: &mut Exchange<'_>, fe: &ProxyNode) -> Result<Expected, Refusal> {
     let mut e = Expected::default();
-    for r in rules.iter().filter(|r| acl::holds(r.cond.as_ref(), x)) {
-        match r.action {
+    for r in &fe.conf.tcp_connection {
+        if !acl::holds(r.cond.as_ref(), &*x) {
+            continue;
+        }
+        match &r.action {
             TcpAction::ExpectProxy => e.proxy = true,
             TcpAction::ExpectNetscaler => e.netscaler = true,
+            TcpAction::Effect(a) => super::rewrite::effect(t, x, a),
             TcpAction::Accept => break,
-            refused => return Err(refused),
+            TcpAction::Reject => return Err(Refusal::Reject),
+            TcpAction::SilentDrop => return Err(Refusal::SilentDrop),
         }
     }
     Ok(e)

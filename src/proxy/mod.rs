@@ -4,6 +4,7 @@ mod filters;
 mod forward;
 mod key;
 pub mod listener;
+mod logging;
 mod outcome;
 pub mod parking;
 mod persist;
@@ -12,6 +13,7 @@ mod rewrite;
 mod session;
 mod splice;
 mod stream;
+pub mod syslog;
 mod tcp;
 mod upstream;
 pub mod wheel;
@@ -90,8 +92,7 @@ pub struct Thread {
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pipes: RefCell<splice::Pipes>,
     clock: Clock,
-    log_line: RefCell<Vec<u8>>,
-    log_frame: RefCell<Vec<u8>>,
+    log_buffers: RefCell<crate::log::Buffers>,
     /// Connections between requests that still hold everything; see [`session`].
     warm: Cell<usize>,
     /// Connections that say nothing for long.
@@ -115,8 +116,7 @@ impl Thread {
             snapshot: RefCell::new(arc_swap::Cache::new(shared.snapshot.clone())),
             pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
             clock: Clock::default(),
-            log_line: RefCell::default(),
-            log_frame: RefCell::default(),
+            log_buffers: RefCell::default(),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
             shared,

@@ -2,10 +2,10 @@
 use super::Thread;
 use crate::http::h1::head::Head;
 use crate::rules::action::Timer;
-use crate::rules::logformat::{Record, Times};
+use crate::rules::logformat::{Record, Stage, Times};
 use crate::rules::sample::{HeadSide, Number, Traffic};
 use crate::state::counters::Counter;
-use crate::state::snapshot::{LogLine, ProxyNode};
+use crate::state::snapshot::ProxyNode;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -163,7 +163,9 @@ pub struct Exchange<'a> {
     pub peek_over: bool,
     /// At least one byte of the request came.
     pub begun: bool,
-    logged: bool,
+    /// Its line is written.
+    pub(super) logged: bool,
+    pub level: super::logging::Level,
 }
 
 impl<'a> Exchange<'a> {
@@ -218,6 +220,7 @@ impl<'a> Exchange<'a> {
             peek_over: true,
             begun: false,
             logged: false,
+            level: super::logging::Level::Usual,
         }
     }
 
@@ -253,7 +256,7 @@ impl<'a> Exchange<'a> {
         self.be.as_ref().unwrap_or(&self.fe)
     }
 
-    fn times(&self, end: Instant) -> Times {
+    pub(super) fn times(&self, end: Instant) -> Times {
         let ms = |a: Instant, b: Instant| i64::try_from(b.saturating_duration_since(a).as_millis()).unwrap_or(i64::MAX);
         let request = self.got_request.filter(|_| !self.tarpit).map_or(-1, |g| ms(self.started, g));
         let queue = match (self.got_request, self.assigned, self.queued_at) {
@@ -323,16 +326,7 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
-        if !self.logged {
-            self.log(t, tcp, times);
-        }
-    }
-
-    /// `option logasap`: the line now, with what is known; the counters come at the end.
-    pub fn log_early(&mut self, t: &Thread, tcp: bool) {
-        let times = self.times(t.fresh());
-        self.log(t, tcp, times);
-        self.logged = true;
+        self.log_end(t, tcp, times);
     }
 
     /// What a format makes of this exchange now.
@@ -342,9 +336,9 @@ impl<'a> Exchange<'a> {
         out
     }
 
-    fn record<'r>(&'r self, t: &Thread, times: Times) -> Record<'r> {
+    pub(super) fn record<'r>(&'r self, t: &Thread, times: Times) -> Record<'r> {
         let (fe, be) = (&self.fe, self.backend());
-        let (o, sinks) = (&fe.conf.options, &fe.sinks);
+        let sinks = &fe.sinks;
         let live = &t.shared.live;
         // The counters are those after this session: its own share is taken off once it is closed.
         let srv = self.server.map(|i| &be.servers[i]);
@@ -367,7 +361,7 @@ impl<'a> Exchange<'a> {
             ],
             redispatched: self.redispatched,
             queues: self.queues,
-            asap: o.logasap,
+            asap: fe.log_at < Stage::End,
             backend_src: self.backend_src,
             server_addr: self.server_addr,
             request_line: &self.request_line,
@@ -379,6 +373,8 @@ impl<'a> Exchange<'a> {
             tls: self.client.tls,
             tls_frontend: self.client.tls.is_some(),
             request_counter: self.client.id,
+            log_counter: if fe.counts_lines { fe.live.lines.load(Relaxed) } else { 0 },
+            origin: "txn_close",
         }
     }
 
@@ -388,59 +384,6 @@ impl<'a> Exchange<'a> {
         id.clear();
         f.log(&self.record(t, self.times(t.fresh())), &mut id);
         self.unique = id;
-    }
-
-    fn log(&mut self, t: &Thread, tcp: bool, times: Times) {
-        let fe = self.fe.clone();
-        if fe.logs.is_empty() {
-            return;
-        }
-        let o = &fe.conf.options;
-        let empty = if tcp { self.bytes_in == 0 && self.bytes_out == 0 } else { !self.begun };
-        if o.dontlognull
-            && empty
-            && matches!(self.phase, Phase::Request | Phase::Done)
-            && (tcp || self.cause != Cause::Normal)
-        {
-            return;
-        }
-        let abnormal = !matches!(self.cause, Cause::Normal | Cause::Local)
-            || self.retries > 0
-            || self.redispatched
-            || self.status >= 500;
-        if o.dontlog_normal && !abnormal {
-            return;
-        }
-        let severity = if o.log_separate_errors && abnormal { crate::log::ERR } else { crate::log::INFO };
-        let sinks = &fe.sinks;
-        let mut line = t.log_line.borrow_mut();
-        line.clear();
-        match &fe.format {
-            LogLine::Default => {
-                use std::io::Write as _;
-                let show = |a: Option<SocketAddr>| {
-                    a.map_or_else(
-                        || "unix:1".to_owned(),
-                        |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()),
-                    )
-                };
-                let mode = if tcp { "TCP" } else { "HTTP" };
-                // Writing to a Vec cannot fail.
-                let _ = write!(
-                    line,
-                    "Connect from {} to {} ({}/{mode})",
-                    show(self.client.src),
-                    show(self.client.dst),
-                    fe.conf.name
-                );
-            }
-            LogLine::Format(f) => {
-                let record = self.record(t, times);
-                f.log(&record, &mut line);
-            }
-        }
-        let tag = crate::log::Tag { tag: &fe.log_tag, hostname: fe.log_hostname.as_deref() };
-        sinks.send(&fe.logs, severity, &tag, &line, &mut t.log_frame.borrow_mut(), &t.shared.live.dropped_logs);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Carries out HTTP rules (configuration manual 4.3): verdicts, edits of heads, what sessions are told.
 use super::Thread;
 use super::caching;
+use super::logging::Level;
 use super::outcome::{Cause, Exchange};
 use super::reply::{self, Message};
 use crate::base::addr::canonical;
@@ -8,7 +9,7 @@ use crate::base::pace::Pace;
 use crate::config::model::Slot;
 use crate::http::h1::head::Head;
 use crate::rules::acl;
-use crate::rules::action::{HttpAction, Part, Rule, Service, Timer, Value};
+use crate::rules::action::{HttpAction, Part, Service, Timer, Value};
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{HeadSide, Traffic, back_references, path_of, pathq_of, query_of};
 use crate::state::snapshot::ProxyNode;
@@ -59,7 +60,7 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
             }
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             HttpAction::CacheUse(name) => caching::look(t, x, node, name),
-            _ => edit(x, rule, HeadSide::Request),
+            a => edit(t, x, a, HeadSide::Request),
         }
     }
     Verdict::Go
@@ -80,21 +81,21 @@ pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -
             HttpAction::SilentDrop => return Verdict::Drop,
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             HttpAction::CacheStore(name) => caching::store(t, x, node, name),
-            _ => edit(x, rule, HeadSide::Response),
+            a => edit(t, x, a, HeadSide::Response),
         }
     }
     Verdict::Go
 }
 
 /// Runs `http-after-response` rules over the answer that goes out, the backend's first.
-pub fn after_response(x: &mut Exchange<'_>) {
+pub fn after_response(t: &Thread, x: &mut Exchange<'_>) {
     for node in [Some(x.backend().clone()), Some(x.fe.clone()).filter(|fe| !Arc::ptr_eq(fe, x.backend()))] {
         for rule in node.iter().flat_map(|n| &n.conf.http_after_response) {
             if acl::holds(rule.cond.as_ref(), &*x) {
                 if matches!(rule.action, HttpAction::Allow) {
                     break;
                 }
-                edit(x, rule, HeadSide::Response);
+                edit(t, x, &rule.action, HeadSide::Response);
             }
         }
     }
@@ -135,8 +136,13 @@ fn frames(name: &[u8]) -> bool {
     matches!(name, b"content-length" | b"transfer-encoding")
 }
 
-fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
-    match &rule.action {
+/// What a `tcp-request` rule does beside letting through.
+pub fn effect(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction) {
+    edit(t, x, action, HeadSide::Request);
+}
+
+fn edit(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction, side: HeadSide) {
+    match action {
         HttpAction::SetHeader(n, _)
         | HttpAction::AddHeader(n, _)
         | HttpAction::ReplaceHeader(n, ..)
@@ -182,6 +188,8 @@ fn edit(x: &mut Exchange<'_>, rule: &Rule<HttpAction>, side: HeadSide) {
             }
         }
         HttpAction::SetVarFmt(name, f) => rendered(x, f, |x, v| x.set_var(name, v.to_vec())),
+        HttpAction::SetLogLevel(level) => x.level = level.map_or(Level::Silent, Level::At),
+        HttpAction::DoLog(step, profile) => x.log_now(t, *step, profile.as_deref()),
         HttpAction::UnsetVar(name) => x.vars.retain(|(n, _)| n != name),
         HttpAction::SetTimeout(timer, v) => {
             let Some(ms) = number(x, v).and_then(|n| u64::try_from(n).ok()) else { return };

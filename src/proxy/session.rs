@@ -12,7 +12,8 @@ use crate::config::model::{ConnMode, Mode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::rules::acl;
-use crate::rules::action::TcpAction;
+use crate::rules::action::Refusal;
+use crate::rules::logformat::Step;
 use crate::rules::sample::{HeadSide, pathq_of};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{ProxyNode, Snapshot};
@@ -209,6 +210,7 @@ impl Session<'_> {
         heard: Option<Result<usize, ReadError>>,
     ) -> Next {
         let mut x = Exchange::new(self.client, fe.clone(), self.t, self.first);
+        x.reached(self.t, Step::Accept);
         let next = match self.receive(&mut x, heard).await {
             Ok(used) => {
                 // The wait may have been long: the request is served by the configuration in force now.
@@ -341,6 +343,7 @@ impl Session<'_> {
         let mut line = self.t.take_buf();
         x.req.write_request_line(&mut line);
         x.request_line = line;
+        x.reached(self.t, Step::Request);
         Ok(used)
     }
 
@@ -413,10 +416,10 @@ impl Session<'_> {
                     return self.fail(x, status, used, &mut body).await;
                 }
             }
-            if let Err(action) = super::tcp::allowed(x, &node.conf.tcp_content) {
+            if let Err(how) = super::tcp::allowed(self.t, x, &node.conf.tcp_content) {
                 fe.live.front.inc(Counter::DeniedRequests);
                 x.end(Cause::Denied, Phase::Request);
-                if action == TcpAction::SilentDrop {
+                if how == Refusal::SilentDrop {
                     return Next::Drop;
                 }
                 return Next::Close;
@@ -528,7 +531,7 @@ impl Session<'_> {
     ) -> Next {
         if !m.is_empty() && rewrite::wants_after(x) && m.to_head(&mut x.res) {
             x.status = m.status.into();
-            rewrite::after_response(x);
+            rewrite::after_response(self.t, x);
             m.take_head(&x.res);
         }
         x.status = m.status.into();

@@ -7,7 +7,8 @@ use super::upstream::{self, AfterFailure, BackendSession, NoServer};
 use super::wheel::FOREVER;
 use crate::http::h1::body::{Follower, Framing};
 use crate::rules::acl;
-use crate::rules::action::TcpAction;
+use crate::rules::action::{Refusal, TcpAction};
+use crate::rules::logformat::Step;
 use crate::state::counters::Counter;
 use crate::state::snapshot::ProxyNode;
 use std::future::poll_fn;
@@ -15,11 +16,33 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// The verdict of `tcp-request` rules: true to go on.
-pub fn allowed(x: &Exchange<'_>, rules: &[crate::rules::action::Rule<TcpAction>]) -> Result<(), TcpAction> {
-    match rules.iter().find(|r| acl::holds(r.cond.as_ref(), x)).map(|r| r.action) {
-        None | Some(TcpAction::Accept) => Ok(()),
-        Some(a) => Err(a),
+/// The verdict of `tcp-request` rules.
+pub fn allowed(
+    t: &Thread,
+    x: &mut Exchange<'_>,
+    rules: &[crate::rules::action::Rule<TcpAction>],
+) -> Result<(), Refusal> {
+    for r in rules {
+        if acl::holds(r.cond.as_ref(), &*x)
+            && let Some(verdict) = decided(t, x, &r.action)
+        {
+            return verdict;
+        }
+    }
+    Ok(())
+}
+
+/// Does what a rule says; none if the next one follows.
+fn decided(t: &Thread, x: &mut Exchange<'_>, action: &TcpAction) -> Option<Result<(), Refusal>> {
+    match action {
+        TcpAction::Accept => Some(Ok(())),
+        TcpAction::Reject => Some(Err(Refusal::Reject)),
+        TcpAction::SilentDrop => Some(Err(Refusal::SilentDrop)),
+        TcpAction::ExpectProxy | TcpAction::ExpectNetscaler => None,
+        TcpAction::Effect(a) => {
+            super::rewrite::effect(t, x, a);
+            None
+        }
     }
 }
 
@@ -29,12 +52,12 @@ async fn inspect(
     x: &mut Exchange<'_>,
     node: &Arc<ProxyNode>,
     stream: &mut Stream,
-) -> Result<(), TcpAction> {
+) -> Result<(), Refusal> {
     let looks = |c: &Option<acl::Cond>| c.as_ref().is_some_and(acl::Cond::wants_payload);
     let conf = &node.conf;
     let routed = node.routes().rules.iter().any(|(c, _)| looks(c)) || conf.use_server.iter().any(|r| looks(&r.0));
     if !routed && !conf.tcp_content.iter().any(|r| looks(&r.cond)) {
-        return allowed(x, &conf.tcp_content);
+        return allowed(t, x, &conf.tcp_content);
     }
     let timer = t.wheel.timer();
     timer.set(Some(conf.inspect_delay.unwrap_or_default()));
@@ -42,20 +65,27 @@ async fn inspect(
     let limit = node.bufsize - node.maxrewrite;
     // Without a delay what is there already is looked at, once.
     let mut looked = conf.inspect_delay.is_some() && !conf.tcp_content.is_empty();
+    // The rule that waits, and what was decided: no rule takes effect twice.
+    let (mut from, mut done) = (0, None);
     loop {
-        let mut verdict = Some(Ok(()));
-        for r in &conf.tcp_content {
+        let mut verdict = Some(done.unwrap_or(Ok(())));
+        for (i, r) in conf.tcp_content.iter().enumerate().skip(if done.is_some() { usize::MAX } else { from }) {
+            from = i;
             match r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x)) {
                 Some(false) => {}
                 Some(true) => {
-                    verdict = Some(if r.action == TcpAction::Accept { Ok(()) } else { Err(r.action) });
-                    break;
+                    done = decided(t, x, &r.action);
+                    if let Some(d) = done {
+                        verdict = Some(d);
+                        break;
+                    }
                 }
                 None => {
                     verdict = None;
                     break;
                 }
             }
+            from = i + 1;
         }
         // Accepted, but where it goes may hang on bytes that are still on their way.
         let open = || {
@@ -92,6 +122,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     }
     let mut x = Exchange::new(client, fe.clone(), t, true);
     x.got_request = Some(client.accepted);
+    x.reached(t, Step::Accept);
     if let Some(f) = fe.conf.unique_id.clone() {
         x.make_unique(t, &f);
     }
@@ -108,7 +139,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     if let Err(action) = verdict {
         fe.live.front.inc(Counter::DeniedRequests);
         x.end(Cause::Denied, Phase::Request);
-        if action == TcpAction::SilentDrop {
+        if action == Refusal::SilentDrop {
             stream.vanish();
         }
     } else if let Some(be) = x.be.clone() {
@@ -175,9 +206,8 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     let (client_fin, server_fin) = (x.fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
     ct.set(client_timeout);
     st.set(server_timeout);
-    if x.fe.conf.options.logasap {
-        x.log_early(t, true);
-    }
+    x.reached(t, Step::Connect);
+    x.reached(t, Step::Response);
     let mut request = Half::new(Follower::new(Framing::UntilClose));
     let peeked = std::mem::take(&mut x.peeked);
     request.preload(&peeked);

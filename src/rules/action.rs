@@ -1,6 +1,6 @@
 //! Actions of `http-request` and `http-response` rules (configuration manual 4.3), compiled.
 use super::acl::Cond;
-use super::logformat::LogFormat;
+use super::logformat::{LogFormat, Step};
 use crate::base::diag::Place;
 use std::sync::Arc;
 
@@ -147,6 +147,10 @@ pub enum HttpAction {
     },
     SetVarFmt(String, LogFormat),
     UnsetVar(String),
+    /// `set-log-level`: a number of syslog; none is `silent`.
+    SetLogLevel(Option<u8>),
+    /// `do-log [profile <name>]`, and where it stands.
+    DoLog(Step, Option<String>),
     Allow,
     Deny(Reply),
     Return(Reply),
@@ -181,8 +185,8 @@ impl HttpAction {
     }
 }
 
-/// Actions of `tcp-request connection` and `tcp-request content` that need no look into the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Actions of `tcp-request` rules.
+#[derive(Clone, Debug)]
 pub enum TcpAction {
     Accept,
     Reject,
@@ -191,11 +195,20 @@ pub enum TcpAction {
     ExpectProxy,
     /// `expect-netscaler-cip layer4`
     ExpectNetscaler,
+    /// What rules of requests do as well, with the next rule to follow.
+    Effect(Arc<HttpAction>),
+}
+
+/// How a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Reject,
+    SilentDrop,
 }
 
 impl TcpAction {
     /// The rules behind it are looked at all the same.
-    pub fn is_expectation(self) -> bool {
-        matches!(self, Self::ExpectProxy | Self::ExpectNetscaler)
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::ExpectProxy | Self::ExpectNetscaler | Self::Effect(_))
     }
 }

@@ -4,6 +4,7 @@ use crate::base::addr::Host;
 use crate::config::model::{PortRule, Proxy, Server};
 use crate::health::found::Found;
 use crate::health::fsm::{Health, InitState, Params};
+use crate::log::ring::Ring;
 use crate::vrrp::view::VrrpView;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -505,6 +506,8 @@ pub struct Waiter {
 /// One proxy at run time; a `listen` section has both halves in one.
 #[derive(Debug)]
 pub struct ProxyLive {
+    /// Lines that it logged, where its format asks for that.
+    pub lines: AtomicU64,
     pub front: Counters,
     pub back: Counters,
     pub front_conns: Gauge,
@@ -533,6 +536,7 @@ pub struct ListenerLive {
 impl ProxyLive {
     fn new(threads: usize) -> Self {
         Self {
+            lines: AtomicU64::new(0),
             front: Counters::new(threads),
             back: Counters::new(threads),
             front_conns: Gauge::default(),
@@ -619,6 +623,12 @@ pub struct Live {
     pub started: Instant,
     pub started_at: std::time::SystemTime,
     pub dropped_logs: AtomicU64,
+    /// Messages that `log-forward` sections received.
+    pub received_logs: AtomicU64,
+    rings: Mutex<HashMap<String, Arc<Ring>>>,
+    /// Why rings could not be opened.
+    pub ring_troubles: Mutex<Vec<String>>,
+    pub buf0: Arc<Ring>,
     pub bytes_out: AtomicU64,
     /// Of these, what went through a pipe.
     pub spliced_bytes: AtomicU64,
@@ -657,6 +667,10 @@ impl Live {
             started: Instant::now(),
             started_at: std::time::SystemTime::now(),
             dropped_logs: AtomicU64::new(0),
+            received_logs: AtomicU64::new(0),
+            rings: Mutex::default(),
+            ring_troubles: Mutex::default(),
+            buf0: Arc::new(Ring::buf0()),
             bytes_out: AtomicU64::new(0),
             spliced_bytes: AtomicU64::new(0),
             comp_in: AtomicU64::new(0),
@@ -691,6 +705,38 @@ impl Live {
             Some(c) if c.conf == conf => c.clone(),
             _ => Arc::new(super::cache::Store::new(conf)),
         }
+    }
+
+    /// A ring keeps its events as long as it stays what it is. None if its file cannot be used, which is said once.
+    pub fn ring(&self, conf: &Arc<crate::config::model::Ring>) -> Option<Arc<Ring>> {
+        let mut rings = lock(&self.rings);
+        if let Some(r) = rings.get(&conf.name)
+            && (r.conf.form, r.conf.max_len, r.conf.size, &r.conf.backing_file)
+                == (conf.form, conf.max_len, conf.size, &conf.backing_file)
+        {
+            return Some(r.clone());
+        }
+        let ring = Ring::open(conf.clone()).map(Arc::new);
+        match ring {
+            Ok(r) => {
+                rings.insert(conf.name.clone(), r.clone());
+                Some(r)
+            }
+            Err(e) => {
+                lock(&self.ring_troubles).push(e);
+                None
+            }
+        }
+    }
+
+    /// `buf0`, which is always there.
+    pub fn built_in_ring(&self, name: &str) -> Option<Arc<Ring>> {
+        (name == self.buf0.conf.name).then(|| self.buf0.clone())
+    }
+
+    /// Rings in force; others are forgotten.
+    pub fn adopt_rings(&self, keep: impl Fn(&Arc<Ring>) -> bool) {
+        lock(&self.rings).retain(|_, r| keep(r));
     }
 
     /// These are in force now; what others hold goes with its last reader.

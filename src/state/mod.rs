@@ -2,4 +2,5 @@
 pub mod cache;
 pub mod counters;
 pub mod live;
+pub mod logging;
 pub mod snapshot;

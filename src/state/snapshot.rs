@@ -2,12 +2,17 @@
 use super::live::{ListenerLive, Live, ProxyLive, ServerLive, lock};
 use crate::base::code::Code;
 use crate::base::diag::Report;
-use crate::config::model::{Bind, Global, Kind, LogChoice, LogTarget, Mode, Model, Proxy, Server};
+use crate::config::model::{
+    Bind, Global, Kind, LogChoice, LogDest, LogProfile, Mode, Model, Proxy, RING_SIZE, Server,
+};
 use crate::config::source::Source;
 use crate::http::h1::case::Cases;
+use crate::log::ring::Ring;
+use crate::log::{BackendSlot, Logger};
+use super::logging::LogBackend;
 use crate::http::status;
 use crate::rules::acl::Cond;
-use crate::rules::logformat::{CLF, HTTPLOG, LogFormat, TCPLOG};
+use crate::rules::logformat::{CLF, HTTPLOG, HTTPSLOG, LogFormat, Stage, TCPLOG};
 use crate::rules::sample::Scope;
 use crate::tls;
 use std::collections::{HashMap, HashSet};
@@ -26,6 +31,16 @@ pub struct Snapshot {
     pub resolvers: Vec<crate::config::model::Resolvers>,
     /// In the order of their sections.
     pub caches: Vec<Arc<super::cache::Store>>,
+    pub rings: Vec<Arc<Ring>>,
+    pub feeds: Vec<Feed>,
+}
+
+/// A server that gets what a ring has.
+#[derive(Debug)]
+pub struct Feed {
+    pub ring: Arc<Ring>,
+    pub node: Arc<ProxyNode>,
+    pub server: usize,
 }
 
 /// One proxy with everything its sessions need.
@@ -37,13 +52,18 @@ pub struct ProxyNode {
     pub live: Arc<ProxyLive>,
     pub servers: Vec<ServerNode>,
     pub listeners: Vec<ListenerNode>,
-    pub logs: Vec<LogTarget>,
+    pub logs: Vec<Logger>,
     pub sinks: Arc<crate::log::Sinks>,
     pub log_tag: String,
     pub log_hostname: Option<String>,
     /// `email-alert`, if all of it is said.
     pub email: Option<MailRoute>,
     pub format: LogLine,
+    /// When all is known that the line says, or `option logasap` is content.
+    pub log_at: Stage,
+    /// The line says how many there were.
+    pub counts_lines: bool,
+    pub profiles: Arc<Vec<Arc<LogProfile>>>,
     /// Indexes of backends, in the order of `use_backend` lines; set once all proxies are made.
     routes: OnceLock<Routes>,
     pub fullconn: u32,
@@ -140,6 +160,10 @@ impl Snapshot {
             lock(&p.live.servers).retain(|_, l| p.servers.iter().any(|s| Arc::ptr_eq(&s.live, l)));
         }
         live.adopt_caches(&self.caches);
+        live.adopt_rings(|r| {
+            let used = self.rings.iter().chain(self.feeds.iter().map(|f| &f.ring));
+            used.into_iter().any(|u| Arc::ptr_eq(u, r))
+        });
         let kept: HashSet<*const ProxyLive> = self.proxies.iter().map(|p| Arc::as_ptr(&p.live)).collect();
         live.forget_proxies(|l| kept.contains(&Arc::as_ptr(l)));
     }
@@ -171,12 +195,23 @@ impl Snapshot {
         let cases = (!global.cases.is_empty()).then(|| Arc::new(global.cases.clone()));
         // The statistics number proxies from 2 when a statistics socket takes the first number.
         let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
-        let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
-        // Who says none gets the next number that nobody said.
-        let said: HashSet<u32> = model.proxies.iter().filter_map(|p| p.id).collect();
-        let mut free = (first..).filter(|n| !said.contains(n));
-        for conf in model.proxies {
-            let iid = conf.id.or_else(|| free.next()).unwrap_or(u32::MAX);
+        let rings: HashMap<String, Arc<Ring>> =
+            model.rings.iter().filter_map(|r| Some((r.name.clone(), live.ring(r)?))).collect();
+        let slots: HashMap<String, BackendSlot> = model
+            .proxies
+            .iter()
+            .filter(|p| p.mode == Mode::Log)
+            .map(|p| (p.name.clone(), BackendSlot::default()))
+            .collect();
+        let profiles = Arc::new(model.log_profiles);
+        let ring = |name: &str| rings.get(name).cloned().or_else(|| live.built_in_ring(name));
+        let loggers = |conf: &Proxy| -> Vec<Logger> {
+            let all = conf.logs.iter().chain(global.logs.iter().filter(|_| conf.log_global));
+            // A backend of logs does not log to one: its lines would go round.
+            let all = all.filter(|t| conf.mode != Mode::Log || !matches!(t.dest, LogDest::Backend(_)));
+            all.filter_map(|t| Logger::new(t, &profiles, &ring, &|n| slots.get(n).cloned())).collect()
+        };
+        let node = |conf: Box<Proxy>, iid: u32, src: &mut dyn Source, report: &mut Report| {
             let plive = live.proxy(&conf);
             let mut servers = Vec::new();
             for (sid, s) in (1..).zip(&conf.servers) {
@@ -209,28 +244,36 @@ impl Snapshot {
             }
             let names = &crate::config::haproxy::NAMES;
             let builtin = |text: &str| {
-                LogFormat::parse(text, Scope::Log, names).map(Arc::new).map_or(LogLine::Default, LogLine::Format)
+                LogFormat::line(text, Scope::Log, names).map(Arc::new).map_or(LogLine::Default, LogLine::Format)
             };
             let format = match &conf.log_format {
                 LogChoice::Default => LogLine::Default,
                 LogChoice::Http if conf.mode == Mode::Tcp => builtin(TCPLOG),
                 LogChoice::Http => builtin(HTTPLOG),
+                LogChoice::Https => builtin(HTTPSLOG),
                 LogChoice::Tcp => builtin(TCPLOG),
                 LogChoice::Clf => builtin(CLF),
                 LogChoice::Custom(f, _) => LogLine::Format(f.clone()),
             };
             let pages = conf.error_files.iter().map(|(s, b)| (*s, b.clone())).collect();
             let sum = sums.get(&conf.name).copied().unwrap_or(0);
-            proxies.push(Arc::new(ProxyNode {
+            Arc::new(ProxyNode {
                 iid,
                 live: plive,
                 servers,
                 listeners,
                 sinks: sinks.clone(),
-                logs: crate::log::targets(&conf.logs, conf.log_global, &global.logs),
+                logs: loggers(&conf),
                 log_tag: conf.log_tag.clone().unwrap_or_else(|| global.log_tag.clone()),
                 log_hostname: global.log_hostname.clone(),
                 email: mail_route(&conf, &model.mailers, &global),
+                log_at: match &format {
+                    LogLine::Default => Stage::Request,
+                    LogLine::Format(f) if conf.options.logasap => f.stage().min(Stage::Response),
+                    LogLine::Format(f) => f.stage(),
+                },
+                counts_lines: matches!(&format, LogLine::Format(f) if f.counts()),
+                profiles: profiles.clone(),
                 format,
                 routes: OnceLock::new(),
                 fullconn: conf.fullconn.unwrap_or_else(|| sum.div_ceil(10)),
@@ -244,7 +287,39 @@ impl Snapshot {
                 pages,
                 table: std::sync::Mutex::new((u64::MAX, Arc::new(Table::Turns(Vec::new())))),
                 conf: *conf,
-            }));
+            })
+        };
+        let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
+        // Who says none gets the next number that nobody said.
+        let said: HashSet<u32> = model.proxies.iter().filter_map(|p| p.id).collect();
+        let mut free = (first..).filter(|n| !said.contains(n));
+        for conf in model.proxies {
+            // What forwards logs is no proxy that the statistics know.
+            let forwards = conf.mode == Mode::Syslog;
+            let iid = conf.id.or_else(|| free.next().filter(|_| !forwards)).unwrap_or(u32::MAX);
+            proxies.push(node(conf, iid, src, report));
+        }
+        let mut feeds = Vec::new();
+        for r in model.rings {
+            if let Some(ring) = rings.get(&r.name) {
+                let n = node(r.proxy.clone(), u32::MAX, src, report);
+                feeds.extend((0..n.servers.len()).map(|server| Feed { ring: ring.clone(), node: n.clone(), server }));
+            }
+        }
+        for n in proxies.iter().filter(|n| n.conf.mode == Mode::Log) {
+            let stream = |(i, s): (usize, &ServerNode)| {
+                if s.conf.datagram {
+                    return None;
+                }
+                let ring = live.ring(&Arc::new(server_ring(&n.conf, &s.conf)))?;
+                feeds.push(Feed { ring: ring.clone(), node: n.clone(), server: i });
+                Some(ring)
+            };
+            let rings = n.servers.iter().enumerate().map(stream).collect();
+            if let Some(slot) = slots.get(&n.conf.name) {
+                // Set once, just here.
+                let _ = slot.set(Arc::new(LogBackend::new(n.clone(), rings)));
+            }
         }
         let of = |wanted: fn(&Proxy) -> bool| -> HashMap<String, std::sync::Weak<ProxyNode>> {
             let those = proxies.iter().filter(|p| wanted(&p.conf));
@@ -260,7 +335,25 @@ impl Snapshot {
             let _ = p.routes.set(Routes { rules, default, named: named.clone() });
         }
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
-        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches }
+        let rings = rings.into_values().collect();
+        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches, rings, feeds }
+    }
+}
+
+/// The ring in which the messages for a server of a log backend wait.
+fn server_ring(p: &Proxy, s: &Server) -> crate::config::model::Ring {
+    let name = format!("{}/{}", p.name, s.name);
+    crate::config::model::Ring {
+        place: s.place.clone(),
+        description: name.clone(),
+        name,
+        form: crate::config::model::LogForm::Raw,
+        max_len: usize::from(u16::MAX),
+        size: RING_SIZE,
+        backing_file: None,
+        timeout_connect: p.timeouts.connect,
+        timeout_server: p.timeouts.server,
+        proxy: Box::new(Proxy::new(s.place.clone(), &p.name, Kind::Backend)),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Actions of HTTP rules beyond replies and plain header edits (configuration manual 4.3).
 use super::rules::format;
 use super::{Cx, names};
+use crate::base::code::Code;
+use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::Proxy;
 use crate::rules::action::{HttpAction, Part, Timer, Value};
-use crate::rules::logformat::LogFormat;
+use crate::rules::logformat::{LogFormat, Step};
 use crate::rules::sample::{self, Expr, Scope};
 
 /// Those that change a request.
@@ -104,7 +106,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
         }
         "set-retries" if cx.kind == crate::config::model::Kind::Frontend => {
             cx.error_of(
-                crate::base::code::Code::Misplaced,
+                Code::Misplaced,
                 format!("'{what}' : 'set-retries' only available in backend or listen section"),
             );
             return None;
@@ -117,12 +119,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
             };
             (HttpAction::SetRetries(value), 3)
         }
-        "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => {
-            let text = cx.arg(w, 2, "an expression")?;
-            let e = expression(cx, &what, text, scope)?;
-            let (source, port) = (w[1].starts_with("set-src"), w[1].ends_with("-port"));
-            (HttpAction::SetAddress { source, port, value: e }, 3)
-        }
+        "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => return address(cx, w, &what, scope),
         "wait-for-body" => {
             if cx.arg(w, 2, "'time <time>'")? != "time" {
                 cx.error(format!("'{what}' expects 'time <time> [at-least <bytes>]'"));
@@ -196,6 +193,58 @@ pub fn expression(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Opti
         Err(e) => cx.expr_error(what, e),
     }
     None
+}
+
+/// Actions behind which the next rule follows, of every kind of rules: `do-log`, `set-log-level`, variables and addresses.
+pub fn effect(cx: &mut Cx<'_>, w: &[String], scope: Scope, step: Step) -> Option<(HttpAction, usize)> {
+    let what = format!("{} {}", w[0], w[1]);
+    match w[1].as_str() {
+        "do-log" => {
+            let profile = w.get(2).is_some_and(|x| x == "profile").then(|| cx.arg(w, 3, "the name of a log-profile section"));
+            let used = if profile.is_some() { 4 } else { 2 };
+            let profile = match profile {
+                None => None,
+                Some(named) => Some(named?.to_owned()),
+            };
+            if let Some(name) = &profile {
+                let place = cx.place.clone();
+                cx.asked_profiles.push((name.clone(), place));
+            }
+            Some((HttpAction::DoLog(step, profile), used))
+        }
+        "set-log-level" => {
+            let name = cx.arg(w, 2, "a log level, or 'silent'")?;
+            let level = super::log::LEVELS.iter().position(|l| *l == name).and_then(|l| u8::try_from(l).ok());
+            if level.is_none() && name != "silent" {
+                let near = suggestion(name, super::log::LEVELS.into_iter().chain(["silent"]));
+                cx.error_of(Code::UnknownWord, format!("'{what}' : unknown log level '{name}'{near}"));
+                return None;
+            }
+            Some((HttpAction::SetLogLevel(level), 3))
+        }
+        "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => address(cx, w, &what, scope),
+        o if o.starts_with("set-var(") => {
+            let name = o.strip_prefix("set-var(")?.strip_suffix(')')?;
+            if name.contains(',') {
+                cx.not_yet("a condition in 'set-var'");
+                return None;
+            }
+            if let Err(e) = sample::check_variable(name) {
+                cx.expr_error(&what, e);
+                return None;
+            }
+            let text = cx.arg(w, 2, "an expression")?;
+            Some((HttpAction::SetVar(name.to_owned(), expression(cx, &what, text, scope)?), 3))
+        }
+        _ => variable(cx, w, scope),
+    }
+}
+
+fn address(cx: &mut Cx<'_>, w: &[String], what: &str, scope: Scope) -> Option<(HttpAction, usize)> {
+    let text = cx.arg(w, 2, "an expression")?;
+    let value = expression(cx, what, text, scope)?;
+    let (source, port) = (w[1].starts_with("set-src"), w[1].ends_with("-port"));
+    Some((HttpAction::SetAddress { source, port, value }, 3))
 }
 
 /// `set-var-fmt(<name>) <format>` and `unset-var(<name>)`.

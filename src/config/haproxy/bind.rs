@@ -117,6 +117,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         name: None,
         maxconn: 0,
         backlog: None,
+        datagram: w[0] == "dgram-bind",
         accept_proxy: false,
         accept_cip: None,
         tls: None,

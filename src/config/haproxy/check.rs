@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// A format that has a value in a check.
 fn format(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<LogFormat> {
-    rules::format_at(cx, what, text, Scope::Response, &[column::CHECK])
+    rules::format_at(cx, what, text, Scope::Response, &[column::CHECK], LogFormat::parse)
 }
 
 fn expr(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<Expr> {

@@ -8,6 +8,7 @@ mod ciphers;
 pub mod cond;
 mod errors;
 mod filter;
+mod forward;
 mod global;
 pub mod keywords;
 mod log;
@@ -15,6 +16,7 @@ mod mailers;
 mod older;
 mod proxy;
 mod resolvers;
+mod ring;
 mod rules;
 mod sections;
 mod server;
@@ -67,9 +69,11 @@ pub fn state(r: &keywords::Row) -> State {
         Class::Option => proxy::state(true, r.name),
         Class::Bind => bind::state(r.name),
         Class::Server => server::state(r.name),
+        Class::TcpConnection | Class::TcpSession if rules::effects("session").contains(&r.name) => State::Honoured,
+        Class::TcpContent if rules::effects("content").contains(&r.name) => State::Honoured,
         Class::TcpConnection | Class::TcpSession | Class::TcpContent => known(rules::TCP_ACTIONS),
         Class::HttpRequest | Class::HttpResponse | Class::HttpAfterResponse
-            if matches!(r.name, "set-var" | "set-var-fmt" | "unset-var") =>
+            if matches!(r.name, "set-var" | "set-var-fmt" | "unset-var" | "do-log" | "set-log-level") =>
         {
             State::Honoured
         }
@@ -117,6 +121,10 @@ pub struct Cx<'a> {
     asked_resolvers: Vec<(String, Place)>,
     /// `cache` sections that rules and filters name, and where.
     asked_caches: Vec<(String, Place)>,
+    /// `log-profile` sections that rules name, and where.
+    asked_profiles: Vec<(String, Place)>,
+    /// Rings read so far.
+    rings: Vec<Arc<crate::config::model::Ring>>,
     /// Servers of the section being read.
     servers: HashMap<String, Place>,
     /// What only so much is read of: sections, listeners, regular expressions, bytes of variables.
@@ -293,6 +301,9 @@ enum Section {
     Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
     Cache(Box<crate::config::model::Cache>, Box<sections::Open>),
     Mailers(Box<crate::config::model::Mailers>, Box<sections::Open>),
+    Ring(Box<crate::config::model::Ring>, Box<sections::Open>),
+    LogProfile(Box<crate::config::model::LogProfile>, Box<sections::Open>),
+    LogForward(Box<Proxy>, Box<sections::Open>),
     /// One that is only checked.
     Other(Box<sections::Open>),
     /// A section whose lines are passed over because its header was refused.
@@ -314,6 +325,9 @@ impl Section {
             Self::Resolvers(r, _) => &r.name,
             Self::Cache(c, _) => &c.name,
             Self::Mailers(m, _) => &m.name,
+            Self::Ring(r, _) => &r.name,
+            Self::LogProfile(p, _) => &p.name,
+            Self::LogForward(p, _) => &p.name,
         }
     }
 }
@@ -437,6 +451,8 @@ pub fn parse(
         tracked: Vec::new(),
         asked_resolvers: Vec::new(),
         asked_caches: Vec::new(),
+        asked_profiles: Vec::new(),
+        rings: Vec::new(),
         servers: HashMap::new(),
         sections_read: 0,
         servers_read: 0,
@@ -553,6 +569,8 @@ pub fn parse(
         }
     }
     mailers::finish(&mut cx, &model);
+    model.rings = std::mem::take(&mut cx.rings);
+    log::finish(&mut cx, &model);
     check::external_finish(&mut cx, &model);
     for (name, place) in std::mem::take(&mut cx.asked_caches) {
         if !model.caches.iter().any(|c| c.name == name) {
@@ -613,6 +631,16 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             Some(s) if w[0] == "cache" => {
                 Section::Cache(Box::new(crate::config::model::Cache::new(&w[1])), Box::new(s))
             }
+            Some(s) if w[0] == "ring" => {
+                cx.servers.clear();
+                Section::Ring(Box::new(ring::new(cx, &w[1])), Box::new(s))
+            }
+            Some(s) if w[0] == "log-profile" => {
+                let name = w[1].clone();
+                let profile = crate::config::model::LogProfile { name, tag: None, steps: Vec::new(), any: None };
+                Section::LogProfile(Box::new(profile), Box::new(s))
+            }
+            Some(s) if w[0] == "log-forward" => Section::LogForward(Box::new(forward::new(cx, &w[1])), Box::new(s)),
             Some(s) => Section::Other(Box::new(s)),
         };
         return;
@@ -668,6 +696,9 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::Resolvers(r, s) => resolvers::line(cx, r, s, &w),
         Section::Cache(c, s) => cache::line(cx, c, s, &w),
         Section::Mailers(m, s) => mailers::line(cx, m, s, &w),
+        Section::Ring(r, s) => ring::line(cx, r, s, &w),
+        Section::LogProfile(p, s) => log::profile_line(cx, p, s, &w),
+        Section::LogForward(p, s) => forward::line(cx, p, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
         Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
@@ -805,6 +836,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
             older::finish(&mut p);
             check::finish(cx, &mut p);
             mailers::alert(cx, &p);
+            proxy::finish_logs(cx, &p);
             filter::finish(cx, &mut p);
             for (_, name, place) in &p.use_server {
                 if !p.servers.iter().any(|s| s.name == *name) {
@@ -838,6 +870,18 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::Mailers(m, s) => {
             sections::finish(cx, &s);
             model.mailers.push(std::sync::Arc::new(*m));
+        }
+        Section::Ring(r, s) => {
+            sections::finish(cx, &s);
+            ring::finish(cx, *r);
+        }
+        Section::LogProfile(p, s) => {
+            sections::finish(cx, &s);
+            model.log_profiles.push(std::sync::Arc::new(*p));
+        }
+        Section::LogForward(p, s) => {
+            sections::finish(cx, &s);
+            model.proxies.push(p);
         }
         Section::Cache(mut c, s) => {
             sections::finish(cx, &s);

@@ -9,8 +9,9 @@ use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
     Affinity, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict,
-    RetryOn, Reuse, Slot,
+    RetryOn, Reuse, Slot, Step, Steps,
 };
+use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{Expr, Scope};
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("option", ALL, 0, option),
     ("log", ALL, 0, log_line),
     ("log-format", D | F, 0, log_format),
+    ("log-format-sd", D | F, 0, log_format),
+    ("error-log-format", D | F, 0, log_format),
+    ("log-steps", ALL, 0, log_steps),
     ("log-tag", ALL, 0, |cx, p, w| p.log_tag = cx.arg(w, 1, "a tag").map(str::to_owned)),
     ("maxconn", D | F, 2, |cx, p, w| p.maxconn = cx.number(w, 1, "a number of connections")),
     ("fullconn", D | B, 2, |cx, p, w| p.fullconn = cx.number(w, 1, "a number of connections")),
@@ -66,7 +70,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("unique-id-format", D | F, 0, |cx, p, w| {
         let Some(text) = cx.arg(w, 1, "a format string") else { return };
         cx.at_most(w, 2);
-        p.unique_id = rules::request_format(cx, "unique-id-format", text).map(Arc::new);
+        p.unique_id = rules::request_format(cx, "unique-id-format", text, LogFormat::unique).map(Arc::new);
     }),
     ("unique-id-header", D | F, 2, |cx, p, w| {
         p.unique_id_header = cx.arg(w, 1, "a header name").map(str::to_ascii_lowercase);
@@ -187,7 +191,9 @@ fn mode(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     match cx.arg(w, 1, "'tcp' or 'http'") {
         Some("tcp") => p.mode = Mode::Tcp,
         Some("http") => p.mode = Mode::Http,
-        Some(o @ ("log" | "spop")) => cx.not_yet(&format!("'mode {o}'")),
+        Some("log") if p.kind == Kind::Backend || p.kind == Kind::Defaults => p.mode = Mode::Log,
+        Some("log") => cx.error_of(Code::Misplaced, "'mode log' is only for backends"),
+        Some(o @ "spop") => cx.not_yet(&format!("'mode {o}'")),
         Some("health") => cx.error_of(
             Code::RemovedWord,
             "'mode health' is no longer supported; use 'http-request return status 200' in 'mode http'",
@@ -308,6 +314,7 @@ const OPTIONS: &[(&str, Parse)] = &[
         }
         p.log_format = if w.get(2).map(String::as_str) == Some("clf") { LogChoice::Clf } else { LogChoice::Http }
     }),
+    ("httpslog", |_, p, _| p.log_format = LogChoice::Https),
     ("tcplog", |_, p, _| p.log_format = LogChoice::Tcp),
     ("dontlognull", |cx, p, _| p.options.dontlognull = !cx.negated),
     ("dontlog-normal", |cx, p, _| p.options.dontlog_normal = !cx.negated),
@@ -547,9 +554,31 @@ fn log_line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 fn log_format(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(text) = cx.arg(w, 1, "a format string") else { return };
     cx.at_most(w, 2);
-    if let Some(f) = rules::format(cx, "log-format", text, Scope::Log) {
-        p.log_format = LogChoice::Custom(Arc::new(f), text.to_owned());
+    let Some(f) = rules::format(cx, &w[0], text, Scope::Log).map(Arc::new) else { return };
+    match w[0].as_str() {
+        "log-format-sd" => p.log_sd = Some(f),
+        "error-log-format" => p.error_log_format = Some(f),
+        _ => p.log_format = LogChoice::Custom(f, text.to_owned()),
     }
+}
+
+/// `log-steps all|<step>[,<step>...]`
+fn log_steps(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let Some(list) = cx.arg(w, 1, "'all', or a list of steps") else { return };
+    if p.kind == Kind::Backend {
+        return cx.warn_of(Code::Useless, "'log-steps' is ignored: a backend writes no lines of its own");
+    }
+    let mut steps = if list == "all" { Steps::ALL } else { Steps::default() };
+    for name in list.split(',').filter(|_| list != "all") {
+        match Step::STEPS.iter().find(|s| s.0 == name) {
+            Some(s) => steps.add(s.1),
+            None => {
+                let near = suggestion(name, Step::STEPS.iter().map(|s| s.0));
+                return cx.error_of(Code::UnknownWord, format!("'log-steps' : invalid log step name '{name}'{near}"));
+            }
+        }
+    }
+    p.log_steps = Some(steps);
 }
 
 fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
@@ -562,9 +591,6 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return cx.error(format!("'balance {name}' : missing ')'"));
     }
     let Some((_, algorithm)) = Algorithm::NAMES.iter().find(|a| a.0 == word) else {
-        if ["sticky", "log-hash", "log-sticky"].contains(&word) {
-            return cx.not_yet(&format!("'balance {name}'"));
-        }
         return cx.error_of(
             Code::UnknownWord,
             format!("unknown balance algorithm '{name}'{}", suggestion(name, Algorithm::NAMES.iter().map(|a| a.0))),
@@ -632,6 +658,16 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 Err(e) => return cx.expr_error("balance hash", e),
             }
         }
+        Algorithm::LogHash => {
+            let Some(text) = cx.arg(w, 2, "converters") else { return };
+            used = 3;
+            // Converters of what a message says.
+            match Expr::parse(&format!("req.payload(0,0),{text}"), &super::names(&cx.env)) {
+                Ok((e, "")) => HashKey::Sample(Arc::new(e)),
+                Ok((_, rest)) => return cx.error(format!("'balance log-hash' : unexpected '{rest}'")),
+                Err(e) => return cx.expr_error("balance log-hash", e),
+            }
+        }
         Algorithm::Random(_) => {
             if let Some(n) = inner {
                 match n.parse() {
@@ -645,6 +681,41 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     };
     cx.at_most(w, used);
     (p.balance, p.hash_key) = (Some(algorithm), key);
+}
+
+/// The end of the section: what a backend of logs can be.
+pub fn finish_logs(cx: &mut Cx<'_>, p: &Proxy) {
+    use Algorithm::{LogHash, Random, RoundRobin, Sticky};
+    if p.mode != Mode::Log {
+        if matches!(p.balance, Some(Sticky | LogHash)) {
+            let text = format!("'{}' : 'balance sticky' and 'balance log-hash' are for 'mode log'", p.name);
+            cx.report.error(Code::Misplaced, &p.place, text);
+        }
+        return;
+    }
+    let place = &p.place;
+    if !matches!(p.balance, None | Some(RoundRobin | Random(_) | Sticky | LogHash)) {
+        let text = format!("in backend '{}' : 'balance' only supports 'roundrobin', 'random', 'sticky' and 'log-hash' in 'mode log'", p.name);
+        cx.report.error(Code::Misplaced, place, text);
+    }
+    if p.balance == Some(LogHash) && p.hash_type.consistent {
+        let text = format!("backend '{}' : 'balance log-hash' needs 'hash-type map-based'", p.name);
+        cx.report.error(Code::Misplaced, place, text);
+    }
+    if p.servers.windows(2).any(|s| s[0].datagram != s[1].datagram) {
+        let text = format!("log backend '{}' : its servers have to be all of datagrams (udp@) or all of streams", p.name);
+        cx.report.error(Code::Misplaced, place, text);
+    }
+    let unused = [
+        ("tcp-request", !p.tcp_content.is_empty()),
+        ("use-server", !p.use_server.is_empty()),
+        ("http-request", !p.http_request.is_empty()),
+        ("cookie", p.cookie.is_some()),
+    ];
+    for (word, _) in unused.iter().filter(|u| u.1) {
+        let text = format!("'{word}' cannot be used with 'mode log' in backend '{}', and is ignored", p.name);
+        cx.report.warning(Code::Useless, place, text);
+    }
 }
 
 /// `hash-type <method> [<function>] [<modifier>]`

@@ -8,8 +8,8 @@ use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
 use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, TcpAction};
-use crate::rules::logformat::LogFormat;
-use crate::rules::sample::{self, Expr, KnownNames, Scope};
+use crate::rules::logformat::{LogFormat, Step};
+use crate::rules::sample::{self, Expr, ExprError, KnownNames, Scope};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -168,20 +168,29 @@ pub fn format(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<L
         (Scope::Response, Kind::Backend) => &[column::BACKEND_RESPONSE],
         (Scope::Response, _) => &[column::FRONTEND_RESPONSE, column::BACKEND_RESPONSE],
     };
-    format_at(cx, what, text, scope, columns)
+    format_at(cx, what, text, scope, columns, if scope == Scope::Log { LogFormat::line } else { LogFormat::parse })
 }
 
 /// As [`format`], where a request is under way: all that a log line may say, and what the request has.
-pub fn request_format(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<LogFormat> {
-    format_at(cx, what, text, Scope::Log, &[keywords::column::FRONTEND_REQUEST])
+pub fn request_format(cx: &mut Cx<'_>, what: &str, text: &str, compile: Compile) -> Option<LogFormat> {
+    format_at(cx, what, text, Scope::Log, &[keywords::column::FRONTEND_REQUEST], compile)
 }
 
+/// How a format is compiled: see [`LogFormat`].
+pub type Compile = fn(&str, Scope, &KnownNames<'_>) -> Result<LogFormat, ExprError>;
+
 /// As [`format`], where fetches that `-dKsmp` lists in one of these columns have a value.
-pub fn format_at(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope, columns: &[usize]) -> Option<LogFormat> {
+pub fn format_at(
+    cx: &mut Cx<'_>,
+    what: &str,
+    text: &str,
+    scope: Scope,
+    columns: &[usize],
+    compile: Compile,
+) -> Option<LogFormat> {
     let fits = |name: &str| columns.is_empty() || keywords::fits(name, columns);
     let known = KnownNames { fits: Some(&fits), ..names(&cx.env) };
-    let parsed = LogFormat::parse(text, scope, &known);
-    parsed.map_err(|e| cx.expr_error(what, e)).ok()
+    compile(text, scope, &known).map_err(|e| cx.expr_error(what, e)).ok()
 }
 
 /// `redirect ...` alone is `http-request redirect ...`.
@@ -339,6 +348,17 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
     let base = name.split('(').next().unwrap_or(name);
     if base == "set-var" && name.ends_with(')') {
         return set_var(cx, p, w, scope);
+    }
+    if matches!(name, "do-log" | "set-log-level") {
+        let step = match (after, request) {
+            (true, _) => Step::HttpAfterRes,
+            (_, true) => Step::HttpReq,
+            _ => Step::HttpRes,
+        };
+        if let Some((action, used)) = actions::effect(cx, w, scope, step) {
+            push(cx, p, w, used, scope, action);
+        }
+        return;
     }
     if matches!(base, "set-var-fmt" | "unset-var") && name.ends_with(')') {
         if let Some((action, used)) = actions::variable(cx, w, scope) {
@@ -667,6 +687,17 @@ pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Ar
 /// Actions of `tcp-request` rules that are honoured, in all three rule sets.
 pub const TCP_ACTIONS: &[&str] = &["accept", "expect-netscaler-cip", "expect-proxy", "reject", "silent-drop"];
 
+/// Actions of `tcp-request` that rules of requests have as well, and behind which the next rule follows.
+pub fn effects(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "content" => &[
+            "do-log", "set-dst", "set-dst-port", "set-log-level", "set-src", "set-src-port", "set-var", "set-var-fmt",
+            "unset-var",
+        ],
+        _ => &["do-log", "set-dst", "set-dst-port", "set-src", "set-src-port", "set-var", "set-var-fmt", "unset-var"],
+    }
+}
+
 fn tcp_known(name: &str) -> bool {
     [Class::TcpConnection, Class::TcpSession, Class::TcpContent].into_iter().any(|c| keywords::is(c, name))
 }
@@ -706,6 +737,19 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 Code::Misplaced,
                 format!("'{name} layer4' is not allowed in 'tcp-request {kind}' rules; it belongs to 'connection'"),
             );
+        }
+        o if effects(kind).iter().any(|e| o == *e || o.strip_prefix(e).is_some_and(|r| r.starts_with('('))) => {
+            // As a rule of requests has it, in its own words.
+            let line: Vec<String> = w[1..].to_vec();
+            let scope = if kind == "content" && p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+            let step = match kind {
+                "connection" => Step::TcpReqConn,
+                "session" => Step::TcpReqSess,
+                _ => Step::TcpReqCont,
+            };
+            let Some((action, n)) = actions::effect(cx, &line, scope, step) else { return };
+            used = n + 1;
+            TcpAction::Effect(Arc::new(action))
         }
         "accept" => TcpAction::Accept,
         "reject" => TcpAction::Reject,

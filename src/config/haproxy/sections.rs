@@ -251,7 +251,7 @@ pub fn open(cx: &mut Cx<'_>, words: &[String]) -> Option<Open> {
         );
     }
     cx.crt_store |= header.name == "crt-store";
-    if !matches!(header.name, "resolvers" | "cache" | "mailers") {
+    if !matches!(header.name, "resolvers" | "cache" | "mailers" | "ring" | "log-profile" | "log-forward") {
         cx.not_yet(&format!("section '{}'", header.name));
     }
     Some(Open { header, name, place: cx.place.clone(), seen: BTreeSet::new() })

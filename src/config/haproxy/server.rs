@@ -5,8 +5,9 @@ use crate::base::addr::{Host, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::{Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
+use crate::config::model::{LogProto, Mode, Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
 use crate::health::fsm::InitState;
+use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Expr;
 use std::sync::Arc;
 
@@ -27,11 +28,18 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         return cx.too_much("servers", super::MAX_SERVERS);
     }
     let Some(addr) = cx.expand(addr) else { return };
+    // Logs can be sent in datagrams; nothing else can.
+    let datagram = ["udp@", "udp4@", "udp6@"].iter().find_map(|f| addr.strip_prefix(f)).map(str::to_owned);
+    if datagram.is_some() && p.mode != Mode::Log {
+        return cx.error(format!("'server {name}' : '{addr}' is for datagrams, which only a backend of 'mode log' sends"));
+    }
+    let is_datagram = datagram.is_some();
+    let addr = datagram.unwrap_or(addr);
     if let Some((family, _)) = addr.split_once('@').filter(|f| super::bind::NOT_YET.contains(&f.0)) {
         return cx.not_yet(&format!("address family '{family}@' in '{addr}'"));
     }
     let Some(mut s) = base(cx, p, &w[3..], p.default_server.clone()) else { return };
-    (s.name, s.place) = (name.to_owned(), cx.place.clone());
+    (s.name, s.place, s.datagram) = (name.to_owned(), cx.place.clone(), is_datagram);
     match split_host_port(&addr) {
         Ok((host, port)) => {
             s.host = host;
@@ -468,7 +476,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 match id {
                     None => cx.error_of(Code::Number, format!("'{what}' : '{o}' names no TLV from 0 to 255")),
                     Some(id) => {
-                        if let Some(f) = super::rules::request_format(cx, "set-proxy-v2-tlv-fmt", text) {
+                        if let Some(f) = super::rules::request_format(cx, "set-proxy-v2-tlv-fmt", text, LogFormat::parse) {
                             s.proxy_tlvs.push((id, Arc::new(f)));
                         }
                     }
@@ -541,6 +549,15 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 }
             }
             "no-check-send-proxy" => s.check_send_proxy = false,
+            "log-proto" => match value!("'legacy' or 'octet-count'") {
+                Some("legacy") => s.log_proto = LogProto::Legacy,
+                Some("octet-count") => s.log_proto = LogProto::OctetCount,
+                Some(o) => {
+                    let near = suggestion(o, ["legacy", "octet-count"]);
+                    cx.error_of(Code::UnknownWord, format!("'{what}' : unknown protocol '{o}' in 'log-proto'{near}"));
+                }
+                None => {}
+            },
             "pool-max-conn" => match value!("a number of connections, or -1") {
                 Some("-1") => s.pool_max = None,
                 Some(n) => match n.parse() {
@@ -702,6 +719,7 @@ const HONOURED: &[&str] = &[
     "on-marked-down",
     "on-marked-up",
     "pool-max-conn",
+    "log-proto",
     "pool-purge-delay",
     "port",
     "proto",

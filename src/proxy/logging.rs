@@ -1,0 +1,185 @@
+//! When an exchange writes its lines, and what they are (configuration manual 8.2 and 8.4, `log-steps`, `log-profile`).
+use super::Thread;
+use super::outcome::{Cause, ClientInfo, Exchange, Phase};
+use crate::config::model::{LogProfile, Step};
+use crate::log::{ERR, Event, INFO, Part, Tag};
+use crate::rules::logformat::{DateForm, LogFormat, Record, Stage, Times, date};
+use crate::state::snapshot::{ListenerNode, LogLine, ProxyNode};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What `set-log-level` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    #[default]
+    Usual,
+    At(u8),
+    Silent,
+}
+
+/// Why a line is written: for its own sake, or because a rule wants it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Course,
+    Rule,
+}
+
+impl Exchange<'_> {
+    /// A step is reached: its line is written if `log-steps` wants it, or if all is known that the frontend's format asks for.
+    pub fn reached(&mut self, t: &Thread, step: Step) {
+        if self.fe.logs.is_empty() {
+            return;
+        }
+        if let Some(steps) = self.fe.conf.log_steps {
+            if steps.has(step) {
+                self.emit(t, step, self.times(t.fresh()), None, Reason::Course);
+            }
+            return;
+        }
+        let known = match step {
+            Step::Request => Stage::Request,
+            Step::Response => Stage::Response,
+            _ => return,
+        };
+        if !self.logged && self.fe.log_at <= known && matches!(self.fe.format, LogLine::Format(_)) {
+            self.emit(t, step, self.times(t.fresh()), None, Reason::Course);
+            self.logged = true;
+        }
+    }
+
+    /// The end: the line that was not written yet.
+    pub(super) fn log_end(&mut self, t: &Thread, tcp: bool, times: Times) {
+        let o = &self.fe.conf.options;
+        if self.fe.logs.is_empty() {
+            return;
+        }
+        let empty = if tcp { self.bytes_in == 0 && self.bytes_out == 0 } else { !self.begun };
+        if o.dontlognull
+            && empty
+            && matches!(self.phase, Phase::Request | Phase::Done)
+            && (tcp || self.cause != Cause::Normal)
+        {
+            return;
+        }
+        // What was no request has no steps.
+        if !tcp && self.request_line.is_empty() {
+            return self.emit(t, Step::Error, times, None, Reason::Course);
+        }
+        match self.fe.conf.log_steps {
+            Some(steps) if !steps.has(Step::Close) => {}
+            None if self.logged => {}
+            _ => self.emit(t, Step::Close, times, None, Reason::Course),
+        }
+    }
+
+    /// `do-log`: a line now, whatever else is written.
+    pub fn log_now(&mut self, t: &Thread, step: Step, profile: Option<&str>) {
+        let named = profile.and_then(|n| self.fe.profiles.iter().find(|p| p.name == n)).cloned();
+        self.emit(t, step, self.times(t.fresh()), named.as_deref(), Reason::Rule);
+    }
+
+    fn emit(&mut self, t: &Thread, step: Step, times: Times, profile: Option<&LogProfile>, why: Reason) {
+        let fe = self.fe.clone();
+        let o = &fe.conf.options;
+        let abnormal = !matches!(self.cause, Cause::Normal | Cause::Local)
+            || self.retries > 0
+            || self.redispatched
+            || self.status >= 500;
+        if fe.logs.is_empty()
+            || self.level == Level::Silent
+            || o.dontlog_normal && !abnormal && why == Reason::Course
+        {
+            return;
+        }
+        let severity = match self.level {
+            Level::At(n) => n,
+            _ if why == Reason::Course && o.log_separate_errors && abnormal => ERR,
+            _ => INFO,
+        };
+        let mut record = self.record(t, times);
+        record.origin = step.origin();
+        if step == Step::Accept {
+            record.status = 0;
+        }
+        let own = match (&fe.conf.error_log_format, &fe.format) {
+            (Some(f), _) if step == Step::Error => Some(f),
+            (_, LogLine::Format(f)) => Some(f),
+            // Its line is written when the connection is accepted.
+            (_, LogLine::Default) => None,
+        };
+        write(t, &fe, &record, own, &Event { severity, step, tag: tag(&fe), profile });
+        if fe.counts_lines && why == Reason::Course {
+            fe.live.lines.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn tag(p: &ProxyNode) -> Tag<'_> {
+    Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() }
+}
+
+fn write(t: &Thread, fe: &ProxyNode, record: &Record<'_>, own: Option<&Arc<LogFormat>>, event: &Event<'_>) {
+    let render = |part: Part<'_>, out: &mut Vec<u8>| {
+        let format = match part {
+            Part::Line(f) => f.or(own.map(|f| &**f)),
+            Part::Data(f) => f.or(fe.conf.log_sd.as_deref()),
+        };
+        if let Some(f) = format {
+            f.log(record, out);
+        }
+    };
+    fe.sinks.emit(&fe.logs, event, &render, &mut t.log_buffers.borrow_mut(), &t.shared.live.dropped_logs);
+}
+
+fn shown(a: Option<SocketAddr>) -> String {
+    a.map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()))
+}
+
+/// The line of a frontend without a format: who connected to what.
+pub fn connected(t: &Thread, fe: &ProxyNode, client: &ClientInfo) {
+    if fe.logs.is_empty() || !matches!(fe.format, LogLine::Default) {
+        return;
+    }
+    let mode = if fe.conf.mode == crate::config::model::Mode::Http { "HTTP" } else { "TCP" };
+    let text =
+        format!("Connect from {} to {} ({}/{mode})", shown(client.src), shown(client.dst), fe.conf.name);
+    let mut scratch = t.take_buf();
+    fe.sinks.send(&fe.logs, INFO, &tag(fe), text.as_bytes(), &mut scratch, &t.shared.live.dropped_logs);
+    t.give_buf(scratch);
+}
+
+/// The line of a connection that ended before there was a session.
+pub fn embryonic_end(t: &Thread, fe: &Arc<ProxyNode>, l: &ListenerNode, client: &ClientInfo, what: &str) {
+    let o = &fe.conf.options;
+    if fe.logs.is_empty() || o.dontlognull {
+        return;
+    }
+    let mut line = t.take_buf();
+    // Writing to a Vec cannot fail.
+    let _ = write!(line, "{} [", shown(client.src));
+    date(client.accepted_at, fe.sinks.utc_offset, DateForm::Log, &mut line);
+    // A listener without a name goes by its number.
+    let name = l.conf.name.clone().unwrap_or_else(|| l.id.to_string());
+    let _ = write!(line, "] {}/{name}: {what}", fe.conf.name);
+    let x = Exchange::new(client, fe.clone(), t, true);
+    let mut record = x.record(t, x.times(t.fresh()));
+    (record.origin, record.status) = (Step::Killed.origin(), 0);
+    let severity = if o.log_separate_errors { ERR } else { INFO };
+    let event = Event { severity, step: Step::Killed, tag: tag(fe), profile: None };
+    let render = |part: Part<'_>, out: &mut Vec<u8>| match part {
+        Part::Line(f) => match f.or(fe.conf.error_log_format.as_deref()) {
+            Some(f) => f.log(&record, out),
+            None => out.extend_from_slice(&line),
+        },
+        Part::Data(f) => {
+            if let Some(f) = f.or(fe.conf.log_sd.as_deref()) {
+                f.log(&record, out);
+            }
+        }
+    };
+    fe.sinks.emit(&fe.logs, &event, &render, &mut t.log_buffers.borrow_mut(), &t.shared.live.dropped_logs);
+    x.recycle(t);
+    t.give_buf(line);
+}

@@ -1,0 +1,289 @@
+//! Logs: when lines are written and what they are, where they go, and what is received and passed on. HAProxy passes these as well:
+//! `TANDEM_BIN=<haproxy> cargo test --test logs`.
+#![allow(clippy::unwrap_used)]
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc;
+use std::time::Duration;
+use support::{Origin, Proxy, free_port, ok, tandem};
+
+const HEAD: &str = "global\n stats socket {dir}/admin.sock level admin\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\n";
+
+/// A frontend `f` with these lines, whose backend is an origin that says `ok`.
+fn proxy(rest: &str, frontend: &str) -> (Proxy, Origin) {
+    let origin = Origin::start(|_| ok("ok"));
+    let config = format!(
+        "{HEAD}frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\n{frontend}\nbackend b\n server s 127.0.0.1:{}\n{rest}",
+        origin.port
+    );
+    (Proxy::start(&tandem(), &config), origin)
+}
+
+/// A receiver of datagrams.
+struct Receiver(UdpSocket);
+
+impl Receiver {
+    fn new() -> Self {
+        let s = UdpSocket::bind("127.0.0.1:0").unwrap();
+        s.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        Self(s)
+    }
+    fn addr(&self) -> String {
+        self.0.local_addr().unwrap().to_string()
+    }
+    fn next(&self) -> String {
+        let mut buf = [0; 65536];
+        let n = self.0.recv(&mut buf).expect("no datagram came");
+        String::from_utf8_lossy(&buf[..n]).into_owned()
+    }
+    /// What came since, up to a line with these words.
+    fn until(&self, words: &str) -> String {
+        loop {
+            let l = self.next();
+            if l.contains(words) {
+                return l;
+            }
+        }
+    }
+}
+
+/// Lines of streams that come in, each connection's in a thread.
+fn stream_receiver() -> (u16, mpsc::Receiver<String>) {
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    let (tx, rx) = mpsc::channel();
+    std::thread::spawn(move || {
+        for c in l.incoming().flatten() {
+            let tx = tx.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(c).lines().map_while(Result::ok) {
+                    let _ = tx.send(line);
+                }
+            });
+        }
+    });
+    (port, rx)
+}
+
+fn next(rx: &mpsc::Receiver<String>) -> String {
+    rx.recv_timeout(Duration::from_secs(5)).expect("no line came")
+}
+
+#[test]
+fn items_are_quoted_escaped_and_encoded() {
+    let r = Receiver::new();
+    let frontend = format!(
+        " log {} format raw local0\n option accept-unsafe-violations-in-http-request\n \
+         capture request header x-a len 64\n capture request header x-b len 64\n capture request header x-c len 64\n \
+         http-request return status 200 if {{ path_beg /a }}\n \
+         log-format \"A%[capture.req.hdr(0)] Q%{{+Q}}[capture.req.hdr(0)] E%{{+E}}[capture.req.hdr(0)] %r %{{+Q}}r %hr %hrl %{{+Q}}hrl %HU  %HQ %{{+Q}}CC %hs %hs. %{{+X}}ci\"",
+        r.addr()
+    );
+    let (p, _o) = proxy("", &frontend);
+    p.exchange(b"GET /a\"b?c{d}|~e#f HTTP/1.1\r\nHost: x\r\nx-a: q\"w\\e\tz]{|}#\r\nx-b: v1\r\nConnection: close\r\n\r\n");
+    let line = r.until("/a");
+    assert_eq!(
+        line,
+        "Aq\"w\\e\tz]{|}# Q\"q\"w\\e\tz]{|}#\" Eq\\\"w\\\\e\tz\\]{|}# GET /a#22b?c{d}|~e#23f HTTP/1.1 \"GET /a#22b?c{d}|~e#23f HTTP/1.1\" \
+         {q#22w\\e#09z]#7B#7C#7D#23|v1|} q#22w\\e#09z]#7B#7C#7D#23 v1 - \"q#22w\\e#09z]#7B#7C#7D#23\" \"v1\" \"\" \
+         /a#22b?c{d}|~e#23f ?c{d}|~e#23f \"\" . 7F000001\n"
+    );
+}
+
+#[test]
+fn json_and_cbor() {
+    let (r, c) = (Receiver::new(), Receiver::new());
+    let frontend = format!(
+        " log {} format raw local0\n capture request header x-a len 64\n capture request header x-b len 64\n http-request return status 200 if {{ path_beg /a }}\n \
+         log-format \"%{{+json}}o %(a)[capture.req.hdr(0)] text %(r)r %(hr)hr %(hrl)hrl %(hs)hs %(st)ST %(b:bool)ST %(s:str)ST %(n:sint)[capture.req.hdr(1)] %(m)[capture.req.hdr(5)] %(ts)tsc %(ci){{+X}}ci %(t)[always_true] %[src]\"\n\
+         frontend g\n bind 127.0.0.1:{{port2}}\n log {} format raw local0\n log-format \"%{{+cbor}}o %(a)ST %(b)HM %(c)[str(x)]\"\n http-request return status 200",
+        r.addr(),
+        c.addr()
+    );
+    let port2 = free_port();
+    let (p, _o) = proxy("", &frontend.replace("{port2}", &port2.to_string()));
+    p.exchange(b"GET /a HTTP/1.1\r\nHost: x\r\nx-a: q\"w\r\nx-b: 12\r\nConnection: close\r\n\r\n");
+    assert_eq!(
+        r.until("/a"),
+        "{\"a\": \"q\\\"w\", \"r\": \"GET /a HTTP/1.1\", \"hr\": \"{q#22w|12}\", \"hrl\": [\"q#22w\", \"12\"], \"hs\": null, \"st\": 200, \"b\": true, \"s\": \"200\", \"n\": 12, \"m\": \"\", \"ts\": \"LR--\", \"ci\": \"7F000001\", \"t\": true}\n"
+    );
+    let mut g = TcpStream::connect(("127.0.0.1", port2)).unwrap();
+    g.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    g.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(c.next(), "BF616118C861627F63474554FF61636178FF\n");
+}
+
+#[test]
+fn a_line_is_written_as_soon_as_all_is_known() {
+    let r = Receiver::new();
+    let frontend = format!(" log {} format raw local0\n log-format \"%OG %ST %r\"", r.addr());
+    let (p, _o) = proxy("", &frontend);
+    p.get("/x");
+    assert_eq!(r.until("/x"), "txn_response 200 GET /x HTTP/1.1\n");
+    let frontend = format!(" log {} format raw local0\n log-format \"%OG %r\"", r.addr());
+    let (p, _o) = proxy("", &frontend);
+    p.get("/y");
+    assert_eq!(r.until("/y"), "txn_request GET /y HTTP/1.1\n");
+    let frontend = format!(" log {} format raw local0\n log-format \"%OG %B %r\"", r.addr());
+    let (p, _o) = proxy("", &frontend);
+    p.get("/z");
+    assert!(r.until("/z").starts_with("txn_close "));
+}
+
+#[test]
+fn steps_profiles_and_rules() {
+    let r = Receiver::new();
+    let frontend = format!(
+        " log {a} format rfc5424 profile p local0\n log-format \"own %OG %r\"\n log-format-sd \"[x@1 a=\\\"%ST\\\"]\"\n log-steps accept,request,response,close\n \
+         http-request set-log-level warning if {{ path /w }}\n http-request set-log-level silent if {{ path /s }}\n http-request do-log if {{ path /d }}\n http-request do-log profile q if {{ path /d }}",
+        a = r.addr()
+    );
+    let profiles = "log-profile p\n log-tag tagged\n on accept drop\n on response format \"rsp %ST\"\n on close sd \"[y@1]\"\nlog-profile q\n on any format \"other %OG\"\n";
+    let (p, _o) = proxy(profiles, &frontend);
+    p.get("/a");
+    // `<134>1 TIME - tagged PID - SD MESSAGE`
+    let words = |l: &str| {
+        let w: Vec<&str> = l.trim_end().splitn(7, ' ').collect();
+        (w[0].to_owned(), w[3].to_owned(), w[6].to_owned())
+    };
+    let said = |pri: &str, rest: &str| (pri.to_owned(), "tagged".to_owned(), rest.to_owned());
+    assert_eq!(words(&r.until("/a")), said("<134>1", "[x@1 a=\"-1\"] own txn_request GET /a HTTP/1.1"));
+    assert_eq!(words(&r.next()), said("<134>1", "[x@1 a=\"200\"] rsp 200"));
+    assert_eq!(words(&r.next()), said("<134>1", "[y@1] own txn_close GET /a HTTP/1.1"));
+    // From the rule on.
+    p.get("/w");
+    assert_eq!(words(&r.until("/w")).0, "<134>1");
+    assert_eq!(words(&r.next()).0, "<132>1");
+    assert_eq!(words(&r.next()).0, "<132>1");
+    p.get("/s");
+    p.get("/d");
+    let lines: Vec<String> = (0..4).map(|_| words(&r.next()).2).collect();
+    assert_eq!(lines[0], "[x@1 a=\"-1\"] own txn_request GET /s HTTP/1.1");
+    assert_eq!(lines[1], "[x@1 a=\"-1\"] own txn_request GET /d HTTP/1.1");
+    assert_eq!(lines[2], "[x@1 a=\"-1\"] own http_req GET /d HTTP/1.1");
+    assert_eq!(lines[3], "[x@1 a=\"-1\"] other http_req");
+}
+
+#[test]
+fn what_was_no_request_has_a_format_of_its_own() {
+    let r = Receiver::new();
+    let frontend =
+        format!(" log {} format raw local0\n option httplog\n error-log-format \"bad %OG %ST %ts %r\"", r.addr());
+    let (p, _o) = proxy("", &frontend);
+    p.exchange(b"BAD\r\n\r\n");
+    assert_eq!(r.until("bad"), "bad sess_error 400 PR <BADREQ>\n");
+}
+
+#[test]
+fn samples_count_for_each_line() {
+    let (a, b) = (Receiver::new(), Receiver::new());
+    let frontend = format!(
+        " log {} format raw sample 2,4-5:6 local0\n log {} format raw local0\n log-format \"%r\"\n http-request set-log-level silent if {{ path /ready-check }}",
+        a.addr(),
+        b.addr()
+    );
+    let (p, _o) = proxy("", &frontend);
+    // The line of the request is written before a rule can silence it, and counts.
+    let first = b.next();
+    assert!(first.contains("/ready-check") || first.contains("/1 "), "{first}");
+    let before = usize::from(first.contains("/ready-check"));
+    for i in 1..=14 {
+        p.get(&format!("/{i}"));
+    }
+    let wanted: Vec<usize> = (1..=14).filter(|i| matches!((i + before - 1) % 6 + 1, 2 | 4 | 5)).collect();
+    for i in wanted {
+        assert_eq!(a.next(), format!("GET /{i} HTTP/1.1\n"));
+    }
+}
+
+#[test]
+fn rings_are_shown_and_shipped() {
+    let (port, lines) = stream_receiver();
+    let (octets, counted) = stream_receiver();
+    let frontend = format!(
+        " log ring@r local0\n log ring@s len 200 local0\n log tcp@127.0.0.1:{port} format rfc3164 len 300 local1\n log-format \"%r\"\n"
+    );
+    let rings = format!(
+        "ring r\n description \"some events\"\n format priority\n maxlen 40\n size 8192\nring s\n format short\n server one 127.0.0.1:{octets} log-proto octet-count\n timeout connect 1s\n"
+    );
+    let (p, _o) = proxy(&rings, &frontend);
+    p.get("/one");
+    p.get(&format!("/{}", "x".repeat(100)));
+    let shown = p.cli("show events r");
+    let shown: Vec<&str> = shown.lines().filter(|l| !l.contains("ready-check") && !l.is_empty()).collect();
+    let cut = format!("<134>GET /{}", "x".repeat(40));
+    assert_eq!(shown, ["<134>GET /one HTTP/1.1", &cut[..40]]);
+    let sinks = p.cli("show events");
+    assert!(sinks.contains("\n    r          : type=buffer, 0 dropped, some events\n"), "{sinks}");
+    assert!(sinks.contains("\n    ring#1     : type=buffer, 0 dropped, created from log directive declared into "), "{sinks}");
+    assert_eq!(p.cli("show events nope").trim(), "No such event sink");
+    assert_eq!(p.cli("show events stdout").trim(), "Nothing to report for this sink");
+    let line = loop {
+        let l = next(&lines);
+        if l.contains("/one") {
+            break l;
+        }
+    };
+    assert!(line.starts_with("<142>") && line.contains(" localhost haproxy["), "{line}");
+    // Each is preceded by its length, and nothing follows it: they stand in one line.
+    drop(p);
+    let all = next(&counted);
+    assert!(all.contains("25 <6>GET /one HTTP/1.1") || all.contains("22 <6>GET /one HTTP/1.1"), "{all}");
+}
+
+#[test]
+fn backends_of_logs() {
+    let (a, b) = (Receiver::new(), Receiver::new());
+    let (port, lines) = stream_receiver();
+    let frontend = " log backend@rr format raw local0\n log backend@tcp format priority local0\n log backend@hash format raw local0\n log-format \"%r\"\n";
+    let backends = format!(
+        "backend rr\n mode log\n balance roundrobin\n server a udp@{} weight 3\n server b udp@{}\nbackend tcp\n mode log\n balance sticky\n server t 127.0.0.1:{port}\nbackend hash\n mode log\n balance log-hash field(2,/)\n server a udp@{}\n",
+        a.addr(),
+        b.addr(),
+        a.addr(),
+    );
+    let (p, _o) = proxy(&backends, frontend);
+    for i in 0..8 {
+        p.get(&format!("/r{i}"));
+    }
+    let got: Vec<String> = (0..2).map(|_| b.next()).collect();
+    assert!(got.iter().all(|l| l.starts_with("GET /r")), "{got:?}");
+    let line = loop {
+        let l = next(&lines);
+        if l.contains("/r0") {
+            break l;
+        }
+    };
+    assert_eq!(line, "<134>GET /r0 HTTP/1.1");
+}
+
+#[test]
+fn messages_are_received_and_passed_on() {
+    let r = Receiver::new();
+    let (udp, tcp) = (free_port(), free_port());
+    let rest = format!(
+        "log-forward in\n dgram-bind 127.0.0.1:{udp}\n bind 127.0.0.1:{tcp}\n log {} local7\n timeout client 5s\n",
+        r.addr()
+    );
+    let (p, _o) = proxy(&rest, "");
+    let s = UdpSocket::bind("127.0.0.1:0").unwrap();
+    s.send_to(b"<13>Nov  5 10:11:12 myhost app[77]: hello world\n", ("127.0.0.1", udp)).unwrap();
+    assert_eq!(r.next(), "<13>Nov  5 10:11:12 myhost app[77]: hello world\n");
+    s.send_to(b"<165>1 - - - - - - msg", ("127.0.0.1", udp)).unwrap();
+    let line = r.next();
+    assert!(line.starts_with("<165>1 ") && line.ends_with(" 127.0.0.1 - - - - msg\n"), "{line}");
+    let mut c = TcpStream::connect(("127.0.0.1", tcp)).unwrap();
+    c.write_all(b"<13>Nov  5 10:11:12 h a: one\n47 <13>Nov  5 10:11:12 myhost app[77]: hello worl\n").unwrap();
+    assert_eq!(r.next(), "<13>Nov  5 10:11:12 h a: one\n");
+    // The last byte of it is missing: it stays where it is until the rest comes.
+    c.write_all(b"").unwrap();
+    let info = p.cli("show info");
+    assert!(info.contains("\nCumRecvLogs: 3\n") || info.contains("\nCumRecvLogs: 4\n"), "{info}");
+    assert!(!p.cli("show stat").contains("\nin,"));
+    // What is no message ends the connection.
+    let mut c = TcpStream::connect(("127.0.0.1", tcp)).unwrap();
+    c.write_all(b"hello\n").unwrap();
+    assert_eq!(c.read(&mut [0; 10]).unwrap_or(0), 0);
+}
