@@ -3,8 +3,8 @@
 use super::model::Proxy;
 use crate::base::addr::Host;
 use crate::base::diag::Place;
-pub use crate::rules::logformat::{Step, Steps};
 use crate::rules::logformat::LogFormat;
+pub use crate::rules::logformat::{Step, Steps};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -108,10 +108,12 @@ fn show_stat(s: &Snapshot, iid: Option<&str>, kinds: i64, sid: i64) -> String {
 
 /// Each cache, and each entry that is fresh.
 fn show_sinks(s: &Snapshot, live: &Live) -> String {
-    let mut text = "Supported events sinks are listed below. Add -0(zero), -w(wait), -n(new). Any key to stop.\n".to_owned();
+    let mut text =
+        "Supported events sinks are listed below. Add -0(zero), -w(wait), -n(new). Any key to stop.\n".to_owned();
     for (i, name) in ["stdout", "stderr"].into_iter().enumerate() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "    {name:<10} : type=fd, 0 dropped, standard {} (fd#{})", ["output", "error"][i], i + 1);
+        let _ =
+            writeln!(text, "    {name:<10} : type=fd, 0 dropped, standard {} (fd#{})", ["output", "error"][i], i + 1);
     }
     for r in std::iter::once(&live.buf0).chain(&s.rings) {
         let _ = writeln!(

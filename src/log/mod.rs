@@ -8,9 +8,9 @@ pub mod syslog;
 
 use self::console::Console;
 use self::fd::FdSink;
-use crate::base::addr::Host;
 use self::frame::{Meta, Time};
 use self::ring::Ring;
+use crate::base::addr::Host;
 use crate::config::model::{LogDest, LogForm, LogProfile, LogTarget, Step};
 use crate::rules::logformat::LogFormat;
 use std::net::{SocketAddr, UdpSocket};
@@ -241,7 +241,14 @@ fn taken(sent: std::io::Result<usize>) -> bool {
 }
 
 /// Puts an event into a ring, with a header of this form.
-pub fn ring_event(r: &Ring, form: LogForm, meta: &Meta<'_>, message: &[u8], most: usize, scratch: &mut Vec<u8>) -> bool {
+pub fn ring_event(
+    r: &Ring,
+    form: LogForm,
+    meta: &Meta<'_>,
+    message: &[u8],
+    most: usize,
+    scratch: &mut Vec<u8>,
+) -> bool {
     frame::event(form, meta, message, most.saturating_sub(1).min(r.conf.max_len), scratch);
     r.write(scratch, &|text, out| {
         let notice = Meta { severity: u32::from(NOTICE), ..*meta };

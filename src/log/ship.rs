@@ -113,7 +113,9 @@ async fn serve(reader: &Reader<'_>, proto: LogProto, patience: Option<Duration>,
             io.flush().await
         };
         let done = match patience {
-            Some(p) => tokio::time::timeout(p, written).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())),
+            Some(p) => {
+                tokio::time::timeout(p, written).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            }
             None => written.await,
         };
         if done.is_err() {

@@ -137,7 +137,8 @@ const MONTHS: [&[u8]; 12] =
 /// `2003-10-11T22:14:15.003Z` as `Oct 11 22:14:15`
 fn legacy_of(iso: &[u8]) -> Option<Vec<u8>> {
     let part = |r: std::ops::Range<usize>| std::str::from_utf8(iso.get(r)?).ok()?.parse::<usize>().ok();
-    let shape = iso.len() >= 19 && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')].iter().all(|(i, c)| iso[*i] == *c);
+    let shape = iso.len() >= 19
+        && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')].iter().all(|(i, c)| iso[*i] == *c);
     let rest = &iso[19.min(iso.len())..];
     let frac = rest.strip_prefix(b".").map_or(rest, |r| &r[r.iter().take_while(|c| c.is_ascii_digit()).count()..]);
     let zone = frac == b"Z" || frac.len() == 6 && matches!(frac[0], b'+' | b'-') && frac[3] == b':';

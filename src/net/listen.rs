@@ -115,8 +115,7 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
             let temp = format!("{path}.{}.tmp", std::process::id());
             let _ = std::fs::remove_file(&temp);
-            let s = Socket::new(Domain::UNIX, kind, None)
-                .map_err(|e| say("cannot create a socket", e))?;
+            let s = Socket::new(Domain::UNIX, kind, None).map_err(|e| say("cannot create a socket", e))?;
             s.bind(&SockAddr::unix(&temp).map_err(|e| say("the path is too long", e))?)
                 .map_err(|e| say("cannot bind socket", e))?;
             let unplaced = Unplaced { temp: temp.clone(), path: path.clone() };
@@ -132,8 +131,7 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
         }
         ListenAddr::Abstract(name) => {
             let say = |what: &str, e: std::io::Error| hint(what, addr, &e);
-            let s = Socket::new(Domain::UNIX, kind, None)
-                .map_err(|e| say("cannot create a socket", e))?;
+            let s = Socket::new(Domain::UNIX, kind, None).map_err(|e| say("cannot create a socket", e))?;
             // An abstract name is a path that begins with a zero.
             s.bind(&SockAddr::unix(format!("\0{name}")).map_err(|e| say("the name is too long", e))?)
                 .map_err(|e| say("cannot bind socket", e))?;

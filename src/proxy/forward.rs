@@ -1,7 +1,6 @@
 //! One request to a server and its answer back: attempts, the head that is waited for, both bodies.
 use super::filters::{self, Paced, Recoded};
 use super::outcome::{Cause, Exchange, Phase};
-use crate::rules::logformat::Step;
 use super::persist;
 use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
@@ -11,6 +10,7 @@ use super::wheel::FOREVER;
 use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
+use crate::rules::logformat::Step;
 use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
 use crate::state::live::Met;

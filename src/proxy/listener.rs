@@ -1,4 +1,5 @@
 //! Listening sockets of one thread: accept, hand the connection to the least loaded thread, admit it, serve it.
+use super::logging::embryonic_end;
 use super::outcome::{ClientInfo, Exchange};
 use super::stream::Stream;
 use super::wheel::Timer;
@@ -6,7 +7,6 @@ use super::{Thread, session, tcp};
 use crate::config::model::Mode;
 use crate::net::sockopt;
 use crate::rules::acl;
-use super::logging::embryonic_end;
 use crate::rules::action::{Refusal, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
 use crate::state::live::{ListenerLive, ProxyLive};

@@ -1,7 +1,7 @@
 //! When an exchange writes its lines, and what they are (configuration manual 8.2 and 8.4, `log-steps`, `log-profile`).
 use super::Thread;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
-use crate::config::model::{LogProfile, Step};
+use crate::config::model::{LogProfile, Mode, Step};
 use crate::log::{ERR, Event, INFO, Part, Tag};
 use crate::rules::logformat::{DateForm, LogFormat, Record, Stage, Times, date};
 use crate::state::snapshot::{ListenerNode, LogLine, ProxyNode};
@@ -87,10 +87,7 @@ impl Exchange<'_> {
             || self.retries > 0
             || self.redispatched
             || self.status >= 500;
-        if fe.logs.is_empty()
-            || self.level == Level::Silent
-            || o.dontlog_normal && !abnormal && why == Reason::Course
-        {
+        if fe.logs.is_empty() || self.level == Level::Silent || o.dontlog_normal && !abnormal && why == Reason::Course {
             return;
         }
         let severity = match self.level {
@@ -142,9 +139,13 @@ pub fn connected(t: &Thread, fe: &ProxyNode, client: &ClientInfo) {
     if fe.logs.is_empty() || !matches!(fe.format, LogLine::Default) {
         return;
     }
-    let mode = if fe.conf.mode == crate::config::model::Mode::Http { "HTTP" } else { "TCP" };
-    let text =
-        format!("Connect from {} to {} ({}/{mode})", shown(client.src), shown(client.dst), fe.conf.name);
+    let mode = match fe.conf.mode {
+        Mode::Http => "HTTP",
+        Mode::Tcp | Mode::Log => "TCP",
+        // Its log lines are for what it receives.
+        Mode::Syslog => return,
+    };
+    let text = format!("Connect from {} to {} ({}/{mode})", shown(client.src), shown(client.dst), fe.conf.name);
     let mut scratch = t.take_buf();
     fe.sinks.send(&fe.logs, INFO, &tag(fe), text.as_bytes(), &mut scratch, &t.shared.live.dropped_logs);
     t.give_buf(scratch);

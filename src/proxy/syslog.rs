@@ -76,8 +76,7 @@ pub async fn datagrams(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: t
 fn pass(t: &Thread, fe: &ProxyNode, f: &Forwarding, message: &[u8], source: Option<&str>) {
     let now = SystemTime::now();
     t.shared.live.received_logs.fetch_add(1, Relaxed);
-    let r =
-        if f.unparsed { Received { text: message, ..Received::default() } } else { syslog::read(message, now) };
+    let r = if f.unparsed { Received { text: message, ..Received::default() } } else { syslog::read(message, now) };
     if r.text.is_empty() {
         return;
     }

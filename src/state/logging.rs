@@ -54,7 +54,8 @@ impl LogBackend {
                 usize::try_from(self.node.conf.hash_type.of(&key.text())).ok()?
             }
             // By chance: the hash of a number that is never the same.
-            _ => usize::try_from(hash::avalanche(u32::try_from(self.turn.fetch_add(1, Relaxed) & 0xffff_ffff).ok()?)).ok()?,
+            _ => usize::try_from(hash::avalanche(u32::try_from(self.turn.fetch_add(1, Relaxed) & 0xffff_ffff).ok()?))
+                .ok()?,
         };
         turns.get(at.checked_rem(turns.len())?).map(|i| usize::from(*i))
     }
@@ -63,7 +64,8 @@ impl LogBackend {
 /// Each server as often as it weighs, one after the other.
 fn in_a_row(weights: &[u32]) -> Vec<u16> {
     let each = weights.iter().enumerate();
-    each.flat_map(|(i, w)| std::iter::repeat_n(u16::try_from(i).unwrap_or(0), usize::try_from(*w).unwrap_or(0))).collect()
+    each.flat_map(|(i, w)| std::iter::repeat_n(u16::try_from(i).unwrap_or(0), usize::try_from(*w).unwrap_or(0)))
+        .collect()
 }
 
 impl Deliver for LogBackend {

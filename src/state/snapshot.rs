@@ -1,16 +1,14 @@
 //! The compiled configuration: a table of per-proxy `Arc`s, swapped whole. A long connection pins its own proxy, not the world.
 use super::live::{ListenerLive, Live, ProxyLive, ServerLive, lock};
+use super::logging::LogBackend;
 use crate::base::code::Code;
 use crate::base::diag::Report;
-use crate::config::model::{
-    Bind, Global, Kind, LogChoice, LogDest, LogProfile, Mode, Model, Proxy, RING_SIZE, Server,
-};
+use crate::config::model::{Bind, Global, Kind, LogChoice, LogDest, LogProfile, Mode, Model, Proxy, RING_SIZE, Server};
 use crate::config::source::Source;
 use crate::http::h1::case::Cases;
+use crate::http::status;
 use crate::log::ring::Ring;
 use crate::log::{BackendSlot, Logger};
-use super::logging::LogBackend;
-use crate::http::status;
 use crate::rules::acl::Cond;
 use crate::rules::logformat::{CLF, HTTPLOG, HTTPSLOG, LogFormat, Stage, TCPLOG};
 use crate::rules::sample::Scope;

@@ -200,7 +200,8 @@ pub fn effect(cx: &mut Cx<'_>, w: &[String], scope: Scope, step: Step) -> Option
     let what = format!("{} {}", w[0], w[1]);
     match w[1].as_str() {
         "do-log" => {
-            let profile = w.get(2).is_some_and(|x| x == "profile").then(|| cx.arg(w, 3, "the name of a log-profile section"));
+            let profile =
+                w.get(2).is_some_and(|x| x == "profile").then(|| cx.arg(w, 3, "the name of a log-profile section"));
             let used = if profile.is_some() { 4 } else { 2 };
             let profile = match profile {
                 None => None,

@@ -187,7 +187,11 @@ pub fn profile_line(cx: &mut Cx<'_>, p: &mut LogProfile, s: &mut sections::Open,
                 let Some(f) = rules::format(cx, "on", text, Scope::Log).map(Arc::new) else { return };
                 // A format behind it takes `drop` back, as there.
                 rule.drop = false;
-                if o == "sd" { rule.sd = Some(f) } else { rule.format = Some(f) }
+                if o == "sd" {
+                    rule.sd = Some(f)
+                } else {
+                    rule.format = Some(f)
+                }
                 i += 2;
             }
         }
@@ -223,13 +227,16 @@ pub fn finish(cx: &mut Cx<'_>, model: &Model) {
         match &t.dest {
             LogDest::Ring(name) if !known_ring(model, name) => {
                 let near = suggestion(name, model.rings.iter().map(|r| r.name.as_str()));
-                cx.report.error(Code::UnknownTarget, &t.place, format!("'log' : uses unknown ring named '{name}'{near}"));
+                cx.report.error(
+                    Code::UnknownTarget,
+                    &t.place,
+                    format!("'log' : uses unknown ring named '{name}'{near}"),
+                );
             }
             LogDest::Backend(name) => {
-                let logs = |m: &&Box<crate::config::model::Proxy>| m.mode == Mode::Log;
                 let text = match model.proxies.iter().find(|p| p.is_backend() && p.name == *name) {
                     None => {
-                        let names = model.proxies.iter().filter(logs).map(|p| p.name.as_str());
+                        let names = model.proxies.iter().filter(|p| p.mode == Mode::Log).map(|p| p.name.as_str());
                         format!("'log' : uses unknown log backend '{name}'{}", suggestion(name, names))
                     }
                     Some(p) if p.mode != Mode::Log => {

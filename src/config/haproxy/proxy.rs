@@ -695,7 +695,10 @@ pub fn finish_logs(cx: &mut Cx<'_>, p: &Proxy) {
     }
     let place = &p.place;
     if !matches!(p.balance, None | Some(RoundRobin | Random(_) | Sticky | LogHash)) {
-        let text = format!("in backend '{}' : 'balance' only supports 'roundrobin', 'random', 'sticky' and 'log-hash' in 'mode log'", p.name);
+        let text = format!(
+            "in backend '{}' : 'balance' only supports 'roundrobin', 'random', 'sticky' and 'log-hash' in 'mode log'",
+            p.name
+        );
         cx.report.error(Code::Misplaced, place, text);
     }
     if p.balance == Some(LogHash) && p.hash_type.consistent {
@@ -703,7 +706,8 @@ pub fn finish_logs(cx: &mut Cx<'_>, p: &Proxy) {
         cx.report.error(Code::Misplaced, place, text);
     }
     if p.servers.windows(2).any(|s| s[0].datagram != s[1].datagram) {
-        let text = format!("log backend '{}' : its servers have to be all of datagrams (udp@) or all of streams", p.name);
+        let text =
+            format!("log backend '{}' : its servers have to be all of datagrams (udp@) or all of streams", p.name);
         cx.report.error(Code::Misplaced, place, text);
     }
     let unused = [

@@ -691,7 +691,14 @@ pub const TCP_ACTIONS: &[&str] = &["accept", "expect-netscaler-cip", "expect-pro
 pub fn effects(kind: &str) -> &'static [&'static str] {
     match kind {
         "content" => &[
-            "do-log", "set-dst", "set-dst-port", "set-log-level", "set-src", "set-src-port", "set-var", "set-var-fmt",
+            "do-log",
+            "set-dst",
+            "set-dst-port",
+            "set-log-level",
+            "set-src",
+            "set-src-port",
+            "set-var",
+            "set-var-fmt",
             "unset-var",
         ],
         _ => &["do-log", "set-dst", "set-dst-port", "set-src", "set-src-port", "set-var", "set-var-fmt", "unset-var"],

@@ -5,7 +5,9 @@ use crate::base::addr::{Host, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::{LogProto, Mode, Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits};
+use crate::config::model::{
+    LogProto, Mode, Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits,
+};
 use crate::health::fsm::InitState;
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::Expr;
@@ -31,7 +33,8 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     // Logs can be sent in datagrams; nothing else can.
     let datagram = ["udp@", "udp4@", "udp6@"].iter().find_map(|f| addr.strip_prefix(f)).map(str::to_owned);
     if datagram.is_some() && p.mode != Mode::Log {
-        return cx.error(format!("'server {name}' : '{addr}' is for datagrams, which only a backend of 'mode log' sends"));
+        return cx
+            .error(format!("'server {name}' : '{addr}' is for datagrams, which only a backend of 'mode log' sends"));
     }
     let is_datagram = datagram.is_some();
     let addr = datagram.unwrap_or(addr);

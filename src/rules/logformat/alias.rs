@@ -404,7 +404,6 @@ impl Record<'_> {
                         out.push(b' ');
                     }
                     match self.captured(side, i) {
-                        _ if f.quote && f.mandatory && self.captured(side, i).is_empty() => in_quotes(out, |o| o.push(b'-')),
                         v if f.quote => in_quotes(out, |out| escaped(v, b"\"#{|}", out)),
                         b"" => out.push(b'-'),
                         v => escaped(v, b"\"#{|}", out),
@@ -444,5 +443,6 @@ fn in_quotes(out: &mut Vec<u8>, what: impl FnOnce(&mut Vec<u8>)) {
 /// The parts of a list that was written with quotes.
 pub(super) fn parts(text: &[u8]) -> Vec<Vec<u8>> {
     // No part has a quote in it: it would be written as `#22`.
-    text.split(|c| *c == b'"').skip(1).step_by(2).map(<[u8]>::to_vec).collect()
+    let parts = text.split(|c| *c == b'"').skip(1).step_by(2);
+    parts.map(|p| if p.is_empty() { b"-".to_vec() } else { p.to_vec() }).collect()
 }

@@ -58,16 +58,16 @@ impl Step {
     /// What `%OG` writes.
     pub fn origin(self) -> &'static str {
         match self {
-            Self::TcpReqConn => "tcp_req_conn",
-            Self::TcpReqSess => "tcp_req_sess",
+            Self::TcpReqConn => "tcp-req-conn",
+            Self::TcpReqSess => "tcp-req-sess",
             Self::Accept => "txn_accept",
-            Self::TcpReqCont => "tcp_req_cont",
+            Self::TcpReqCont => "tcp-req-cont",
             Self::Request => "txn_request",
-            Self::HttpReq => "http_req",
+            Self::HttpReq => "http-req",
             Self::Connect => "txn_connect",
-            Self::TcpResCont => "tcp_res_cont",
-            Self::HttpRes => "http_res",
-            Self::HttpAfterRes => "http_after_res",
+            Self::TcpResCont => "tcp-res-cont",
+            Self::HttpRes => "http-res",
+            Self::HttpAfterRes => "http-after-res",
             Self::Response => "txn_response",
             Self::Close => "txn_close",
             Self::Error => "sess_error",
@@ -397,7 +397,7 @@ impl Item {
                 let mut text = Vec::new();
                 let list = row.class == Class::List;
                 // The parts of a list are told from one another by their quotes.
-                named(row, Flags { mandatory: list, quote: list, ..plain }, &mut text);
+                named(row, Flags { quote: list, ..plain }, &mut text);
                 let number = || std::str::from_utf8(&text).ok()?.trim_start_matches('+').parse::<i64>().ok();
                 let datum = match (row.class, self.wanted, number().filter(|_| !plain.hex)) {
                     (Class::Int, Some(Type::Bool), Some(n)) => Datum::Bool(n != 0),
