@@ -1,6 +1,6 @@
 //! Listening sockets of one thread: accept, hand the connection to the least loaded thread, admit it, serve it.
 use super::logging::embryonic_end;
-use super::outcome::{ClientInfo, Exchange};
+use super::outcome::{ClientInfo, Exchange, TlsInfo};
 use super::stream::Stream;
 use super::wheel::Timer;
 use super::{Thread, session, tcp};
@@ -266,14 +266,13 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         src: a.src,
         dst: None,
         tls: None,
-        sni: None,
-        alpn: None,
         proxied: None,
-        vars: std::cell::RefCell::default(),
+        vars: std::cell::Cell::default(),
         accepted,
         accepted_at,
         handshake_ms: 0,
-        listener: a.listener,
+        // A configuration has at most MAX_LISTENERS.
+        listener: u32::try_from(a.listener).unwrap_or(u32::MAX),
         id: t.shared.unique.fetch_add(1, Relaxed),
     };
     let mut stream = if a.unix {
@@ -366,10 +365,13 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
             Ok(Ok(s)) => {
                 let c = s.get_ref().1;
                 let suite = c.negotiated_cipher_suite().map_or("unknown", |s| crate::tls::cipher_name(s.suite()));
-                client.tls = Some((c.protocol_version().map_or("unknown", crate::tls::version_name), suite));
-                client.sni = c.server_name().map(str::to_owned);
-                client.alpn = c.alpn_protocol().map(<[u8]>::to_vec);
-                client.handshake_ms = i64::try_from(accepted.elapsed().as_millis()).unwrap_or(0);
+                client.tls = Some(Box::new(TlsInfo {
+                    version: c.protocol_version().map_or("unknown", crate::tls::version_name),
+                    cipher: suite,
+                    sni: c.server_name().map(str::to_owned),
+                    alpn: c.alpn_protocol().map(<[u8]>::to_vec),
+                }));
+                client.handshake_ms = u32::try_from(accepted.elapsed().as_millis()).unwrap_or(u32::MAX);
                 listener.live.counters.inc(Counter::SslSessions);
                 stream = Stream::Server(Box::new(s));
             }

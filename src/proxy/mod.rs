@@ -101,6 +101,8 @@ pub struct Thread {
 
 /// Room for one read; larger than `tune.bufsize` so that a read seldom fills it.
 const SCRATCH: usize = 64 * 1024;
+/// Buffers kept when little is served.
+const KEPT: usize = 8;
 /// Buffers kept for reuse by one thread.
 const SPARE: usize = 256;
 
@@ -171,12 +173,25 @@ impl Thread {
         }
     }
 
+    /// Gives what is kept for reuse back to the system. (Other C libraries than GNU's do the rest by themselves.)
+    fn give_back(&self) {
+        let (mut spare, mut heads) = (self.spare.borrow_mut(), self.heads.borrow_mut());
+        spare.truncate(KEPT);
+        heads.truncate(KEPT);
+        self.wheel.shrink();
+        #[cfg(target_env = "gnu")]
+        // SAFETY: returns free memory of the allocator, which takes its own locks.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
     /// One step of the thread's clock: timers, and once a second idle server connections.
     pub fn tick(&self) {
         self.clock.wall.set((self.fresh(), SystemTime::now()));
         self.wheel.advance();
-        if let Some(p) = &self.parking {
-            p.look(self.wheel.now());
+        if self.parking.as_ref().is_some_and(|p| p.look(self.wheel.now())) {
+            self.give_back();
         }
         if self.wheel.second_passed() {
             self.sweep_pools();

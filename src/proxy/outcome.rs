@@ -72,23 +72,32 @@ impl Phase {
     }
 }
 
-/// What the client side of a connection is, for all its requests.
+/// What the client side of a connection is, for all its requests. Tens of thousands of them wait for the next one: what most have not is in boxes.
 pub struct ClientInfo {
     pub src: Option<SocketAddr>,
     pub dst: Option<SocketAddr>,
-    pub tls: Option<(&'static str, &'static str)>,
-    pub sni: Option<String>,
-    pub alpn: Option<Vec<u8>>,
+    pub tls: Option<Box<TlsInfo>>,
     /// Variables of the session, while no exchange is under way.
-    pub vars: std::cell::RefCell<Vec<(String, Vec<u8>)>>,
+    pub vars: std::cell::Cell<Option<Box<Variables>>>,
     /// What a PROXY header said.
     pub proxied: Option<Box<crate::wire::proxy::Header>>,
     pub accepted: Instant,
     pub accepted_at: SystemTime,
-    pub handshake_ms: i64,
+    pub handshake_ms: u32,
     /// Which of the frontend's listeners accepted it.
-    pub listener: usize,
+    pub listener: u32,
     pub id: u64,
+}
+
+/// Names and values.
+pub type Variables = Vec<(String, Vec<u8>)>;
+
+/// What a handshake came to.
+pub struct TlsInfo {
+    pub version: &'static str,
+    pub cipher: &'static str,
+    pub sni: Option<String>,
+    pub alpn: Option<Vec<u8>>,
 }
 
 impl ClientInfo {
@@ -108,7 +117,7 @@ pub struct Exchange<'a> {
     pub server: Option<usize>,
     pub req: Head,
     pub res: Head,
-    pub vars: Vec<(String, Vec<u8>)>,
+    pub vars: Variables,
     pub started: Instant,
     pub started_at: SystemTime,
     pub got_request: Option<Instant>,
@@ -177,7 +186,7 @@ impl<'a> Exchange<'a> {
             server: None,
             req: t.take_head(),
             res: t.take_head(),
-            vars: client.vars.take(),
+            vars: client.vars.take().map(|v| *v).unwrap_or_default(),
             started: client.accepted,
             started_at: client.accepted_at,
             got_request: None,
@@ -227,7 +236,9 @@ impl<'a> Exchange<'a> {
     /// Gives the buffers back to the thread.
     pub fn recycle(mut self, t: &Thread) {
         self.vars.retain(|(n, _)| n.starts_with("sess."));
-        self.client.vars.replace(self.vars);
+        if !self.vars.is_empty() {
+            self.client.vars.set(Some(Box::new(self.vars)));
+        }
         t.give_head(self.req);
         t.give_head(self.res);
         t.give_buf(self.request_line);
@@ -268,7 +279,7 @@ impl<'a> Exchange<'a> {
         let connect = self.connected.zip(self.assigned).map_or(-1, |(c, a)| ms(a, c));
         let response = self.responded.zip(self.connected).map_or(-1, |(r, c)| ms(c, r));
         Times {
-            handshake: self.client.handshake_ms,
+            handshake: self.client.handshake_ms.into(),
             idle: if self.first { 0 } else { -1 },
             request,
             queue,
@@ -370,7 +381,7 @@ impl<'a> Exchange<'a> {
             captured_cookies: [&self.captured_cookies[0], &self.captured_cookies[1]],
             pid: sinks.pid,
             hostname: fe.log_hostname.as_deref().unwrap_or_default(),
-            tls: self.client.tls,
+            tls: self.client.tls.as_ref().map(|t| (t.version, t.cipher)),
             tls_frontend: self.client.tls.is_some(),
             request_counter: self.client.id,
             log_counter: if fe.counts_lines { fe.live.lines.load(Relaxed) } else { 0 },
@@ -398,7 +409,7 @@ impl Traffic for Exchange<'_> {
         self.client.tls.is_some()
     }
     fn ssl_sni(&self) -> Option<&str> {
-        self.client.sni.as_deref()
+        self.client.tls.as_ref()?.sni.as_deref()
     }
     fn method(&self) -> &[u8] {
         self.req.method()
@@ -468,7 +479,7 @@ impl Traffic for Exchange<'_> {
     fn number(&self, what: Number) -> Option<i64> {
         Some(match what {
             Number::FirstRequest => i64::from(self.first),
-            Number::ListenerId => i64::from(self.fe.listeners.get(self.client.listener)?.id),
+            Number::ListenerId => i64::from(self.fe.listeners.get(self.client.listener as usize)?.id),
             Number::FrontendId => i64::from(self.fe.iid),
             Number::BackendId => i64::from(self.backend().iid),
             Number::ServerId => i64::from(self.backend().servers.get(self.server?)?.sid),
@@ -502,7 +513,7 @@ impl Traffic for Exchange<'_> {
         self.coding.response.map(crate::http::coding::Coding::name)
     }
     fn listener(&self) -> Option<&str> {
-        self.fe.listeners.get(self.client.listener)?.conf.name.as_deref()
+        self.fe.listeners.get(self.client.listener as usize)?.conf.name.as_deref()
     }
     fn unique(&self) -> &[u8] {
         &self.unique

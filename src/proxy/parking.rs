@@ -9,17 +9,38 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 
 struct Parked {
-    /// Its stream is `socket`.
-    rest: Box<Connection>,
+    /// Its stream is `socket`. Here by value: side by side they leave no holes between what serving took, which goes back to the system.
+    rest: Connection,
     socket: std::net::TcpStream,
-    /// Tick of the wheel at which it has waited long enough.
-    until: u64,
+    /// Tick of the wheel at which it has waited long enough; more than a year does not count.
+    until: u32,
 }
 
+/// Places in blocks of [`BLOCK`], which never move.
 #[derive(Default)]
 struct Places {
-    all: Vec<Option<Parked>>,
+    all: Vec<Box<[Option<Parked>; BLOCK]>>,
     free: Vec<u32>,
+}
+
+const BLOCK: usize = 64;
+
+impl Places {
+    fn at(&mut self, i: u32) -> Option<&mut Option<Parked>> {
+        let i = i as usize;
+        self.all.get_mut(i / BLOCK)?.get_mut(i % BLOCK)
+    }
+
+    /// A free place.
+    fn find(&mut self) -> u32 {
+        if self.free.is_empty() {
+            let first = u32::try_from(self.all.len() * BLOCK).unwrap_or(u32::MAX);
+            self.all.push(Box::new([const { None }; BLOCK]));
+            // The lowest is taken first.
+            self.free.extend((first..first.saturating_add(BLOCK as u32)).rev());
+        }
+        self.free.pop().unwrap_or(u32::MAX)
+    }
 }
 
 pub struct Parking {
@@ -27,10 +48,14 @@ pub struct Parking {
     places: RefCell<Places>,
     /// Tick of the last look at time-outs.
     looked: Cell<u64>,
+    /// Connections parked since memory was last given back, and how many of them at the last look.
+    unreturned: Cell<(u32, u32)>,
 }
 
 /// Ticks between two looks at the time-outs.
 const LOOK: u64 = 10;
+/// Connections that make a wave.
+const WAVE: u32 = 500;
 /// Events taken at a time.
 const BATCH: usize = 64;
 
@@ -38,56 +63,64 @@ impl Parking {
     /// None where the system gives no epoll set; then nobody is parked.
     pub fn new() -> Option<Self> {
         let set = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).ok()?;
-        Some(Self { set, places: RefCell::default(), looked: Cell::new(0) })
+        Some(Self { set, places: RefCell::default(), looked: Cell::new(0), unreturned: Cell::default() })
     }
 
     fn put(&self, p: Parked) -> Result<(), Parked> {
         let mut places = self.places.borrow_mut();
-        let i = match places.free.pop() {
-            Some(i) => i,
-            None => {
-                places.all.push(None);
-                u32::try_from(places.all.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
+        let i = places.find();
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT;
         if self.set.add(&p.socket, EpollEvent::new(flags, u64::from(i))).is_err() {
             places.free.push(i);
             return Err(p);
         }
-        places.all[i as usize] = Some(p);
+        match places.at(i) {
+            Some(place) => {
+                *place = Some(p);
+                let (parked, before) = self.unreturned.get();
+                self.unreturned.set((parked.saturating_add(1), before));
+            }
+            // More than there can be descriptors.
+            None => return Err(p),
+        }
         Ok(())
     }
 
     fn take(&self, i: u64) -> Option<Parked> {
         let mut places = self.places.borrow_mut();
-        let at = usize::try_from(i).ok()?;
-        let p = places.all.get_mut(at)?.take()?;
-        places.free.push(u32::try_from(i).ok()?);
+        let i = u32::try_from(i).ok()?;
+        let p = places.at(i)?.take()?;
+        places.free.push(i);
         let _ = self.set.delete(&p.socket);
         Some(p)
     }
 
-    /// Closes, now and then, those whose time is over.
-    pub fn look(&self, now: u64) {
-        if now.saturating_sub(self.looked.get()) >= LOOK {
-            self.looked.set(now);
-            self.expire(now);
+    /// Closes, now and then, those whose time is over. True when a wave of connections has come to rest: what serving them took can be given back.
+    pub fn look(&self, now: u64) -> bool {
+        if now.saturating_sub(self.looked.get()) < LOOK {
+            return false;
         }
+        self.looked.set(now);
+        self.expire(now);
+        let (parked, before) = self.unreturned.get();
+        let rests = parked >= WAVE && parked == before;
+        self.unreturned.set(if rests { (0, 0) } else { (parked, parked) });
+        rests
     }
 
     /// Closes those whose time is over at tick `now`; all with `u64::MAX`.
     pub fn expire(&self, now: u64) {
-        let over = |p: &Option<Parked>| p.as_ref().is_some_and(|p| p.until <= now);
-        let found: Vec<usize> = {
+        let over = |p: &Option<Parked>| p.as_ref().is_some_and(|p| u64::from(p.until) <= now);
+        let found: Vec<u64> = {
             let places = self.places.borrow();
-            (0..places.all.len()).filter(|i| over(&places.all[*i])).collect()
+            let each = places.all.iter().flat_map(|b| b.iter());
+            (0..).zip(each).filter(|(_, p)| over(p)).map(|(i, _)| i).collect()
         };
         for i in found {
-            drop(self.take(i as u64));
+            drop(self.take(i));
         }
         let mut places = self.places.borrow_mut();
-        if places.free.len() == places.all.len() && !places.all.is_empty() {
+        if places.free.len() == places.all.len() * BLOCK && !places.all.is_empty() {
             *places = Places::default();
         }
     }
@@ -105,8 +138,9 @@ pub fn park(t: &Thread, mut rest: Box<Connection>, until: u64) -> Result<(), Box
     };
     // Off the event loop it goes with this; without a descriptor there is nothing to be kept.
     let Ok(socket) = s.into_std() else { return Ok(()) };
-    parking.put(Parked { rest, socket, until }).or_else(|p| {
-        let mut rest = p.rest;
+    let until = u32::try_from(until).unwrap_or(u32::MAX);
+    parking.put(Parked { rest: *rest, socket, until }).or_else(|p| {
+        let mut rest = Box::new(p.rest);
         rest.stream = tokio::net::TcpStream::from_std(p.socket).ok().map(Stream::Tcp);
         if rest.stream.is_some() { Err(rest) } else { Ok(()) }
     })
@@ -124,10 +158,11 @@ pub async fn attend(t: Rc<Thread>) {
         loop {
             let n = parking.set.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
             for e in &events[..n] {
-                let Some(mut p) = parking.take(e.data()) else { continue };
+                let Some(p) = parking.take(e.data()) else { continue };
                 if let Ok(s) = tokio::net::TcpStream::from_std(p.socket) {
-                    p.rest.stream = Some(Stream::Tcp(s));
-                    resume(&t, p.rest);
+                    let mut rest = Box::new(p.rest);
+                    rest.stream = Some(Stream::Tcp(s));
+                    resume(&t, rest);
                 }
             }
             if n < BATCH {

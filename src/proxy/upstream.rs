@@ -1,6 +1,6 @@
 //! The server side: which server, waiting for a slot, a pooled or a new connection.
 use super::Thread;
-use super::outcome::{Cause, Exchange, Phase};
+use super::outcome::{Cause, Exchange, Phase, TlsInfo};
 use super::stream::Stream;
 use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
@@ -763,17 +763,19 @@ fn proxy_header_of(t: &Thread, x: &Exchange<'_>, s: &ServerNode, version: SendPr
     let o = s.conf.proxy_options;
     let client = x.client;
     let mut tlvs: Vec<(u8, Vec<u8>)> = s.conf.proxy_tlvs.iter().map(|(k, f)| (*k, x.formatted(t, f))).collect();
-    tlvs.extend(client.alpn.clone().map(|p| (proxy::ALPN, p)));
+    tlvs.extend(client.tls.as_ref().and_then(|t| t.alpn.clone()).map(|p| (proxy::ALPN, p)));
     if o.authority {
         let said = client.proxied.as_ref().and_then(|h| h.tlv(proxy::AUTHORITY)).map(<[u8]>::to_vec);
-        tlvs.extend(said.or_else(|| client.sni.clone().map(String::into_bytes)).map(|a| (proxy::AUTHORITY, a)));
+        tlvs.extend(
+            said.or_else(|| client.tls.as_ref()?.sni.clone().map(String::into_bytes)).map(|a| (proxy::AUTHORITY, a)),
+        );
     }
     if o.unique_id {
         tlvs.push((proxy::UNIQUE_ID, x.unique.clone()));
     }
     if o.ssl {
         let mut ssl = vec![u8::from(client.tls.is_some()), 0, 0, 0, 0];
-        if let Some((version, cipher)) = client.tls {
+        if let Some(TlsInfo { version, cipher, .. }) = client.tls.as_deref() {
             proxy::put(&mut ssl, proxy::SSL_VERSION, version.as_bytes());
             if o.ssl_cipher {
                 proxy::put(&mut ssl, proxy::SSL_CIPHER, cipher.as_bytes());

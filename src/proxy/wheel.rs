@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 pub const TICK: u64 = 10;
 const SLOTS: usize = 1024;
 const NEVER: u64 = u64::MAX;
+/// Entries, and places of a slot, that are kept for reuse.
+const KEPT: usize = 1024;
 
 struct Entry {
     /// Tick at which the timer is over.
     at: Cell<u64>,
-    /// Tick of the slot the entry waits in.
+    /// Tick of the slot the entry waits in, `NEVER` if it waits in none, and its place there.
     queued: Cell<u64>,
+    place: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     /// Its holder has nothing under way and may be told to go.
     idle: Cell<bool>,
@@ -24,6 +27,8 @@ pub struct Wheel {
     now: Cell<u64>,
     second: Cell<u64>,
     slots: RefCell<Vec<Vec<Rc<Entry>>>>,
+    /// Entries that nobody holds any more, for whoever needs one next.
+    free: RefCell<Vec<Rc<Entry>>>,
 }
 
 impl Default for Wheel {
@@ -33,6 +38,7 @@ impl Default for Wheel {
             now: Cell::new(0),
             second: Cell::new(0),
             slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
+            free: RefCell::default(),
         }
     }
 }
@@ -46,33 +52,54 @@ impl Wheel {
         // After a long stall every slot is looked at once, not once per missed turn.
         let steps = (target - from).min(SLOTS as u64);
         for t in (target - steps + 1)..=target {
-            let slot = usize::try_from(t % SLOTS as u64).unwrap_or(0);
-            let due = std::mem::take(&mut self.slots.borrow_mut()[slot]);
-            for e in due {
-                // Queued again elsewhere since: this is an old entry of it.
-                if e.queued.get() > target {
-                    continue;
-                }
+            let slot = Self::slot(t);
+            let mut due = std::mem::take(&mut self.slots.borrow_mut()[slot]);
+            // None of them is in a slot now: with a waker a task may go, and with it a timer that is one of them.
+            due.iter().for_each(|e| e.queued.set(NEVER));
+            for e in due.drain(..) {
                 let at = e.at.get();
-                if at == NEVER || Rc::strong_count(&e) == 1 {
-                    e.queued.set(NEVER);
-                } else if at <= target {
-                    e.queued.set(NEVER);
-                    if let Some(w) = e.waker.borrow_mut().take() {
+                if at <= target {
+                    if let Some(w) = e.waker.take() {
                         w.wake();
                     }
-                } else {
+                } else if at != NEVER && Rc::strong_count(&e) > 1 {
                     self.queue(&e, at);
                 }
+            }
+            // Its room is used again.
+            let mut slots = self.slots.borrow_mut();
+            if slots[slot].is_empty() && due.capacity() <= KEPT {
+                slots[slot] = due;
             }
         }
     }
 
     fn queue(&self, e: &Rc<Entry>, at: u64) {
         // Beyond one turn it waits in the last slot of the turn and is queued again there.
-        let slot = at.min(self.now.get() + SLOTS as u64 - 1);
-        e.queued.set(slot);
-        self.slots.borrow_mut()[usize::try_from(slot % SLOTS as u64).unwrap_or(0)].push(e.clone());
+        let tick = at.min(self.now.get() + SLOTS as u64 - 1);
+        let slot = &mut self.slots.borrow_mut()[Self::slot(tick)];
+        e.queued.set(tick);
+        e.place.set(slot.len());
+        slot.push(e.clone());
+    }
+
+    /// Takes an entry out of the slot that it waits in.
+    fn unqueue(&self, e: &Entry) {
+        let tick = e.queued.replace(NEVER);
+        if tick == NEVER {
+            return;
+        }
+        let slot = &mut self.slots.borrow_mut()[Self::slot(tick)];
+        let place = e.place.get();
+        slot.swap_remove(place);
+        if let Some(moved) = slot.get(place) {
+            moved.place.set(place);
+        }
+    }
+
+    fn slot(tick: u64) -> usize {
+        // Less than SLOTS.
+        usize::try_from(tick % SLOTS as u64).unwrap_or(0)
     }
 
     /// Ends every wait that is marked idle: the worker drains.
@@ -110,6 +137,11 @@ impl Wheel {
         self.second.replace(s) != s
     }
 
+    /// Forgets entries that are kept for reuse.
+    pub fn shrink(&self) {
+        self.free.borrow_mut().clear();
+    }
+
     pub fn timer(self: &Rc<Self>) -> Timer {
         Timer { wheel: self.clone(), entry: OnceCell::new() }
     }
@@ -135,14 +167,22 @@ impl Timer {
             return;
         };
         let entry = self.entry.get_or_init(|| {
-            let (at, queued, idle) = (Cell::new(NEVER), Cell::new(NEVER), Cell::new(false));
-            Rc::new(Entry { at, queued, waker: RefCell::new(None), idle })
+            self.wheel.free.borrow_mut().pop().unwrap_or_else(|| {
+                Rc::new(Entry {
+                    at: Cell::new(NEVER),
+                    queued: Cell::new(NEVER),
+                    place: Cell::new(0),
+                    waker: RefCell::new(None),
+                    idle: Cell::new(false),
+                })
+            })
         });
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 4);
         // Never early: the present may be just before the next tick.
         let at = self.wheel.now.get() + ms.div_ceil(TICK) + 1;
         entry.at.set(at);
         if entry.queued.get() > at {
+            self.wheel.unqueue(entry);
             self.wheel.queue(entry, at);
         }
     }
@@ -182,14 +222,28 @@ impl Timer {
 
     /// Gives up the deadline and the memory it took.
     pub fn release(&mut self) {
-        self.set(None);
-        self.entry.take();
+        let Some(e) = self.entry.take() else { return };
+        e.at.set(NEVER);
+        e.idle.set(false);
+        self.wheel.unqueue(&e);
+        // It would keep its task's memory.
+        e.waker.take();
+        let mut free = self.wheel.free.borrow_mut();
+        if free.len() < KEPT {
+            free.push(e);
+        }
     }
 
     /// Waits for the deadline.
     pub async fn wait(&self) {
         std::future::poll_fn(|cx| if self.expired(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending })
             .await;
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -223,5 +277,33 @@ mod tests {
         t.set(Some(Duration::ZERO));
         until(190);
         assert!(t.expired(&cx));
+    }
+
+    #[test]
+    fn a_timer_that_is_gone_keeps_nobody() {
+        struct Task;
+        impl std::task::Wake for Task {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        let w = Rc::new(Wheel::default());
+        let task = std::sync::Arc::new(Task);
+        let waker = Waker::from(task.clone());
+        let t = w.timer();
+        t.set(Some(Duration::from_secs(5)));
+        assert!(!t.expired(&Context::from_waker(&waker)));
+        drop(waker);
+        assert_eq!(std::sync::Arc::strong_count(&task), 2);
+        drop(t);
+        assert_eq!(std::sync::Arc::strong_count(&task), 1);
+        // The next one takes its place, in time.
+        let t = w.timer();
+        t.set(Some(Duration::ZERO));
+        let cx = Context::from_waker(Waker::noop());
+        while w.start.elapsed() < Duration::from_millis(40) {
+            std::hint::spin_loop();
+        }
+        w.advance();
+        assert!(t.expired(&cx));
+        assert!(w.free.borrow().is_empty());
     }
 }
