@@ -1026,3 +1026,30 @@ fn aggressive_reuse_takes_proven_connections_only() {
     assert_eq!(conn(p.exchange(post)), again);
     assert_eq!(conns.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
+
+#[test]
+fn invalid_messages_are_kept_byte_for_byte() {
+    let origin = Origin::start(|r| {
+        if r.contains("/junk") { b"HTTP/1.1 200 OK\r\nX y: bad\r\n\r\n\x01\xe9".to_vec() } else { ok("x") }
+    });
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n stats socket {{dir}}/admin.sock level admin\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n server s1 127.0.0.1:{}\n",
+            origin.port
+        ),
+    );
+    p.exchange(b"GET / HTTP/1.1\r\nHost: x\r\nBad header: \x01y\r\n\r\n");
+    p.get("/junk");
+    let said = p.cli("show errors");
+    assert!(
+        said.contains("] frontend f (#2): invalid request\n  backend <NONE> (#-1), server <NONE> (#-1), event #"),
+        "{said}"
+    );
+    assert!(said.contains("len 43, error at position 28\n  \n  00000  GET / HTTP/1.1\\r\\n\n  00016  Host: x\\r\\n\n  00025  Bad header: \\x01y\\r\\n\n  00041  \\r\\n\n"), "{said}");
+    assert!(said.contains("] backend b (#3): invalid response\n  frontend f (#2), server s1 (#1), event #"), "{said}");
+    assert!(said.contains("error at position 18\n  \n  00000  HTTP/1.1 200 OK\\r\\n\n  00017  X y: bad\\r\\n\n  00027  \\r\\n\n  00029  \\x01\\xE9\n"), "{said}");
+    assert!(!p.cli("show errors b").contains("invalid request"));
+    assert!(!p.cli("show errors -1 request").contains("invalid response"));
+    assert_eq!(p.cli("show errors zz").trim(), "No such proxy.");
+}

@@ -159,14 +159,18 @@ fn idle(programs: &[(Kind, String)], origin: &Origin) {
         let before = p.memory_kb();
         let held = load::hold(p.port, &PLAIN.load, CLIENTS);
         let after = p.memory_kb();
+        // What serving them took is another thing than what they cost while they wait.
+        std::thread::sleep(Duration::from_secs(5));
+        let later = p.memory_kb();
         println!(
-            "{:<24} {:<8} {:.2} kB each ({} held, {} kB to {} kB)",
+            "{:<24} {:<8} {:.2} kB each ({} held, {} kB to {} kB), {:.2} kB five seconds later",
             "idle clients",
             kind.name(),
             (after - before) / held.len() as f64,
             held.len(),
             before,
-            after
+            after,
+            (later - before) / held.len() as f64
         );
     }
 }

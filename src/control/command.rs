@@ -10,6 +10,7 @@ pub enum Command {
     Quit,
     ShowInfo,
     ShowCache,
+    ShowErrors(super::offences::Wanted),
     ShowSinks,
     ShowEvents(Events),
     ShowStat {
@@ -77,6 +78,12 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
     ("show backend", "", CliLevel::User, "names of the backends"),
     ("show cache", "", CliLevel::Admin, "show cache status"),
+    (
+        "show errors",
+        "[<iid>|<proxy>] [request|response]",
+        CliLevel::Operator,
+        "the last invalid messages of each proxy",
+    ),
     ("show events", "[<sink>] [-w] [-n] [-0]", CliLevel::User, "rings of events, or what one of them holds"),
     ("show info", "", CliLevel::User, "what this process is and does"),
     ("show reloads", "", CliLevel::User, "reloads in force and reloads that failed"),
@@ -138,6 +145,18 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "prompt" => Command::Prompt,
         "quit" => Command::Quit,
         "show cache" => Command::ShowCache,
+        "show errors" => {
+            let side = |w: &str| match w {
+                "request" => Some(0),
+                "response" => Some(1),
+                _ => None,
+            };
+            let word = |i: usize| rest.get(i).copied();
+            Command::ShowErrors(super::offences::Wanted {
+                proxy: word(0).filter(|w| *w != "-1").map(str::to_owned),
+                side: word(1).and_then(side),
+            })
+        }
         "show events" => {
             let Some((sink, options)) = rest.split_first() else { return Ok(Command::ShowSinks) };
             if level < CliLevel::Operator {

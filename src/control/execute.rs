@@ -30,6 +30,7 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             t
         }),
         Command::ShowCache => show_cache(s),
+        Command::ShowErrors(w) => super::offences::show(w, s, live),
         Command::ShowSinks => show_sinks(s, live),
         // The socket shows them as they come.
         Command::ShowEvents(_) => String::new(),

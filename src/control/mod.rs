@@ -3,6 +3,7 @@ pub mod command;
 pub mod execute;
 pub mod metrics;
 mod names;
+mod offences;
 mod page;
 pub mod socket;
 pub mod stats;

@@ -263,6 +263,9 @@ impl Session<'_> {
                     NoResponse::Timeout => Some(Met::ReadTimeout),
                     _ => None,
                 };
+                if matches!(e, NoResponse::Garbage) {
+                    super::evidence::response(self.t, x, be, &resbuf);
+                }
                 if let Some(met) = met {
                     upstream::observed(server, Observe::Layer7, met);
                 }

@@ -41,6 +41,8 @@ impl Exchange<'_> {
         let known = match step {
             Step::Request => Stage::Request,
             Step::Response => Stage::Response,
+            // A stream has nothing else to wait for.
+            Step::Connect if self.fe.conf.mode == Mode::Tcp => Stage::Response,
             _ => return,
         };
         if !self.logged && self.fe.log_at <= known && matches!(self.fe.format, LogLine::Format(_)) {

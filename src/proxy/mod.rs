@@ -1,5 +1,6 @@
 //! Level 5: the forwarding path. Each worker thread has one current-thread runtime, its own sockets, timers, pools and buffers.
 mod caching;
+mod evidence;
 mod filters;
 mod forward;
 mod key;

@@ -323,6 +323,7 @@ impl Session<'_> {
         let used = match x.req.parse_request(&self.inbuf, x.fe.accept(true)) {
             Ok(n) => n,
             Err(e) => {
+                super::evidence::request(self.t, x, &self.inbuf);
                 x.req.clear();
                 return self.refuse(x, e.status(), Cause::Denied).await;
             }
@@ -343,7 +344,6 @@ impl Session<'_> {
         let mut line = self.t.take_buf();
         x.req.write_request_line(&mut line);
         x.request_line = line;
-        x.reached(self.t, Step::Request);
         Ok(used)
     }
 
@@ -383,6 +383,7 @@ impl Session<'_> {
         if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Request);
         }
+        x.reached(self.t, Step::Request);
         if let Some(f) = fe.conf.unique_id.clone() {
             x.make_unique(self.t, &f);
         }

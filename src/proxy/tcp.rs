@@ -207,7 +207,6 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     ct.set(client_timeout);
     st.set(server_timeout);
     x.reached(t, Step::Connect);
-    x.reached(t, Step::Response);
     let mut request = Half::new(Follower::new(Framing::UntilClose));
     let peeked = std::mem::take(&mut x.peeked);
     request.preload(&peeked);

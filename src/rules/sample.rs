@@ -400,6 +400,7 @@ enum Conv {
     HostOnly,
     RegSub,
     Concat,
+    Hex,
 }
 
 /// The converters that are honoured: name, operation, least and largest number of arguments.
@@ -418,6 +419,7 @@ const CONVERTERS: &[(&str, Conv, usize, usize)] = &[
     ("field", Conv::Field, 2, 3),
     ("word", Conv::Word, 2, 3),
     ("host_only", Conv::HostOnly, 0, 0),
+    ("hex", Conv::Hex, 0, 0),
     ("regsub", Conv::RegSub, 2, 3),
     ("concat", Conv::Concat, 1, 3),
 ];
@@ -1008,6 +1010,15 @@ impl Step {
         let owned = |v: Vec<u8>| Some(Sample::Str(Cow::Owned(v)));
         match self.conv {
             Conv::Lower => owned(s.text().to_ascii_lowercase()),
+            Conv::Hex => {
+                let bytes = match &s {
+                    Sample::Int(n) => n.to_be_bytes().to_vec(),
+                    Sample::Ip(IpAddr::V4(ip)) => ip.octets().to_vec(),
+                    Sample::Ip(IpAddr::V6(ip)) => ip.octets().to_vec(),
+                    other => other.text().into_owned(),
+                };
+                owned(bytes.iter().flat_map(|b| format!("{b:02X}").into_bytes()).collect())
+            }
             Conv::Upper => owned(s.text().to_ascii_uppercase()),
             Conv::Length => Some(Sample::Int(i64::try_from(s.text().len()).unwrap_or(i64::MAX))),
             Conv::Bool => Some(Sample::Bool(s.int()? != 0)),

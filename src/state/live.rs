@@ -478,6 +478,10 @@ impl ServerLive {
     pub fn since_change(&self) -> u64 {
         now_ms().saturating_sub(self.changed.load(Relaxed)) / 1000
     }
+    /// When its state changed last, in milliseconds of the process.
+    pub fn changed_at(&self) -> u64 {
+        self.changed.load(Relaxed)
+    }
     pub fn downtime(&self) -> u64 {
         let extra = if self.is_up() { 0 } else { now_ms().saturating_sub(self.changed.load(Relaxed)) };
         (self.downtime.load(Relaxed) + extra) / 1000
@@ -504,8 +508,25 @@ pub struct Waiter {
 }
 
 /// One proxy at run time; a `listen` section has both halves in one.
+/// A message that could not be read.
+#[derive(Debug)]
+pub struct Offence {
+    pub at: std::time::SystemTime,
+    /// Counted from 0 over all proxies.
+    pub number: u64,
+    pub src: Option<std::net::SocketAddr>,
+    /// Name and number of the proxy on the other side.
+    pub other: Option<(String, u32)>,
+    pub server: Option<(String, u32)>,
+    /// The first byte that spoilt it.
+    pub position: usize,
+    pub bytes: Box<[u8]>,
+}
+
 #[derive(Debug)]
 pub struct ProxyLive {
+    /// The last invalid request, and the last invalid response.
+    pub offences: [Mutex<Option<Box<Offence>>>; 2],
     /// Lines that it logged, where its format asks for that.
     pub lines: AtomicU64,
     pub front: Counters,
@@ -537,6 +558,7 @@ impl ProxyLive {
     fn new(threads: usize) -> Self {
         Self {
             lines: AtomicU64::new(0),
+            offences: Default::default(),
             front: Counters::new(threads),
             back: Counters::new(threads),
             front_conns: Gauge::default(),
@@ -623,6 +645,8 @@ pub struct Live {
     pub started: Instant,
     pub started_at: std::time::SystemTime,
     pub dropped_logs: AtomicU64,
+    /// Invalid messages so far.
+    pub offences: AtomicU64,
     /// Messages that `log-forward` sections received.
     pub received_logs: AtomicU64,
     rings: Mutex<HashMap<String, Arc<Ring>>>,
@@ -667,6 +691,7 @@ impl Live {
             started: Instant::now(),
             started_at: std::time::SystemTime::now(),
             dropped_logs: AtomicU64::new(0),
+            offences: AtomicU64::new(0),
             received_logs: AtomicU64::new(0),
             rings: Mutex::default(),
             ring_troubles: Mutex::default(),

@@ -33,11 +33,10 @@ impl LogBackend {
         if algorithm == Algorithm::Sticky {
             let mut order = lock(&self.order);
             order.retain(|i| weights[*i] > 0);
-            for i in (0..weights.len()).filter(|i| weights[*i] > 0) {
-                if !order.contains(&i) {
-                    order.push(i);
-                }
-            }
+            // Who is new here came up in this order.
+            let mut new: Vec<usize> = (0..weights.len()).filter(|i| weights[*i] > 0 && !order.contains(i)).collect();
+            new.sort_by_key(|i| self.node.servers[*i].live.changed_at());
+            order.extend(new);
             return order.first().copied();
         }
         let turns = match algorithm {
