@@ -1053,3 +1053,28 @@ fn invalid_messages_are_kept_byte_for_byte() {
     assert!(!p.cli("show errors -1 request").contains("invalid response"));
     assert_eq!(p.cli("show errors zz").trim(), "No such proxy.");
 }
+
+#[test]
+fn statistics_say_what_each_value_is() {
+    let p = Proxy::start(
+        &tandem(),
+        "global\n stats socket {dir}/admin.sock level admin\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{port}\n default_backend b\nbackend b\n server s1 127.0.0.1:1 cookie a\n",
+    );
+    let typed = p.cli("show stat typed");
+    for line in [
+        "F.2.0.0.pxname.1:KNSV:str:f\n",
+        "S.3.1.1.svname.1:KNSV:str:s1\n",
+        "S.3.1.74.cookie.1:CNSV:str:a\n",
+        "B.3.0.1.svname.1:KNSV:str:BACKEND\n",
+    ] {
+        assert!(typed.contains(line), "{line} is not in {typed}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&p.cli("show stat b 4 -1 json")).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 1);
+    assert_eq!(json[0][1]["value"]["value"], "s1");
+    assert_eq!(json[0][1]["tags"]["nature"], "Name");
+    let info = p.cli("show info typed");
+    assert!(info.starts_with("0.Name.1:POSV:str:HAProxy\n"), "{info}");
+    let json: serde_json::Value = serde_json::from_str(&p.cli("show info json")).unwrap();
+    assert_eq!(json[0]["value"]["value"], "HAProxy");
+}

@@ -1,4 +1,5 @@
 //! Lines of the runtime socket, parsed to a typed command (management manual 9.3).
+use super::typed::Form;
 use crate::base::diag::suggestion;
 use crate::config::model::CliLevel;
 use crate::health::verdict::ServerAct;
@@ -8,12 +9,13 @@ pub enum Command {
     Help,
     Prompt,
     Quit,
-    ShowInfo,
+    ShowInfo(Option<super::typed::Form>),
     ShowCache,
     ShowErrors(super::offences::Wanted),
     ShowSinks,
     ShowEvents(Events),
     ShowStat {
+        form: Option<super::typed::Form>,
         iid: Option<String>,
         kinds: i64,
         sid: i64,
@@ -175,15 +177,20 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             Command::ShowEvents(e)
         }
         "show info" => match rest.first() {
-            None | Some(&"desc") => Command::ShowInfo,
-            Some(o) => return Err(format!("'show info {o}' is not honoured yet; 'show info' is\n")),
+            Some(&"typed") => Command::ShowInfo(Some(Form::Typed)),
+            Some(&"json") => Command::ShowInfo(Some(Form::Json)),
+            None | Some(_) => Command::ShowInfo(None),
         },
         "show stat" => {
-            if let Some(o) = rest.first().filter(|o| ["typed", "json"].contains(o)) {
-                return Err(format!("'show stat {o}' is not honoured yet; 'show stat' is\n"));
-            }
+            let form = rest.iter().find_map(|w| match *w {
+                "typed" => Some(Form::Typed),
+                "json" => Some(Form::Json),
+                _ => None,
+            });
+            let rest: Vec<&str> = rest.iter().filter(|w| !matches!(**w, "typed" | "json" | "desc" | "up" | "no-maint")).copied().collect();
             let num = |i: usize| rest.get(i).and_then(|w| w.parse().ok()).unwrap_or(-1);
             Command::ShowStat {
+                form,
                 iid: rest.first().filter(|w| **w != "-1").map(|w| (*w).to_owned()),
                 kinds: num(1),
                 sid: num(2),
@@ -296,8 +303,8 @@ mod tests {
     #[test]
     fn lines_become_commands_and_levels_hold() {
         let p = |l| parse(l, CliLevel::Admin);
-        assert_eq!(p("show info"), Ok(Command::ShowInfo));
-        assert_eq!(p("show stat -1 4 -1"), Ok(Command::ShowStat { iid: None, kinds: 4, sid: -1 }));
+        assert_eq!(p("show info"), Ok(Command::ShowInfo(None)));
+        assert_eq!(p("show stat -1 4 -1"), Ok(Command::ShowStat { form: None, iid: None, kinds: 4, sid: -1 }));
         assert!(matches!(p("set server b/s state drain"), Ok(Command::Server { act: ServerAct::Drain, .. })));
         assert!(matches!(p("disable server b/s"), Ok(Command::Server { act: ServerAct::Maint, .. })));
         assert!(p("set server b").unwrap_err().contains("usage") || p("set server b").is_err());

@@ -1,6 +1,7 @@
 //! Carries commands out.
 use super::command::{Command, help};
 use super::stats;
+use super::typed;
 use crate::config::model::CliLevel;
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
@@ -24,7 +25,8 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
     let text = match c {
         Command::Help => help(level),
         Command::Prompt | Command::Quit => String::new(),
-        Command::ShowInfo => stats::info(s, live).iter().fold(String::new(), |mut t, (n, v)| {
+        Command::ShowInfo(Some(form)) => typed::info(s, live, *form),
+        Command::ShowInfo(None) => stats::info(s, live).iter().fold(String::new(), |mut t, (n, v)| {
             // Writing to a String cannot fail.
             let _ = writeln!(t, "{n}: {v}");
             t
@@ -34,7 +36,10 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
         Command::ShowSinks => show_sinks(s, live),
         // The socket shows them as they come.
         Command::ShowEvents(_) => String::new(),
-        Command::ShowStat { iid, kinds, sid } => show_stat(s, iid.as_deref(), *kinds, *sid),
+        Command::ShowStat { form, iid, kinds, sid } => {
+            let f = typed::Filter { proxy: iid.as_deref(), kinds: *kinds, sid: *sid };
+            form.map_or_else(|| show_stat(s, &f), |form| typed::stat(s, &f, form))
+        }
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
         Command::ShowBackend => {
             s.proxies.iter().filter(|p| p.conf.is_backend()).fold("# name\n".to_owned(), |t, p| t + &p.conf.name + "\n")
@@ -95,19 +100,13 @@ fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNo
     Ok((p.clone(), n))
 }
 
-fn show_stat(s: &Snapshot, iid: Option<&str>, kinds: i64, sid: i64) -> String {
+fn show_stat(s: &Snapshot, f: &typed::Filter<'_>) -> String {
     let mut out = format!("# {},\n", stats::COLUMNS.join(","));
-    for r in stats::rows(s) {
-        let by_name = iid.is_none_or(|i| i == r.proxy || i == r.iid.to_string());
-        let by_kind = kinds < 0 || kinds & (1 << r.kind.number()) != 0;
-        if by_name && by_kind && (sid < 0 || sid == i64::from(r.sid)) {
-            r.csv(&mut out);
-        }
-    }
+    stats::rows(s).iter().filter(|r| f.takes(r)).for_each(|r| r.csv(&mut out));
     out
 }
 
-/// Each cache, and each entry that is fresh.
+/// `show events`: what there is to be shown.
 fn show_sinks(s: &Snapshot, live: &Live) -> String {
     let mut text =
         "Supported events sinks are listed below. Add -0(zero), -w(wait), -n(new). Any key to stop.\n".to_owned();
@@ -138,6 +137,7 @@ pub fn ring_of(name: &str, s: &Snapshot, live: &Live) -> Result<std::sync::Arc<c
         .ok_or("No such event sink\n")
 }
 
+/// Each cache, and each entry that is fresh.
 fn show_cache(s: &Snapshot) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let mut out = String::new();

@@ -7,6 +7,7 @@ mod offences;
 mod page;
 pub mod socket;
 pub mod stats;
+mod typed;
 
 pub use crate::base::version::{RELEASE_DATE, VERSION};
 

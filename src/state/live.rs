@@ -123,6 +123,7 @@ pub struct ServerLive {
     /// What its health is when checks begin: at the start and behind a maintenance.
     init: Mutex<Option<InitState>>,
     /// Milliseconds since the process started.
+    /// Microseconds: two changes of one command each do not happen in the same.
     changed: AtomicU64,
     last_session: AtomicI64,
     downtime: AtomicU64,
@@ -221,7 +222,7 @@ impl ServerLive {
             agent: AgentLive::new(),
             stopping: AtomicBool::new(false),
             init: Mutex::new(s.init_state),
-            changed: AtomicU64::new(now_ms()),
+            changed: AtomicU64::new(now_us()),
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
@@ -398,7 +399,7 @@ impl ServerLive {
         let before = if on { self.admin.fetch_or(bit, Relaxed) } else { self.admin.fetch_and(!bit, Relaxed) };
         let changed = if on { before & bit != bit } else { before & bit != 0 };
         if changed {
-            self.changed.store(now_ms(), Relaxed);
+            self.changed.store(now_us(), Relaxed);
             if !on && !self.in_maintenance() {
                 self.came_up.store(now_ms(), Relaxed);
                 if bit & ANY_MAINT != 0 {
@@ -466,8 +467,8 @@ impl ServerLive {
             self.stopping.store(false, Relaxed);
         }
         if self.up.swap(up, Relaxed) != up {
+            let before = self.changed.swap(now_us(), Relaxed) / 1000;
             let now = now_ms();
-            let before = self.changed.swap(now, Relaxed);
             if up {
                 self.came_up.store(now, Relaxed);
                 self.downtime.fetch_add(now.saturating_sub(before), Relaxed);
@@ -476,14 +477,14 @@ impl ServerLive {
     }
     /// Seconds since the last change of state.
     pub fn since_change(&self) -> u64 {
-        now_ms().saturating_sub(self.changed.load(Relaxed)) / 1000
+        now_us().saturating_sub(self.changed.load(Relaxed)) / 1_000_000
     }
-    /// When its state changed last, in milliseconds of the process.
+    /// When its state changed last, in microseconds of the process.
     pub fn changed_at(&self) -> u64 {
         self.changed.load(Relaxed)
     }
     pub fn downtime(&self) -> u64 {
-        let extra = if self.is_up() { 0 } else { now_ms().saturating_sub(self.changed.load(Relaxed)) };
+        let extra = if self.is_up() { 0 } else { now_us().saturating_sub(self.changed.load(Relaxed)) / 1000 };
         (self.downtime.load(Relaxed) + extra) / 1000
     }
     /// A session begins, at this second.
@@ -802,6 +803,11 @@ fn start_clock() {
 /// Milliseconds since the process began to serve.
 pub fn now_ms() -> u64 {
     u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(0)
+}
+
+/// As [`now_ms`], finer.
+fn now_us() -> u64 {
+    u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(0)
 }
 
 /// Seconds of an instant on the same clock as [`now_ms`].
