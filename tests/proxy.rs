@@ -982,9 +982,13 @@ fn names_are_written_as_an_application_insists_on() {
     assert!(o.next().contains("\r\nHOST: "));
 }
 
-/// A first request that could not be sent again takes a connection that was used again before, or a new one.
-#[test]
-fn aggressive_reuse_takes_proven_connections_only() {
+/// What [`numbered`] told.
+fn conn(text: String) -> String {
+    text.split("x-conn: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned()
+}
+
+/// A server that tells which of its connections a request came over, and how many there were.
+fn numbered() -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
     let conns = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let l = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = l.local_addr().unwrap().port();
@@ -1011,6 +1015,13 @@ fn aggressive_reuse_takes_proven_connections_only() {
             });
         }
     });
+    (port, conns)
+}
+
+/// A first request that could not be sent again takes a connection that was used again before, or a new one.
+#[test]
+fn aggressive_reuse_takes_proven_connections_only() {
+    let (port, conns) = numbered();
     let p = Proxy::start(
         &tandem(),
         &format!(
@@ -1019,7 +1030,6 @@ fn aggressive_reuse_takes_proven_connections_only() {
     );
     // The proxy was waited for with one request, which can be sent again: its connection has served once.
     let post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
-    let conn = |text: String| text.split("x-conn: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
     assert_eq!(conn(p.exchange(post)), "1");
     // Now one of the two is used a second time, and with that it is good enough.
     let again = conn(p.get("/"));
@@ -1077,4 +1087,21 @@ fn statistics_say_what_each_value_is() {
     assert!(info.starts_with("0.Name.1:POSV:str:HAProxy\n"), "{info}");
     let json: serde_json::Value = serde_json::from_str(&p.cli("show info json")).unwrap();
     assert_eq!(json[0]["value"]["value"], "HAProxy");
+}
+
+#[test]
+fn connections_are_shared_by_name() {
+    let (port, _) = numbered();
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-reuse always\n server s 127.0.0.1:{port} pool-conn-name hdr(x-name)\n"
+        ),
+    );
+    let over = |name: &str| {
+        conn(p.exchange(format!("GET / HTTP/1.1\r\nHost: x\r\nX-Name: {name}\r\nConnection: close\r\n\r\n").as_bytes()))
+    };
+    let seen: Vec<String> = ["a", "b", "a", "b", "c", "a", "c"].into_iter().map(over).collect();
+    // The first connection is that of the request without a name that the proxy was waited for with.
+    assert_eq!(seen, ["1", "2", "1", "2", "3", "1", "3"]);
 }

@@ -563,6 +563,8 @@ pub struct Server {
     pub minconn: u32,
     /// How long a server that came up takes to its full weight and limit.
     pub slowstart: Duration,
+    /// `pool-conn-name`: connections are shared by those whose requests give the same name.
+    pub pool_name: Option<Arc<crate::rules::sample::Expr>>,
     /// `log-proto`
     pub log_proto: LogProto,
     /// `udp@`: logs go to it in datagrams.
@@ -636,6 +638,7 @@ impl Default for Server {
             shutdown_backups_on_up: false,
             minconn: 0,
             slowstart: Duration::ZERO,
+            pool_name: None,
             log_proto: LogProto::Legacy,
             datagram: false,
             pool_max: None,

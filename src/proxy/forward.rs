@@ -31,8 +31,8 @@ pub(super) struct Own {
 }
 
 impl Own {
-    fn of(x: &Exchange<'_>, server: &ServerNode) -> Self {
-        Self { key: server.pool_key, to: upstream::address(server, x.dst), src: x.src, dst: x.dst }
+    fn of(key: u64, x: &Exchange<'_>, server: &ServerNode) -> Self {
+        Self { key, to: upstream::address(server, x.dst), src: x.src, dst: x.dst }
     }
 }
 
@@ -167,16 +167,17 @@ impl Session<'_> {
             Reuse::Aggressive => (true, true),
             Reuse::Always => (true, false),
         };
+        let key = upstream::pool_key(self.t, x, server);
         let pooled = match mode {
             ConnMode::KeepAlive if !fresh && may => match shared(be, server) {
-                true => self.t.pool_take(server, proven),
-                false => self.take_own(x, server),
+                true => self.t.pool_take(key, server, proven),
+                false => self.take_own(key, x, server),
             },
             _ => None,
         };
         let reused = pooled.is_some();
         // Where it leads is what counts later, not where the server is by then.
-        let link = (Own::of(x, server), server.live.moves(), reused);
+        let link = (Own::of(key, x, server), server.live.moves(), reused);
         let mut up = match pooled {
             Some(s) => {
                 server.live.counters.inc(Counter::Reuses);
@@ -302,8 +303,8 @@ impl Session<'_> {
     }
 
     /// This client's own connection, if it leads to this server and still lives.
-    fn take_own(&mut self, x: &Exchange<'_>, server: &ServerNode) -> Option<Stream> {
-        self.own.take().filter(|o| o.0 == Own::of(x, server) && o.1.is_quiet()).map(|o| o.1)
+    fn take_own(&mut self, key: u64, x: &Exchange<'_>, server: &ServerNode) -> Option<Stream> {
+        self.own.take().filter(|o| o.0 == Own::of(key, x, server) && o.1.is_quiet()).map(|o| o.1)
     }
 
     /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.
@@ -533,7 +534,7 @@ impl Session<'_> {
         }
         if server_keep && quiet && upload.complete() {
             if shared(be, server) {
-                self.t.pool_give(server, up, link.1, link.2);
+                self.t.pool_give(link.0.key, server, up, link.1, link.2);
             } else if !upstream::named_by_request(be, server) {
                 self.own = Some(Box::new((link.0, up)));
             }

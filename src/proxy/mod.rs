@@ -94,6 +94,8 @@ pub struct Thread {
     pipes: RefCell<splice::Pipes>,
     clock: Clock,
     log_buffers: RefCell<crate::log::Buffers>,
+    /// What hashes of names that clients choose begin with.
+    secret: std::hash::RandomState,
     /// Connections between requests that still hold everything; see [`session`].
     warm: Cell<usize>,
     /// Connections that say nothing for long.
@@ -120,6 +122,7 @@ impl Thread {
             pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
             clock: Clock::default(),
             log_buffers: RefCell::default(),
+            secret: std::hash::RandomState::new(),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
             shared,

@@ -65,12 +65,14 @@ impl std::hash::Hasher for KeyHasher {
 
 /// Idle connections kept by one thread for one server.
 const MAX_IDLE: usize = 128;
+/// Idle connections to a server whose connections have names, all names together.
+const MAX_NAMED: u64 = 1024;
 
 impl Thread {
     /// A connection to where the server is now; with `proven`, one that was used again before.
-    pub fn pool_take(&self, s: &ServerNode, proven: bool) -> Option<Stream> {
+    pub fn pool_take(&self, key: u64, s: &ServerNode, proven: bool) -> Option<Stream> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.get_mut(&s.pool_key)?;
+        let pool = pools.get_mut(&key)?;
         // The one that came last is the one that lives most likely.
         while let Some(at) = pool.idle.iter().rposition(|i| i.proven || !proven) {
             let i = pool.idle.swap_remove(at);
@@ -83,20 +85,22 @@ impl Thread {
     }
 
     /// `moves`: how often the server had moved when the connection was asked for; `proven`: it was taken from here before.
-    pub fn pool_give(&self, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
+    pub fn pool_give(&self, key: u64, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
         if moves != s.live.moves() {
             return;
         }
         let mut pools = self.pools.borrow_mut();
-        if pools.get(&s.pool_key).is_some_and(|p| !Arc::ptr_eq(&p.live, &s.live)) {
+        if pools.get(&key).is_some_and(|p| !Arc::ptr_eq(&p.live, &s.live)) {
             // The server was gone for a while, and has come back as another.
-            pools.remove(&s.pool_key);
+            pools.remove(&key);
         }
-        let pool = pools.entry(s.pool_key).or_insert_with(|| {
+        let pool = pools.entry(key).or_insert_with(|| {
             let most = u32::try_from(s.conf.pool_purge.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             Pool { live: s.live.clone(), most, idle: Vec::new() }
         });
-        let room = s.conf.pool_max.is_none_or(|most| s.live.idle.load(Relaxed) < u64::from(most));
+        // There may be as many names as clients can think of.
+        let most = s.conf.pool_max.map(u64::from).or((key != s.pool_key).then_some(MAX_NAMED));
+        let room = most.is_none_or(|most| s.live.idle.load(Relaxed) < most);
         if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);
             pool.idle.push(Idle { stream, age: 0, moves, proven });
@@ -203,18 +207,29 @@ pub fn poolable(be: &ProxyNode, s: &ServerNode) -> bool {
             None => s.conf.ip.is_some_and(|ip| somewhere(ip, false)),
         },
     };
-    let sni = s.conf.tls.as_ref().and_then(|t| t.sni.as_ref());
-    fixed && s.conf.send_proxy.is_none() && !matches!(sni, Some(SniRule::Expr(_)))
+    fixed && s.conf.send_proxy.is_none()
 }
 
-/// True if each request may want a connection of its own: for its name in TLS, or for what a PROXY header says of it.
+/// What connections to a server have in common that may be shared: what the configuration says of it, and the name that the request gives them
+/// (`pool-conn-name`, else the name asked for in TLS).
+pub fn pool_key(t: &Thread, x: &Exchange<'_>, s: &ServerNode) -> u64 {
+    use std::hash::BuildHasher;
+    let by_sni = || match s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()) {
+        Some(SniRule::Expr(e)) => Some(e),
+        _ => None,
+    };
+    match s.conf.pool_name.as_ref().or_else(by_sni) {
+        None => s.pool_key,
+        // The hash has a secret of this thread in it: nobody can think of two names that share connections.
+        Some(e) => t.secret.hash_one((s.pool_key, e.eval(x).map(|v| v.text().into_owned()))),
+    }
+}
+
+/// True if each request may want a connection of its own: for what a PROXY header or its source address says of it.
 pub fn named_by_request(be: &ProxyNode, s: &ServerNode) -> bool {
     let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
     let by_header = from.is_some_and(|f| matches!(f.usesrc, Some(UseSource::Header(..))));
-    by_header
-        || s.conf.proxy_options.unique_id
-        || !s.conf.proxy_tlvs.is_empty()
-        || matches!(s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()), Some(SniRule::Expr(_)))
+    by_header || s.conf.proxy_options.unique_id || !s.conf.proxy_tlvs.is_empty()
 }
 
 /// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;

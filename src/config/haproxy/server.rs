@@ -552,6 +552,15 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 }
             }
             "no-check-send-proxy" => s.check_send_proxy = false,
+            "pool-conn-name" => {
+                if let Some(text) = value!("an expression, such as hdr(x-tenant)") {
+                    match Expr::parse(text, &names(&cx.env)) {
+                        Ok((e, "")) => s.pool_name = Some(Arc::new(e)),
+                        Ok((_, rest)) => cx.error(format!("'{what}' : unexpected '{rest}' after 'pool-conn-name'")),
+                        Err(e) => cx.expr_error("pool-conn-name", e),
+                    }
+                }
+            }
             "log-proto" => match value!("'legacy' or 'octet-count'") {
                 Some("legacy") => s.log_proto = LogProto::Legacy,
                 Some("octet-count") => s.log_proto = LogProto::OctetCount,
@@ -723,6 +732,7 @@ const HONOURED: &[&str] = &[
     "on-marked-up",
     "pool-max-conn",
     "log-proto",
+    "pool-conn-name",
     "pool-purge-delay",
     "port",
     "proto",
