@@ -292,3 +292,22 @@ fn messages_are_received_and_passed_on() {
     c.write_all(b"hello\n").unwrap();
     assert_eq!(c.read(&mut [0; 10]).unwrap_or(0), 0);
 }
+
+#[test]
+fn a_reload_sends_nothing_twice() {
+    let (port, lines) = stream_receiver();
+    let (p, _o) = proxy(
+        &format!("ring r\n format priority\n server one 127.0.0.1:{port}\n timeout connect 1s\n"),
+        " log ring@r local0\n log-format \"%r\"\n",
+    );
+    p.get("/one");
+    while next(&lines) != "<134>GET /one HTTP/1.1" {}
+    p.cli("reload");
+    assert!(
+        support::wait_for(Duration::from_secs(5), || p.cli("show reloads").contains("1 in force")),
+        "{}",
+        p.cli("show reloads")
+    );
+    p.get("/two");
+    assert_eq!(next(&lines), "<134>GET /two HTTP/1.1");
+}

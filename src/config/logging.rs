@@ -6,7 +6,6 @@ use crate::base::diag::Place;
 use crate::rules::logformat::LogFormat;
 pub use crate::rules::logformat::{Step, Steps};
 use std::sync::Arc;
-use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogDest {
@@ -117,15 +116,13 @@ pub struct Ring {
     pub place: Place,
     pub name: String,
     pub description: String,
-    /// The header that events get; `raw` leaves what the log line says.
-    pub form: LogForm,
+    /// The header that events get; none of its own is that of the log line.
+    pub form: Option<LogForm>,
     /// Bytes of one event.
     pub max_len: usize,
     /// Bytes of all.
     pub size: usize,
     pub backing_file: Option<String>,
-    pub timeout_connect: Option<Duration>,
-    pub timeout_server: Option<Duration>,
     /// Its servers, as a backend has them.
     pub proxy: Box<Proxy>,
 }

@@ -223,7 +223,7 @@ fn rules(p: &Proxy, report: &mut Report) {
     let ends = |r: &Rule<TcpAction>| r.cond.is_none() && !r.action.goes_on();
     list("tcp-request connection", &mut p.tcp_connection.iter().map(|r| (ends(r), &r.place)));
     list("tcp-request session", &mut p.tcp_session.iter().map(|r| (ends(r), &r.place)));
-    list("tcp-request content", &mut p.tcp_content.iter().map(|r| (r.cond.is_none(), &r.place)));
+    list("tcp-request content", &mut p.tcp_content.iter().map(|r| (ends(r), &r.place)));
     list("use_backend", &mut p.use_backend.iter().map(|(cond, _, place)| (cond.is_none(), place)));
 }
 

@@ -182,12 +182,15 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             None | Some(_) => Command::ShowInfo(None),
         },
         "show stat" => {
+            if let Some(o) = rest.iter().find(|w| matches!(**w, "up" | "no-maint")) {
+                return Err(format!("'show stat {o}' is not honoured yet; 'show stat' is\n"));
+            }
             let form = rest.iter().find_map(|w| match *w {
                 "typed" => Some(Form::Typed),
                 "json" => Some(Form::Json),
                 _ => None,
             });
-            let rest: Vec<&str> = rest.iter().filter(|w| !matches!(**w, "typed" | "json" | "desc" | "up" | "no-maint")).copied().collect();
+            let rest: Vec<&str> = rest.iter().filter(|w| !matches!(**w, "typed" | "json" | "desc")).copied().collect();
             let num = |i: usize| rest.get(i).and_then(|w| w.parse().ok()).unwrap_or(-1);
             Command::ShowStat {
                 form,

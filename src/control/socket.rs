@@ -44,7 +44,7 @@ pub async fn serve<S>(
                     let ring = ring_of(&e.sink, &snapshot.load(), &live);
                     match ring {
                         Err(why) => why.to_owned(),
-                        Ok(ring) if show_events(&ring, &e, &mut read, &mut write).await.is_err() => return,
+                        Ok(ring) if show_events(&ring, &e, idle, &mut read, &mut write).await.is_err() => return,
                         Ok(_) => String::new(),
                     }
                 }
@@ -75,6 +75,7 @@ pub async fn serve<S>(
 async fn show_events<S>(
     ring: &crate::log::ring::Ring,
     e: &Events,
+    patience: Duration,
     read: &mut BufReader<tokio::io::ReadHalf<S>>,
     write: &mut tokio::io::WriteHalf<S>,
 ) -> std::io::Result<()>
@@ -91,7 +92,8 @@ where
             out.len() < MOST_SHOWN
         });
         if !out.is_empty() {
-            write.write_all(&out).await?;
+            // Who does not take them keeps a ring from forgetting them.
+            tokio::time::timeout(patience.max(Duration::from_secs(1)), write.write_all(&out)).await??;
             continue;
         }
         if !e.wait {

@@ -139,9 +139,7 @@ impl Sinks {
                 line.clear();
                 data.clear();
                 render(Part::Line(rule.and_then(|r| r.format.as_deref())), line);
-                if matches!(l.conf.form, Some(LogForm::Rfc5424)) || loggers.len() > 1 {
-                    render(Part::Data(rule.and_then(|r| r.sd.as_deref())), data);
-                }
+                render(Part::Data(rule.and_then(|r| r.sd.as_deref())), data);
                 rendered = !own;
             }
             self.put(l, event.severity, &tag, data, line, frame, dropped);
@@ -159,7 +157,7 @@ impl Sinks {
         scratch: &mut Vec<u8>,
         dropped: &AtomicU64,
     ) {
-        if message.is_empty() {
+        if message.iter().all(|c| matches!(c, b'\n' | 0)) {
             return;
         }
         let meta = Meta {
@@ -194,7 +192,7 @@ impl Sinks {
         let taken = match &l.to {
             // It counts what it loses itself, and says what its lines look like.
             To::Ring(r) => {
-                ring_event(r, r.conf.form, meta, message, most, scratch);
+                ring_event(r, r.conf.form.unwrap_or(form), meta, message, most, scratch);
                 true
             }
             To::Backend(b) => b.get().is_some_and(|b| b.deliver(self, form, meta, message, most, scratch)),

@@ -1,9 +1,10 @@
 //! Rings of events (configuration manual 3.7): the last ones in a fixed room, for whoever asks and for servers that have not got them yet.
 //!
 //! Laid out as HAProxy lays out its rings, so that a backing file is read by the same tools: records of a length, the event, and a zero, one behind
-//! the other around the area. An event is copied in under a lock that nobody holds longer than such a copy takes; only traffic that logs to a ring
-//! meets it.
+//! the other around the area. An event is copied in under a lock that nobody holds longer than such a copy takes (and a write to the page cache where
+//! there is a backing file); only traffic that logs to a ring meets it.
 use crate::config::model::{RING_HEADER, Ring as Conf};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -33,6 +34,8 @@ struct Events {
     tail: u64,
     /// Where each reader stands.
     readers: Vec<Option<u64>>,
+    /// Where readers with a name stood when they went, for when they come back.
+    marks: HashMap<String, u64>,
     /// Lost since the last one that was not.
     lost: u64,
     file: Option<File>,
@@ -41,23 +44,20 @@ struct Events {
 impl Ring {
     /// Opens the backing file, if there is one. What it held before is kept beside it, as `<path>.bak`.
     pub fn open(conf: std::sync::Arc<Conf>) -> Result<Self, String> {
-        let mut size = conf.size;
         let mut file = None;
         if let Some(path) = &conf.backing_file {
-            size = size.saturating_add(4095) & !4095;
             let say = |e: std::io::Error| {
                 format!("ring '{}' : cannot use backing file '{path}' : {}", conf.name, crate::base::diag::io_words(&e))
             };
-            if std::fs::metadata(path).is_ok_and(|m| m.len() > 0) {
+            if holds_events(path) {
                 std::fs::rename(path, format!("{path}.bak")).map_err(say)?;
             }
             use std::os::unix::fs::OpenOptionsExt;
             let f = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
             let f = f.map_err(say)?;
-            f.set_len(size as u64).map_err(say)?;
+            f.set_len(conf.size as u64).map_err(say)?;
             file = Some(f);
         }
-        let conf = if size == conf.size { conf } else { std::sync::Arc::new(Conf { size, ..(*conf).clone() }) };
         Ok(Self::with(conf, file))
     }
 
@@ -69,6 +69,7 @@ impl Ring {
             head: 1,
             tail: 1,
             readers: Vec::new(),
+            marks: HashMap::new(),
             lost: 0,
             file,
         };
@@ -88,12 +89,10 @@ impl Ring {
         let conf = Conf {
             name: "buf0".to_owned(),
             description: "in-memory ring buffer".to_owned(),
-            form: crate::config::model::LogForm::Timed,
+            form: Some(crate::config::model::LogForm::Timed),
             max_len: 1024,
             size: 1 << 20,
             backing_file: None,
-            timeout_connect: None,
-            timeout_server: None,
             proxy: Box::new(crate::config::model::Proxy::new(
                 place.clone(),
                 "buf0",
@@ -138,16 +137,22 @@ impl Ring {
     /// A reader that begins with the oldest event, or behind the newest. Nothing is overwritten that it has not read.
     pub fn attach(&self, at_end: bool) -> ReaderId {
         let mut e = self.lock();
-        let at = Some(if at_end { e.tail } else { e.head });
-        match e.readers.iter().position(Option::is_none) {
-            Some(free) => {
-                e.readers[free] = at;
-                ReaderId(free)
-            }
-            None => {
-                e.readers.push(at);
-                ReaderId(e.readers.len() - 1)
-            }
+        let at = if at_end { e.tail } else { e.head };
+        e.enter(at)
+    }
+
+    /// A reader that goes on where the last one of this name has stopped, as far as those events are still there.
+    pub fn attach_as(&self, name: &str) -> ReaderId {
+        let mut e = self.lock();
+        let at = e.marks.remove(name).unwrap_or(0).max(e.head);
+        e.enter(at)
+    }
+
+    /// As [`detach`](Ring::detach), for a reader that may come back.
+    pub fn detach_as(&self, r: ReaderId, name: &str) {
+        let mut e = self.lock();
+        if let Some(at) = e.readers[r.0].take() {
+            e.marks.insert(name.to_owned(), at);
         }
     }
 
@@ -193,6 +198,19 @@ impl Ring {
 const MOST_AROUND: usize = 11;
 
 impl Events {
+    fn enter(&mut self, at: u64) -> ReaderId {
+        match self.readers.iter().position(Option::is_none) {
+            Some(free) => {
+                self.readers[free] = Some(at);
+                ReaderId(free)
+            }
+            None => {
+                self.readers.push(Some(at));
+                ReaderId(self.readers.len() - 1)
+            }
+        }
+    }
+
     fn len(&self) -> u64 {
         self.area.len() as u64
     }
@@ -280,6 +298,15 @@ impl Events {
     }
 }
 
+/// True if a backing file of ours, or of HAProxy's, has any.
+fn holds_events(path: &str) -> bool {
+    let mut h = [0u8; RING_HEADER];
+    let read = File::open(path).and_then(|f| f.read_exact_at(&mut h, 0));
+    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| h[at + i]));
+    // Behind the end of the last record stands the next one, if there is one.
+    read.is_ok() && number(64) != number(128) + 1
+}
+
 /// A number in one byte below 240, else in its lowest four bits and then seven a byte.
 fn push_length(mut n: u64, out: &mut Vec<u8>) {
     let low = |n: u64, mask: u64| u8::try_from(n & mask).unwrap_or(0);
@@ -306,12 +333,10 @@ mod tests {
             place: crate::base::diag::Place::default(),
             name: "r".to_owned(),
             description: String::new(),
-            form: LogForm::Raw,
+            form: Some(LogForm::Raw),
             max_len: 1024,
             size,
             backing_file,
-            timeout_connect: None,
-            timeout_server: None,
             proxy: Box::new(Proxy::new(crate::base::diag::Place::default(), "r", Kind::Backend)),
         }))
         .unwrap()

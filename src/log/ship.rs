@@ -4,6 +4,7 @@ use crate::config::model::{LogProto, PortRule};
 use crate::health::connect::{Io, Wish, connect};
 use crate::state::snapshot::{Feed, Snapshot};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -37,19 +38,19 @@ pub fn start(snapshot: &Arc<Snapshot>) -> Shipping {
     Shipping(each.collect())
 }
 
-/// A reader that gives its place up when it goes.
-struct Reader<'r>(&'r Ring, ReaderId);
+/// A reader that gives its place up when it goes, and takes it up again after a reload.
+struct Reader<'r>(&'r Ring, ReaderId, &'r str);
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        self.0.detach(self.1);
+        self.0.detach_as(self.1, self.2);
     }
 }
 
 async fn feed(f: &Feed) {
     let server = &f.node.servers[f.server];
-    let conf = &f.ring.conf;
-    let reader = Reader(&f.ring, f.ring.attach(false));
+    let timeouts = f.node.conf.timeouts;
+    let reader = Reader(&f.ring, f.ring.attach_as(&server.conf.name), &server.conf.name);
     loop {
         let begun = Instant::now();
         let wish = Wish {
@@ -68,9 +69,9 @@ async fn feed(f: &Feed) {
             linger: true,
             ..Wish::default()
         };
-        let limit = begun + conf.timeout_connect.unwrap_or(CONNECT);
+        let limit = begun + timeouts.connect.unwrap_or(CONNECT);
         if let Ok(mut link) = connect(&f.node, server, wish, limit).await {
-            serve(&reader, server.conf.log_proto, conf.timeout_server, &mut *link.io).await;
+            serve(&reader, server.conf.log_proto, timeouts.server, &mut *link.io).await;
         }
         tokio::time::sleep_until(begun + AGAIN).await;
     }
@@ -82,6 +83,7 @@ async fn serve(reader: &Reader<'_>, proto: LogProto, patience: Option<Duration>,
     let mut ignored = [0; 1024];
     loop {
         out.clear();
+        let mut events = 0;
         reader.0.read(reader.1, &mut |event| {
             match proto {
                 LogProto::Legacy => {
@@ -94,6 +96,7 @@ async fn serve(reader: &Reader<'_>, proto: LogProto, patience: Option<Duration>,
                     out.extend_from_slice(event);
                 }
             }
+            events += 1;
             out.len() < BURST
         });
         if out.is_empty() {
@@ -119,6 +122,8 @@ async fn serve(reader: &Reader<'_>, proto: LogProto, patience: Option<Duration>,
             None => written.await,
         };
         if done.is_err() {
+            // Some of them may have arrived; nobody can tell.
+            reader.0.dropped.fetch_add(events, Relaxed);
             return;
         }
     }

@@ -37,8 +37,10 @@ pub fn cut(buf: &[u8], lines: bool) -> Cut {
             let digits = buf.iter().take_while(|c| c.is_ascii_digit()).count();
             let len = std::str::from_utf8(&buf[..digits]).ok().and_then(|t| t.parse::<usize>().ok());
             match (len, buf.get(digits)) {
+                // More digits than the longest message has could not even be added up.
+                _ if digits > 5 => Cut::Broken,
                 (Some(len), _) if digits + 1 + len > MOST => Cut::Broken,
-                (Some(_), None) if digits < 6 => Cut::More,
+                (Some(_), None) => Cut::More,
                 (Some(len), Some(b' ')) if buf.len() > digits + len => {
                     Cut::Message(digits + 1..digits + 1 + len, digits + 1 + len)
                 }
@@ -298,6 +300,8 @@ mod tests {
         assert_eq!(cut(b"\n", false), Cut::Broken);
         assert_eq!(cut(b"0 x", false), Cut::Broken);
         assert_eq!(cut(b"17000 x", false), Cut::Broken);
+        assert_eq!(cut(b"18446744073709551615 xx", false), Cut::Broken);
+        assert_eq!(cut(b"99999999999999999999999 xx", false), Cut::Broken);
         assert_eq!(cut(b"5 <13>x\n", true), Cut::Message(0..7, 8));
         assert_eq!(cut(&[b'<'; MOST], false), Cut::Broken);
         assert_eq!(cut(&[b'<'; MOST - 1], false), Cut::More);

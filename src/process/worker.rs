@@ -146,9 +146,9 @@ impl Worker {
         let pid = u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0);
         // Their files as well.
         for r in &model.rings {
-            live.ring(r);
+            // What fails is said where the rest of the configuration is.
+            let _ = live.ring(r);
         }
-        std::mem::take(&mut *lock(&live.ring_troubles)).into_iter().for_each(|e| console.notice(e));
         let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset(), pid));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + u64::from(spec.maxconn) / 2 + 200);
         let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid, spec.foreign_sources)?;
@@ -349,6 +349,8 @@ impl Worker {
                 self.put_in_service(i);
                 self.probes = Some(prober::start(&self.snapshot.load_full(), &self.live));
                 self.resolutions = Some(resolver::start(&self.snapshot.load_full(), &self.live));
+                // The old ones leave their places to the new ones.
+                self.shipping = None;
                 self.shipping = Some(ship::start(&self.snapshot.load_full()));
                 // Dropped here, on the control thread, once sessions have let go of it.
                 drop(old);

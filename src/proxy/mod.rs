@@ -179,9 +179,8 @@ impl Thread {
 
     /// Gives what is kept for reuse back to the system. (Other C libraries than GNU's do the rest by themselves.)
     fn give_back(&self) {
-        let (mut spare, mut heads) = (self.spare.borrow_mut(), self.heads.borrow_mut());
-        spare.truncate(KEPT);
-        heads.truncate(KEPT);
+        self.spare.borrow_mut().truncate(KEPT);
+        self.heads.borrow_mut().truncate(KEPT);
         self.wheel.shrink();
         #[cfg(target_env = "gnu")]
         // SAFETY: returns free memory of the allocator, which takes its own locks.

@@ -37,7 +37,7 @@ impl Places {
             let first = u32::try_from(self.all.len() * BLOCK).unwrap_or(u32::MAX);
             self.all.push(Box::new([const { None }; BLOCK]));
             // The lowest is taken first.
-            self.free.extend((first..first.saturating_add(BLOCK as u32)).rev());
+            self.free.extend((0..BLOCK).rev().filter_map(|i| first.checked_add(u32::try_from(i).ok()?)));
         }
         self.free.pop().unwrap_or(u32::MAX)
     }
@@ -66,6 +66,7 @@ impl Parking {
         Some(Self { set, places: RefCell::default(), looked: Cell::new(0), unreturned: Cell::default() })
     }
 
+    #[allow(clippy::result_large_err)] // It comes back only where the kernel has no more memory.
     fn put(&self, p: Parked) -> Result<(), Parked> {
         let mut places = self.places.borrow_mut();
         let i = places.find();

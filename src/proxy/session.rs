@@ -383,10 +383,10 @@ impl Session<'_> {
         if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Request);
         }
-        x.reached(self.t, Step::Request);
         if let Some(f) = fe.conf.unique_id.clone() {
             x.make_unique(self.t, &f);
         }
+        x.reached(self.t, Step::Request);
         let buffered = |p: &ProxyNode| p.conf.options.buffer_request;
         // The frontend's rules, then those of the backend they lead to.
         for back in [false, true] {

@@ -1,13 +1,16 @@
 //! `log-forward` sections at work (configuration manual 3.8): messages come in over streams and in datagrams, and go where the section's `log` lines say.
 use super::Thread;
 use super::listener::{Connection, Place};
+use super::wheel::FOREVER;
 use crate::config::model::Forwarding;
 use crate::log::frame::{Meta, Time};
 use crate::log::syslog::{self, Cut, MOST, Received};
 use crate::state::snapshot::ProxyNode;
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::SystemTime;
 use tokio::io::unix::AsyncFd;
 
@@ -17,15 +20,25 @@ const BATCH: usize = 64;
 /// One stream, until it ends or something that is no message comes.
 pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     let Some(stream) = &mut c.stream else { return };
-    let forwarding = c.fe.conf.forwarding.as_deref().cloned().unwrap_or_default();
     let source = c.client.src.map(|a| crate::base::addr::canonical(a.ip()).to_string());
     let timer = t.wheel.timer();
     let mut buf = t.take_buf();
     'stream: loop {
-        timer.set(c.fe.conf.timeouts.client);
-        if !matches!(t.read_more(stream, &mut buf, &timer).await, Ok(1..)) {
+        // On the wheel in any case: who has to go is woken there.
+        timer.set(c.fe.conf.timeouts.client.or(Some(FOREVER)));
+        let read = poll_fn(|cx| match t.poll_read_more(cx, stream, &mut buf, &timer) {
+            Poll::Pending if *t.shared.draining.borrow() => Poll::Ready(Ok(0)),
+            r => r,
+        });
+        timer.idle(true);
+        if !matches!(read.await, Ok(1..)) {
             break;
         }
+        // What came is passed on as the configuration in force wants it.
+        if let Some(now) = t.snapshot().frontend(&c.fe.conf.name) {
+            c.fe = now.clone();
+        }
+        let forwarding = c.fe.conf.forwarding.as_deref().cloned().unwrap_or_default();
         let mut used = 0;
         loop {
             match syslog::cut(&buf[used..], forwarding.lines) {
@@ -57,7 +70,12 @@ pub async fn datagrams(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: t
         let snapshot = t.snapshot();
         let Some(fe) = snapshot.frontend(&place.frontend).cloned() else { return };
         let forwarding = fe.conf.forwarding.as_deref().cloned().unwrap_or_default();
-        for _ in 0..BATCH {
+        for n in 0..=BATCH {
+            if n == BATCH {
+                // More may wait; so do others.
+                tokio::task::yield_now().await;
+                break;
+            }
             buf.clear();
             let Ok((n, from)) = fd.get_ref().recv_from(buf.spare_capacity_mut()) else {
                 guard.clear_ready();
@@ -77,7 +95,7 @@ fn pass(t: &Thread, fe: &ProxyNode, f: &Forwarding, message: &[u8], source: Opti
     let now = SystemTime::now();
     t.shared.live.received_logs.fetch_add(1, Relaxed);
     let r = if f.unparsed { Received { text: message, ..Received::default() } } else { syslog::read(message, now) };
-    if r.text.is_empty() {
+    if r.text.iter().all(|c| matches!(c, b'\n' | 0)) {
         return;
     }
     let name = if f.unparsed { None } else { syslog::host(r.host, source, f.host) };

@@ -104,21 +104,23 @@ impl Wheel {
 
     /// Ends every wait that is marked idle: the worker drains.
     pub fn expire_idle(&self) {
-        for e in self.slots.borrow().iter().flatten().filter(|e| e.idle.get()) {
-            e.at.set(0);
-            if let Some(w) = e.waker.borrow_mut().take() {
-                w.wake();
-            }
-        }
+        let idle = |e: &&Rc<Entry>| e.idle.get();
+        self.slots.borrow().iter().flatten().filter(idle).for_each(|e| e.at.set(0));
+        self.wake(idle);
     }
 
     /// Wakes whoever waits with a deadline, so that he looks again whether he is still wanted.
     pub fn wake_all(&self) {
-        for e in self.slots.borrow().iter().flatten() {
-            if let Some(w) = e.waker.borrow_mut().take() {
-                w.wake();
-            }
-        }
+        self.wake(|_| true);
+    }
+
+    /// With a waker a task may go, and its timers with it: no slot is borrowed then.
+    fn wake(&self, wanted: impl Fn(&&Rc<Entry>) -> bool) {
+        let all: Vec<Waker> = {
+            let slots = self.slots.borrow();
+            slots.iter().flatten().filter(wanted).filter_map(|e| e.waker.take()).collect()
+        };
+        all.into_iter().for_each(Waker::wake);
     }
 
     /// The present tick.

@@ -122,8 +122,7 @@ pub struct ServerLive {
     stopping: AtomicBool,
     /// What its health is when checks begin: at the start and behind a maintenance.
     init: Mutex<Option<InitState>>,
-    /// Milliseconds since the process started.
-    /// Microseconds: two changes of one command each do not happen in the same.
+    /// Microseconds since the process started: two changes by a command each do not happen in the same.
     changed: AtomicU64,
     last_session: AtomicI64,
     downtime: AtomicU64,
@@ -508,7 +507,6 @@ pub struct Waiter {
     pub server: Option<Arc<ServerLive>>,
 }
 
-/// One proxy at run time; a `listen` section has both halves in one.
 /// A message that could not be read.
 #[derive(Debug)]
 pub struct Offence {
@@ -524,6 +522,7 @@ pub struct Offence {
     pub bytes: Box<[u8]>,
 }
 
+/// One proxy at run time; a `listen` section has both halves in one.
 #[derive(Debug)]
 pub struct ProxyLive {
     /// The last invalid request, and the last invalid response.
@@ -651,8 +650,6 @@ pub struct Live {
     /// Messages that `log-forward` sections received.
     pub received_logs: AtomicU64,
     rings: Mutex<HashMap<String, Arc<Ring>>>,
-    /// Why rings could not be opened.
-    pub ring_troubles: Mutex<Vec<String>>,
     pub buf0: Arc<Ring>,
     pub bytes_out: AtomicU64,
     /// Of these, what went through a pipe.
@@ -695,7 +692,6 @@ impl Live {
             offences: AtomicU64::new(0),
             received_logs: AtomicU64::new(0),
             rings: Mutex::default(),
-            ring_troubles: Mutex::default(),
             buf0: Arc::new(Ring::buf0()),
             bytes_out: AtomicU64::new(0),
             spliced_bytes: AtomicU64::new(0),
@@ -733,26 +729,15 @@ impl Live {
         }
     }
 
-    /// A ring keeps its events as long as it stays what it is. None if its file cannot be used, which is said once.
-    pub fn ring(&self, conf: &Arc<crate::config::model::Ring>) -> Option<Arc<Ring>> {
+    /// A ring keeps its events as long as it stays what it is. The error says why its file cannot be used.
+    pub fn ring(&self, conf: &Arc<crate::config::model::Ring>) -> Result<Arc<Ring>, String> {
         let mut rings = lock(&self.rings);
-        if let Some(r) = rings.get(&conf.name)
-            && (r.conf.form, r.conf.max_len, r.conf.size, &r.conf.backing_file)
-                == (conf.form, conf.max_len, conf.size, &conf.backing_file)
-        {
-            return Some(r.clone());
+        if let Some(r) = rings.get(&conf.name).filter(|r| same_ring(&r.conf, conf)) {
+            return Ok(r.clone());
         }
-        let ring = Ring::open(conf.clone()).map(Arc::new);
-        match ring {
-            Ok(r) => {
-                rings.insert(conf.name.clone(), r.clone());
-                Some(r)
-            }
-            Err(e) => {
-                lock(&self.ring_troubles).push(e);
-                None
-            }
-        }
+        let ring = Arc::new(Ring::open(conf.clone())?);
+        rings.insert(conf.name.clone(), ring.clone());
+        Ok(ring)
     }
 
     /// `buf0`, which is always there.
@@ -803,6 +788,15 @@ fn start_clock() {
 /// Milliseconds since the process began to serve.
 pub fn now_ms() -> u64 {
     u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(0)
+}
+
+/// True if events of the one are events of the other. The names of rings that log lines make only count them: where they lead has to be the same.
+fn same_ring(a: &crate::config::model::Ring, b: &crate::config::model::Ring) -> bool {
+    let to = |r: &crate::config::model::Ring| -> Vec<(Host, PortRule)> {
+        r.proxy.servers.iter().map(|s| (s.host.clone(), s.port)).collect()
+    };
+    (a.form, a.max_len, a.size, &a.backing_file) == (b.form, b.max_len, b.size, &b.backing_file)
+        && (!a.name.starts_with("ring#") || to(a) == to(b))
 }
 
 /// As [`now_ms`], finer.

@@ -193,8 +193,13 @@ impl Snapshot {
         let cases = (!global.cases.is_empty()).then(|| Arc::new(global.cases.clone()));
         // The statistics number proxies from 2 when a statistics socket takes the first number.
         let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
-        let rings: HashMap<String, Arc<Ring>> =
-            model.rings.iter().filter_map(|r| Some((r.name.clone(), live.ring(r)?))).collect();
+        let mut rings: HashMap<String, Arc<Ring>> = HashMap::new();
+        for r in &model.rings {
+            match live.ring(r) {
+                Ok(ring) => drop(rings.insert(r.name.clone(), ring)),
+                Err(e) => report.error(Code::Unreadable, &r.place, e),
+            }
+        }
         let slots: HashMap<String, BackendSlot> = model
             .proxies
             .iter()
@@ -294,13 +299,16 @@ impl Snapshot {
         for conf in model.proxies {
             // What forwards logs is no proxy that the statistics know.
             let forwards = conf.mode == Mode::Syslog;
-            let iid = conf.id.or_else(|| free.next().filter(|_| !forwards)).unwrap_or(u32::MAX);
+            let iid = conf.id.or_else(|| if forwards { None } else { free.next() }).unwrap_or(u32::MAX);
             proxies.push(node(conf, iid, src, report));
         }
         let mut feeds = Vec::new();
         for r in model.rings {
             if let Some(ring) = rings.get(&r.name) {
-                let n = node(r.proxy.clone(), u32::MAX, src, report);
+                // A backend of the ring's name is another one.
+                let mut servers = r.proxy.clone();
+                servers.name = format!("ring/{}", r.name);
+                let n = node(servers, u32::MAX, src, report);
                 feeds.extend((0..n.servers.len()).map(|server| Feed { ring: ring.clone(), node: n.clone(), server }));
             }
         }
@@ -309,7 +317,7 @@ impl Snapshot {
                 if s.conf.datagram {
                     return None;
                 }
-                let ring = live.ring(&Arc::new(server_ring(&n.conf, &s.conf)))?;
+                let ring = live.ring(&Arc::new(server_ring(&n.conf, &s.conf))).ok()?;
                 feeds.push(Feed { ring: ring.clone(), node: n.clone(), server: i });
                 Some(ring)
             };
@@ -345,12 +353,10 @@ fn server_ring(p: &Proxy, s: &Server) -> crate::config::model::Ring {
         place: s.place.clone(),
         description: name.clone(),
         name,
-        form: crate::config::model::LogForm::Raw,
+        form: Some(crate::config::model::LogForm::Raw),
         max_len: usize::from(u16::MAX),
         size: RING_SIZE,
         backing_file: None,
-        timeout_connect: p.timeouts.connect,
-        timeout_server: p.timeouts.server,
         proxy: Box::new(Proxy::new(s.place.clone(), &p.name, Kind::Backend)),
     }
 }

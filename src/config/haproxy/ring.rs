@@ -20,12 +20,10 @@ pub fn new(cx: &mut Cx<'_>, name: &str) -> Ring {
         place: cx.place.clone(),
         name: name.to_owned(),
         description: name.to_owned(),
-        form: LogForm::Raw,
+        form: Some(LogForm::Raw),
         max_len: 1024,
         size: RING_SIZE,
         backing_file: None,
-        timeout_connect: None,
-        timeout_server: None,
         proxy: Box::new(Proxy::new(cx.place.clone(), name, Kind::Backend)),
     }
 }
@@ -43,7 +41,7 @@ pub fn line(cx: &mut Cx<'_>, r: &mut Ring, s: &mut sections::Open, w: &[String])
     let value = w.get(1).map_or("", String::as_str);
     match w[0].as_str() {
         "description" => r.description = value.to_owned(),
-        "format" => r.form = log::form(cx, value).unwrap_or(r.form),
+        "format" => r.form = log::form(cx, value).or(r.form),
         "maxlen" => r.max_len = cx.number(w, 1, "a number of bytes").unwrap_or(r.max_len),
         "size" => {
             if r.backing_file.is_some() {
@@ -58,8 +56,8 @@ pub fn line(cx: &mut Cx<'_>, r: &mut Ring, s: &mut sections::Open, w: &[String])
         }
         "backing-file" => r.backing_file = Some(value.to_owned()),
         "timeout" => match value {
-            "connect" => r.timeout_connect = cx.time(w, 2, TimeUnit::Millis),
-            "server" => r.timeout_server = cx.time(w, 2, TimeUnit::Millis),
+            "connect" => r.proxy.timeouts.connect = cx.time(w, 2, TimeUnit::Millis),
+            "server" => r.proxy.timeouts.server = cx.time(w, 2, TimeUnit::Millis),
             o => cx.warn(format!("'timeout {o}' means nothing in a ring, which only has 'connect' and 'server'")),
         },
         _ => {}
@@ -72,6 +70,10 @@ fn capacity(size: usize) -> usize {
 }
 
 pub fn finish(cx: &mut Cx<'_>, mut r: Ring) {
+    if r.backing_file.is_some() {
+        // Whole pages, as there.
+        r.size = r.size.saturating_add(4095) & !4095;
+    }
     let most = capacity(r.size);
     if r.max_len > most {
         let text = format!(
@@ -89,9 +91,9 @@ pub fn implicit(cx: &mut Cx<'_>, addr: &str, t: &LogTarget) -> Option<String> {
     let name = format!("ring#{}", cx.rings.iter().filter(|r| r.name.starts_with("ring#")).count() + 1);
     let mut r = new(cx, &name);
     r.description = format!("created from log directive declared into '{}' at line {}", t.place.file, t.place.line);
-    (r.form, r.max_len) = (t.form.unwrap_or(LogForm::Local), t.max_len);
-    r.timeout_connect = Some(Duration::from_secs(1));
-    r.timeout_server = Some(Duration::from_secs(5));
+    (r.form, r.max_len) = (t.form, t.max_len);
+    r.proxy.timeouts.connect = Some(Duration::from_secs(1));
+    r.proxy.timeouts.server = Some(Duration::from_secs(5));
     let before = cx.report.count(Severity::Error);
     let servers = std::mem::take(&mut cx.servers);
     server::server(cx, &mut r.proxy, &["server".to_owned(), "default".to_owned(), addr.to_owned()]);

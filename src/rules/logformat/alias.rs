@@ -356,7 +356,10 @@ impl Record<'_> {
                 plus(out);
                 push_int(t.total, out);
             }
-            Alias::TimeUser => push_int(t.total - t.idle.max(0), out),
+            Alias::TimeUser => {
+                plus(out);
+                push_int(t.total - t.idle.max(0), out);
+            }
             Alias::Status => push_int(i64::from(self.status), out),
             Alias::BytesOut => {
                 plus(out);
