@@ -1105,3 +1105,25 @@ fn connections_are_shared_by_name() {
     // The first connection is that of the request without a name that the proxy was waited for with.
     assert_eq!(seen, ["1", "2", "1", "2", "3", "1", "3"]);
 }
+
+/// `abns@` has its name filled up with zeros, `abnsz@` as it is: other programs have to find them.
+#[test]
+fn abstract_sockets_are_called_as_the_reference_calls_them() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    let name = format!("tandem-test-{}", std::process::id());
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nlisten l\n bind 127.0.0.1:{{port}}\n server a abns@{name}\nfrontend x\n bind abns@{name}\n bind abnsz@{name}\n http-request return status 200 hdr x-here 1\n"
+        ),
+    );
+    assert!(p.get("/").contains("x-here: 1\r\n"));
+    for called in [name.clone(), format!("{name}{}", "\0".repeat(107 - name.len()))] {
+        let mut c = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&called).unwrap()).unwrap();
+        c.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        c.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("x-here: 1\r\n"), "{answer}");
+    }
+}

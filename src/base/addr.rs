@@ -74,7 +74,7 @@ pub enum ListenAddr {
         device: Option<String>,
     },
     Unix(String),
-    /// Linux abstract socket, without the leading NUL.
+    /// Linux abstract socket, without the leading NUL; see [`abstract_name`].
     Abstract(String),
     /// An inherited descriptor.
     Fd(i32),
@@ -86,10 +86,24 @@ impl fmt::Display for ListenAddr {
             Self::Inet { addr: IpAddr::V4(a), port, .. } => write!(f, "{a}:{port}"),
             Self::Inet { addr: IpAddr::V6(a), port, .. } => write!(f, "[{a}]:{port}"),
             Self::Unix(p) => write!(f, "unix@{p}"),
-            Self::Abstract(p) => write!(f, "abns@{p}"),
+            Self::Abstract(p) => show_abstract(p, f),
             Self::Fd(n) => write!(f, "fd@{n}"),
         }
     }
+}
+
+/// Bytes of an abstract name that fill the whole of a socket's address.
+const ABSTRACT: usize = 107;
+
+/// The name of an abstract socket: `abns@` has it filled up with zeros, `abnsz@` as it is.
+pub fn abstract_name(name: &str, filled: bool) -> String {
+    let zeros = if filled { ABSTRACT.saturating_sub(name.len()) } else { 0 };
+    format!("{name}{}", "\0".repeat(zeros))
+}
+
+fn show_abstract(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let family = if name.len() < ABSTRACT { "abnsz" } else { "abns" };
+    write!(f, "{family}@{}", name.trim_end_matches('\0'))
 }
 
 /// Host part of a server address.
@@ -113,7 +127,7 @@ impl fmt::Display for Host {
             Self::Ip(ip) => write!(f, "{ip}"),
             Self::Name(n) => f.write_str(n),
             Self::Unix(p) => write!(f, "unix@{p}"),
-            Self::Abstract(p) => write!(f, "abns@{p}"),
+            Self::Abstract(p) => show_abstract(p, f),
         }
     }
 }
@@ -123,7 +137,7 @@ impl fmt::Display for Host {
 pub fn split_host_port(word: &str) -> Result<(Host, Option<&str>), String> {
     let (family, rest) = match word.strip_prefix("stream+").unwrap_or(word).split_once('@') {
         Some(("uxst", r)) => ("unix", r),
-        Some((f @ ("ipv4" | "ipv6" | "unix" | "abns" | "fd" | "tcp4" | "tcp6" | "tcp"), r)) => (f, r),
+        Some((f @ ("ipv4" | "ipv6" | "unix" | "abns" | "abnsz" | "fd" | "tcp4" | "tcp6" | "tcp"), r)) => (f, r),
         Some((f, _)) if !f.is_empty() && f.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'+') => {
             return Err(format!(
                 "address family '{f}@' in '{word}' is not served yet; use ipv4@, ipv6@, unix@ or abns@"
@@ -134,8 +148,8 @@ pub fn split_host_port(word: &str) -> Result<(Host, Option<&str>), String> {
     if family == "unix" || rest.starts_with('/') {
         return Ok((Host::Unix(rest.to_owned()), None));
     }
-    if family == "abns" {
-        return Ok((Host::Abstract(rest.to_owned()), None));
+    if matches!(family, "abns" | "abnsz") {
+        return Ok((Host::Abstract(abstract_name(rest, family == "abns")), None));
     }
     let (host, port) = if let Some(inner) = rest.strip_prefix('[') {
         let (h, tail) = inner.split_once(']').ok_or_else(|| format!("missing ']' in address '{word}'"))?;
@@ -207,6 +221,7 @@ mod tests {
             ("web.example:8080-8090", "web.example", "8080-8090"),
             ("/run/x.sock", "unix@/run/x.sock", "-"),
             ("abns@foo", "abns@foo", "-"),
+            ("abnsz@foo", "abnsz@foo", "-"),
         ] {
             assert_eq!(ok(word), (host.to_owned(), port.to_owned()), "{word}");
         }

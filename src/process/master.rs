@@ -1,7 +1,7 @@
 //! The master CLI (`-S`; management manual 9.4): one socket of the guardian that speaks for every process of the program.
 use super::privilege::Accounts;
 use super::rendezvous::Answer;
-use crate::base::addr::ListenAddr;
+use crate::base::addr::{ListenAddr, abstract_name};
 use crate::config::model::{CliLevel, SocketOptions};
 use crate::control::{VERSION, command};
 use crate::net::listen::{self, Bound};
@@ -57,7 +57,7 @@ impl Socket {
         let wrong = |what: String| format!("-S {text}: {what}");
         let addr = match addr.split_once('@') {
             Some(("unix", path)) => ListenAddr::Unix(path.to_owned()),
-            Some(("abns", name)) => ListenAddr::Abstract(name.to_owned()),
+            Some((f @ ("abns" | "abnsz"), name)) => ListenAddr::Abstract(abstract_name(name, f == "abns")),
             Some(("fd", n)) => ListenAddr::Fd(n.parse().map_err(|_| wrong(format!("'{n}' is no descriptor")))?),
             _ if addr.starts_with('/') => ListenAddr::Unix(addr.to_owned()),
             _ => {

@@ -16,7 +16,6 @@ const MAX_PATH: usize = 97;
 
 /// Families of addresses that are known.
 pub const NOT_YET: &[&str] = &[
-    "abnsz",
     "sockpair",
     "udp",
     "udp4",
