@@ -77,7 +77,6 @@ pub enum LogChoice {
     #[default]
     Default,
     Http,
-    Https,
     Tcp,
     Clf,
     Custom(Arc<LogFormat>, String),

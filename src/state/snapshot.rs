@@ -10,7 +10,7 @@ use crate::http::status;
 use crate::log::ring::Ring;
 use crate::log::{BackendSlot, Logger};
 use crate::rules::acl::Cond;
-use crate::rules::logformat::{CLF, HTTPLOG, HTTPSLOG, LogFormat, Stage, TCPLOG};
+use crate::rules::logformat::{CLF, HTTPLOG, LogFormat, Stage, TCPLOG};
 use crate::rules::sample::Scope;
 use crate::tls;
 use std::collections::{HashMap, HashSet};
@@ -253,7 +253,6 @@ impl Snapshot {
                 LogChoice::Default => LogLine::Default,
                 LogChoice::Http if conf.mode == Mode::Tcp => builtin(TCPLOG),
                 LogChoice::Http => builtin(HTTPLOG),
-                LogChoice::Https => builtin(HTTPSLOG),
                 LogChoice::Tcp => builtin(TCPLOG),
                 LogChoice::Clf => builtin(CLF),
                 LogChoice::Custom(f, _) => LogLine::Format(f.clone()),

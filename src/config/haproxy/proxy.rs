@@ -314,7 +314,6 @@ const OPTIONS: &[(&str, Parse)] = &[
         }
         p.log_format = if w.get(2).map(String::as_str) == Some("clf") { LogChoice::Clf } else { LogChoice::Http }
     }),
-    ("httpslog", |_, p, _| p.log_format = LogChoice::Https),
     ("tcplog", |_, p, _| p.log_format = LogChoice::Tcp),
     ("dontlognull", |cx, p, _| p.options.dontlognull = !cx.negated),
     ("dontlog-normal", |cx, p, _| p.options.dontlog_normal = !cx.negated),
