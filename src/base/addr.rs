@@ -1,7 +1,7 @@
 //! Addresses as configurations write them, and networks to match clients against.
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A network in CIDR or address/mask form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -90,6 +90,11 @@ impl fmt::Display for ListenAddr {
             Self::Fd(n) => write!(f, "fd@{n}"),
         }
     }
+}
+
+/// Who a connection comes from, as logs say it.
+pub fn source_text(a: Option<SocketAddr>) -> String {
+    a.map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", canonical(a.ip()), a.port()))
 }
 
 /// Bytes of an abstract name that fill the whole of a socket's address.

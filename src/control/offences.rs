@@ -54,8 +54,7 @@ fn one(o: &Offence, side: usize, owner: (&str, u32), offset: i32, out: &mut Stri
     };
     let (kind, what, other) =
         if side == 0 { ("frontend", "request", "backend") } else { ("backend", "response", "frontend") };
-    let src =
-        o.src.map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()));
+    let src = crate::base::addr::source_text(o.src);
     // Writing to a String cannot fail.
     let _ = write!(
         out,

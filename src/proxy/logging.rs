@@ -1,12 +1,12 @@
 //! When an exchange writes its lines, and what they are (configuration manual 8.2 and 8.4, `log-steps`, `log-profile`).
 use super::Thread;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
+use crate::base::addr::source_text;
 use crate::config::model::{LogProfile, Mode, Step};
 use crate::log::{ERR, Event, INFO, Part, Tag};
 use crate::rules::logformat::{DateForm, LogFormat, Record, Stage, Times, date};
 use crate::state::snapshot::{ListenerNode, LogLine, ProxyNode};
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -132,10 +132,6 @@ fn write(t: &Thread, fe: &ProxyNode, record: &Record<'_>, own: Option<&Arc<LogFo
     fe.sinks.emit(&fe.logs, event, &render, &mut t.log_buffers.borrow_mut(), &t.shared.live.dropped_logs);
 }
 
-fn shown(a: Option<SocketAddr>) -> String {
-    a.map_or_else(|| "unix:1".to_owned(), |a| format!("{}:{}", crate::base::addr::canonical(a.ip()), a.port()))
-}
-
 /// The line of a frontend without a format: who connected to what.
 pub fn connected(t: &Thread, fe: &ProxyNode, client: &ClientInfo) {
     if fe.logs.is_empty() || !matches!(fe.format, LogLine::Default) {
@@ -147,7 +143,8 @@ pub fn connected(t: &Thread, fe: &ProxyNode, client: &ClientInfo) {
         // Its log lines are for what it receives.
         Mode::Syslog => return,
     };
-    let text = format!("Connect from {} to {} ({}/{mode})", shown(client.src), shown(client.dst), fe.conf.name);
+    let text =
+        format!("Connect from {} to {} ({}/{mode})", source_text(client.src), source_text(client.dst), fe.conf.name);
     let mut scratch = t.take_buf();
     fe.sinks.send(&fe.logs, INFO, &tag(fe), text.as_bytes(), &mut scratch, &t.shared.live.dropped_logs);
     t.give_buf(scratch);
@@ -161,7 +158,7 @@ pub fn embryonic_end(t: &Thread, fe: &Arc<ProxyNode>, l: &ListenerNode, client: 
     }
     let mut line = t.take_buf();
     // Writing to a Vec cannot fail.
-    let _ = write!(line, "{} [", shown(client.src));
+    let _ = write!(line, "{} [", source_text(client.src));
     date(client.accepted_at, fe.sinks.utc_offset, DateForm::Log, &mut line);
     // A listener without a name goes by its number.
     let name = l.conf.name.clone().unwrap_or_else(|| l.id.to_string());

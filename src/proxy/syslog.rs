@@ -103,11 +103,8 @@ fn pass(t: &Thread, fe: &ProxyNode, f: &Forwarding, message: &[u8], source: Opti
     let mut scratch = t.take_buf();
     for l in fe.logs.iter().filter(|l| l.wants(r.level().and_then(|n| u8::try_from(n).ok()).unwrap_or(0))) {
         let at = Time::At(now, fe.sinks.utc_offset);
-        let mut meta: Meta<'_> = r.meta(l.conf.facility, l.conf.min_level, name.as_deref(), at);
+        let meta: Meta<'_> = r.meta(l.conf.facility, l.conf.min_level, name.as_deref(), at);
         let form = l.conf.form.unwrap_or_else(|| r.form());
-        if f.unparsed {
-            meta.host = None;
-        }
         fe.sinks.deliver(l, form, &meta, r.text, &mut scratch, &t.shared.live.dropped_logs);
     }
     t.give_buf(scratch);

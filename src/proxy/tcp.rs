@@ -69,7 +69,7 @@ async fn inspect(
     let (mut from, mut done) = (0, None);
     loop {
         let mut verdict = Some(done.unwrap_or(Ok(())));
-        for (i, r) in conf.tcp_content.iter().enumerate().skip(if done.is_some() { usize::MAX } else { from }) {
+        for (i, r) in conf.tcp_content.iter().enumerate().skip(from) {
             from = i;
             match r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x)) {
                 Some(false) => {}
@@ -77,6 +77,7 @@ async fn inspect(
                     done = decided(t, x, &r.action);
                     if let Some(d) = done {
                         verdict = Some(d);
+                        from = conf.tcp_content.len();
                         break;
                     }
                 }
