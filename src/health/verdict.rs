@@ -90,7 +90,7 @@ impl Office<'_> {
     fn log(&self, p: &ProxyNode, severity: u8, text: &str) {
         let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
         let sinks = &self.snapshot.sinks;
-        sinks.send(&p.logs, severity, &tag, text.as_bytes(), &mut Vec::new(), &self.live.dropped_logs);
+        sinks.send(&p.logs, severity, &tag, text.as_bytes(), &self.live.dropped_logs);
         if let Some(c) = &sinks.console {
             c.warning(text);
         }

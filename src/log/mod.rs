@@ -2,6 +2,7 @@
 pub mod console;
 mod fd;
 pub mod frame;
+pub mod post;
 pub mod ring;
 pub mod ship;
 pub mod syslog;
@@ -9,6 +10,7 @@ pub mod syslog;
 use self::console::Console;
 use self::fd::FdSink;
 use self::frame::{Meta, Time};
+use self::post::{Post, Way};
 use self::ring::Ring;
 use crate::base::addr::Host;
 use crate::config::model::{LogDest, LogForm, LogProfile, LogTarget, Step};
@@ -99,32 +101,69 @@ impl Sinks {
         }
     }
 
-    /// Frames and sends one message to every target that wants its severity.
+    /// Frames one message and sends it at once to every target that wants its severity.
     pub fn send(
-        &self,
+        self: &Arc<Self>,
         loggers: &[Logger],
         severity: u8,
         tag: &Tag<'_>,
         message: &[u8],
-        scratch: &mut Vec<u8>,
         dropped: &AtomicU64,
     ) {
+        let mut out = Outlet { sinks: self, frame: &mut Vec::new(), post: None, dropped };
         for l in loggers.iter().filter(|l| l.wants(severity)) {
-            self.put(l, severity, tag, &[], message, scratch, dropped);
+            out.put(l, severity, tag, &[], message);
         }
     }
 
+    /// Sends one datagram, without waiting; false if it is lost because there is no room for it.
+    fn at_once(&self, way: Way, bytes: &[u8]) -> bool {
+        match way {
+            Way::Udp(to) => {
+                let socket = if to.is_ipv4() { &self.udp4 } else { &self.udp6 };
+                socket.as_ref().is_some_and(|s| taken(s.send_to(bytes, to)))
+            }
+            Way::Unix(i) => {
+                let Some((path, s)) = self.paths.get(i) else { return false };
+                // Whoever listened there is gone; somebody else may have the name by now.
+                s.send(bytes).is_ok() || self.by_name(path, bytes)
+            }
+        }
+    }
+
+    fn by_name(&self, path: &str, bytes: &[u8]) -> bool {
+        self.unix.as_ref().is_some_and(|s| taken(s.send_to(bytes, path)))
+    }
+}
+
+/// Where lines leave: sockets, and what one thread uses again and again.
+pub struct Outlet<'a> {
+    pub sinks: &'a Arc<Sinks>,
+    pub frame: &'a mut Vec<u8>,
+    /// Datagrams wait here for others to go with; without it each goes at once.
+    pub post: Option<&'a mut Post>,
+    /// Lines that could not be taken.
+    pub dropped: &'a AtomicU64,
+}
+
+/// A message and what its header says.
+#[derive(Clone, Copy)]
+pub struct Line<'a> {
+    pub form: LogForm,
+    pub meta: &'a Meta<'a>,
+    pub message: &'a [u8],
+}
+
+impl Outlet<'_> {
     /// Sends the line of a step: with what the targets' profiles make of it, where they have one. `render` writes it as the proxy has it, or as a
     /// profile's format wants, and the structured data likewise.
     pub fn emit(
-        &self,
+        &mut self,
         loggers: &[Logger],
         event: &Event<'_>,
         render: &dyn Fn(Part<'_>, &mut Vec<u8>),
-        buffers: &mut Buffers,
-        dropped: &AtomicU64,
+        (line, data): (&mut Vec<u8>, &mut Vec<u8>),
     ) {
-        let Buffers { line, frame, data } = buffers;
         // Rendered once for all that have no profile; an empty line is never sent.
         let mut rendered = false;
         for l in loggers.iter().filter(|l| l.wants(event.severity)) {
@@ -142,31 +181,21 @@ impl Sinks {
                 render(Part::Data(rule.and_then(|r| r.sd.as_deref())), data);
                 rendered = !own;
             }
-            self.put(l, event.severity, &tag, data, line, frame, dropped);
+            self.put(l, event.severity, &tag, data, line);
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // What a line is, and where it is made.
-    fn put(
-        &self,
-        l: &Logger,
-        severity: u8,
-        tag: &Tag<'_>,
-        data: &[u8],
-        message: &[u8],
-        scratch: &mut Vec<u8>,
-        dropped: &AtomicU64,
-    ) {
+    fn put(&mut self, l: &Logger, severity: u8, tag: &Tag<'_>, data: &[u8], message: &[u8]) {
         if message.iter().all(|c| matches!(c, b'\n' | 0)) {
             return;
         }
         let meta = Meta {
             facility: u32::from(l.conf.facility),
             severity: u32::from(severity.max(l.conf.min_level)),
-            time: Time::At(SystemTime::now(), self.utc_offset),
+            time: Time::At(SystemTime::now(), self.sinks.utc_offset),
             host: tag.hostname.map(str::as_bytes),
             tag: Some(tag.tag.as_bytes()),
-            pid: Some(self.pid_text.as_bytes()),
+            pid: Some(self.sinks.pid_text.as_bytes()),
             msgid: None,
             data: Some(data).filter(|d| !d.is_empty()),
         };
@@ -174,61 +203,61 @@ impl Sinks {
             Some(_) => LogForm::Rfc3164,
             None => LogForm::Local,
         });
-        self.deliver(l, form, &meta, message, scratch, dropped);
+        self.deliver(l, Line { form, meta: &meta, message });
     }
 
-    /// Sends a message with its header to one target; what cannot be taken now is counted.
-    pub fn deliver(
-        &self,
-        l: &Logger,
-        form: LogForm,
-        meta: &Meta<'_>,
-        message: &[u8],
-        scratch: &mut Vec<u8>,
-        dropped: &AtomicU64,
-    ) {
+    /// Sends a message with its header to one target; what cannot be taken is counted.
+    pub fn deliver(&mut self, l: &Logger, line: Line<'_>) {
         let most = l.conf.max_len;
-        scratch.clear();
+        self.frame.clear();
         let taken = match &l.to {
             // It counts what it loses itself, and says what its lines look like.
             To::Ring(r) => {
-                ring_event(r, r.conf.form.unwrap_or(form), meta, message, most, scratch);
+                let form = r.conf.form.unwrap_or(line.form);
+                ring_event(r, Line { form, ..line }, most, self.frame);
                 true
             }
-            To::Backend(b) => b.get().is_some_and(|b| b.deliver(self, form, meta, message, most, scratch)),
+            To::Backend(b) => b.get().is_some_and(|b| b.deliver(self, line, most)),
             To::Socket => {
-                frame::line(form, meta, message, most, scratch);
-                self.write(&l.conf.dest, scratch)
+                frame::line(line.form, line.meta, line.message, most, self.frame);
+                self.write(&l.conf.dest)
             }
         };
         if !taken {
-            dropped.fetch_add(1, Relaxed);
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 
-    /// A datagram to a server of a log backend; false if it could not be taken.
-    pub fn datagram(&self, to: SocketAddr, bytes: &[u8]) -> bool {
-        let socket = if to.is_ipv4() { &self.udp4 } else { &self.udp6 };
-        socket.as_ref().is_some_and(|s| taken(s.send_to(bytes, to)))
+    /// Frames a message as a datagram to a server of a log backend; false if it could not be taken.
+    pub fn datagram(&mut self, to: SocketAddr, line: Line<'_>, most: usize) -> bool {
+        frame::line(line.form, line.meta, line.message, most, self.frame);
+        self.leave(Way::Udp(to))
     }
 
-    fn write(&self, dest: &LogDest, bytes: &[u8]) -> bool {
+    fn write(&mut self, dest: &LogDest) -> bool {
         match dest {
-            LogDest::Udp(Host::Ip(ip), port) => self.datagram(SocketAddr::new(*ip, *port), bytes),
+            LogDest::Udp(Host::Ip(ip), port) => self.leave(Way::Udp(SocketAddr::new(*ip, *port))),
             // Their places are rings and backends, and names are addresses by now.
             LogDest::Udp(..) | LogDest::Ring(_) | LogDest::Backend(_) => false,
-            LogDest::Unix(path) => {
-                if let Some((_, s)) = self.paths.iter().find(|(p, _)| p == path)
-                    && s.send(bytes).is_ok()
-                {
-                    return true;
-                }
-                self.unix.as_ref().is_some_and(|s| taken(s.send_to(bytes, path)))
-            }
-            LogDest::Fd(n) => match self.fds.iter().find(|(m, _)| m == n) {
-                Some((_, sink)) => sink.write(bytes),
-                None => FdSink::open(*n).write(bytes),
+            LogDest::Unix(path) => match self.sinks.paths.iter().position(|(p, _)| p == path) {
+                Some(i) => self.leave(Way::Unix(i)),
+                None => self.sinks.by_name(path, self.frame),
             },
+            LogDest::Fd(n) => match self.sinks.fds.iter().find(|(m, _)| m == n) {
+                Some((_, sink)) => sink.write(self.frame),
+                None => FdSink::open(*n).write(self.frame),
+            },
+        }
+    }
+
+    /// The framed message, as a datagram.
+    fn leave(&mut self, way: Way) -> bool {
+        match &mut self.post {
+            Some(post) => {
+                post.add(self.sinks, way, self.frame, self.dropped);
+                true
+            }
+            None => self.sinks.at_once(way, self.frame),
         }
     }
 }
@@ -239,14 +268,8 @@ fn taken(sent: std::io::Result<usize>) -> bool {
 }
 
 /// Puts an event into a ring, with a header of this form.
-pub fn ring_event(
-    r: &Ring,
-    form: LogForm,
-    meta: &Meta<'_>,
-    message: &[u8],
-    most: usize,
-    scratch: &mut Vec<u8>,
-) -> bool {
+pub fn ring_event(r: &Ring, line: Line<'_>, most: usize, scratch: &mut Vec<u8>) -> bool {
+    let Line { form, meta, message } = line;
     frame::event(form, meta, message, most.saturating_sub(1).min(r.conf.max_len), scratch);
     r.write(scratch, &|text, out| {
         let notice = Meta { severity: u32::from(NOTICE), ..*meta };
@@ -279,15 +302,7 @@ pub type BackendSlot = Arc<std::sync::OnceLock<Arc<dyn Deliver>>>;
 /// A log backend: chooses one of its servers.
 pub trait Deliver: Send + Sync + std::fmt::Debug {
     /// False if no server can have it.
-    fn deliver(
-        &self,
-        sinks: &Sinks,
-        form: LogForm,
-        meta: &Meta<'_>,
-        message: &[u8],
-        most: usize,
-        scratch: &mut Vec<u8>,
-    ) -> bool;
+    fn deliver(&self, out: &mut Outlet<'_>, line: Line<'_>, most: usize) -> bool;
 }
 
 impl Logger {
@@ -318,7 +333,7 @@ impl Logger {
     }
 }
 
-/// What happened, for [`Sinks::emit`].
+/// What happened, for [`Outlet::emit`].
 pub struct Event<'a> {
     pub severity: u8,
     pub step: Step,
@@ -333,12 +348,13 @@ pub enum Part<'a> {
     Data(Option<&'a LogFormat>),
 }
 
-/// Reused for each line.
+/// What one thread uses for each line.
 #[derive(Debug, Default)]
-pub struct Buffers {
-    line: Vec<u8>,
-    frame: Vec<u8>,
-    data: Vec<u8>,
+pub struct Desk {
+    pub line: Vec<u8>,
+    pub data: Vec<u8>,
+    pub frame: Vec<u8>,
+    pub post: Post,
 }
 
 /// Seconds that local time is ahead of UTC, as the C library has it.

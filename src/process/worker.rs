@@ -426,7 +426,7 @@ impl Worker {
             let (f, b) = (p.live.front.get(Counter::Sessions), p.live.back.get(Counter::Sessions));
             let text = format!("Proxy {} stopped (cumulated conns: FE: {f}, BE: {b}).", p.conf.name);
             let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-            s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &mut Vec::new(), &self.live.dropped_logs);
+            s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &self.live.dropped_logs);
         }
     }
 
@@ -516,6 +516,7 @@ fn traffic(
         drop(tids);
         let ticker: Rc<Thread> = t.clone();
         tokio::task::spawn_local(crate::proxy::parking::attend(t.clone()));
+        tokio::task::spawn_local(crate::proxy::postman(t.clone()));
         let mut bell = t.shared.live.bell.listen();
         let mut tick = tokio::time::interval(Duration::from_millis(crate::proxy::wheel::TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

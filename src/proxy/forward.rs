@@ -200,7 +200,9 @@ impl Session<'_> {
         };
         x.connected = Some(if reused { self.t.now() } else { self.t.fresh() });
         if !x.fe.logs.is_empty() {
-            (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+            if x.fe.tells_servers {
+                (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+            }
             x.reached(self.t, Step::Connect);
         }
         // Head and what is there of the body leave together.

@@ -3,12 +3,15 @@ use super::Thread;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use crate::base::addr::source_text;
 use crate::config::model::{LogProfile, Mode, Step};
-use crate::log::{ERR, Event, INFO, Part, Tag};
+use crate::log::{Desk, ERR, Event, INFO, Outlet, Part, Tag};
 use crate::rules::logformat::{DateForm, LogFormat, Record, Stage, Times, date};
 use crate::state::snapshot::{ListenerNode, LogLine, ProxyNode};
+use std::future::poll_fn;
 use std::io::Write as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 /// What `set-log-level` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +118,41 @@ impl Exchange<'_> {
     }
 }
 
+impl Thread {
+    /// Writes a line to a proxy's targets. Datagrams leave when the others that are ready in this turn of the event loop have had theirs.
+    fn emit(&self, p: &ProxyNode, event: &Event<'_>, render: &dyn Fn(Part<'_>, &mut Vec<u8>)) {
+        self.with_outlet(p, |out, texts| out.emit(&p.logs, event, render, texts));
+    }
+
+    pub(super) fn with_outlet(&self, p: &ProxyNode, then: impl FnOnce(&mut Outlet<'_>, (&mut Vec<u8>, &mut Vec<u8>))) {
+        let mut desk = self.desk.borrow_mut();
+        let Desk { line, data, frame, post } = &mut *desk;
+        let waits = !post.is_empty();
+        let dropped = &self.shared.live.dropped_logs;
+        then(&mut Outlet { sinks: &p.sinks, frame, post: Some(post), dropped }, (line, data));
+        if !waits && !post.is_empty() {
+            if let Some(w) = &*self.postman.borrow() {
+                w.wake_by_ref();
+            }
+        }
+    }
+
+    /// Sends what waits.
+    pub(super) fn post(&self) {
+        self.desk.borrow_mut().post.send(&self.shared.live.dropped_logs);
+    }
+}
+
+/// The task that sends what was logged: woken by the first line, it stands behind all that are ready already.
+pub async fn postman(t: Rc<Thread>) {
+    poll_fn(|cx| {
+        t.post();
+        *t.postman.borrow_mut() = Some(cx.waker().clone());
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
 fn tag(p: &ProxyNode) -> Tag<'_> {
     Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() }
 }
@@ -129,7 +167,7 @@ fn write(t: &Thread, fe: &ProxyNode, record: &Record<'_>, own: Option<&Arc<LogFo
             f.log(record, out);
         }
     };
-    fe.sinks.emit(&fe.logs, event, &render, &mut t.log_buffers.borrow_mut(), &t.shared.live.dropped_logs);
+    t.emit(fe, event, &render);
 }
 
 /// The line of a frontend without a format: who connected to what.
@@ -145,9 +183,13 @@ pub fn connected(t: &Thread, fe: &ProxyNode, client: &ClientInfo) {
     };
     let text =
         format!("Connect from {} to {} ({}/{mode})", source_text(client.src), source_text(client.dst), fe.conf.name);
-    let mut scratch = t.take_buf();
-    fe.sinks.send(&fe.logs, INFO, &tag(fe), text.as_bytes(), &mut scratch, &t.shared.live.dropped_logs);
-    t.give_buf(scratch);
+    let event = Event { severity: INFO, step: Step::Accept, tag: tag(fe), profile: None };
+    let render = |part: Part<'_>, out: &mut Vec<u8>| {
+        if matches!(part, Part::Line(_)) {
+            out.extend_from_slice(text.as_bytes());
+        }
+    };
+    t.emit(fe, &event, &render);
 }
 
 /// The line of a connection that ended before there was a session.
@@ -179,7 +221,7 @@ pub fn embryonic_end(t: &Thread, fe: &Arc<ProxyNode>, l: &ListenerNode, client: 
             }
         }
     };
-    fe.sinks.emit(&fe.logs, &event, &render, &mut t.log_buffers.borrow_mut(), &t.shared.live.dropped_logs);
+    t.emit(fe, &event, &render);
     x.recycle(t);
     t.give_buf(line);
 }

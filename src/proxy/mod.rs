@@ -22,6 +22,7 @@ pub mod wheel;
 use crate::state::live::Live;
 use crate::state::snapshot::Snapshot;
 use arc_swap::ArcSwap;
+pub use logging::postman;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -93,7 +94,9 @@ pub struct Thread {
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pipes: RefCell<splice::Pipes>,
     clock: Clock,
-    log_buffers: RefCell<crate::log::Buffers>,
+    desk: RefCell<crate::log::Desk>,
+    /// Wakes the task that sends what waits there.
+    postman: RefCell<Option<std::task::Waker>>,
     /// What hashes of names that clients choose begin with.
     secret: std::hash::RandomState,
     /// Connections between requests that still hold everything; see [`session`].
@@ -121,7 +124,8 @@ impl Thread {
             snapshot: RefCell::new(arc_swap::Cache::new(shared.snapshot.clone())),
             pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
             clock: Clock::default(),
-            log_buffers: RefCell::default(),
+            desk: RefCell::default(),
+            postman: RefCell::default(),
             secret: std::hash::RandomState::new(),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
@@ -200,6 +204,12 @@ impl Thread {
             self.sweep_pools();
             self.limit_pipes(splice::Limits::new(&self.snapshot(), self.shared.inboxes.len()));
         }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.post();
     }
 }
 

@@ -3,6 +3,7 @@ use super::Thread;
 use super::listener::{Connection, Place};
 use super::wheel::FOREVER;
 use crate::config::model::Forwarding;
+use crate::log::Line;
 use crate::log::frame::{Meta, Time};
 use crate::log::syslog::{self, Cut, MOST, Received};
 use crate::state::snapshot::ProxyNode;
@@ -100,12 +101,12 @@ fn pass(t: &Thread, fe: &ProxyNode, f: &Forwarding, message: &[u8], source: Opti
     }
     let name = if f.unparsed { None } else { syslog::host(r.host, source, f.host) };
     let r = Received { host: name.as_deref(), ..r };
-    let mut scratch = t.take_buf();
-    for l in fe.logs.iter().filter(|l| l.wants(r.level().and_then(|n| u8::try_from(n).ok()).unwrap_or(0))) {
-        let at = Time::At(now, fe.sinks.utc_offset);
-        let meta: Meta<'_> = r.meta(l.conf.facility, l.conf.min_level, name.as_deref(), at);
-        let form = l.conf.form.unwrap_or_else(|| r.form());
-        fe.sinks.deliver(l, form, &meta, r.text, &mut scratch, &t.shared.live.dropped_logs);
-    }
-    t.give_buf(scratch);
+    t.with_outlet(fe, |out, _| {
+        for l in fe.logs.iter().filter(|l| l.wants(r.level().and_then(|n| u8::try_from(n).ok()).unwrap_or(0))) {
+            let at = Time::At(now, fe.sinks.utc_offset);
+            let meta: Meta<'_> = r.meta(l.conf.facility, l.conf.min_level, name.as_deref(), at);
+            let form = l.conf.form.unwrap_or_else(|| r.form());
+            out.deliver(l, Line { form, meta: &meta, message: r.text });
+        }
+    });
 }

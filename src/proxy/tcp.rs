@@ -200,7 +200,9 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         }
     };
     x.connected = Some(t.fresh());
-    (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+    if x.fe.tells_servers {
+        (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
+    }
     let tunnel = be.conf.timeouts.tunnel;
     let client_timeout = tunnel.or(x.fe.conf.timeouts.client);
     let server_timeout = tunnel.or(be.conf.timeouts.server).or(Some(FOREVER));

@@ -654,7 +654,7 @@ async fn open_tcp(
             );
             if s.live.is_new_problem(&text) {
                 let tag = crate::log::Tag { tag: &be.log_tag, hostname: be.log_hostname.as_deref() };
-                be.sinks.send(&be.logs, 0, &tag, text.as_bytes(), &mut Vec::new(), &t.shared.live.dropped_logs);
+                be.sinks.send(&be.logs, 0, &tag, text.as_bytes(), &t.shared.live.dropped_logs);
                 if let Some(c) = &be.sinks.console {
                     c.warning(text);
                 }

@@ -2,10 +2,9 @@
 use super::live::lock;
 use super::snapshot::ProxyNode;
 use crate::balance::{Algorithm, hash, turns};
-use crate::config::model::{HashKey, LogForm};
-use crate::log::frame::{self, Meta};
+use crate::config::model::HashKey;
 use crate::log::ring::Ring;
-use crate::log::{Deliver, Sinks, ring_event};
+use crate::log::{Deliver, Line, Outlet, ring_event};
 use crate::rules::sample::Traffic;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -68,18 +67,10 @@ fn in_a_row(weights: &[u32]) -> Vec<u16> {
 }
 
 impl Deliver for LogBackend {
-    fn deliver(
-        &self,
-        sinks: &Sinks,
-        form: LogForm,
-        meta: &Meta<'_>,
-        message: &[u8],
-        most: usize,
-        scratch: &mut Vec<u8>,
-    ) -> bool {
-        let Some(i) = self.choose(message) else { return false };
+    fn deliver(&self, out: &mut Outlet<'_>, line: Line<'_>, most: usize) -> bool {
+        let Some(i) = self.choose(line.message) else { return false };
         if let Some(ring) = &self.rings[i] {
-            ring_event(ring, form, meta, message, most, scratch);
+            ring_event(ring, line, most, out.frame);
             return true;
         }
         let s = &self.node.servers[i];
@@ -89,8 +80,7 @@ impl Deliver for LogBackend {
             crate::config::model::PortRule::Fixed(p) => Some(p),
             _ => None,
         });
-        frame::line(form, meta, message, most, scratch);
-        sinks.datagram(SocketAddr::new(ip, port.unwrap_or(SYSLOG)), scratch)
+        out.datagram(SocketAddr::new(ip, port.unwrap_or(SYSLOG)), line, most)
     }
 }
 

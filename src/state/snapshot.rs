@@ -59,6 +59,8 @@ pub struct ProxyNode {
     pub format: LogLine,
     /// When all is known that the line says, or `option logasap` is content.
     pub log_at: Stage,
+    /// A line may say which addresses the connection to the server has.
+    pub tells_servers: bool,
     /// The line says how many there were.
     pub counts_lines: bool,
     pub profiles: Arc<Vec<Arc<LogProfile>>>,
@@ -274,6 +276,10 @@ impl Snapshot {
                     LogLine::Format(f) if conf.options.logasap => f.stage().min(Stage::Response),
                     LogLine::Format(f) => f.stage(),
                 },
+                tells_servers: matches!(&format, LogLine::Format(f) if f.tells_servers())
+                    || conf.log_sd.is_some()
+                    || conf.error_log_format.is_some()
+                    || !profiles.is_empty(),
                 counts_lines: matches!(&format, LogLine::Format(f) if f.counts()),
                 profiles: profiles.clone(),
                 format,

@@ -290,7 +290,17 @@ impl LogFormat {
 
     /// It asks for the number of lines so far.
     pub fn counts(&self) -> bool {
-        let is = |i: &Item| matches!(i.value, Value::Alias(r) if r.alias == alias::Alias::LogCounter);
+        self.has(&[alias::Alias::LogCounter])
+    }
+
+    /// True if it says which addresses the connection to the server has.
+    pub fn tells_servers(&self) -> bool {
+        use alias::Alias::{BackendSourceIp, BackendSourcePort, ServerIp, ServerPort};
+        self.has(&[BackendSourceIp, BackendSourcePort, ServerIp, ServerPort])
+    }
+
+    fn has(&self, any: &[alias::Alias]) -> bool {
+        let is = |i: &Item| matches!(i.value, Value::Alias(r) if any.contains(&r.alias));
         self.ops.iter().any(|op| matches!(op, Op::Item(i) if is(i)))
     }
 
