@@ -101,7 +101,7 @@ impl Session<'_> {
         if caching::not_modified(&x.req, &entry.head, entry.stored) {
             x.res.set_status(304, None);
         }
-        let head_only = x.req.method() == b"HEAD" || x.res.status == 304;
+        let head_only = x.is_head() || x.res.status == 304;
         x.res.framing = match (head_only, chunked) {
             (true, _) => Framing::None,
             (_, true) => Framing::Chunked,
@@ -112,7 +112,16 @@ impl Session<'_> {
         x.end(Cause::Local, Phase::Request);
         filters::response(self.t, x, &be);
         for node in [&be, &x.fe.clone()] {
-            match rewrite::response_rules(self.t, x, node) {
+            let mut verdict = rewrite::response_rules(self.t, x, node, 0);
+            // All of the body is there.
+            while let Verdict::Wait { next, .. } = verdict {
+                verdict = rewrite::response_rules(self.t, x, node, next);
+            }
+            match verdict {
+                Verdict::Failed(cause) => {
+                    x.end(cause, Phase::Headers);
+                    return self.fail(x, 500, used, body).await;
+                }
                 Verdict::Answer(m, _) => return self.respond(x, m, used, body).await,
                 Verdict::Drop => return Next::Drop,
                 _ => {}
@@ -121,8 +130,12 @@ impl Session<'_> {
                 break;
             }
         }
-        if rewrite::wants_after(x) {
-            rewrite::after_response(self.t, x);
+        if rewrite::wants_after(x) && !rewrite::after_response(self.t, x) {
+            x.end(Cause::Denied, Phase::Headers);
+            return self.fail(x, 500, used, body).await;
+        }
+        if matches!(x.res.status, 204 | 304) {
+            (x.res.framing, x.coding.response) = (Framing::None, None);
         }
         filters::mark_response(x);
         x.bytes_out = x.res.accounted();

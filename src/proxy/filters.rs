@@ -197,7 +197,7 @@ pub fn response(t: &Thread, x: &mut Exchange<'_>, be: &ProxyNode) {
     let Some(s) = Settings::of(be, &fe) else { return };
     let wanted = Wanted { types: s.list(|c| &c.types), min: s.size(|c| c.min) };
     let framed = matches!(x.res.framing, Framing::Length(1..) | Framing::Chunked);
-    let may = coding::response_may(&x.res, x.req.method() == b"HEAD", length(x.res.framing), &wanted);
+    let may = coding::response_may(&x.res, x.is_head(), length(x.res.framing), &wanted);
     if framed && x.req.minor > 0 && may && has_room(t) {
         x.coding.response = Some(coding);
     }

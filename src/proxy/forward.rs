@@ -5,7 +5,7 @@ use super::persist;
 use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
-use super::upstream::{self, AfterFailure, BackendSession, ConnectError, NoServer, Slot};
+use super::upstream::{self, AfterFailure, BackendSession, ConnectError, Likeness, NoServer, Slot};
 use super::wheel::FOREVER;
 use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
@@ -16,24 +16,23 @@ use crate::state::counters::Counter;
 use crate::state::live::Met;
 use crate::state::snapshot::{ProxyNode, ServerNode};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// What a connection depends on besides the server's words: where it leads, and the client that it told of.
-#[derive(PartialEq, Eq)]
-pub(super) struct Own {
-    key: u64,
-    to: Option<SocketAddr>,
-    src: Option<SocketAddr>,
-    dst: Option<SocketAddr>,
+/// How a connection to a server was come by.
+struct Link {
+    like: Likeness,
+    /// How often the server had moved then: where the connection leads is what counts later.
+    moves: u64,
+    reused: bool,
 }
 
-impl Own {
-    fn of(key: u64, x: &Exchange<'_>, server: &ServerNode) -> Self {
-        Self { key, to: upstream::address(server, x.dst), src: x.src, dst: x.dst }
-    }
+/// A connection that nobody else may use.
+pub(super) struct Own {
+    key: u64,
+    moves: u64,
+    stream: Stream,
 }
 
 impl Session<'_> {
@@ -167,17 +166,16 @@ impl Session<'_> {
             Reuse::Aggressive => (true, true),
             Reuse::Always => (true, false),
         };
-        let key = upstream::pool_key(self.t, x, server);
+        let like = upstream::likeness(self.t, x, be, server);
         let pooled = match mode {
-            ConnMode::KeepAlive if !fresh && may => match shared(be, server) {
-                true => self.t.pool_take(key, server, proven),
-                false => self.take_own(key, x, server),
+            ConnMode::KeepAlive if !fresh && may => match be.conf.reuse {
+                Reuse::Never => self.take_own(like.key, server),
+                _ => self.t.pool_take(like.key, server, proven),
             },
             _ => None,
         };
         let reused = pooled.is_some();
-        // Where it leads is what counts later, not where the server is by then.
-        let link = (Own::of(key, x, server), server.live.moves(), reused);
+        let link = Link { like, moves: server.live.moves(), reused };
         let mut up = match pooled {
             Some(s) => {
                 server.live.counters.inc(Counter::Reuses);
@@ -305,8 +303,9 @@ impl Session<'_> {
     }
 
     /// This client's own connection, if it leads to this server and still lives.
-    fn take_own(&mut self, key: u64, x: &Exchange<'_>, server: &ServerNode) -> Option<Stream> {
-        self.own.take().filter(|o| o.0 == Own::of(key, x, server) && o.1.is_quiet()).map(|o| o.1)
+    fn take_own(&mut self, key: u64, server: &ServerNode) -> Option<Stream> {
+        let fits = |o: &Own| o.key == key && o.moves == server.live.moves() && o.stream.is_quiet();
+        self.own.take().filter(|o| fits(o)).map(|o| o.stream)
     }
 
     /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.
@@ -399,6 +398,52 @@ impl Session<'_> {
         }
     }
 
+    /// `http-response wait-for-body`: until the answer is whole, has `at_least` bytes (0: all), or fills the buffer. What a server that goes away has
+    /// left behind is an answer too.
+    async fn wait_for_answer(
+        &mut self,
+        x: &Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        (up, upload): (&mut Stream, &mut Half),
+        (resbuf, used): (&mut Vec<u8>, usize),
+        (time, at_least): (Duration, usize),
+    ) -> Result<(), NoResponse> {
+        let room = x.fe.bufsize - x.fe.maxrewrite;
+        let timer = self.t.wheel.timer();
+        timer.set(Some(time).filter(|t| !t.is_zero()));
+        let mut f = Follower::new(x.res.framing);
+        let mut at = used;
+        let mut sending = !(upload.complete() || upload.failed);
+        loop {
+            at += f.feed(&resbuf[at..]).map_err(|_| NoResponse::Garbage)?;
+            let enough = at_least > 0 && f.payload() >= at_least as u64;
+            if f.done() || enough || resbuf.len() - used + x.res.weight() >= room {
+                return Ok(());
+            }
+            let (t, stream, st) = (self.t, &mut *self.stream, &self.st);
+            st.set(server_timeout(x, be));
+            let more = poll_fn(|cx| {
+                if sending {
+                    sending = upload.poll(cx, stream, up, t, &mut [false; 2]).is_pending();
+                }
+                match t.poll_read_more(cx, up, resbuf, &timer) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
+                    Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending if st.expired(cx) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending => match slot.over() {
+                        Some(why) => Poll::Ready(Err(NoResponse::Killed(why))),
+                        None => Poll::Pending,
+                    },
+                }
+            });
+            if !more.await? {
+                return Ok(());
+            }
+        }
+    }
+
     #[allow(clippy::too_many_arguments)] // One call, and every argument is a different owner of part of the exchange.
     async fn relay_response(
         &mut self,
@@ -406,7 +451,7 @@ impl Session<'_> {
         be: &Arc<ProxyNode>,
         slot: &Slot,
         mode: ConnMode,
-        (mut up, link): (Stream, (Own, u64, bool)),
+        (mut up, link): (Stream, Link),
         mut upload: Half,
         mut resbuf: Vec<u8>,
         res_used: usize,
@@ -421,7 +466,28 @@ impl Session<'_> {
         }
         filters::response(self.t, x, be);
         for node in [be, &x.fe.clone()] {
-            let verdict = rewrite::response_rules(self.t, x, node);
+            x.buffered = buffered(x, &resbuf, res_used);
+            let mut verdict = rewrite::response_rules(self.t, x, node, 0);
+            while let Verdict::Wait { next, time, at_least } = verdict {
+                let wanted = (time, at_least);
+                let waited = self.wait_for_answer(x, be, slot, (&mut up, &mut upload), (&mut resbuf, res_used), wanted);
+                if let Err(e) = waited.await {
+                    let whole = upload.complete();
+                    return match no_response(x, be, server, &e, whole) {
+                        Attempt::Done(next) => next,
+                        Attempt::Failed(status) => self.fail(x, status, 0, &mut Follower::new(Framing::None)).await,
+                        // It gives no other.
+                        _ => Next::Close,
+                    };
+                }
+                x.buffered = buffered(x, &resbuf, res_used);
+                verdict = rewrite::response_rules(self.t, x, node, next);
+            }
+            if let Verdict::Failed(cause) = verdict {
+                x.end(cause, Phase::Headers);
+                self.linger |= !upload.complete();
+                return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
+            }
             if !matches!(verdict, Verdict::Go) {
                 be.live.back.inc(Counter::DeniedResponses);
                 x.end(Cause::Denied, Phase::Headers);
@@ -441,8 +507,30 @@ impl Session<'_> {
         if let Some(c) = &be.conf.cookie {
             persist::answer_cookie(x, c, server);
         }
-        if rewrite::wants_after(x) {
-            rewrite::after_response(self.t, x);
+        if rewrite::wants_after(x) && !rewrite::after_response(self.t, x) {
+            x.end(Cause::Denied, Phase::Headers);
+            self.linger |= !upload.complete();
+            return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
+        }
+        if x.res.status / 100 == 1 && !tunnel {
+            // A rule made it so. The client would wait for another answer, which nobody has.
+            x.end(Cause::Internal, Phase::Data);
+            if x.res.status != 101 {
+                let mut out = self.t.take_buf();
+                x.res.write_response(Some("close"), &mut out);
+                x.fe.adjust_answer(&mut out);
+                self.ct.set(x.fe.conf.timeouts.client);
+                let _ = write_all(self.stream, &out, &self.ct).await;
+                self.t.give_buf(out);
+            }
+            return Next::Close;
+        }
+        // The server may send a body that the client does not expect: its request was changed on the way, or the status was.
+        let mute = !tunnel && x.res.framing != Framing::None && (x.is_head() || matches!(x.res.status, 204 | 304));
+        let mut unframed = false;
+        if mute {
+            (x.coding.response, x.draft, x.pace[1]) = (None, None, None);
+            unframed = x.res.status == 204 && x.res.kill("transfer-encoding");
         }
         filters::mark_response(x);
         let until_close = x.res.framing == Framing::UntilClose;
@@ -456,6 +544,7 @@ impl Session<'_> {
             && whole
             && !until_close
             && !tunnel
+            && !unframed
             && !self.closing(x);
         let connection = match (client_keep, tunnel) {
             (_, true) => None,
@@ -477,6 +566,7 @@ impl Session<'_> {
         let to = if paced.is_some() { &mut held } else { &mut out };
         let passed = match &mut recoded {
             Some(r) => r.pass(&mut follower, &resbuf[res_used..], to),
+            None if mute => follower.feed(&resbuf[res_used..]),
             None => follower.pass(&resbuf[res_used..], to),
         };
         let Ok(n) = passed else {
@@ -510,7 +600,7 @@ impl Session<'_> {
         let mut quiet = !extra;
         if !follower.done() || !held.is_empty() || !(upload.complete() || upload.failed) {
             let mut down = Half::new(follower);
-            (down.recoded, down.paced) = (recoded.take(), paced);
+            (down.recoded, down.paced, down.mute) = (recoded.take(), paced, mute);
             if !held.is_empty() {
                 down.preload(&held);
             }
@@ -535,10 +625,11 @@ impl Session<'_> {
             r.keep();
         }
         if server_keep && quiet && upload.complete() {
-            if shared(be, server) {
-                self.t.pool_give(link.0.key, server, up, link.1, link.2);
-            } else if !upstream::named_by_request(be, server) {
-                self.own = Some(Box::new((link.0, up)));
+            let Link { like, moves, reused } = link;
+            if be.conf.reuse == Reuse::Never {
+                self.own = Some(Box::new(Own { key: like.key, moves, stream: up }));
+            } else if !server.conf.proxy_options.unique_id && (client_keep || !like.personal) {
+                self.t.pool_give(like.key, server, up, moves, reused);
             }
         }
         self.linger |= !upload.complete();
@@ -638,9 +729,10 @@ impl Session<'_> {
     }
 }
 
-/// True if a connection to this server may carry requests of any client.
-fn shared(be: &ProxyNode, server: &ServerNode) -> bool {
-    be.conf.reuse != Reuse::Never && upstream::poolable(be, server)
+/// How much of the answer's body is there.
+fn buffered(x: &Exchange<'_>, resbuf: &[u8], used: usize) -> usize {
+    let room = (x.fe.bufsize - x.fe.maxrewrite).saturating_sub(x.res.weight_at_most());
+    if x.res.framing == Framing::None { 0 } else { (resbuf.len() - used).min(room) }
 }
 
 enum Attempt {

@@ -27,6 +27,8 @@ pub enum Cause {
     ServerDown,
     /// An active server came up, and `on-marked-up shutdown-backup-sessions` stands there.
     ServerUp,
+    /// What was to be sent has no room, or no meaning.
+    Internal,
 }
 
 /// Second letter: where it was then.
@@ -54,6 +56,7 @@ impl Cause {
             Self::Killed => b'K',
             Self::ServerDown => b'D',
             Self::ServerUp => b'U',
+            Self::Internal => b'I',
         }
     }
 }
@@ -126,6 +129,14 @@ pub struct Exchange<'a> {
     pub connected: Option<Instant>,
     pub responded: Option<Instant>,
     pub status: i32,
+    /// Bytes of the body that are there beside the head that rules work on.
+    pub buffered: usize,
+    /// A rewrite that finds no room ends the exchange (`strict-mode`).
+    pub strict: bool,
+    /// Answers 103 that go out before anything else; the last one may lack its end.
+    pub early: Vec<u8>,
+    /// Where in `early` an answer begins that lacks its end.
+    pub early_open: Option<usize>,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub cause: Cause,
@@ -208,6 +219,10 @@ impl<'a> Exchange<'a> {
             queues: [0; 2],
             first,
             request_line: Vec::new(),
+            buffered: 0,
+            strict: true,
+            early: Vec::new(),
+            early_open: None,
             backend_src: None,
             server_addr: None,
             tarpit: false,
@@ -395,6 +410,13 @@ impl<'a> Exchange<'a> {
         id.clear();
         f.log(&self.record(t, self.times(t.fresh())), &mut id);
         self.unique = id;
+    }
+}
+
+impl Exchange<'_> {
+    /// True if the client has asked for a head only, whatever rules have made of its method.
+    pub fn is_head(&self) -> bool {
+        self.request_line.starts_with(b"HEAD ")
     }
 }
 

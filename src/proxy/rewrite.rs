@@ -12,6 +12,7 @@ use crate::rules::acl;
 use crate::rules::action::{HttpAction, Part, Service, Timer, Value};
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{HeadSide, Traffic, back_references, path_of, pathq_of, query_of};
+use crate::state::counters::{Counter, Counters};
 use crate::state::snapshot::ProxyNode;
 use regex::bytes::Regex;
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub enum Verdict {
     Drop,
     /// Closes without an answer.
     Close,
+    /// A rewrite found no room.
+    Failed(Cause),
     /// `wait-for-body`; the rules go on from this one.
     Wait {
         next: usize,
@@ -37,6 +40,7 @@ pub enum Verdict {
 
 /// Runs `http-request` rules from number `from` on.
 pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, from: usize) -> Verdict {
+    x.strict |= from == 0;
     for (i, rule) in node.conf.http_request.iter().enumerate().skip(from) {
         if !acl::holds(rule.cond.as_ref(), &*x) {
             continue;
@@ -60,15 +64,28 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
             }
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             HttpAction::CacheUse(name) => caching::look(t, x, node, name),
-            a => edit(t, x, a, HeadSide::Request),
+            HttpAction::EarlyHint(name, f) => {
+                let next = node.conf.http_request.get(i + 1);
+                let goes_on = next.is_some_and(|n| n.cond.is_none() && matches!(n.action, HttpAction::EarlyHint(..)));
+                if !early_hint(x, name, f, goes_on) {
+                    x.fe.live.front.inc(Counter::InternalErrors);
+                    return Verdict::Failed(Cause::Internal);
+                }
+            }
+            a => {
+                if !change(t, x, a, HeadSide::Request) {
+                    return Verdict::Failed(Cause::Denied);
+                }
+            }
         }
     }
     Verdict::Go
 }
 
-/// Runs response rules; an answer in place of the server's, or none at all, ends the exchange.
-pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -> Verdict {
-    for rule in &node.conf.http_response {
+/// Runs response rules from number `from` on; an answer in place of the server's, or none at all, ends the exchange.
+pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, from: usize) -> Verdict {
+    x.strict |= from == 0;
+    for (i, rule) in node.conf.http_response.iter().enumerate().skip(from) {
         if !acl::holds(rule.cond.as_ref(), &*x) {
             continue;
         }
@@ -81,24 +98,35 @@ pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>) -
             HttpAction::SilentDrop => return Verdict::Drop,
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             HttpAction::CacheStore(name) => caching::store(t, x, node, name),
-            a => edit(t, x, a, HeadSide::Response),
+            HttpAction::WaitForBody { time, at_least } => {
+                return Verdict::Wait { next: i + 1, time: *time, at_least: *at_least };
+            }
+            a => {
+                if !change(t, x, a, HeadSide::Response) {
+                    return Verdict::Failed(Cause::Denied);
+                }
+            }
         }
     }
     Verdict::Go
 }
 
-/// Runs `http-after-response` rules over the answer that goes out, the backend's first.
-pub fn after_response(t: &Thread, x: &mut Exchange<'_>) {
+/// Runs `http-after-response` rules over the answer that goes out, the backend's first; false if a rewrite found no room.
+pub fn after_response(t: &Thread, x: &mut Exchange<'_>) -> bool {
     for node in [Some(x.backend().clone()), Some(x.fe.clone()).filter(|fe| !Arc::ptr_eq(fe, x.backend()))] {
+        x.strict = true;
         for rule in node.iter().flat_map(|n| &n.conf.http_after_response) {
             if acl::holds(rule.cond.as_ref(), &*x) {
                 if matches!(rule.action, HttpAction::Allow) {
                     break;
                 }
-                edit(t, x, &rule.action, HeadSide::Response);
+                if !change(t, x, &rule.action, HeadSide::Response) {
+                    return false;
+                }
             }
         }
     }
+    true
 }
 
 /// True if answers of this exchange have to go through [`after_response`].
@@ -139,6 +167,70 @@ fn frames(name: &[u8]) -> bool {
 /// What a `tcp-request` rule does beside letting through.
 pub fn effect(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction) {
     edit(t, x, action, HeadSide::Request);
+}
+
+/// Carries out a rule that changes a head or what is known of the exchange. False if the head has become too large for the buffer it shares with
+/// the body (`tune.bufsize`) and the exchange has to end for it; without `strict-mode` the rule is as good as not there.
+fn change(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction, side: HeadSide) -> bool {
+    let before = (!x.strict).then(|| head(x, side).clone());
+    edit(t, x, action, side);
+    let most = x.fe.bufsize - x.buffered - if x.buffered > 0 { 8 } else { 0 };
+    let h = head(x, side);
+    if h.weight_at_most() <= most || h.weight() <= most {
+        return true;
+    }
+    for counters in sides(x, side) {
+        counters.inc(Counter::FailedRewrites);
+        if x.strict {
+            counters.inc(Counter::InternalErrors);
+        }
+    }
+    match before {
+        Some(b) => *head(x, side) = b,
+        None => return false,
+    }
+    true
+}
+
+/// Whose failure it is: the frontend's and the backend's, and of an answer the server's.
+fn sides<'n>(x: &'n Exchange<'_>, side: HeadSide) -> impl Iterator<Item = &'n Counters> {
+    let be = x.be.as_ref();
+    let server = be.zip(x.server).filter(|_| side == HeadSide::Response).and_then(|(b, i)| b.servers.get(i));
+    let back = be.map(|b| &b.live.back);
+    [Some(&x.fe.live.front), back, server.map(|s| &s.live.counters)].into_iter().flatten()
+}
+
+/// Adds a header to an answer 103, which is begun if none is open, and ended unless another rule `goes_on` with it. False if it has no room.
+fn early_hint(x: &mut Exchange<'_>, name: &str, f: &LogFormat, goes_on: bool) -> bool {
+    if x.req.minor == 0 {
+        return true;
+    }
+    rendered(x, f, |x, v| {
+        let start = *x.early_open.get_or_insert(x.early.len());
+        if start == x.early.len() {
+            x.early.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+        }
+        let name = name.to_ascii_lowercase();
+        if !matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection") {
+            x.early.extend_from_slice(name.as_bytes());
+            x.early.extend_from_slice(b": ");
+            let at = x.early.len();
+            x.early.extend_from_slice(v);
+            crate::rules::logformat::header_safe(&mut x.early[at..]);
+            x.early.extend_from_slice(b"\r\n");
+        }
+    });
+    let Some(start) = x.early_open else { return true };
+    if x.early.len() - start > x.fe.bufsize {
+        x.early.truncate(start);
+        x.early_open = None;
+        return false;
+    }
+    if !goes_on {
+        x.early.extend_from_slice(b"\r\n");
+        x.early_open = None;
+    }
+    true
 }
 
 fn edit(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction, side: HeadSide) {
@@ -200,6 +292,7 @@ fn edit(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction, side: HeadSide) {
             x.res.set_status(*status, reason.as_deref());
             x.status = (*status).into();
         }
+        HttpAction::StrictMode(on) => x.strict = *on,
         HttpAction::DisableRetry => x.no_retry = true,
         HttpAction::SetRetries(v) => x.most_retries = number(x, v).and_then(|n| u64::try_from(n).ok()),
         HttpAction::SetAddress { source, port, value } => set_address(x, *source, *port, value),

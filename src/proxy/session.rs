@@ -47,8 +47,8 @@ pub(super) struct Session<'a> {
     first: bool,
     /// The last request's body was not read to its end.
     pub linger: bool,
-    /// A connection to a server that is this client's alone: `http-reuse never`, or one that says who the client is.
-    pub own: Option<Box<(Own, Stream)>>,
+    /// A connection to a server that is this client's alone (`http-reuse never`).
+    pub own: Option<Box<Own>>,
 }
 
 /// How long a connection waits for its next request with everything that serving one takes; then it keeps only itself.
@@ -328,7 +328,7 @@ impl Session<'_> {
                 return self.refuse(x, e.status(), Cause::Denied).await;
             }
         };
-        if used > limit {
+        if x.req.weight_at_most() > limit && x.req.weight() > limit {
             // However it came in: a head has to leave room for what rules add.
             x.req.clear();
             return self.refuse(x, too_large(&self.inbuf), Cause::Denied).await;
@@ -436,17 +436,25 @@ impl Session<'_> {
                 }
                 Restrict::Reject => {}
             }
+            x.buffered = self.buffered(x, used);
             let mut verdict = rewrite::request_rules(self.t, x, &node, 0);
+            self.send_early(x).await;
             while let Verdict::Wait { next, time, at_least } = verdict {
                 if let Err(status) = self.wait_for_body(x, used, Some(time), at_least).await {
                     x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
                     x.req.keep_alive = false;
                     return self.fail(x, status, used, &mut body).await;
                 }
+                x.buffered = self.buffered(x, used);
                 verdict = rewrite::request_rules(self.t, x, &node, next);
+                self.send_early(x).await;
             }
             match verdict {
                 Verdict::Go | Verdict::Wait { .. } => {}
+                Verdict::Failed(cause) => {
+                    x.end(cause, Phase::Request);
+                    return self.fail(x, 500, used, &mut body).await;
+                }
                 Verdict::Close => {
                     fe.live.front.inc(Counter::DeniedRequests);
                     x.end(Cause::Denied, Phase::Request);
@@ -476,6 +484,23 @@ impl Session<'_> {
             return self.fail(x, 503, used, &mut body).await;
         };
         self.forward(x, be, used, body).await
+    }
+
+    /// How much of the request's body is there, of what the buffer takes beside its head.
+    fn buffered(&self, x: &Exchange<'_>, used: usize) -> usize {
+        let room = (x.fe.bufsize - x.fe.maxrewrite).saturating_sub(x.req.weight_at_most());
+        if x.req.framing == Framing::None { 0 } else { (self.inbuf.len() - used).min(room) }
+    }
+
+    /// Writes the answers 103 that rules have made. A client that does not take them is met again with the next write.
+    async fn send_early(&mut self, x: &mut Exchange<'_>) {
+        if !x.early.is_empty() {
+            let mut out = std::mem::take(&mut x.early);
+            x.fe.adjust_answer(&mut out);
+            self.ct.set(x.fe.conf.timeouts.client);
+            let _ = write_all(self.stream, &out, &self.ct).await;
+            self.t.give_buf(out);
+        }
     }
 
     /// Waits until the body is whole, has `at_least` bytes (0: all), or the buffer is full. The status to answer if that fails.
@@ -530,13 +555,27 @@ impl Session<'_> {
         used: usize,
         body: &mut Follower,
     ) -> Next {
-        if !m.is_empty() && rewrite::wants_after(x) && m.to_head(&mut x.res) {
+        // A page for an answer that found no room has its own turn, and no third one.
+        for again in [true, false] {
+            if m.is_empty() || !rewrite::wants_after(x) || !m.to_head(&mut x.res) {
+                break;
+            }
             x.status = m.status.into();
-            rewrite::after_response(self.t, x);
-            m.take_head(&x.res);
+            x.buffered = 0;
+            if rewrite::after_response(self.t, x) {
+                m.take_head(&x.res);
+                break;
+            }
+            m = reply::page(500, x);
+            if !again {
+                x.status = m.status.into();
+            }
         }
+        // A rule may have given it a status that has no content, or that is not the last one.
+        let head_only = x.is_head() || matches!(m.status, 204 | 304);
+        m.must_close |= m.status / 100 == 1;
         x.status = m.status.into();
-        x.bytes_out = if x.req.method() == b"HEAD" { m.accounted_head } else { m.accounted };
+        x.bytes_out = if head_only { m.accounted_head } else { m.accounted };
         let drained = self.take_body(used, body);
         self.linger |= !drained;
         let keep = x.req.keep_alive && !m.must_close && drained && !self.closing(x) && x.cause != Cause::ClientAbort;
@@ -549,7 +588,7 @@ impl Session<'_> {
             return Next::Close;
         }
         let mut out = self.t.take_buf();
-        m.write(connection, x.req.method() == b"HEAD", false, &mut out);
+        m.write(connection, head_only, false, &mut out);
         x.fe.adjust_answer(&mut out);
         self.ct.set(x.fe.conf.timeouts.client);
         let r = write_all(self.stream, &out, &self.ct).await;

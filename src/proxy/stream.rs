@@ -141,6 +141,9 @@ pub enum ReadError {
     Io(io::Error),
 }
 
+/// A read that gets a head takes so much of the body along: small bodies whole, and little of those that are spliced.
+const FIRST: usize = 24 * 1024;
+
 impl Thread {
     /// Reads once and appends to `buf`. The bytes pass through the thread's scratch buffer, so that nobody owns memory while waiting.
     pub async fn read_more(&self, s: &mut Stream, buf: &mut Vec<u8>, timer: &Timer) -> Result<usize, ReadError> {
@@ -155,7 +158,7 @@ impl Thread {
         timer: &Timer,
     ) -> Poll<Result<usize, ReadError>> {
         let mut scratch = self.scratch.borrow_mut();
-        match s.poll_read(cx, &mut scratch) {
+        match s.poll_read(cx, &mut scratch[..FIRST]) {
             Poll::Ready(Ok(n)) => {
                 if buf.capacity() == 0 {
                     *buf = self.take_buf();
@@ -223,6 +226,8 @@ pub struct Half {
     pub recoded: Option<Box<Recoded>>,
     /// Only so much of it goes out at a time.
     pub paced: Option<Box<Paced>>,
+    /// The body is read to its end, and nobody gets it.
+    pub mute: bool,
 }
 
 /// Reads of one direction before the other gets its turn.
@@ -243,12 +248,13 @@ impl Half {
             bulk: false,
             recoded: None,
             paced: None,
+            mute: false,
         }
     }
 
     /// True if its bytes may go from socket to socket as they are.
     fn is_plain(&self) -> bool {
-        self.recoded.is_none() && self.paced.is_none()
+        self.recoded.is_none() && self.paced.is_none() && !self.mute
     }
 
     /// Bytes that are there already: they go out first.
@@ -281,6 +287,11 @@ impl Half {
         if let Some(p) = self.pipe.take() {
             t.give_pipe(p);
         }
+    }
+
+    /// True if nobody knows how much is to come, and it could be spliced.
+    fn may_be_bulk(&self, from: &Stream, to: &Stream) -> bool {
+        !self.bulk && self.follower.ahead() == u64::MAX && self.is_plain() && from.is_plain() && to.is_plain()
     }
 
     /// Takes a pipe if what comes next is worth one.
@@ -427,7 +438,10 @@ impl Half {
                 }
             }
             let mut scratch = t.scratch.borrow_mut();
-            match from.poll_read(cx, &mut scratch) {
+            // Bulk data shows itself with a small read: what follows is not copied.
+            let room = if self.may_be_bulk(from, to) { SMALL } else { scratch.len() };
+            let scratch = &mut scratch[..room];
+            match from.poll_read(cx, scratch) {
                 Poll::Ready(Ok(0)) => {
                     if !self.follower.ends_with_close() {
                         return Poll::Ready(Err(HalfError::Source));
@@ -438,6 +452,12 @@ impl Half {
                 Poll::Ready(Ok(n)) => {
                     moved[0] = true;
                     self.bulk = n == scratch.len();
+                    if self.mute {
+                        let used = self.follower.feed(&scratch[..n]).map_err(Self::bad)?;
+                        self.bytes += used as u64;
+                        self.rest.extend_from_slice(&scratch[used..n]);
+                        continue;
+                    }
                     if !self.is_plain() {
                         let mut out = t.take_buf();
                         let used = match &mut self.recoded {
@@ -482,7 +502,6 @@ impl Half {
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(HalfError::Source)),
                 Poll::Pending => {
-                    drop(scratch);
                     // Nothing more to come now: what TLS holds back must not wait for it.
                     if !self.flushed {
                         match to.poll_flush(cx) {

@@ -5,7 +5,7 @@ use super::stream::Stream;
 use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
-use crate::config::model::{Affinity, Observe, PortRule, SendProxy, SniRule, UseSource};
+use crate::config::model::{Affinity, Observe, PortRule, SendProxy, SniRule, Source, UseSource};
 use crate::net::sockopt::{self, Outgoing, Unreached};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{Ended, Met, ServerLive, Waiter, lock};
@@ -185,20 +185,11 @@ pub enum NoServer {
     ClientGone,
 }
 
-/// True if connections to it come from an address that the client has a part in.
-fn follows_client(be: &ProxyNode, s: &ServerNode) -> bool {
-    let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
-    from.is_some_and(|f| matches!(f.usesrc, Some(UseSource::Client | UseSource::ClientIp | UseSource::Header(..))))
-}
-
-/// True if every connection to this server is like every other: same address, same name asked for, nothing of the client in it.
-pub fn poolable(be: &ProxyNode, s: &ServerNode) -> bool {
-    if follows_client(be, s) {
-        return false;
-    }
+/// True if connections to this server lead to the same place for every client.
+fn is_fixed(s: &ServerNode) -> bool {
     let somewhere =
         |ip: IpAddr, port: bool| !ip.is_unspecified() && (port || matches!(s.conf.port, PortRule::Fixed(_)));
-    let fixed = match &s.conf.host {
+    match &s.conf.host {
         Host::Unix(_) | Host::Abstract(_) => true,
         // Where it has never moved there is nothing to be looked up.
         _ if s.live.moves() == 0 => s.conf.ip.is_some_and(|ip| somewhere(ip, false)),
@@ -206,30 +197,47 @@ pub fn poolable(be: &ProxyNode, s: &ServerNode) -> bool {
             Some((ip, port)) => somewhere(ip, port.is_some()),
             None => s.conf.ip.is_some_and(|ip| somewhere(ip, false)),
         },
-    };
-    fixed && s.conf.send_proxy.is_none()
+    }
 }
 
-/// What connections to a server have in common that may be shared: what the configuration says of it, and the name that the request gives them
-/// (`pool-conn-name`, else the name asked for in TLS).
-pub fn pool_key(t: &Thread, x: &Exchange<'_>, s: &ServerNode) -> u64 {
+/// What a connection has in common with those that may be used in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Likeness {
+    pub key: u64,
+    /// There is the client's own port in it: nobody else will ask for it.
+    pub personal: bool,
+}
+
+/// What connections to a server have in common that may be shared: what the configuration says of it, the name that the request gives them
+/// (`pool-conn-name`, else the name asked for in TLS), and whatever of the client decides where they lead, where they come from and what their
+/// PROXY header says.
+pub fn likeness(t: &Thread, x: &Exchange<'_>, be: &ProxyNode, s: &ServerNode) -> Likeness {
     use std::hash::BuildHasher;
     let by_sni = || match s.conf.tls.as_ref().and_then(|t| t.sni.as_ref()) {
         Some(SniRule::Expr(e)) => Some(e),
         _ => None,
     };
-    match s.conf.pool_name.as_ref().or_else(by_sni) {
-        None => s.pool_key,
-        // The hash has a secret of this thread in it: nobody can think of two names that share connections.
-        Some(e) => t.secret.hash_one((s.pool_key, e.eval(x).map(|v| v.text().into_owned()))),
+    let name = s.conf.pool_name.as_ref().or_else(by_sni);
+    let from = s.conf.source.as_ref().or(be.conf.source.as_ref()).and_then(|f| foreign(x, f));
+    let to = if is_fixed(s) { None } else { address(s, x.dst) };
+    let header = s.conf.send_proxy.map(|v| proxy_header_of(t, x, s, v));
+    let personal = header.is_some() || from.is_some_and(|a| a.port() > 0);
+    if name.is_none() && from.is_none() && to.is_none() && header.is_none() {
+        return Likeness { key: s.pool_key, personal };
     }
+    let name = name.map(|e| e.eval(x).map(|v| v.text().into_owned()));
+    // The hash has a secret of this thread in it: nobody can think of two names that share connections.
+    Likeness { key: t.secret.hash_one((s.pool_key, name, from, to, header)), personal }
 }
 
-/// True if each request may want a connection of its own: for what a PROXY header or its source address says of it.
-pub fn named_by_request(be: &ProxyNode, s: &ServerNode) -> bool {
-    let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
-    let by_header = from.is_some_and(|f| matches!(f.usesrc, Some(UseSource::Header(..))));
-    by_header || s.conf.proxy_options.unique_id || !s.conf.proxy_tlvs.is_empty()
+/// The client's address, or another that is not ours, that a connection is to come from (`usesrc`).
+fn foreign(x: &Exchange<'_>, from: &Source) -> Option<SocketAddr> {
+    match from.usesrc.as_ref()? {
+        UseSource::Addr(a) => Some(*a),
+        UseSource::Client => x.src.map(canonical),
+        UseSource::ClientIp => x.src.map(|a| SocketAddr::new(canonical(a).ip(), 0)),
+        UseSource::Header(name, n) => header_ip(x, name, *n).map(|ip| SocketAddr::new(ip, 0)),
+    }
 }
 
 /// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;
@@ -364,8 +372,8 @@ fn random(be: &ProxyNode, draws: u32, avoid: Option<usize>) -> Option<usize> {
 }
 
 fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Option<usize> {
-    let mut index: Vec<usize> = Vec::new();
-    let mut loads: Vec<Load> = Vec::new();
+    let mut index: Vec<usize> = Vec::with_capacity(be.servers.len());
+    let mut loads: Vec<Load> = Vec::with_capacity(be.servers.len());
     be.candidates(|i, s| {
         if Some(i) != avoid || be.servers.len() == 1 {
             index.push(i);
@@ -383,11 +391,14 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
         return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
     }
     // One that has a slot left goes before one that has not, however few connections that one has.
-    let open: Vec<usize> = (0..loads.len()).filter(|k| !full(be, &be.servers[index[*k]])).collect();
-    let among: Vec<usize> = if open.is_empty() { (0..loads.len()).collect() } else { open };
-    let chosen: Vec<Load> = among.iter().map(|k| loads[*k]).collect();
-    let start = be.live.turn.fetch_add(1, Relaxed) % chosen.len();
-    balance::least_conn(&chosen, start).map(|k| index[among[k]])
+    let open = |i: &usize| !full(be, &be.servers[*i]);
+    if index.iter().any(open) && !index.iter().all(open) {
+        let mut keep = index.iter().map(open).collect::<Vec<bool>>().into_iter();
+        loads.retain(|_| keep.next().unwrap_or(true));
+        index.retain(open);
+    }
+    let start = be.live.turn.fetch_add(1, Relaxed) % loads.len().max(1);
+    balance::least_conn(&loads, start).and_then(|k| index.get(k).copied())
 }
 
 /// The server that a `use-server` rule names, if it may be used.
@@ -628,13 +639,7 @@ async fn open_tcp(
     let Some(from) = c.source.as_ref().or(be.conf.source.as_ref()) else {
         return Ok(sockopt::connect(to, &o).await?);
     };
-    let foreign = match &from.usesrc {
-        None => None,
-        Some(UseSource::Addr(a)) => Some(*a),
-        Some(UseSource::Client) => x.src.map(canonical),
-        Some(UseSource::ClientIp) => x.src.map(|a| SocketAddr::new(canonical(a).ip(), 0)),
-        Some(UseSource::Header(name, n)) => header_ip(x, name, *n).map(|ip| SocketAddr::new(ip, 0)),
-    };
+    let foreign = foreign(x, from);
     let o = Outgoing {
         source: foreign.or(Some(from.addr).filter(|a| !a.ip().is_unspecified())),
         foreign: foreign.is_some(),
@@ -701,8 +706,10 @@ pub async fn connect(
     be.live.back.inc(Counter::Connects);
     let open = async {
         let tcp = match &s.conf.host {
-            Host::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
-            Host::Abstract(name) => return crate::net::connect_abstract(name).map(Stream::Unix),
+            Host::Unix(path) => return greet(UnixStream::connect(path).await?, t, x, s).await.map(Stream::Unix),
+            Host::Abstract(name) => {
+                return greet(crate::net::connect_abstract(name)?, t, x, s).await.map(Stream::Unix);
+            }
             Host::Ip(_) | Host::Name(_) => {
                 let addr = address(s, x.dst).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
                 let mut tcp = open_tcp(t, x, be, s, s.conf.socks4.unwrap_or(addr)).await?;
@@ -712,13 +719,7 @@ pub async fn connect(
                 tcp
             }
         };
-        if let Some(version) = s.conf.send_proxy {
-            use tokio::io::AsyncWriteExt;
-            let mut tcp = tcp;
-            tcp.write_all(&proxy_header_of(t, x, s, version)).await?;
-            return tls(s, x, tcp).await;
-        }
-        tls(s, x, tcp).await
+        tls(s, x, greet(tcp, t, x, s).await?).await
     };
     let mut open = std::pin::pin!(open);
     let result = std::future::poll_fn(|cx| match open.as_mut().poll(cx) {
@@ -729,6 +730,20 @@ pub async fn connect(
     .await;
     observed(s, Observe::Layer4, if result.is_ok() { Met::Good } else { Met::Unconnected });
     result
+}
+
+/// Says who the client is (`send-proxy`), before anything else.
+async fn greet<S: tokio::io::AsyncWrite + Unpin>(
+    mut stream: S,
+    t: &Thread,
+    x: &Exchange<'_>,
+    s: &ServerNode,
+) -> std::io::Result<S> {
+    use tokio::io::AsyncWriteExt;
+    if let Some(version) = s.conf.send_proxy {
+        stream.write_all(&proxy_header_of(t, x, s, version)).await?;
+    }
+    Ok(stream)
 }
 
 async fn tls(s: &ServerNode, x: &Exchange<'_>, tcp: TcpStream) -> std::io::Result<Stream> {

@@ -106,8 +106,10 @@ pub enum Value {
 
 #[derive(Clone, Debug)]
 pub enum HttpAction {
-    /// Accepted, and nothing to do.
-    Nothing,
+    /// `strict-mode`: whether a rewrite that finds no room ends the exchange.
+    StrictMode(bool),
+    /// `early-hint <name> <format>`: a header of an answer 103 (RFC 8297).
+    EarlyHint(String, LogFormat),
     /// Closes without an answer.
     Reject,
     /// `set-status <status> [reason <text>]`

@@ -13,6 +13,7 @@ use crate::rules::sample::{self, Expr, Scope};
 pub const REQUEST: &[&str] = &[
     "capture",
     "disable-l7-retry",
+    "early-hint",
     "reject",
     "replace-path",
     "replace-pathq",
@@ -24,10 +25,9 @@ pub const REQUEST: &[&str] = &[
     "set-src",
     "set-src-port",
     "set-uri",
-    "wait-for-body",
 ];
 /// Those of requests and responses.
-pub const BOTH: &[&str] = &["replace-value", "set-bandwidth-limit", "set-timeout", "strict-mode"];
+pub const BOTH: &[&str] = &["replace-value", "set-bandwidth-limit", "set-timeout", "strict-mode", "wait-for-body"];
 
 /// Parses one; `None` if it was reported. The number is that of the words used.
 pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
@@ -36,13 +36,17 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
         "reject" => (HttpAction::Reject, 2),
         "disable-l7-retry" => (HttpAction::DisableRetry, 2),
         "strict-mode" => match cx.arg(w, 2, "'on' or 'off'")? {
-            // No rule fails for want of room here: both come to the same.
-            "on" | "off" => (HttpAction::Nothing, 3),
+            o if o.eq_ignore_ascii_case("on") => (HttpAction::StrictMode(true), 3),
+            o if o.eq_ignore_ascii_case("off") => (HttpAction::StrictMode(false), 3),
             o => {
                 cx.error(format!("'{what}' expects 'on' or 'off', not '{o}'"));
                 return None;
             }
         },
+        "early-hint" => {
+            let (name, text) = (cx.arg(w, 2, "a header name")?.to_owned(), cx.arg(w, 3, "a value")?);
+            (HttpAction::EarlyHint(name, format(cx, &what, text, scope)?), 4)
+        }
         "set-uri" | "set-pathq" => {
             let part = if w[1] == "set-uri" { Part::Uri } else { Part::PathQuery };
             let text = cx.arg(w, 2, "a value")?;

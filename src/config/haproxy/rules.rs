@@ -366,7 +366,8 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         }
         return;
     }
-    if !after && (request && actions::REQUEST.contains(&name) || actions::BOTH.contains(&name) || name == "capture") {
+    let shared = actions::BOTH.contains(&name) || name == "capture";
+    if name == "strict-mode" || !after && (request && actions::REQUEST.contains(&name) || shared) {
         if let Some((action, used)) = actions::parse(cx, p, w, scope) {
             push(cx, p, w, used, scope, action);
         }
@@ -405,10 +406,6 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
             if !(100..=999).contains(&status) {
                 return cx
                     .error_of(Code::Number, format!("'{what}' : a status from 100 to 999 is wanted, not {status}"));
-            }
-            if status < 200 || matches!(status, 204 | 304) {
-                // The answer would have a content that its status forbids, and the next one would begin in the middle of it.
-                return cx.not_yet(&format!("a status that allows no content, {status}, in '{what}'"));
             }
             match w.get(3).map(String::as_str) {
                 Some("reason") => match cx.arg(w, 4, "a text") {

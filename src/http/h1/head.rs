@@ -257,6 +257,17 @@ impl Head {
         20 + 8 + u64::from(start) + fields + 1
     }
 
+    /// Bytes that the head takes of a buffer, as limits count them (`tune.bufsize`, `tune.maxrewrite`): each part has its entry in an index.
+    pub fn weight(&self) -> usize {
+        let live = self.fields.iter().filter(|f| f.live).count();
+        40 + usize::try_from(self.accounted()).unwrap_or(usize::MAX / 2) + 8 * (2 + live)
+    }
+
+    /// At least its [weight](Self::weight), and known at once.
+    pub fn weight_at_most(&self) -> usize {
+        40 + 29 + self.buf.len() + 8 * (2 + self.fields.len())
+    }
+
     pub fn write_request_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.method());
         out.push(b' ');
