@@ -7,7 +7,10 @@ pub const RELEASE_DATE: &str = "2026/06/03";
 /// The feature list of `-vv` and of `feature()`: a name, and whether it is here. TLS is rustls on AWS-LC: who asks for OPENSSL wants to know whether `ssl` may be said.
 pub const FEATURES: &[(&str, bool)] = &[
     ("EPOLL", true),
+    ("HAVE_TCP_MD5SIG", true),
+    ("HAVE_WORKING_TCP_MD5SIG", true),
     ("LINUX_SPLICE", true),
+    ("LINUX_TPROXY", true),
     ("LUA", false),
     ("NS", false),
     ("OPENSSL", true),
@@ -18,8 +21,9 @@ pub const FEATURES: &[(&str, bool)] = &[
     ("QUIC", false),
     ("RUSTLS", true),
     ("SLZ", false),
+    ("TFO", true),
     ("THREAD", true),
-    ("TPROXY", false),
+    ("TPROXY", true),
     ("VRRP", true),
     ("ZLIB", true),
 ];

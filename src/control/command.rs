@@ -1,4 +1,5 @@
 //! Lines of the runtime socket, parsed to a typed command (management manual 9.3).
+use super::stats::Hide;
 use super::typed::Form;
 use crate::base::diag::suggestion;
 use crate::config::model::CliLevel;
@@ -19,6 +20,7 @@ pub enum Command {
         iid: Option<String>,
         kinds: i64,
         sid: i64,
+        hide: Hide,
     },
     ShowServersState(Option<String>),
     ShowBackend,
@@ -182,21 +184,21 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             None | Some(_) => Command::ShowInfo(None),
         },
         "show stat" => {
-            if let Some(o) = rest.iter().find(|w| matches!(**w, "up" | "no-maint")) {
-                return Err(format!("'show stat {o}' is not honoured yet; 'show stat' is\n"));
-            }
             let form = rest.iter().find_map(|w| match *w {
                 "typed" => Some(Form::Typed),
                 "json" => Some(Form::Json),
                 _ => None,
             });
-            let rest: Vec<&str> = rest.iter().filter(|w| !matches!(**w, "typed" | "json" | "desc")).copied().collect();
+            let hide = Hide { down: rest.contains(&"up"), maint: rest.contains(&"no-maint") };
+            let asked = |w: &&&str| !matches!(**w, "typed" | "json" | "desc" | "up" | "no-maint");
+            let rest: Vec<&str> = rest.iter().filter(asked).copied().collect();
             let num = |i: usize| rest.get(i).and_then(|w| w.parse().ok()).unwrap_or(-1);
             Command::ShowStat {
                 form,
                 iid: rest.first().filter(|w| **w != "-1").map(|w| (*w).to_owned()),
                 kinds: num(1),
                 sid: num(2),
+                hide,
             }
         }
         "show servers state" => Command::ShowServersState(rest.first().map(|w| (*w).to_owned())),
@@ -307,7 +309,10 @@ mod tests {
     fn lines_become_commands_and_levels_hold() {
         let p = |l| parse(l, CliLevel::Admin);
         assert_eq!(p("show info"), Ok(Command::ShowInfo(None)));
-        assert_eq!(p("show stat -1 4 -1"), Ok(Command::ShowStat { form: None, iid: None, kinds: 4, sid: -1 }));
+        assert_eq!(
+            p("show stat -1 4 -1"),
+            Ok(Command::ShowStat { form: None, iid: None, kinds: 4, sid: -1, hide: Hide::default() })
+        );
         assert!(matches!(p("set server b/s state drain"), Ok(Command::Server { act: ServerAct::Drain, .. })));
         assert!(matches!(p("disable server b/s"), Ok(Command::Server { act: ServerAct::Maint, .. })));
         assert!(p("set server b").unwrap_err().contains("usage") || p("set server b").is_err());

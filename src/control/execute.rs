@@ -36,9 +36,10 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
         Command::ShowSinks => show_sinks(s, live),
         // The socket shows them as they come.
         Command::ShowEvents(_) => String::new(),
-        Command::ShowStat { form, iid, kinds, sid } => {
+        Command::ShowStat { form, iid, kinds, sid, hide } => {
             let f = typed::Filter { proxy: iid.as_deref(), kinds: *kinds, sid: *sid };
-            form.map_or_else(|| show_stat(s, &f), |form| typed::stat(s, &f, form))
+            let table = stats::table(s, *hide, |r| f.takes(r));
+            form.map_or_else(|| stats::csv(&table), |form| typed::stat(&table, form))
         }
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
         Command::ShowBackend => {
@@ -98,12 +99,6 @@ fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNo
     let p = s.backend(backend).ok_or("No such backend.\n")?;
     let n = p.servers.iter().find(|n| n.conf.name == server).ok_or("No such server.\n")?;
     Ok((p.clone(), n))
-}
-
-fn show_stat(s: &Snapshot, f: &typed::Filter<'_>) -> String {
-    let mut out = format!("# {},\n", stats::COLUMNS.join(","));
-    stats::rows(s).iter().filter(|r| f.takes(r)).for_each(|r| r.csv(&mut out));
-    out
 }
 
 /// `show events`: what there is to be shown.

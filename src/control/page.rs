@@ -1,10 +1,12 @@
 //! The statistics page: access, CSV, administration and the table for people.
-use super::stats::{self, Kind, Row};
+use super::stats::{self, Hide, Kind, Row};
+use super::typed::{self, Form};
 use crate::health::verdict::{Office, ServerAct};
 use crate::proxy::{ServiceReply, StatsRequest};
 use crate::state::live::{Live, lock};
-use crate::state::snapshot::ProxyNode;
+use crate::state::snapshot::{ProxyNode, ServerNode};
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub fn answer(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
     let Some(p) = r.snapshot.proxy(r.proxy) else { return plain(404, "text/plain", String::new()) };
@@ -16,33 +18,27 @@ pub fn answer(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
         return reply;
     }
     let target = String::from_utf8_lossy(r.target).into_owned();
-    let options: Vec<&str> = target.split(';').skip(1).collect();
+    let said = |word: &str| target.contains(word);
+    let hide = Hide { down: said(";up"), maint: said(";no-maint") };
+    let scope = scope(&target);
     if r.method == b"POST" {
-        return administrate(r, live);
+        return administrate(r, live, p, scope);
     }
-    let mut reply = if options.contains(&"csv") {
-        let mut out = format!("# {},\n", stats::COLUMNS.join(","));
-        stats::rows(r.snapshot).iter().filter(|row| in_scope(row, p, conf)).for_each(|row| row.csv(&mut out));
-        plain(200, "text/plain", out)
-    } else if options.contains(&"json") {
-        let rows: Vec<serde_json::Value> = stats::rows(r.snapshot)
-            .iter()
-            .filter(|row| in_scope(row, p, conf))
-            .map(|row| {
-                serde_json::Value::Object(
-                    stats::COLUMNS
-                        .iter()
-                        .filter(|c| !row.get(c).is_empty())
-                        .map(|c| ((*c).to_owned(), row.get(c).into()))
-                        .collect(),
-                )
-            })
-            .collect();
-        plain(200, "application/json", serde_json::Value::Array(rows).to_string())
-    } else {
-        plain(200, "text/html", html(r, p, live))
+    let in_scope = |name: &str| {
+        let wanted = scope.is_none_or(|s| name.to_ascii_lowercase().contains(&s.to_ascii_lowercase()));
+        wanted && is_listed(name, p, conf)
     };
-    if let Some(every) = conf.refresh.filter(|_| !options.contains(&"norefresh")) {
+    let table = stats::table(r.snapshot, hide, |row| in_scope(&row.proxy));
+    let mut reply = if said(";json") {
+        plain(200, "application/json", typed::stat(&table, Form::Json))
+    } else if said(";typed") {
+        plain(200, "text/plain", typed::stat(&table, Form::Typed))
+    } else if said(";csv") {
+        plain(200, "text/plain", stats::csv(&table))
+    } else {
+        plain(200, "text/html", html(r, p, live, &table))
+    };
+    if let Some(every) = conf.refresh.filter(|_| !said(";norefresh")) {
         reply.headers.push(("refresh", every.as_secs().to_string()));
     }
     reply
@@ -56,8 +52,19 @@ fn plain(status: u16, kind: &str, body: String) -> ServiceReply {
     }
 }
 
-fn in_scope(row: &Row, p: &ProxyNode, conf: &crate::config::model::StatsUri) -> bool {
-    conf.scope.is_empty() || conf.scope.iter().any(|s| *s == row.proxy || s == "." && row.proxy == p.conf.name)
+/// `stats scope`: proxy `p` shows only those that it lists.
+fn is_listed(name: &str, p: &ProxyNode, conf: &crate::config::model::StatsUri) -> bool {
+    conf.scope.is_empty() || conf.scope.iter().any(|s| s == name || s == "." && name == p.conf.name)
+}
+
+/// The part of a proxy's name that a request wants to see (`scope=`), at most twenty characters.
+fn scope(target: &str) -> Option<&str> {
+    let value = target.split_once("scope=")?.1;
+    let value = value.split([';', '&', ' ']).next()?;
+    let value = value.get(..20).unwrap_or(value);
+    // A single last character is no name, as in the reference.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+    (value.len() > 1 && value.chars().all(plain)).then_some(value)
 }
 
 /// Basic authentication (RFC 7617) against `stats auth`.
@@ -97,11 +104,18 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The form of the page: `s` servers, `action`, `b` backend.
-fn administrate(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
-    let path = String::from_utf8_lossy(r.target).split(';').next().unwrap_or_default().to_owned();
+fn administrate(r: &StatsRequest<'_>, live: &Live, p: &ProxyNode, scope: Option<&str>) -> ServiceReply {
+    let target = String::from_utf8_lossy(r.target);
+    let kept: String = [";up", ";norefresh"].into_iter().filter(|w| target.contains(w)).collect();
+    let scope = scope.map_or_else(String::new, |s| format!("?scope={s}"));
+    let uri = p.conf.stats.uri();
     let back = |code: &str| ServiceReply {
         status: 303,
-        headers: vec![("cache-control", "no-cache".into()), ("location", format!("{path};st={code}"))],
+        headers: vec![
+            ("cache-control", "no-cache".into()),
+            ("content-type", "text/plain".into()),
+            ("location", format!("{uri};st={code}{kept}{scope}")),
+        ],
         body: Vec::new(),
     };
     if !r.admin {
@@ -122,22 +136,56 @@ fn administrate(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
         "drain" => ServerAct::Drain,
         "maint" | "disable" => ServerAct::Maint,
         "hrunn" => ServerAct::Health(true),
+        "hnolb" => ServerAct::Stopping,
         "hdown" => ServerAct::Health(false),
+        "ehlth" => ServerAct::EnableHealth(true),
+        "dhlth" => ServerAct::EnableHealth(false),
+        "eagent" => ServerAct::EnableAgent(true),
+        "dagent" => ServerAct::EnableAgent(false),
+        "arunn" => ServerAct::AgentSays(true),
+        "adown" => ServerAct::AgentSays(false),
+        "start" => ServerAct::Ready,
+        "stop" => ServerAct::Drain,
         "shutdown" => ServerAct::ShutdownSessions,
-        _ => return back("UNKN"),
+        "" => return back("NONE"),
+        _ => return back("ERRP"),
     };
+    if backend.is_empty() {
+        return back("NONE");
+    }
     let by_id = backend.strip_prefix('#').and_then(|n| n.parse::<u32>().ok());
     let Some(be) =
         r.snapshot.proxies.iter().find(|b| b.conf.is_backend() && (b.conf.name == backend || Some(b.iid) == by_id))
     else {
         return back("ERRP");
     };
-    let mut done = 0;
-    for n in be.servers.iter().filter(|n| servers.contains(&n.conf.name)) {
-        Office { snapshot: r.snapshot, live }.operate(be, n, &act);
-        done += 1;
+    if !is_listed(&be.conf.name, p, &p.conf.stats) {
+        return back("DENY");
     }
-    back(if done == 0 { "NONE" } else { "DONE" })
+    let can = |n: &ServerNode| match &act {
+        ServerAct::EnableHealth(_) => n.conf.check,
+        ServerAct::EnableAgent(_) => n.conf.agent.wanted,
+        ServerAct::AgentSays(_) => n.conf.agent.wanted && n.live.agent.enabled.load(Relaxed),
+        ServerAct::Health(_) | ServerAct::Stopping => n.conf.track.is_none(),
+        _ => true,
+    };
+    let (mut done, mut unknown) = (0, 0);
+    for name in &servers {
+        match be.servers.iter().find(|n| n.conf.name == *name) {
+            Some(n) if can(n) => {
+                Office { snapshot: r.snapshot, live }.operate(be, n, &act);
+                done += 1;
+            }
+            Some(_) => {}
+            None => unknown += 1,
+        }
+    }
+    back(match (done, unknown) {
+        (0, 0) => "NONE",
+        (0, _) => "ERRP",
+        (_, 0) => "DONE",
+        _ => "PART",
+    })
 }
 
 fn unescape(v: &str) -> String {
@@ -169,7 +217,7 @@ const STYLE: &str = "body{font:13px/1.4 system-ui,sans-serif;margin:1.5em;color:
 caption{text-align:left;font-weight:600;padding:.3em 0}th,td{border:1px solid #ccc;padding:.15em .5em;text-align:right}th{background:#eee}td:first-child,th:first-child{text-align:left}\
 .up{background:#dff5dc}.down{background:#fadcd9}.maint{background:#eee}.drain{background:#fdf1cf}.total{font-weight:600;background:#f5f5f5}";
 
-fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
+fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live, rows: &[Row]) -> String {
     let conf = &p.conf.stats;
     let mut o = String::from(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Statistics Report for Tandem</title><style>",
@@ -185,7 +233,7 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
         live.threads,
         live.started.elapsed().as_secs(),
         live.conns.get(),
-        live.total_requests.load(std::sync::atomic::Ordering::Relaxed)
+        live.total_requests.load(Relaxed)
     );
     if let Some(n) = &conf.show_node {
         let name =
@@ -196,6 +244,11 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
         let _ = write!(o, " {}", escape(d));
     }
     o.push_str("</p>");
+    // What came of an action that was asked for.
+    let code = String::from_utf8_lossy(r.target).split_once(";st=").and_then(|t| t.1.get(..4).map(str::to_owned));
+    if let Some(text) = code.as_deref().and_then(outcome) {
+        let _ = write!(o, "<p class=\"total\">{text}</p>");
+    }
     let vrrp = lock(&live.vrrp);
     if !vrrp.is_empty() {
         o.push_str("<table><caption>Virtual routers</caption><tr><th>Name</th><th>State</th><th>Priority</th><th>Addresses</th><th>Cause</th></tr>");
@@ -216,8 +269,7 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
     }
     drop(vrrp);
     let mut current = String::new();
-    let rows = stats::rows(r.snapshot);
-    for row in rows.iter().filter(|row| in_scope(row, p, conf)) {
+    for row in rows {
         if row.proxy != current {
             if !current.is_empty() {
                 o.push_str("</table>");
@@ -295,9 +347,21 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live) -> String {
     o
 }
 
+/// The code that an action's redirection carries, in words.
+fn outcome(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "DONE" => "Action processed successfully.",
+        "NONE" => "Nothing has changed.",
+        "PART" => "Action partially processed. Some server names are unknown.",
+        "ERRP" => "Action not processed: the action, the backend or a server is unknown.",
+        "DENY" => "Action denied.",
+        _ => return None,
+    })
+}
+
 fn close_form(o: &mut String, admin: bool) {
     if admin {
-        o.push_str("<p><select name=\"action\"><option value=\"ready\">Set state to READY</option><option value=\"drain\">Set state to DRAIN</option><option value=\"maint\">Set state to MAINT</option><option value=\"hdown\">Health: force DOWN</option><option value=\"hrunn\">Health: force UP</option></select> <button>Apply</button></p></form>");
+        o.push_str("<p><select name=\"action\"><option value=\"ready\">Set state to READY</option><option value=\"drain\">Set state to DRAIN</option><option value=\"maint\">Set state to MAINT</option><option value=\"dhlth\">Health: disable checks</option><option value=\"ehlth\">Health: enable checks</option><option value=\"hrunn\">Health: force UP</option><option value=\"hnolb\">Health: force NOLB</option><option value=\"hdown\">Health: force DOWN</option><option value=\"dagent\">Agent: disable checks</option><option value=\"eagent\">Agent: enable checks</option><option value=\"arunn\">Agent: force UP</option><option value=\"adown\">Agent: force DOWN</option><option value=\"shutdown\">Kill sessions</option></select> <button>Apply</button></p></form>");
     }
 }
 

@@ -24,6 +24,54 @@ pub const COLUMNS: &[&str] = &[
     "priv_idle_cur", "reqbin", "reqbout", "resbin", "resbout", "cache_hint_hits",
 ];
 
+/// Columns of protocols, behind the others: HAProxy's modules `h2`, `ssl` and `h1`.
+#[rustfmt::skip]
+pub const MODULES: &[&str] = &[
+    "h2_headers_rcvd", "h2_data_rcvd", "h2_settings_rcvd", "h2_rst_stream_rcvd", "h2_goaway_rcvd", "h2_detected_conn_protocol_errors",
+    "h2_detected_strm_protocol_errors", "h2_rst_stream_resp", "h2_goaway_resp", "h2_open_connections", "h2_backend_open_streams",
+    "h2_total_connections", "h2_backend_total_streams", "ssl_sess", "ssl_reused_sess", "ssl_failed_handshake", "ssl_ocsp_staple",
+    "ssl_failed_ocsp_staple", "h1_open_connections", "h1_open_streams", "h1_total_connections", "h1_total_streams", "h1_bytes_in", "h1_bytes_out",
+    "h1_spliced_bytes_in", "h1_spliced_bytes_out",
+];
+
+/// What is left out (`show stat up`, `no-maint`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hide {
+    /// Servers that are down or in maintenance.
+    pub down: bool,
+    /// Servers in maintenance.
+    pub maint: bool,
+}
+
+/// The rows that are wanted. Where servers are left out, backends say how many there are.
+pub fn table(s: &Snapshot, hide: Hide, takes: impl Fn(&Row) -> bool) -> Vec<Row> {
+    let mut all = rows(s);
+    if hide != Hide::default() {
+        let hidden = |r: &Row| {
+            let status = r.get("status");
+            let maint = status.starts_with("MAINT");
+            r.kind == Kind::Server && (maint || hide.down && matches!(status, "DOWN" | "DOWN (agent)"))
+        };
+        for r in all.iter_mut().filter(|r| r.kind == Kind::Backend) {
+            if let Some(p) = s.proxies.iter().find(|p| p.iid == r.iid) {
+                let up = p.servers.iter().filter(|s| s.live.effective_weight() > 0).count();
+                let status = format!("{} ({up}/{})", r.get("status"), p.servers.len());
+                r.set("status", status);
+            }
+        }
+        all.retain(|r| !hidden(r));
+    }
+    all.retain(takes);
+    all
+}
+
+/// A table as CSV, its header included.
+pub fn csv(rows: &[Row]) -> String {
+    let mut out = format!("# {},-,{},\n", COLUMNS.join(","), MODULES.join(","));
+    rows.iter().for_each(|r| r.csv(&mut out));
+    out
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Frontend,
@@ -121,9 +169,29 @@ impl Row {
             self.set(m, max[i]);
         }
     }
-    pub fn csv(&self, out: &mut String) {
-        for c in COLUMNS {
-            let v = self.get(c);
+    /// What HTTP/1 connections of one side came to.
+    fn h1(&mut self, c: &Counters, connections: (u64, u64), streams: u64) {
+        for (f, v) in [
+            ("h1_open_connections", connections.0),
+            ("h1_open_streams", streams),
+            ("h1_total_connections", connections.1),
+            ("h1_total_streams", c.get(Counter::Requests)),
+            ("h1_bytes_in", c.get(Counter::H1In)),
+            ("h1_bytes_out", c.get(Counter::H1Out)),
+            ("h1_spliced_bytes_in", c.get(Counter::H1SplicedIn)),
+            ("h1_spliced_bytes_out", c.get(Counter::H1SplicedOut)),
+        ] {
+            self.set(f, v);
+        }
+    }
+    fn ssl(&mut self, c: &Counters) {
+        self.set("ssl_sess", c.get(Counter::SslSessions));
+        self.set("ssl_failed_handshake", c.get(Counter::FailedHandshakes));
+        self.zeros(&["ssl_reused_sess", "ssl_ocsp_staple", "ssl_failed_ocsp_staple"]);
+    }
+    fn csv(&self, out: &mut String) {
+        for c in COLUMNS.iter().chain(&["-"]).chain(MODULES) {
+            let v = if *c == "-" { "-" } else { self.get(c) };
             if v.contains([',', '"', '\n']) {
                 out.push('"');
                 out.push_str(&v.replace('"', "\"\""));
@@ -187,6 +255,13 @@ fn frontend(p: &ProxyNode) -> Row {
     r.set("eint", c.get(Counter::InternalErrors));
     r.filters(c);
     r.zeros(&["rate_lim", "dses", "cache_hint_hits", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
+    if p.conf.mode == Mode::Http {
+        let streams = c.get(Counter::Requests).saturating_sub(c.get(Counter::Ended));
+        r.h1(c, (l.front_conns.get(), c.get(Counter::Sessions)), streams);
+    }
+    r.ssl(c);
+    r.zeros(&MODULES[..13]);
+    r.zeros(&MODULES[18..]);
     r
 }
 
@@ -203,6 +278,7 @@ fn listener(p: &ProxyNode, l: &ListenerNode) -> Row {
     r.set("addr", &l.conf.addr);
     r.set("proto", if l.conf.addr.to_string().starts_with('[') { "tcpv6" } else { "tcpv4" });
     r.zeros(&["dreq", "dresp", "ereq", "dcon", "dses", "wrew", "eint"]);
+    r.ssl(c);
     r
 }
 
@@ -339,7 +415,10 @@ fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     r.set("srv_icur", idle);
     r.set("idle_conn_cur", idle);
     r.set("used_conn_cur", l.sessions.get());
-    r.zeros(&["wrew", "eint", "safe_conn_cur", "need_conn_est", "srid", "priv_idle_cur"]);
+    r.set("wrew", c.get(Counter::FailedRewrites));
+    r.set("eint", c.get(Counter::InternalErrors));
+    r.zeros(&["safe_conn_cur", "need_conn_est", "srid", "priv_idle_cur"]);
+    r.ssl(c);
     r
 }
 
@@ -405,15 +484,16 @@ fn backend(p: &ProxyNode) -> Row {
         r.set("req_tot", c.get(Counter::Requests));
     }
     r.filters(c);
-    r.zeros(&[
-        "downtime",
-        "wrew",
-        "eint",
-        "cache_hint_hits",
-        "agg_server_status",
-        "agg_server_check_status",
-        "agg_check_status",
-    ]);
+    r.set("wrew", c.get(Counter::FailedRewrites));
+    r.set("eint", c.get(Counter::InternalErrors));
+    r.zeros(&["downtime", "cache_hint_hits", "agg_server_status", "agg_server_check_status", "agg_check_status"]);
+    if p.conf.mode == Mode::Http {
+        let open = p.servers.iter().map(|s| s.live.sessions.get() + s.live.idle.load(Relaxed)).sum();
+        r.h1(c, (open, c.get(Counter::Connects)), l.back_sessions.get());
+    }
+    r.ssl(c);
+    r.zeros(&MODULES[..13]);
+    r.zeros(&MODULES[18..]);
     r
 }
 

@@ -1,5 +1,5 @@
 //! `show stat|info typed|json` (management manual 9.2): every value with its place, what it is, and its type.
-use super::stats::{self, COLUMNS, Kind, Row};
+use super::stats::{self, COLUMNS, Kind, MODULES, Row};
 use crate::state::live::Live;
 use crate::state::snapshot::Snapshot;
 use std::fmt::Write as _;
@@ -57,9 +57,14 @@ impl Filter<'_> {
     }
 }
 
-pub fn stat(s: &Snapshot, f: &Filter<'_>, form: Form) -> String {
+/// What a protocol's column is: a count, or how many there are now.
+fn module_tag(name: &str) -> &'static str {
+    if name.contains("_open_") { "MGPV u64" } else { "MCPV u64" }
+}
+
+pub fn stat(table: &[Row], form: Form) -> String {
     let mut rows = Vec::new();
-    for r in stats::rows(s).iter().filter(|r| f.takes(r)) {
+    for r in table {
         let (letter, name) = match r.kind {
             Kind::Frontend => ('F', "Frontend"),
             Kind::Backend => ('B', "Backend"),
@@ -70,7 +75,8 @@ pub fn stat(s: &Snapshot, f: &Filter<'_>, form: Form) -> String {
             Form::Typed => format!("{letter}.{}.{}.", r.iid, r.sid),
             Form::Json => format!("\"objType\":\"{name}\",\"proxyId\":{},\"id\":{},", r.iid, r.sid),
         };
-        let values = COLUMNS.iter().zip(STAT).enumerate().map(|(i, (c, tag))| (i, *c, tag, r.get(c)));
+        let modules = MODULES.iter().map(|c| (c, module_tag(c)));
+        let values = COLUMNS.iter().zip(STAT).chain(modules).enumerate().map(|(i, (c, tag))| (i, *c, tag, r.get(c)));
         rows.push(each(values.filter(|v| !v.3.is_empty()), &object, form));
     }
     match form {

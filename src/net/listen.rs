@@ -145,8 +145,16 @@ pub fn bind(addr: &ListenAddr, o: &Options) -> Result<Bound, String> {
             }
             // SAFETY: just made, and nobody else's.
             let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
-            let _ = socket2::SockRef::from(&fd).set_nonblocking(true);
-            Ok(plain(fd))
+            let s = socket2::SockRef::from(&fd);
+            let _ = s.set_nonblocking(true);
+            // Whoever bound it knows nothing of what the line says.
+            match s.local_addr().ok().and_then(|a| a.as_socket()) {
+                Some(at) if !o.datagram => {
+                    let lost = sockopt::after_bind(fd.as_fd(), at, &o.socket, o.backlog)?;
+                    Ok(Bound { fd, unplaced: None, lost })
+                }
+                _ => Ok(plain(fd)),
+            }
         }
     }
 }

@@ -196,6 +196,7 @@ impl Session<'_> {
                 Err(e) => return Attempt::NoConnection(e),
             },
         };
+        x.reused = Some(reused);
         x.connected = Some(if reused { self.t.now() } else { self.t.fresh() });
         if !x.fe.logs.is_empty() {
             if x.fe.tells_servers {
@@ -233,6 +234,7 @@ impl Session<'_> {
             return Attempt::Failed(400);
         };
         self.st.set(server_timeout(x, be));
+        x.wire[1] = out.len() as u64;
         let sent = write_all(&mut up, &out, &self.st).await;
         self.t.give_buf(out);
         let replayable = body.done();
@@ -297,6 +299,7 @@ impl Session<'_> {
         }
         self.consume(used, n, &mut upload);
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
+        x.wire[0] = (used + n) as u64;
         x.responded = Some(self.t.fresh());
         let next = self.relay_response(x, be, slot, mode, (up, link), upload, resbuf, res_used).await;
         Attempt::Done(next)
@@ -465,8 +468,9 @@ impl Session<'_> {
             rewrite::capture_headers(x, HeadSide::Response);
         }
         filters::response(self.t, x, be);
+        x.buffered = 0;
         for node in [be, &x.fe.clone()] {
-            x.buffered = buffered(x, &resbuf, res_used);
+            x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
             let mut verdict = rewrite::response_rules(self.t, x, node, 0);
             while let Verdict::Wait { next, time, at_least } = verdict {
                 let wanted = (time, at_least);
@@ -480,7 +484,7 @@ impl Session<'_> {
                         _ => Next::Close,
                     };
                 }
-                x.buffered = buffered(x, &resbuf, res_used);
+                x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
                 verdict = rewrite::response_rules(self.t, x, node, next);
             }
             if let Verdict::Failed(cause) = verdict {
@@ -585,6 +589,8 @@ impl Session<'_> {
         self.ct.set(x.fe.conf.timeouts.client);
         x.reached(self.t, Step::Response);
         let base = x.bytes_out;
+        x.wire[2] = (res_used + n) as u64;
+        x.wire[3] = out.len() as u64;
         let written = write_all(self.stream, &out, &self.ct).await;
         self.t.give_buf(out);
         x.bytes_out = base + follower.payload();
@@ -606,6 +612,9 @@ impl Session<'_> {
             }
             let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
             x.bytes_out = base + down.follower.payload();
+            x.wire[2] += down.bytes;
+            x.wire[3] += down.bytes;
+            x.spliced[1] = down.spliced;
             recoded = down.recoded.take();
             if let (Some(r), true) = (&recoded, ended.is_err()) {
                 filters::count(self.t, x, r, false);
@@ -617,6 +626,9 @@ impl Session<'_> {
                 return Next::Close;
             }
         }
+        x.wire[0] += upload.bytes;
+        x.wire[1] += upload.bytes;
+        x.spliced[0] = upload.spliced;
         if let Some(r) = &upload.recoded {
             filters::count_rate(self.t, r);
         }
@@ -731,8 +743,8 @@ impl Session<'_> {
 
 /// How much of the answer's body is there.
 fn buffered(x: &Exchange<'_>, resbuf: &[u8], used: usize) -> usize {
-    let room = (x.fe.bufsize - x.fe.maxrewrite).saturating_sub(x.res.weight_at_most());
-    if x.res.framing == Framing::None { 0 } else { (resbuf.len() - used).min(room) }
+    let there = if x.res.framing == Framing::None { 0 } else { resbuf.len() - used };
+    x.res.beside(there, x.fe.bufsize - x.fe.maxrewrite)
 }
 
 enum Attempt {

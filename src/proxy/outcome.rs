@@ -139,6 +139,12 @@ pub struct Exchange<'a> {
     pub early_open: Option<usize>,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// As they came and went: from the client, to the server, from the server, to the client.
+    pub wire: [u64; 4],
+    /// The connection to the server has carried a request before; none if there is none.
+    pub reused: Option<bool>,
+    /// Those of them that were spliced: requests, answers.
+    pub spliced: [u64; 2],
     pub cause: Cause,
     pub phase: Phase,
     pub cookie: [u8; 2],
@@ -219,6 +225,9 @@ impl<'a> Exchange<'a> {
             queues: [0; 2],
             first,
             request_line: Vec::new(),
+            wire: [0; 4],
+            reused: None,
+            spliced: [0; 2],
             buffered: 0,
             strict: true,
             early: Vec::new(),
@@ -311,6 +320,9 @@ impl<'a> Exchange<'a> {
         let end = t.fresh();
         let times = self.times(end);
         let be = self.backend().clone();
+        if !tcp {
+            self.count_wire();
+        }
         self.fe.live.front.add(Counter::BytesIn, self.bytes_in);
         self.fe.live.front.add(Counter::BytesOut, self.bytes_out);
         t.shared.live.bytes_out.fetch_add(self.bytes_out, Relaxed);
@@ -414,6 +426,26 @@ impl<'a> Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    fn count_wire(&self) {
+        let front = &self.fe.live.front;
+        front.inc(Counter::Ended);
+        front.add(Counter::H1In, self.wire[0]);
+        front.add(Counter::H1Out, self.wire[3]);
+        let back = self.be.as_ref().filter(|_| self.server.is_some()).map(|b| &b.live.back);
+        if let Some(back) = back {
+            back.add(Counter::H1In, self.wire[2]);
+            back.add(Counter::H1Out, self.wire[1]);
+        }
+        if self.spliced != [0; 2] {
+            front.add(Counter::H1SplicedIn, self.spliced[0]);
+            front.add(Counter::H1SplicedOut, self.spliced[1]);
+            if let Some(back) = back {
+                back.add(Counter::H1SplicedIn, self.spliced[1]);
+                back.add(Counter::H1SplicedOut, self.spliced[0]);
+            }
+        }
+    }
+
     /// True if the client has asked for a head only, whatever rules have made of its method.
     pub fn is_head(&self) -> bool {
         self.request_line.starts_with(b"HEAD ")
@@ -518,6 +550,11 @@ impl Traffic for Exchange<'_> {
                 };
                 let set = self.timeouts.as_deref().filter(|_| current).and_then(|s| s.get(timer));
                 i64::try_from(set.unwrap_or(said)?.as_millis()).ok()?
+            }
+            Number::Reused => i64::from(self.reused?),
+            Number::Now => {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+                i64::try_from(now.as_secs()).ok()?
             }
             Number::Retries(current) => {
                 let set = self.most_retries.filter(|_| current);

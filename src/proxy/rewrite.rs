@@ -174,7 +174,8 @@ pub fn effect(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction) {
 fn change(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction, side: HeadSide) -> bool {
     let before = (!x.strict).then(|| head(x, side).clone());
     edit(t, x, action, side);
-    let most = x.fe.bufsize - x.buffered - if x.buffered > 0 { 8 } else { 0 };
+    let content = if x.buffered > 0 { x.buffered + 8 } else { 0 };
+    let most = x.fe.bufsize.saturating_sub(content);
     let h = head(x, side);
     if h.weight_at_most() <= most || h.weight() <= most {
         return true;

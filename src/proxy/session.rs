@@ -234,6 +234,8 @@ impl Session<'_> {
                 self.t.shared.live.total_requests.fetch_add(1, Relaxed);
                 if log {
                     x.finish(self.t, false);
+                } else {
+                    fe.live.front.inc(Counter::Ended);
                 }
                 Next::Close
             }
@@ -436,7 +438,7 @@ impl Session<'_> {
                 }
                 Restrict::Reject => {}
             }
-            x.buffered = self.buffered(x, used);
+            x.buffered = x.buffered.max(self.buffered(x, used));
             let mut verdict = rewrite::request_rules(self.t, x, &node, 0);
             self.send_early(x).await;
             while let Verdict::Wait { next, time, at_least } = verdict {
@@ -445,7 +447,7 @@ impl Session<'_> {
                     x.req.keep_alive = false;
                     return self.fail(x, status, used, &mut body).await;
                 }
-                x.buffered = self.buffered(x, used);
+                x.buffered = x.buffered.max(self.buffered(x, used));
                 verdict = rewrite::request_rules(self.t, x, &node, next);
                 self.send_early(x).await;
             }
@@ -488,8 +490,8 @@ impl Session<'_> {
 
     /// How much of the request's body is there, of what the buffer takes beside its head.
     fn buffered(&self, x: &Exchange<'_>, used: usize) -> usize {
-        let room = (x.fe.bufsize - x.fe.maxrewrite).saturating_sub(x.req.weight_at_most());
-        if x.req.framing == Framing::None { 0 } else { (self.inbuf.len() - used).min(room) }
+        let there = if x.req.framing == Framing::None { 0 } else { self.inbuf.len() - used };
+        x.req.beside(there, x.fe.bufsize - x.fe.maxrewrite)
     }
 
     /// Writes the answers 103 that rules have made. A client that does not take them is met again with the next write.
@@ -591,6 +593,7 @@ impl Session<'_> {
         m.write(connection, head_only, false, &mut out);
         x.fe.adjust_answer(&mut out);
         self.ct.set(x.fe.conf.timeouts.client);
+        (x.wire[0], x.wire[3]) = (x.wire[0].max(used as u64), out.len() as u64);
         let r = write_all(self.stream, &out, &self.ct).await;
         self.t.give_buf(out);
         if keep && r.is_ok() { Next::Again } else { Next::Close }

@@ -211,6 +211,8 @@ pub struct Half {
     pending: Vec<u8>,
     sent: usize,
     pub bytes: u64,
+    /// Those of them that were spliced.
+    pub spliced: u64,
     /// The source's end was seen; what is pending still has to go out.
     eof: bool,
     flushed: bool,
@@ -240,6 +242,7 @@ impl Half {
             pending: Vec::new(),
             sent: 0,
             bytes: 0,
+            spliced: 0,
             eof: false,
             flushed: true,
             failed: false,
@@ -346,6 +349,7 @@ impl Half {
             moved[0] = true;
             self.follower.skip(n as u64);
             self.bytes += n as u64;
+            self.spliced += n as u64;
             self.bulk = n >= SMALL;
         }
         while !pipe.is_empty() {

@@ -178,6 +178,10 @@ pub enum Number {
     Timeout(Timer, bool),
     /// Retries that are allowed, in the same two ways.
     Retries(bool),
+    /// 1 if the connection to the server has carried a request before.
+    Reused,
+    /// The time of day, in seconds since 1970.
+    Now,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -309,6 +313,8 @@ const FETCHES: &[Row] = &[
     row("fc_pp_authority", Kind::ProxyTlv, 0, C, b's'),
     row("fc_pp_unique_id", Kind::ProxyTlv, 0, C, b's'),
     row("fc_pp_tlv", Kind::ProxyTlv, 2, C, b's'),
+    row("bc_reused", Kind::Number(Number::Reused), 0, P, b'b'),
+    row("date", Kind::Number(Number::Now), 1, C, b'i'),
     row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -401,6 +407,7 @@ enum Conv {
     RegSub,
     Concat,
     Hex,
+    HttpDate,
 }
 
 /// The converters that are honoured: name, operation, least and largest number of arguments.
@@ -420,6 +427,7 @@ const CONVERTERS: &[(&str, Conv, usize, usize)] = &[
     ("word", Conv::Word, 2, 3),
     ("host_only", Conv::HostOnly, 0, 0),
     ("hex", Conv::Hex, 0, 0),
+    ("http_date", Conv::HttpDate, 0, 1),
     ("regsub", Conv::RegSub, 2, 3),
     ("concat", Conv::Concat, 1, 3),
 ];
@@ -617,6 +625,9 @@ impl Expr {
             numbers[0] =
                 arg.parse().map_err(|_| ExprError::Bad(format!("'{arg}' is not the number of a slot in '{text}'")))?;
         }
+        if row.kind == Kind::Number(Number::Now) && !arg.is_empty() && arg.parse::<i64>().is_err() {
+            return Err(ExprError::Bad(format!("'{arg}' is no number of seconds in '{text}'")));
+        }
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is not an integer")));
         }
@@ -680,7 +691,9 @@ impl Expr {
                         args[0]
                     )));
                 }
-                Conv::Math(_) | Conv::Field | Conv::Word if !args.is_empty() && args[0].parse::<i64>().is_err() => {
+                Conv::Math(_) | Conv::Field | Conv::Word | Conv::HttpDate
+                    if !args.is_empty() && args[0].parse::<i64>().is_err() =>
+                {
                     return Err(bad_int(&args[0]));
                 }
                 Conv::Concat if args.get(1).is_some_and(|a| !a.is_empty()) => {
@@ -743,6 +756,11 @@ impl Expr {
     }
     pub fn is_method(&self) -> bool {
         self.kind == Kind::Method && self.steps.is_empty()
+    }
+
+    /// Seconds that `date` adds.
+    fn offset(&self) -> i64 {
+        self.arg.parse().unwrap_or(0)
     }
 
     /// True if it looks into the bytes of the stream.
@@ -960,7 +978,8 @@ impl Expr {
             Kind::FeConn => Some(Sample::Int(t.fe_conn(self.named()))),
             Kind::BeConn => Some(Sample::Int(t.be_conn(self.named()))),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
-            Kind::Number(n @ Number::FirstRequest) => t.number(n).map(|n| Sample::Bool(n != 0)),
+            Kind::Number(n @ (Number::FirstRequest | Number::Reused)) => t.number(n).map(|n| Sample::Bool(n != 0)),
+            Kind::Number(Number::Now) => t.number(Number::Now).map(|n| Sample::Int(n.saturating_add(self.offset()))),
             Kind::Number(n) => t.number(n).map(Sample::Int),
             Kind::RcvdProxy => Some(Sample::Bool(t.proxied().is_some())),
             Kind::ProxyTlv => t.proxied()?.tlv(u8::try_from(self.numbers[0]).ok()?).map(Sample::str),
@@ -1009,6 +1028,14 @@ impl Step {
     fn apply<'a>(&self, s: Sample<'a>) -> Option<Sample<'a>> {
         let owned = |v: Vec<u8>| Some(Sample::Str(Cow::Owned(v)));
         match self.conv {
+            Conv::HttpDate => {
+                let offset = self.args.first().and_then(|a| a.parse().ok()).unwrap_or(0);
+                let at = s.int()?.saturating_add(offset);
+                // The years that the format has.
+                let seconds = u64::try_from(at).ok().filter(|s| *s < 253_402_300_800)?;
+                let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+                owned(httpdate::fmt_http_date(at).into_bytes())
+            }
             Conv::Lower => owned(s.text().to_ascii_lowercase()),
             Conv::Hex => {
                 let bytes = match &s {

@@ -65,6 +65,14 @@ counters! {
     CompressedResponses,
     CacheLookups,
     CacheHits,
+    /// Exchanges of HTTP/1 that are over.
+    Ended,
+    /// Bytes of HTTP/1 as they came in and went out, heads and chunk sizes included.
+    H1In,
+    H1Out,
+    /// Those of them that were spliced.
+    H1SplicedIn,
+    H1SplicedOut,
 }
 
 #[repr(align(64))]

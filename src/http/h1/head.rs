@@ -268,6 +268,16 @@ impl Head {
         40 + 29 + self.buf.len() + 8 * (2 + self.fields.len())
     }
 
+    /// How many of `there` bytes of the body fit beside the head into a buffer of `room` bytes.
+    pub fn beside(&self, there: usize, room: usize) -> usize {
+        // The content has its entry too.
+        if there + self.weight_at_most() + 8 <= room {
+            there
+        } else {
+            there.min(room.saturating_sub(self.weight() + 8))
+        }
+    }
+
     pub fn write_request_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.method());
         out.push(b' ');
