@@ -264,3 +264,139 @@ fn what_broke_off_is_not_kept() {
     let (head, body) = ask(&p, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert_eq!((body.as_slice(), head.contains("age: ")), (&b"helloworld"[..], true), "{head}");
 }
+
+/// Whether a body goes to the client is decided by what the client has asked and by the final status; the server's is read all the same.
+#[test]
+fn a_body_that_nobody_expects_is_read_and_not_sent() {
+    let o = Origin::start(|r| match r {
+        r if r.contains("/chunks") => {
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec()
+        }
+        r if r.contains("/long") => ok(&text(200_000)),
+        _ => ok("hello"),
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request set-var(txn.s) hdr(x-status)\n http-request set-method GET\n http-response set-status 204 if {{ var(txn.s) 204 }}\n http-response set-status 304 if {{ var(txn.s) 304 }}\n http-response set-status 103 if {{ var(txn.s) 103 }}\n http-response set-status 101 if {{ var(txn.s) 101 }}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let second = "GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let both = |method: &str, path: &str, status: &str| {
+        p.exchange(format!("{method} {path} HTTP/1.1\r\nHost: h\r\nX-Status: {status}\r\n\r\n{second}").as_bytes())
+    };
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    for path in ["/", "/chunks", "/long"] {
+        let answer = both("HEAD", path, "");
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {answer}");
+        assert!(head.contains("content-length: ") || head.contains("transfer-encoding: chunked"), "{path}: {answer}");
+        assert_eq!(rest, last, "{path}");
+    }
+    let answer = both("GET", "/", "204");
+    assert_eq!(answer, format!("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n{last}"));
+    // Without its framing the end of the answer is the end of the connection.
+    assert_eq!(both("GET", "/chunks", "204"), "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+    let answer = both("GET", "/chunks", "304");
+    assert_eq!(answer, format!("HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n{last}"));
+    // What a rule calls an interim answer is the last one.
+    assert_eq!(both("GET", "/", "103"), "HTTP/1.1 103 Early Hints\r\ncontent-length: 5\r\nconnection: close\r\n\r\n");
+    assert_eq!(both("GET", "/", "101"), "");
+}
+
+/// A server of one answer after the other: so much of it at once, the rest when it is told to go on, or never.
+fn slow_server(parts: &'static [(&'static str, &'static str)]) -> u16 {
+    let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for s in l.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut s = s;
+                let mut seen = Vec::new();
+                let mut b = [0; 1];
+                while matches!(s.read(&mut b), Ok(1)) {
+                    seen.push(b[0]);
+                    if !seen.ends_with(b"\r\n\r\n") {
+                        continue;
+                    }
+                    let head = String::from_utf8_lossy(&seen).into_owned();
+                    let (path, answer) = parts
+                        .iter()
+                        .find(|(p, _)| head.contains(p))
+                        .unwrap_or(&("", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
+                    let _ = s.write_all(answer.as_bytes());
+                    if path.ends_with("/gone") {
+                        return;
+                    }
+                    seen.clear();
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn the_body_of_an_answer_is_waited_for() {
+    let port = slow_server(&[
+        ("/half", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"),
+        ("/enough", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"),
+        ("/gone", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"),
+        ("/bad", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
+        ("/whole", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"),
+    ]);
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request set-var(txn.p) path\n http-response wait-for-body time 200ms if !{{ var(txn.p) /enough }}\n http-response wait-for-body time 200ms at-least 5 if {{ var(txn.p) /enough }}\n http-response set-header x-waited yes\n default_backend b\nbackend b\n server s 127.0.0.1:{port}\n"
+    ));
+    assert!(p.get("/whole").contains("x-waited: yes\r\nconnection: close\r\n\r\nhello"));
+    let late = p.get("/half");
+    assert!(late.starts_with("HTTP/1.1 504 ") && !late.contains("x-waited"), "{late}");
+    assert!(p.line().contains(" 200 "));
+    assert!(p.line().contains(" sH-- "));
+    // What there is goes on, as far as the server left it.
+    let gone = p.get("/gone");
+    assert!(gone.contains("x-waited: yes\r\n") && gone.ends_with("\r\n\r\nhello"), "{gone}");
+    assert!(p.line().contains(" SD-- "));
+    assert!(p.get("/bad").starts_with("HTTP/1.1 502 "));
+    let mut s = p.connect();
+    s.write_all(b"GET /enough HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut head = vec![0; 70];
+    s.read_exact(&mut head).unwrap();
+    assert!(head.starts_with(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\nx-waited: yes\r\n\r\nhello"[..50].as_ref()));
+}
+
+#[test]
+fn hints_go_out_before_the_answer() {
+    let o = Origin::start(|_| ok("x"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request early-hint Link </a.css> if {{ path /two }}\n http-request early-hint link </b.css>\n http-request early-hint link </c.css> if {{ path /two }}\n http-request deny if {{ path /no }}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let one = "HTTP/1.1 103 Early Hints\r\nlink: </b.css>\r\n\r\n";
+    assert!(p.get("/").starts_with(&format!("{one}HTTP/1.1 200 OK\r\n")));
+    // What was said already stays said.
+    assert!(p.get("/no").starts_with(&format!("{one}HTTP/1.1 403 Forbidden\r\n")));
+    // Rules without a condition share an answer with the one before them.
+    let two = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nlink: </b.css>\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </c.css>\r\n\r\n";
+    let answer = p.get("/two");
+    assert!(answer.starts_with(&format!("{two}HTTP/1.1 200 OK\r\n")), "{answer}");
+    let old = p.exchange(b"GET / HTTP/1.0\r\n\r\n");
+    assert!(old.starts_with("HTTP/1.1 200 OK\r\n") || old.starts_with("HTTP/1.0 200 OK\r\n"), "{old}");
+}
+
+/// A rewrite that has no room in the buffer ends the exchange, or is passed over.
+#[test]
+fn rules_that_find_no_room_fail() {
+    let o = Origin::start(|r| ok(if r.contains("x-big: ") { "big" } else { "small" }));
+    let long = "v".repeat(700);
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n stats socket {{dir}}/admin.sock level admin\n tune.bufsize 2048\n tune.maxrewrite 1024\ndefaults\n mode http\n timeout client 3s\n timeout server 1s\n timeout connect 500ms\nfrontend f\n bind 127.0.0.1:{{port}}\n http-request strict-mode off if {{ path /off }}\n http-request set-header x-big {long} if {{ path /fits }} || {{ path /off }} || {{ path /strict }}\n http-request set-header x-bigger {long}{long} if {{ path /strict }} || {{ path /off }}\n http-response set-header x-a {long}{long}{long} if {{ res.hdr(content-length) 5 }}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+            o.port
+        ),
+    );
+    assert!(p.get("/fits").ends_with("big"));
+    assert!(p.get("/off").ends_with("big"));
+    assert!(p.get("/strict").starts_with("HTTP/1.1 500 "));
+    assert!(p.get("/").starts_with("HTTP/1.1 500 "));
+    assert_eq!((column(&p, "f,FRONTEND", "wrew").as_str(), column(&p, "b,s,", "wrew").as_str()), ("4", "2"));
+}

@@ -1127,3 +1127,176 @@ fn abstract_sockets_are_called_as_the_reference_calls_them() {
         assert!(answer.contains("x-here: 1\r\n"), "{answer}");
     }
 }
+
+/// A connection that tells of its client is another client's only if it tells the same.
+#[test]
+fn connections_that_tell_of_clients_are_not_mixed_up() {
+    let (port, _) = numbered();
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n http-request set-dst hdr(x-to) if {{ hdr(x-to) -m found }}\n use_backend anywhere if {{ hdr(x-to) -m found }}\n default_backend b\nbackend b\n http-reuse always\n server s 127.0.0.1:{port} send-proxy\nbackend anywhere\n http-reuse always\n server s 0.0.0.0:{port}\n"
+        ),
+    );
+    let twice = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let over = |bytes: &[u8]| {
+        let all = p.exchange(bytes);
+        all.split("x-conn: ").skip(1).map(|t| t.split("\r\n").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (first, second) = (over(twice), over(twice));
+    assert_eq!((&first[0], &second[0]), (&first[1], &second[1]));
+    assert_ne!(first[0], second[0]);
+    // Where it leads is part of what it is: the first of these addresses is met again.
+    let to =
+        |ip: &str| over(format!("GET / HTTP/1.1\r\nHost: h\r\nX-To: {ip}\r\nConnection: close\r\n\r\n").as_bytes());
+    let a = to("127.0.0.1");
+    assert_eq!(to("127.0.0.1"), a);
+    assert_eq!(to("127.0.0.1"), a);
+}
+
+#[test]
+fn a_unix_server_is_told_who_the_client_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let l = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for s in l.incoming().flatten() {
+            let mut s = s;
+            let mut seen = Vec::new();
+            let mut b = [0; 1];
+            while !seen.ends_with(b"\r\n\r\n") && matches!(s.read(&mut b), Ok(1)) {
+                seen.push(b[0]);
+            }
+            let line = String::from_utf8_lossy(&seen).lines().next().unwrap_or_default().to_owned();
+            let _ = s.write_all(&ok(&line));
+        }
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n server s unix@{} send-proxy\n",
+        path.display()
+    ));
+    let answer = p.get("/");
+    assert!(answer.contains("\r\n\r\nPROXY TCP4 127.0.0.1 127.0.0.1 "), "{answer}");
+}
+
+/// A thread that has no idle connection asks the one that had one last.
+#[test]
+fn threads_share_idle_connections() {
+    let (port, conns) = numbered();
+    let start = |shared: &str| {
+        Proxy::start(
+            &tandem(),
+            &format!(
+                "global\n nbthread 4\n tune.idle-pool.shared {shared}\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-reuse always\n server s 127.0.0.1:{port}\n"
+            ),
+        )
+    };
+    let made = || conns.load(std::sync::atomic::Ordering::Relaxed);
+    let p = start("on");
+    // Clients come to all threads; a few may come before a connection is back, or find its thread late.
+    (0..40).for_each(|_| assert!(p.get("/").contains("x-conn: ")));
+    let shared = made();
+    assert!(shared <= 2, "{shared}");
+    drop(p);
+    let p = start("off");
+    (0..40).for_each(|_| assert!(p.get("/").contains("x-conn: ")));
+    let own = made() - shared;
+    assert!((2..=4).contains(&own), "{own}");
+}
+
+/// Long connections are spread so that no thread has more than 1.25 times its share.
+#[test]
+fn no_thread_carries_much_more_than_its_share() {
+    const THREADS: usize = 4;
+    const CLIENTS: usize = 240;
+    let p = Proxy::start(
+        &tandem(),
+        "global\n nbthread 4\n cpu-map 1/1 0\ndefaults\n mode http\n timeout client 30s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{port}\n http-request return status 200\n",
+    );
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| p.connect()).collect();
+    // The worker is a child of the guardian; its threads' event loops list what they watch.
+    let task = |pid: u32| {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        threads
+            .map(|t| t.path())
+            .filter(|t| std::fs::read_to_string(t.join("comm")).is_ok_and(|c| c.starts_with("haproxy/")))
+            .count()
+    };
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", p.child.id())).unwrap();
+    let worker = children
+        .split_whitespace()
+        .filter_map(|c| c.parse().ok())
+        .chain([p.child.id()])
+        .find(|c| task(*c) == THREADS)
+        .unwrap();
+    let watched = |info: String| info.lines().filter(|l| l.starts_with("tfd:")).count();
+    let loads = || {
+        let fds = std::fs::read_dir(format!("/proc/{worker}/fdinfo")).unwrap().flatten();
+        let mut all: Vec<usize> = fds.filter_map(|f| std::fs::read_to_string(f.path()).ok()).map(watched).collect();
+        all.sort_unstable();
+        all.split_off(all.len() - THREADS)
+    };
+    // Each loop watches a few descriptors of its own.
+    assert!(wait_for(Duration::from_secs(5), || loads().iter().sum::<usize>() >= CLIENTS), "{:?}", loads());
+    let loads = loads();
+    assert!(loads.iter().all(|n| *n * 4 <= CLIENTS / THREADS * 5 + 40), "{loads:?}");
+    assert!(loads.iter().all(|n| *n * 5 >= CLIENTS / THREADS * 4), "{loads:?}");
+    // And the first thread runs where it was told to.
+    let allowed =
+        std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().flatten().map(|t| t.path()).find_map(|t| {
+            (std::fs::read_to_string(t.join("comm")).ok()?.trim() == "haproxy/0")
+                .then(|| std::fs::read_to_string(t.join("status")).ok())?
+        });
+    assert!(allowed.unwrap().contains("Cpus_allowed_list:\t0\n"));
+    drop(clients);
+}
+
+#[test]
+fn statistics_leave_out_what_is_not_wanted_and_count_what_was_spliced() {
+    let body = "x".repeat(1 << 20);
+    let o = Origin::start(move |_| ok(&body));
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "global\n stats socket {{dir}}/admin.sock level admin\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n stats uri /st\n stats admin if TRUE\n default_backend b\nbackend b\n server up 127.0.0.1:{}\n server down 127.0.0.1:1 disabled\nbackend c\n server s1 127.0.0.1:1\n",
+            o.port
+        ),
+    );
+    assert!(p.get("/").len() > 1 << 20);
+    let csv = p.cli("show stat");
+    let header: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+    assert_eq!(&header[118..121], ["cache_hint_hits", "-", "h2_headers_rcvd"]);
+    assert!(csv.lines().filter(|l| !l.is_empty()).all(|l| l.split(',').count() == header.len()), "{csv}");
+    let typed = p.cli("show stat typed");
+    let value = |row: &str, name: &str| -> u64 {
+        let line = typed.lines().find(|l| l.starts_with(row) && l.contains(&format!(".{name}.1:"))).unwrap();
+        line.rsplit(':').next().unwrap().parse().unwrap()
+    };
+    let (read, spliced) = (value("B.3.", "h1_bytes_in"), value("B.3.", "h1_spliced_bytes_in"));
+    assert!(read > 1 << 20 && spliced > 0 && spliced < read, "{read} {spliced}");
+    assert_eq!((value("F.2.", "h1_spliced_bytes_out"), value("F.2.", "h1_spliced_bytes_in")), (spliced, 0));
+    assert_eq!((value("F.2.", "h1_open_streams"), value("F.2.", "h1_open_connections")), (0, 0));
+    let some = p.cli("show stat b -1 -1 no-maint");
+    assert!(some.contains("\nb,up,") && !some.contains("\nb,down,") && some.contains(",UP (1/2),"), "{some}");
+    // The page: part of a proxy's name, and actions with their outcome.
+    let page = p.get("/st;csv;scope=C");
+    assert!(
+        page.contains("\nb,BACKEND")
+            && p.get("/st;csv;scope=fr").contains("# pxname")
+            && !p.get("/st;csv;scope=zz").contains("\nb,")
+    );
+    let post = |body: &str| {
+        p.exchange(
+            format!(
+                "POST /st;up HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        )
+    };
+    assert!(post("s=s1&action=maint&b=%234").contains("location: /st;st=DONE;up\r\n"));
+    assert!(post("s=s1&s=nobody&action=ready&b=c").contains(";st=PART"));
+    assert!(post("s=nobody&action=ready&b=c").contains(";st=ERRP"));
+    assert!(post("s=s1&action=ehlth&b=c").contains(";st=NONE"));
+    assert!(p.get("/st;st=DONE").contains("Action processed successfully."));
+}

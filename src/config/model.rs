@@ -58,6 +58,10 @@ pub struct Global {
     pub bufsize: usize,
     pub maxrewrite: usize,
     pub pipes: Pipes,
+    /// `tune.idle-pool.shared off`: threads keep idle connections for themselves.
+    pub own_pools: bool,
+    /// `cpu-map`: of each thread, from the first on, the CPUs that it may run on; none are all.
+    pub cpu_map: Vec<Vec<u16>>,
     /// `maxcomprate`, in bytes of content a second; 0 is no limit.
     pub comp_rate: u64,
     /// `h1-accept-payload-with-any-method`
@@ -120,6 +124,8 @@ impl Default for Global {
             bufsize: DEFAULT_BUFSIZE,
             maxrewrite: 1024,
             pipes: Pipes::default(),
+            own_pools: false,
+            cpu_map: Vec::new(),
             comp_rate: 0,
             any_payload: false,
             cases: Cases::default(),
@@ -1011,6 +1017,8 @@ pub struct Proxy {
     /// What is done if `check` is a matter of rules.
     pub script: Arc<crate::health::script::Script>,
     pub reuse: Reuse,
+    /// `max-session-srv-conns`: idle connections to servers that one client may have for itself.
+    pub session_conns: usize,
 }
 
 impl Proxy {
@@ -1083,6 +1091,7 @@ impl Proxy {
             check: CheckKind::Tcp,
             script: Arc::new(crate::health::script::Script::connect()),
             reuse: Reuse::Safe,
+            session_conns: 5,
         }
     }
     pub fn is_frontend(&self) -> bool {

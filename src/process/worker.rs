@@ -12,7 +12,7 @@ use crate::health::{prober, resolver};
 use crate::log::console::Console;
 use crate::log::{Sinks, ship};
 use crate::net::listen;
-use crate::proxy::listener::{Accepted, Place, accept_loop, start};
+use crate::proxy::listener::{Mail, Place, accept_loop};
 use crate::proxy::{Shared, Thread};
 use crate::state::counters::{Counter, set_shard};
 use crate::state::live::{Live, lock};
@@ -171,6 +171,8 @@ impl Worker {
             snapshot: snapshot.clone(),
             services: Box::new(Pages { live: live.clone(), snapshot: snapshot.clone() }),
             inboxes,
+            secret: std::hash::RandomState::new(),
+            own_pools: snapshot.load().global.own_pools,
             draining,
             unique: AtomicU64::new(0),
         });
@@ -493,16 +495,33 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
     }
 }
 
+/// `cpu-map`. A thread that cannot be bound runs where the kernel likes.
+fn bind_to_cpus(id: usize, shared: &Shared) {
+    let snapshot = shared.snapshot.load();
+    let Some(cpus) = snapshot.global.cpu_map.get(id).filter(|c| !c.is_empty()) else { return };
+    let mut set = nix::sched::CpuSet::new();
+    // Numbers beyond the set's room are those of no CPU.
+    for c in cpus {
+        let _ = set.set((*c).into());
+    }
+    if let Err(e) = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+        && let Some(c) = &snapshot.sinks.console
+    {
+        c.warning(format!("Cannot bind thread {} to CPUs {cpus:?} ('cpu-map'): {e}.", id + 1));
+    }
+}
+
 /// A traffic thread: its own runtime, sockets, timers and epoch.
 fn traffic(
     id: usize,
     shared: Arc<Shared>,
     page: &Page,
     mut commands: mpsc::UnboundedReceiver<ThreadCmd>,
-    mut inbox: mpsc::UnboundedReceiver<Accepted>,
+    mut inbox: mpsc::UnboundedReceiver<Mail>,
     tids: mpsc::UnboundedSender<(usize, i32)>,
 ) {
     set_shard(id);
+    bind_to_cpus(id, &shared);
     // SAFETY: gettid has no arguments and cannot fail.
     let tid = unsafe { libc::gettid() };
     // Not a LocalSet: its tasks are woken over the event loop's own wake-up descriptor, which costs a write and a turn of the loop more.
@@ -549,7 +568,7 @@ fn traffic(
                     }
                     None => return,
                 },
-                Some(a) = inbox.recv() => start(&t, a),
+                Some(m) = inbox.recv() => crate::proxy::listener::read(&t, m),
             }
         }
     });

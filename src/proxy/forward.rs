@@ -170,7 +170,10 @@ impl Session<'_> {
         let pooled = match mode {
             ConnMode::KeepAlive if !fresh && may => match be.conf.reuse {
                 Reuse::Never => self.take_own(like.key, server),
-                _ => self.t.pool_take(like.key, server, proven),
+                _ => match self.t.pool_take(like.key, server, proven) {
+                    None if !self.t.alone() => self.t.pool_ask(like.key, server, proven, &self.st).await,
+                    taken => taken,
+                },
             },
             _ => None,
         };
@@ -307,8 +310,9 @@ impl Session<'_> {
 
     /// This client's own connection, if it leads to this server and still lives.
     fn take_own(&mut self, key: u64, server: &ServerNode) -> Option<Stream> {
-        let fits = |o: &Own| o.key == key && o.moves == server.live.moves() && o.stream.is_quiet();
-        self.own.take().filter(|o| fits(o)).map(|o| o.stream)
+        self.own.retain(|o| o.stream.is_quiet());
+        let at = self.own.iter().position(|o| o.key == key && o.moves == server.live.moves())?;
+        Some(self.own.swap_remove(at).stream)
     }
 
     /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.
@@ -639,7 +643,9 @@ impl Session<'_> {
         if server_keep && quiet && upload.complete() {
             let Link { like, moves, reused } = link;
             if be.conf.reuse == Reuse::Never {
-                self.own = Some(Box::new(Own { key: like.key, moves, stream: up }));
+                if self.own.len() < x.fe.conf.session_conns {
+                    self.own.push(Own { key: like.key, moves, stream: up });
+                }
             } else if !server.conf.proxy_options.unique_id && (client_keep || !like.personal) {
                 self.t.pool_give(like.key, server, up, moves, reused);
             }

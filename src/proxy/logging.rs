@@ -130,10 +130,11 @@ impl Thread {
         let waits = !post.is_empty();
         let dropped = &self.shared.live.dropped_logs;
         then(&mut Outlet { sinks: &p.sinks, frame, post: Some(post), dropped }, (line, data));
-        if !waits && !post.is_empty() {
-            if let Some(w) = &*self.postman.borrow() {
-                w.wake_by_ref();
-            }
+        if !waits
+            && !post.is_empty()
+            && let Some(w) = &*self.postman.borrow()
+        {
+            w.wake_by_ref();
         }
     }
 

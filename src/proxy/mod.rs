@@ -9,6 +9,7 @@ mod logging;
 mod outcome;
 pub mod parking;
 mod persist;
+mod pool;
 mod reply;
 mod rewrite;
 mod session;
@@ -61,8 +62,12 @@ pub struct Shared {
     pub live: Arc<Live>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub services: Box<dyn Services>,
-    /// One inbox a thread, for connections accepted elsewhere.
-    pub inboxes: Vec<tokio::sync::mpsc::UnboundedSender<listener::Accepted>>,
+    /// One inbox a thread, for what other threads have for it.
+    pub inboxes: Vec<tokio::sync::mpsc::UnboundedSender<listener::Mail>>,
+    /// What hashes of names that clients choose begin with.
+    pub secret: std::hash::RandomState,
+    /// `tune.idle-pool.shared off`
+    pub own_pools: bool,
     /// Wakes sessions that idle between requests when the worker drains.
     pub draining: tokio::sync::watch::Receiver<bool>,
     pub unique: AtomicU64,
@@ -90,15 +95,13 @@ pub struct Thread {
     scratch: RefCell<Vec<u8>>,
     spare: RefCell<Vec<Vec<u8>>>,
     heads: RefCell<Vec<crate::http::h1::head::Head>>,
-    pools: RefCell<HashMap<u64, upstream::Pool, upstream::ByKey>>,
+    pools: RefCell<HashMap<u64, pool::Pool, pool::ByKey>>,
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pipes: RefCell<splice::Pipes>,
     clock: Clock,
     desk: RefCell<crate::log::Desk>,
     /// Wakes the task that sends what waits there.
     postman: RefCell<Option<std::task::Waker>>,
-    /// What hashes of names that clients choose begin with.
-    secret: std::hash::RandomState,
     /// Connections between requests that still hold everything; see [`session`].
     warm: Cell<usize>,
     /// Connections that say nothing for long.
@@ -126,7 +129,6 @@ impl Thread {
             clock: Clock::default(),
             desk: RefCell::default(),
             postman: RefCell::default(),
-            secret: std::hash::RandomState::new(),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
             shared,
@@ -154,6 +156,11 @@ impl Thread {
     /// The configuration in force now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow_mut().load().clone()
+    }
+
+    /// True if no other thread has connections to servers that this one might use.
+    fn alone(&self) -> bool {
+        self.shared.inboxes.len() < 2 || self.shared.own_pools
     }
 
     fn take_buf(&self) -> Vec<u8> {

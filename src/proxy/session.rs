@@ -47,8 +47,8 @@ pub(super) struct Session<'a> {
     first: bool,
     /// The last request's body was not read to its end.
     pub linger: bool,
-    /// A connection to a server that is this client's alone (`http-reuse never`).
-    pub own: Option<Box<Own>>,
+    /// Connections to servers that are this client's alone (`http-reuse never`).
+    pub own: Vec<Own>,
 }
 
 /// How long a connection waits for its next request with everything that serving one takes; then it keeps only itself.
@@ -70,11 +70,11 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, first: bool) -> Ended {
         st: t.wheel.timer(),
         first,
         linger: false,
-        own: None,
+        own: Vec::new(),
     };
     s.ct.set(request_timeout(fe));
     loop {
-        let parks = !s.first && s.own.is_none() && matches!(s.stream, Stream::Tcp(_));
+        let parks = !s.first && s.own.is_empty() && matches!(s.stream, Stream::Tcp(_));
         s.st.set(Some(QUIET).filter(|_| parks));
         let heard = poll_fn(|cx| match t.poll_read_more(cx, s.stream, &mut s.inbuf, &s.ct) {
             Poll::Pending if s.st.expired(cx) => Poll::Ready(None),

@@ -19,108 +19,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection to a server that waits for its next request.
-pub struct Idle {
-    stream: Stream,
-    /// Sweeps survived, one a second.
-    age: u32,
-    /// How often its server had moved when it was put here.
-    moves: u64,
-    /// It has served more than one request: its server does keep connections.
-    proven: bool,
-}
-
-/// What one thread keeps for one server, by the key of its address: a reload may give the server another.
-pub struct Pool {
-    live: Arc<ServerLive>,
-    /// Sweeps to survive (`pool-purge-delay`).
-    most: u32,
-    idle: Vec<Idle>,
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.live.idle.fetch_sub(self.idle.len() as u64, Relaxed);
-    }
-}
-
-/// The keys of pools are hashes already.
-#[derive(Default)]
-pub struct KeyHasher(u64);
-
-pub type ByKey = std::hash::BuildHasherDefault<KeyHasher>;
-
-impl std::hash::Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        // Only numbers are hashed with it.
-        bytes.iter().for_each(|b| self.0 = self.0.rotate_left(8) ^ u64::from(*b));
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// Idle connections kept by one thread for one server.
-const MAX_IDLE: usize = 128;
-/// Idle connections to a server whose connections have names, all names together.
-const MAX_NAMED: u64 = 1024;
-
-impl Thread {
-    /// A connection to where the server is now; with `proven`, one that was used again before.
-    pub fn pool_take(&self, key: u64, s: &ServerNode, proven: bool) -> Option<Stream> {
-        let mut pools = self.pools.borrow_mut();
-        let pool = pools.get_mut(&key)?;
-        // The one that came last is the one that lives most likely.
-        while let Some(at) = pool.idle.iter().rposition(|i| i.proven || !proven) {
-            let i = pool.idle.swap_remove(at);
-            pool.live.idle.fetch_sub(1, Relaxed);
-            if i.moves == s.live.moves() && i.stream.is_quiet() {
-                return Some(i.stream);
-            }
-        }
-        None
-    }
-
-    /// `moves`: how often the server had moved when the connection was asked for; `proven`: it was taken from here before.
-    pub fn pool_give(&self, key: u64, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
-        if moves != s.live.moves() {
-            return;
-        }
-        let mut pools = self.pools.borrow_mut();
-        if pools.get(&key).is_some_and(|p| !Arc::ptr_eq(&p.live, &s.live)) {
-            // The server was gone for a while, and has come back as another.
-            pools.remove(&key);
-        }
-        let pool = pools.entry(key).or_insert_with(|| {
-            let most = u32::try_from(s.conf.pool_purge.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-            Pool { live: s.live.clone(), most, idle: Vec::new() }
-        });
-        // There may be as many names as clients can think of.
-        let most = s.conf.pool_max.map(u64::from).or((key != s.pool_key).then_some(MAX_NAMED));
-        let room = most.is_none_or(|most| s.live.idle.load(Relaxed) < most);
-        if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
-            s.live.idle.fetch_add(1, Relaxed);
-            pool.idle.push(Idle { stream, age: 0, moves, proven });
-        }
-    }
-
-    /// Once a second: what nobody used for five seconds is closed (`pool-purge-delay`), and so is what the server closed.
-    pub(super) fn sweep_pools(&self) {
-        self.pools.borrow_mut().retain(|_, pool| {
-            let before = pool.idle.len();
-            pool.idle.retain_mut(|i| {
-                i.age += 1;
-                i.age <= pool.most && i.stream.is_quiet()
-            });
-            pool.live.idle.fetch_sub((before - pool.idle.len()) as u64, Relaxed);
-            !pool.idle.is_empty()
-        });
-    }
-}
-
 /// Holds a server's slot and the backend's count; gives both back, and the slot to who waits, when dropped.
 pub struct Slot {
     be: Arc<ProxyNode>,
@@ -226,8 +124,8 @@ pub fn likeness(t: &Thread, x: &Exchange<'_>, be: &ProxyNode, s: &ServerNode) ->
         return Likeness { key: s.pool_key, personal };
     }
     let name = name.map(|e| e.eval(x).map(|v| v.text().into_owned()));
-    // The hash has a secret of this thread in it: nobody can think of two names that share connections.
-    Likeness { key: t.secret.hash_one((s.pool_key, name, from, to, header)), personal }
+    // The hash has a secret in it: nobody can think of two names that share connections.
+    Likeness { key: t.shared.secret.hash_one((s.pool_key, name, from, to, header)), personal }
 }
 
 /// The client's address, or another that is not ours, that a connection is to come from (`usesrc`).

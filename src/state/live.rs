@@ -136,6 +136,8 @@ pub struct ServerLive {
     /// Counts changes of the address: connections to another one are not used again.
     moves: AtomicU64,
     pub idle: AtomicU64,
+    /// The thread that kept one last.
+    pub idle_at: AtomicUsize,
     pub times: Times,
     /// What the file said when the run-time values were taken from it.
     said: Mutex<(u32, bool, u32)>,
@@ -231,6 +233,7 @@ impl ServerLive {
             suspicion: tokio::sync::Notify::new(),
             moves: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            idle_at: AtomicUsize::new(0),
             times: Times::default(),
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
             place: Mutex::new((s.host.clone(), s.port, s.resolvers.clone())),

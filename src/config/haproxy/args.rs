@@ -20,11 +20,9 @@ pub enum Arg {
     /// `<word> <n arguments>` in any order, to the end of the line.
     Pairs(&'static [(&'static str, usize)]),
     Regex,
-    /// One number, or a range.
-    Range,
 }
 
-pub use Arg::{Address, Any, Ident, Int, Millis, OneOf, Pairs, Range, Secs, Size};
+pub use Arg::{Address, Any, Ident, Int, Millis, OneOf, Pairs, Secs, Size};
 
 /// The arguments of one word.
 #[derive(Clone, Copy, Debug)]
@@ -115,13 +113,6 @@ pub fn fits(kind: Arg, text: &str) -> Result<(), String> {
             all.join(", ")
         )),
         Address => address(text),
-        Range => {
-            let (a, b) = text.split_once('-').unwrap_or((text, text));
-            match (a.parse::<u32>(), b.parse::<u32>()) {
-                (Ok(a), Ok(b)) if a <= b => Ok(()),
-                _ => Err(format!("a number or a range is wanted, not '{text}'")),
-            }
-        }
         Arg::Regex => {
             regex::bytes::Regex::new(text).map(drop).map_err(|_| format!("'{text}' is no regular expression"))
         }

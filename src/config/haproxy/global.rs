@@ -1,5 +1,5 @@
 //! The `global` section (configuration manual 3).
-use super::args::{self, ALONE, Any, FREE, I31, Int, OPEN, OneOf, Range, Secs, Shape, Size, U32, first, one};
+use super::args::{self, ALONE, Any, FREE, I31, Int, OneOf, Secs, Shape, Size, U32, first, one};
 use super::keywords::{self, Class};
 use super::{Cx, State, ciphers, log, older};
 use crate::base::addr::ListenAddr;
@@ -17,9 +17,6 @@ enum Row {
     Accepted(&'static str, Shape),
 }
 use Row::{Accepted, Honoured};
-
-/// `cpu-map [auto:]<group>[/<threads>] <cpus>...`
-const CPU_MAP: Shape = Shape { min: 2, max: OPEN, args: &[Any, Range] };
 
 /// Honoured words that refuse what stands behind so many arguments.
 const MOST: &[(&str, usize)] = &[("maxconn", 1), ("daemon", 0), ("node", 1), ("localpeer", 1), ("nbthread", 1)];
@@ -63,6 +60,19 @@ const KEYWORDS: &[(&str, Row)] = &[
     ),
     ("tune.bufsize", Honoured(bufsize)),
     ("tune.maxrewrite", Honoured(|cx, g, w| g.maxrewrite = cx.number(w, 1, "a size in bytes").unwrap_or(1024))),
+    (
+        "tune.idle-pool.shared",
+        Honoured(|cx, g, w| {
+            if let Some(v) = cx.arg(w, 1, "'on', 'off', 'auto' or 'full'") {
+                match v {
+                    "off" => g.own_pools = true,
+                    "on" | "auto" | "full" => g.own_pools = false,
+                    o => cx.error(format!("'tune.idle-pool.shared' expects 'on', 'off', 'auto' or 'full', not '{o}'")),
+                }
+            }
+        }),
+    ),
+    ("cpu-map", Honoured(|cx, g, w| super::cpus::cpu_map(cx, &mut g.cpu_map, w))),
     ("tune.pipesize", Honoured(|cx, g, w| g.pipes.size = cx.number(w, 1, "a size in bytes"))),
     ("maxpipes", Honoured(|cx, g, w| g.pipes.most = cx.number(w, 1, "a number of pipes"))),
     ("h1-accept-payload-with-any-method", Honoured(|_, g, _| g.any_payload = true)),
@@ -112,16 +122,8 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("ssl-default-bind-curves", Accepted("the library's own order of groups is used", first(&[Any]))),
     ("noepoll", Accepted("epoll is the only poller", ALONE)),
     ("strict-limits", Accepted("limits are raised as far as the system permits, and reported", ALONE)),
-    ("cpu-map", Accepted("threads are placed by the kernel", CPU_MAP)),
     ("thread-groups", Accepted("all threads are one group", first(&[Int(1, 64)]))),
     ("thread-group", Accepted("all threads are one group", Shape { min: 1, max: 65, args: &[Int(1, 64), Any] })),
-    (
-        "tune.idle-pool.shared",
-        Accepted(
-            "each thread has idle connections of its own",
-            Shape { min: 0, max: 1, args: &[OneOf(&["on", "off", "full", "auto"])] },
-        ),
-    ),
     ("cpu-policy", Accepted("threads are placed by the kernel", FREE)),
     ("tune.maxaccept", Accepted("accept batches are sized by the event loop", first(&[Int(-1, I31)]))),
     ("tune.rcvbuf.client", Accepted("the kernel sizes socket buffers", first(&[Size]))),

@@ -6,6 +6,7 @@ mod cache;
 mod check;
 mod ciphers;
 pub mod cond;
+mod cpus;
 mod errors;
 mod filter;
 mod forward;

@@ -120,8 +120,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
         )),
     }),
     ("guid", ALL, 2, |cx, _, _| cx.no_effect("guid", "nothing here is found by it")),
-    ("max-session-srv-conns", D | F, 2, |cx, _, _| {
-        cx.no_effect("max-session-srv-conns", "server connections belong to no session")
+    ("max-session-srv-conns", D | F, 2, |cx, p, w| {
+        p.session_conns = cx.number(w, 1, "a number of connections").unwrap_or(p.session_conns);
     }),
 ];
 
@@ -917,7 +917,7 @@ pub fn state(option: bool, name: &str) -> State {
         return ACCEPTED_OPTIONS.iter().find(|o| o.0 == name).map_or(State::NotYet, |o| State::Accepted(o.1));
     }
     match name {
-        "guid" | "max-session-srv-conns" => State::Accepted("it has no meaning here"),
+        "guid" => State::Accepted("it has no meaning here"),
         n if KEYWORDS.iter().any(|k| k.0 == n) => State::Honoured,
         n => older::state(n),
     }
