@@ -311,3 +311,39 @@ fn a_reload_sends_nothing_twice() {
     p.get("/two");
     assert_eq!(next(&lines), "<134>GET /two HTTP/1.1");
 }
+
+/// Lines leave many at a time; none is lost or overtaken, and each target has all of them.
+#[test]
+fn lines_of_many_requests_keep_their_order() {
+    let (a, dir) = (Receiver::new(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("log");
+    let unix = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    unix.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let (p, _origin) = proxy(
+        "",
+        &format!(
+            " log {} format raw local0\n log {} format raw local0\n log-format %HU\n http-request return status 200 if {{ path_beg /n }}\n",
+            a.addr(),
+            path.display()
+        ),
+    );
+    a.until("/ready-check");
+    let mut buf = [0; 256];
+    let mut next = || {
+        let n = unix.recv(&mut buf).unwrap();
+        String::from_utf8_lossy(&buf[..n]).trim_end().to_owned()
+    };
+    while next() != "/ready-check" {}
+    const N: usize = 60;
+    let mut s = p.connect();
+    let all: String = (0..N)
+        .map(|n| {
+            format!("GET /n{n} HTTP/1.1\r\nHost: h\r\n{}\r\n", if n + 1 == N { "Connection: close\r\n" } else { "" })
+        })
+        .collect();
+    s.write_all(all.as_bytes()).unwrap();
+    for n in 0..N {
+        assert_eq!(a.next().trim_end(), format!("/n{n}"));
+        assert_eq!(next(), format!("/n{n}"));
+    }
+}

@@ -253,10 +253,7 @@ impl Outlet<'_> {
     /// The framed message, as a datagram.
     fn leave(&mut self, way: Way) -> bool {
         match &mut self.post {
-            Some(post) => {
-                post.add(self.sinks, way, self.frame, self.dropped);
-                true
-            }
+            Some(post) => post.add(self.sinks, way, self.frame, self.dropped),
             None => self.sinks.at_once(way, self.frame),
         }
     }

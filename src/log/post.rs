@@ -27,7 +27,7 @@ struct Letter {
     at: (usize, usize),
 }
 
-/// What waits to be sent. It is never lost by going: [`Post::send`] has to be called before.
+/// What waits to be sent: for a turn of the event loop, and longer where a local receiver has no room for more at the moment.
 #[derive(Debug, Default)]
 pub struct Post {
     /// Whose sockets are meant.
@@ -41,48 +41,84 @@ impl Post {
         self.letters.is_empty()
     }
 
-    /// Takes one datagram; others leave first if there is no room, or if they leave by other sockets.
-    pub(super) fn add(&mut self, sinks: &Arc<Sinks>, way: Way, bytes: &[u8], dropped: &AtomicU64) {
-        let others = self.sinks.as_ref().is_some_and(|s| !Arc::ptr_eq(s, sinks));
-        if others || self.letters.len() >= MOST || self.bytes.len() + bytes.len() > FULL {
+    /// Takes one datagram; others leave first if there is no room, or if they leave by other sockets. False if it is lost.
+    pub(super) fn add(&mut self, sinks: &Arc<Sinks>, way: Way, bytes: &[u8], dropped: &AtomicU64) -> bool {
+        if self.sinks.as_ref().is_some_and(|s| !Arc::ptr_eq(s, sinks)) {
+            self.close(dropped);
+        }
+        if !self.has_room(bytes.len()) {
             self.send(dropped);
         }
-        if self.sinks.is_none() {
-            self.sinks = Some(sinks.clone());
+        if !self.has_room(bytes.len()) {
+            return false;
         }
+        self.sinks.get_or_insert_with(|| sinks.clone());
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.letters.push(Letter { way, at: (start, self.bytes.len()) });
+        true
     }
 
-    /// Sends all of it without waiting; what a full socket does not take is counted.
+    fn has_room(&self, more: usize) -> bool {
+        self.letters.is_empty() || self.letters.len() < MOST && self.bytes.len() + more <= FULL
+    }
+
+    /// Sends what can be sent without waiting. What a local receiver has no room for stays; what the network's socket does not take is lost and
+    /// counted.
     pub fn send(&mut self, dropped: &AtomicU64) {
-        let Some(sinks) = self.sinks.take() else { return };
-        let mut rest = &self.letters[..];
-        while let Some(first) = rest.first() {
-            // Neighbours by the same socket go together; a line that goes to two targets is the rare case.
-            let fd = sinks.descriptor(first.way);
-            let n = rest.iter().take_while(|l| sinks.descriptor(l.way) == fd).count();
-            let (now, later) = rest.split_at(n);
-            rest = later;
-            let done = match (fd, now) {
-                (Some(fd), [_, _, ..]) => together(fd, now, &self.bytes),
+        let Some(sinks) = self.sinks.clone() else { return };
+        let mut late: Vec<Letter> = Vec::new();
+        let mut fds: Vec<Option<RawFd>> = Vec::new();
+        for l in &self.letters {
+            let fd = sinks.descriptor(l.way);
+            if !fds.contains(&fd) {
+                fds.push(fd);
+            }
+        }
+        for fd in fds {
+            // In their order by each socket; between sockets there is none.
+            let now: Vec<&Letter> = self.letters.iter().filter(|l| sinks.descriptor(l.way) == fd).collect();
+            let done = match (fd, &now[..]) {
+                (Some(fd), [_, _, ..]) => together(fd, &now, &self.bytes),
                 _ => 0,
             };
             // What the call has not taken goes on its own, and so says why.
             for l in &now[done..] {
-                if !sinks.at_once(l.way, &self.bytes[l.at.0..l.at.1]) {
-                    dropped.fetch_add(1, Relaxed);
+                // Nothing overtakes what waits already.
+                let waits = late.iter().any(|o| o.way == l.way);
+                if !waits && sinks.at_once(l.way, &self.bytes[l.at.0..l.at.1]) {
+                    continue;
+                }
+                match l.way {
+                    Way::Unix(_) => late.push(Letter { way: l.way, at: l.at }),
+                    Way::Udp(_) => drop(dropped.fetch_add(1, Relaxed)),
                 }
             }
         }
+        let mut kept = Vec::new();
+        for l in &mut late {
+            let start = kept.len();
+            kept.extend_from_slice(&self.bytes[l.at.0..l.at.1]);
+            l.at = (start, kept.len());
+        }
+        self.letters.clear();
+        self.letters.append(&mut late);
+        self.bytes.clear();
+        self.bytes.append(&mut kept);
+    }
+
+    /// The last try: what still cannot be sent is lost and counted.
+    pub fn close(&mut self, dropped: &AtomicU64) {
+        self.send(dropped);
+        dropped.fetch_add(self.letters.len() as u64, Relaxed);
         self.letters.clear();
         self.bytes.clear();
+        self.sinks = None;
     }
 }
 
 /// How many of them the system took.
-fn together(fd: RawFd, letters: &[Letter], bytes: &[u8]) -> usize {
+fn together(fd: RawFd, letters: &[&Letter], bytes: &[u8]) -> usize {
     let addresses: Vec<Option<SockAddr>> = letters
         .iter()
         .map(|l| match l.way {

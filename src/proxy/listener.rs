@@ -516,7 +516,8 @@ mod tests {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 // Every third one comes to the same thread.
                 let me = if n % 3 == 0 { 0 } else { usize::try_from(seed >> 33).unwrap() % threads };
-                loads[chosen(me, loads.iter().copied())] += 1;
+                let to = chosen(me, loads.iter().copied());
+                loads[to] += 1;
             }
             assert!(loads.iter().all(|l| *l <= 50), "{loads:?}");
         }

@@ -127,19 +127,19 @@ impl Thread {
     pub(super) fn with_outlet(&self, p: &ProxyNode, then: impl FnOnce(&mut Outlet<'_>, (&mut Vec<u8>, &mut Vec<u8>))) {
         let mut desk = self.desk.borrow_mut();
         let Desk { line, data, frame, post } = &mut *desk;
-        let waits = !post.is_empty();
         let dropped = &self.shared.live.dropped_logs;
         then(&mut Outlet { sinks: &p.sinks, frame, post: Some(post), dropped }, (line, data));
-        if !waits
-            && !post.is_empty()
+        if !post.is_empty()
+            && !self.post_due.replace(true)
             && let Some(w) = &*self.postman.borrow()
         {
             w.wake_by_ref();
         }
     }
 
-    /// Sends what waits.
+    /// Sends what waits; what cannot be sent yet is tried again with the next line, or the next tick of the clock.
     pub(super) fn post(&self) {
+        self.post_due.set(false);
         self.desk.borrow_mut().post.send(&self.shared.live.dropped_logs);
     }
 }

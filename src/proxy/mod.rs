@@ -102,6 +102,8 @@ pub struct Thread {
     desk: RefCell<crate::log::Desk>,
     /// Wakes the task that sends what waits there.
     postman: RefCell<Option<std::task::Waker>>,
+    /// It was woken, and has not been there yet.
+    post_due: Cell<bool>,
     /// Connections between requests that still hold everything; see [`session`].
     warm: Cell<usize>,
     /// Connections that say nothing for long.
@@ -129,6 +131,7 @@ impl Thread {
             clock: Clock::default(),
             desk: RefCell::default(),
             postman: RefCell::default(),
+            post_due: Cell::new(false),
             warm: Cell::new(0),
             parking: parking::Parking::new(),
             shared,
@@ -204,6 +207,9 @@ impl Thread {
     pub fn tick(&self) {
         self.clock.wall.set((self.fresh(), SystemTime::now()));
         self.wheel.advance();
+        if !self.desk.borrow().post.is_empty() {
+            self.post();
+        }
         if self.parking.as_ref().is_some_and(|p| p.look(self.wheel.now())) {
             self.give_back();
         }
@@ -216,7 +222,7 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        self.post();
+        self.desk.borrow_mut().post.close(&self.shared.live.dropped_logs);
     }
 }
 

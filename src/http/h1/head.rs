@@ -240,7 +240,7 @@ impl Head {
     /// Replaces the status of a response; without a reason it gets the one of its own.
     pub fn set_status(&mut self, status: u16, reason: Option<&str>) {
         self.status = status;
-        let reason = reason.unwrap_or_else(|| crate::http::status::reason(status)).as_bytes().to_vec();
+        let reason = reason.map_or_else(|| crate::http::status::reason_of(status), str::as_bytes).to_vec();
         self.reason = self.keep(&reason);
     }
 
