@@ -273,10 +273,11 @@ fn a_body_that_nobody_expects_is_read_and_not_sent() {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec()
         }
         r if r.contains("/long") => ok(&text(200_000)),
+        r if r.starts_with("HEAD ") => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec(),
         _ => ok("hello"),
     });
     let p = proxy(&format!(
-        "frontend f\n bind 127.0.0.1:{{port}}\n http-request set-var(txn.s) hdr(x-status)\n http-request set-method GET\n http-response set-status 204 if {{ var(txn.s) 204 }}\n http-response set-status 304 if {{ var(txn.s) 304 }}\n http-response set-status 103 if {{ var(txn.s) 103 }}\n http-response set-status 101 if {{ var(txn.s) 101 }}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request set-var(txn.s) hdr(x-status)\n http-request set-method GET\n http-request set-method HEAD if {{ path /head }}\n http-response set-status 204 if {{ var(txn.s) 204 }}\n http-response set-status 304 if {{ var(txn.s) 304 }}\n http-response set-status 103 if {{ var(txn.s) 103 }}\n http-response set-status 101 if {{ var(txn.s) 101 }}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
         o.port
     ));
     let second = "GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
@@ -297,6 +298,9 @@ fn a_body_that_nobody_expects_is_read_and_not_sent() {
     assert_eq!(both("GET", "/chunks", "204"), "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
     let answer = both("GET", "/chunks", "304");
     assert_eq!(answer, format!("HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n{last}"));
+    // And what promises a body that does not come ends the connection.
+    let answer = both("GET", "/head", "");
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n");
     // What a rule calls an interim answer is the last one.
     assert_eq!(both("GET", "/", "103"), "HTTP/1.1 103 Informational\r\ncontent-length: 5\r\nconnection: close\r\n\r\n");
     assert_eq!(both("GET", "/", "101"), "");
@@ -399,5 +403,14 @@ fn rules_that_find_no_room_fail() {
     assert!(p.get("/off").ends_with("big"));
     assert!(p.get("/strict").starts_with("HTTP/1.1 500 "));
     assert!(p.get("/").starts_with("HTTP/1.1 500 "));
-    assert_eq!((column(&p, "f,FRONTEND", "wrew").as_str(), column(&p, "b,s,", "wrew").as_str()), ("4", "2"));
+    // The server has answered before the whole of the request was there: what follows is not the next one.
+    let mut s = p.connect();
+    s.write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let mut b = [0; 1];
+    while !answer.ends_with("\r\n\r\n") && matches!(s.read(&mut b), Ok(1)) {
+        answer.push(char::from(b[0]));
+    }
+    assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!((column(&p, "f,FRONTEND", "wrew").as_str(), column(&p, "b,s,", "wrew").as_str()), ("5", "3"));
 }

@@ -347,3 +347,27 @@ fn lines_of_many_requests_keep_their_order() {
         assert_eq!(next(), format!("/n{n}"));
     }
 }
+
+/// A receiver that reads nothing loses its own lines only.
+#[test]
+fn a_stuck_receiver_costs_the_others_nothing() {
+    let (a, dir) = (Receiver::new(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("log");
+    let _never_read = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let (p, _origin) = proxy(
+        "",
+        &format!(
+            " log {} format raw local0\n log {} format raw local0\n log-format %HU\n http-request return status 200 if {{ path_beg /n }}\n",
+            path.display(),
+            a.addr()
+        ),
+    );
+    a.until("/ready-check");
+    // More than the kernel's queue for the one and what is kept for it.
+    for n in 0..1200 {
+        assert!(p.get(&format!("/n{n}")).starts_with("HTTP/1.1 200 "));
+        assert_eq!(a.next().trim_end(), format!("/n{n}"));
+    }
+    let dropped = p.cli("show info").lines().find_map(|l| l.strip_prefix("DroppedLogs: ").map(str::to_owned)).unwrap();
+    assert_ne!(dropped, "0");
+}

@@ -1132,6 +1132,18 @@ fn abstract_sockets_are_called_as_the_reference_calls_them() {
 #[test]
 fn connections_that_tell_of_clients_are_not_mixed_up() {
     let (port, _) = numbered();
+    let other = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    std::thread::spawn(move || {
+        for s in other.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut s = s;
+                let mut b = [0; 4096];
+                while matches!(s.read(&mut b), Ok(1..)) {
+                    let _ = s.write_all(&ok("another"));
+                }
+            });
+        }
+    });
     let p = Proxy::start(
         &tandem(),
         &format!(
@@ -1146,12 +1158,14 @@ fn connections_that_tell_of_clients_are_not_mixed_up() {
     let (first, second) = (over(twice), over(twice));
     assert_eq!((&first[0], &second[0]), (&first[1], &second[1]));
     assert_ne!(first[0], second[0]);
-    // Where it leads is part of what it is: the first of these addresses is met again.
-    let to =
-        |ip: &str| over(format!("GET / HTTP/1.1\r\nHost: h\r\nX-To: {ip}\r\nConnection: close\r\n\r\n").as_bytes());
-    let a = to("127.0.0.1");
-    assert_eq!(to("127.0.0.1"), a);
-    assert_eq!(to("127.0.0.1"), a);
+    // Where it leads is part of what it is.
+    let to = |ip: &str| {
+        p.exchange(format!("GET / HTTP/1.1\r\nHost: h\r\nX-To: {ip}\r\nConnection: close\r\n\r\n").as_bytes())
+    };
+    let a = conn(to("127.0.0.1"));
+    assert!(to("127.0.0.2").ends_with("another"));
+    assert_eq!(conn(to("127.0.0.1")), a);
+    assert!(to("127.0.0.2").ends_with("another"));
 }
 
 #[test]
@@ -1187,21 +1201,21 @@ fn threads_share_idle_connections() {
         Proxy::start(
             &tandem(),
             &format!(
-                "global\n nbthread 4\n tune.idle-pool.shared {shared}\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-reuse always\n server s 127.0.0.1:{port}\n"
+                "global\n nbthread 16\n tune.idle-pool.shared {shared}\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-reuse always\n server s 127.0.0.1:{port}\n"
             ),
         )
     };
     let made = || conns.load(std::sync::atomic::Ordering::Relaxed);
     let p = start("on");
-    // Clients come to all threads; a few may come before a connection is back, or find its thread late.
+    // Clients come to nearly all threads; a few may find the one that has the connection late.
     (0..40).for_each(|_| assert!(p.get("/").contains("x-conn: ")));
     let shared = made();
-    assert!(shared <= 2, "{shared}");
+    assert!(shared < 8, "{shared}");
     drop(p);
     let p = start("off");
     (0..40).for_each(|_| assert!(p.get("/").contains("x-conn: ")));
     let own = made() - shared;
-    assert!((2..=4).contains(&own), "{own}");
+    assert!((8..=16).contains(&own), "{own}");
 }
 
 /// Long connections are spread so that no thread has more than 1.25 times its share.
@@ -1209,9 +1223,14 @@ fn threads_share_idle_connections() {
 fn no_thread_carries_much_more_than_its_share() {
     const THREADS: usize = 4;
     const CLIENTS: usize = 240;
+    // A CPU that this process may run on.
+    let mine = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = mine.split("Cpus_allowed_list:\t").nth(1).unwrap();
+    let cpu = list.split(|c: char| !c.is_ascii_digit()).next().unwrap();
     let p = Proxy::start(
         &tandem(),
-        "global\n nbthread 4\n cpu-map 1/1 0\ndefaults\n mode http\n timeout client 30s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{port}\n http-request return status 200\n",
+        &"global\n nbthread 4\n cpu-map 1/1 {cpu}\ndefaults\n mode http\n timeout client 30s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{port}\n http-request return status 200\n"
+            .replace("{cpu}", cpu),
     );
     let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| p.connect()).collect();
     // The worker is a child of the guardian; its threads' event loops list what they watch.
@@ -1247,7 +1266,7 @@ fn no_thread_carries_much_more_than_its_share() {
             (std::fs::read_to_string(t.join("comm")).ok()?.trim() == "haproxy/0")
                 .then(|| std::fs::read_to_string(t.join("status")).ok())?
         });
-    assert!(allowed.unwrap().contains("Cpus_allowed_list:\t0\n"));
+    assert!(allowed.unwrap().contains(&format!("Cpus_allowed_list:\t{cpu}\n")));
     drop(clients);
 }
 

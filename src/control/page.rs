@@ -18,7 +18,8 @@ pub fn answer(r: &StatsRequest<'_>, live: &Live) -> ServiceReply {
         return reply;
     }
     let target = String::from_utf8_lossy(r.target).into_owned();
-    let said = |word: &str| target.contains(word);
+    let modifiers = target.strip_prefix(conf.uri()).unwrap_or(&target);
+    let said = |word: &str| modifiers.contains(word);
     let hide = Hide { down: said(";up"), maint: said(";no-maint") };
     let scope = scope(&target);
     if r.method == b"POST" {
@@ -63,8 +64,9 @@ fn scope(target: &str) -> Option<&str> {
     let value = value.split([';', '&', ' ']).next()?;
     let value = value.get(..20).unwrap_or(value);
     // A single last character is no name, as in the reference.
+    let last = target.ends_with(value);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
-    (value.len() > 1 && value.chars().all(plain)).then_some(value)
+    (value.len() > usize::from(last) && value.chars().all(plain)).then_some(value)
 }
 
 /// Basic authentication (RFC 7617) against `stats auth`.

@@ -256,7 +256,7 @@ fn frontend(p: &ProxyNode) -> Row {
     r.filters(c);
     r.zeros(&["rate_lim", "dses", "cache_hint_hits", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
     if p.conf.mode == Mode::Http {
-        let streams = c.get(Counter::Requests).saturating_sub(c.get(Counter::Ended));
+        let streams = c.get(Counter::Begun).saturating_sub(c.get(Counter::Ended));
         r.h1(c, (l.front_conns.get(), c.get(Counter::Sessions)), streams);
     }
     r.ssl(c);

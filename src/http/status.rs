@@ -40,6 +40,11 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
+/// True if an answer with this status has no content, whatever its head says (RFC 9110, 6.4.1).
+pub fn is_bare(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
 /// As [`reason`]; where this knows none, what HAProxy says of the class.
 pub fn reason_of(status: u16) -> &'static [u8] {
     match (reason(status), status / 100) {

@@ -29,14 +29,15 @@ pub struct Spec {
     pub maxconn: u32,
     /// There is a proxy's half: `-f`.
     pub proxy: bool,
+    pub cpu_map: Vec<Vec<u16>>,
     pub frontends: usize,
 }
 
 impl Spec {
-    /// The words that need a new worker when they change: user, group, chroot, nbthread; and whether there is anything to proxy.
+    /// The words that need a new worker when they change: user, group, chroot, nbthread, cpu-map; and whether there is anything to proxy.
     pub fn needs_new_worker(&self, other: &Self) -> bool {
-        (self.threads, self.uid, self.gid, &self.chroot, self.proxy, self.foreign_sources)
-            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy, other.foreign_sources)
+        (self.threads, self.uid, self.gid, &self.chroot, self.proxy, self.foreign_sources, &self.cpu_map)
+            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy, other.foreign_sources, &other.cpu_map)
     }
 }
 

@@ -211,6 +211,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         maxconn: g.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN),
         proxy: !args.haproxy.is_empty(),
         // A runtime socket is enough to run: checks and statistics are there.
+        cpu_map: m.global.cpu_map.clone(),
         frontends: m.proxies.iter().filter(|p| p.is_frontend() && !p.binds.is_empty()).count()
             + m.global.stats_sockets.len(),
     }

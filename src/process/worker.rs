@@ -34,10 +34,19 @@ pub const PAGE_FD: i32 = 4;
 
 /// What the control thread tells a traffic thread.
 enum ThreadCmd {
-    Listen { socket: OwnedFd, place: Place, stop: watch::Receiver<bool> },
+    Listen {
+        socket: OwnedFd,
+        place: Place,
+        stop: watch::Receiver<bool>,
+    },
     Drain,
     Loop(u64),
+    /// The process ends: what was logged goes out, and word goes back.
+    LastLines(mpsc::UnboundedSender<()>),
 }
+
+/// How long threads are waited for at the end.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// A socket in service.
 struct Served {
@@ -172,7 +181,6 @@ impl Worker {
             services: Box::new(Pages { live: live.clone(), snapshot: snapshot.clone() }),
             inboxes,
             secret: std::hash::RandomState::new(),
-            own_pools: snapshot.load().global.own_pools,
             draining,
             unique: AtomicU64::new(0),
         });
@@ -304,6 +312,7 @@ impl Worker {
                 _ = second.tick() => {
                     self.sample();
                     if self.live.stopping.load(Relaxed) && self.live.conns.get() == 0 {
+                        self.last_lines().await;
                         self.say(&ToGuardian::Drained);
                         return Ok(());
                     }
@@ -314,11 +323,24 @@ impl Worker {
                     hard_stop = Some(tokio::time::Instant::now() + ORPHAN_DRAIN);
                 }
                 () = tokio::time::sleep_until(stop_at), if hard_stop.is_some() => {
+                    self.last_lines().await;
                     self.say(&ToGuardian::Drained);
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// The end: what threads have logged goes out. One that is stuck is not waited for.
+    async fn last_lines(&self) {
+        let (done, mut word) = mpsc::unbounded_channel();
+        let asked = self.threads.iter().filter(|t| t.send(ThreadCmd::LastLines(done.clone())).is_ok()).count();
+        let all = async {
+            for _ in 0..asked {
+                word.recv().await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_LINES, all).await;
     }
 
     /// Compiles off the traffic threads, then swaps. A bundle that cannot be compiled changes nothing.
@@ -565,6 +587,10 @@ fn traffic(
                         while std::time::Instant::now() < end {
                             std::hint::spin_loop();
                         }
+                    }
+                    Some(ThreadCmd::LastLines(done)) => {
+                        t.last_lines();
+                        let _ = done.send(());
                     }
                     None => return,
                 },

@@ -8,6 +8,7 @@ use super::stream::{ReadError, write_all};
 use super::upstream::BackendSession;
 use crate::http::caching::{self, Asked, Secondary};
 use crate::http::h1::body::{Follower, Framing};
+use crate::http::status::is_bare;
 use crate::state::cache::{Draft, Entry, Store};
 use crate::state::counters::Counter;
 use crate::state::snapshot::ProxyNode;
@@ -134,14 +135,17 @@ impl Session<'_> {
             x.end(Cause::Denied, Phase::Headers);
             return self.fail(x, 500, used, body).await;
         }
-        if matches!(x.res.status, 204 | 304) {
+        // A rule may have given it another status.
+        let untrue = head_only && !x.is_head() && !is_bare(x.res.status) || x.res.status / 100 == 1;
+        let head_only = head_only || is_bare(x.res.status);
+        if head_only {
             (x.res.framing, x.coding.response) = (Framing::None, None);
         }
         filters::mark_response(x);
         x.bytes_out = x.res.accounted();
         let drained = self.take_body(used, body);
         self.linger |= !drained;
-        let keep = x.req.keep_alive && !x.res.says_close() && drained && !self.closing(x);
+        let keep = x.req.keep_alive && !x.res.says_close() && drained && !untrue && !self.closing(x);
         let connection = match (keep, x.res.minor.min(x.req.minor)) {
             (false, _) if x.res.minor == 0 => None,
             (false, _) => Some("close"),

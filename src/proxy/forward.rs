@@ -10,6 +10,7 @@ use super::wheel::FOREVER;
 use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
+use crate::http::status::is_bare;
 use crate::rules::logformat::Step;
 use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
@@ -167,18 +168,21 @@ impl Session<'_> {
             Reuse::Always => (true, false),
         };
         let like = upstream::likeness(self.t, x, be, server);
+        let moves = server.live.moves();
         let pooled = match mode {
             ConnMode::KeepAlive if !fresh && may => match be.conf.reuse {
                 Reuse::Never => self.take_own(like.key, server),
                 _ => match self.t.pool_take(like.key, server, proven) {
-                    None if !self.t.alone() => self.t.pool_ask(like.key, server, proven, &self.st).await,
+                    None if !like.personal && !self.t.alone() => {
+                        self.t.pool_ask(like.key, server, proven, &self.st).await
+                    }
                     taken => taken,
                 },
             },
             _ => None,
         };
         let reused = pooled.is_some();
-        let link = Link { like, moves: server.live.moves(), reused };
+        let link = Link { like, moves, reused };
         let mut up = match pooled {
             Some(s) => {
                 server.live.counters.inc(Counter::Reuses);
@@ -344,7 +348,9 @@ impl Session<'_> {
                     let shaken = !x.req.websocket || x.res.get("sec-websocket-accept").is_some();
                     !(x.req.upgrade && x.res.upgrade && shaken)
                 };
-                if n > x.fe.bufsize - x.fe.maxrewrite || x.res.status == 101 && (unasked() || sending) {
+                let room = x.fe.bufsize - x.fe.maxrewrite;
+                let large = x.res.weight_at_most() > room && x.res.weight() > room;
+                if large || x.res.status == 101 && (unasked() || sending) {
                     return Err(NoResponse::Garbage);
                 }
                 if x.res.status / 100 == 1 && x.res.status != 101 {
@@ -429,10 +435,20 @@ impl Session<'_> {
                 return Ok(());
             }
             let (t, stream, st) = (self.t, &mut *self.stream, &self.st);
-            st.set(server_timeout(x, be));
+            let server_timeout = server_timeout(x, be);
+            st.set(server_timeout);
             let more = poll_fn(|cx| {
                 if sending {
-                    sending = upload.poll(cx, stream, up, t, &mut [false; 2]).is_pending();
+                    let mut moved = [false; 2];
+                    match upload.poll(cx, stream, up, t, &mut moved) {
+                        Poll::Ready(Ok(()) | Err(HalfError::Sink)) => sending = false,
+                        Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err(NoResponse::ClientLeft)),
+                        Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err(NoResponse::BadRequest)),
+                        Poll::Pending => {}
+                    }
+                    if moved[1] {
+                        st.set(server_timeout);
+                    }
                 }
                 match t.poll_read_more(cx, up, resbuf, &timer) {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Ok(false)),
@@ -479,8 +495,12 @@ impl Session<'_> {
             while let Verdict::Wait { next, time, at_least } = verdict {
                 let wanted = (time, at_least);
                 let waited = self.wait_for_answer(x, be, slot, (&mut up, &mut upload), (&mut resbuf, res_used), wanted);
-                if let Err(e) = waited.await {
+                let waited = waited.await;
+                // What came behind the request's end belongs to the next one.
+                self.inbuf.append(&mut upload.rest);
+                if let Err(e) = waited {
                     let whole = upload.complete();
+                    self.linger |= !whole;
                     return match no_response(x, be, server, &e, whole) {
                         Attempt::Done(next) => next,
                         Attempt::Failed(status) => self.fail(x, status, 0, &mut Follower::new(Framing::None)).await,
@@ -493,6 +513,7 @@ impl Session<'_> {
             }
             if let Verdict::Failed(cause) = verdict {
                 x.end(cause, Phase::Headers);
+                x.req.keep_alive &= upload.complete();
                 self.linger |= !upload.complete();
                 return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
             }
@@ -517,13 +538,17 @@ impl Session<'_> {
         }
         if rewrite::wants_after(x) && !rewrite::after_response(self.t, x) {
             x.end(Cause::Denied, Phase::Headers);
+            x.req.keep_alive &= upload.complete();
             self.linger |= !upload.complete();
             return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
         }
         if x.res.status / 100 == 1 && !tunnel {
             // A rule made it so. The client would wait for another answer, which nobody has.
             x.end(Cause::Internal, Phase::Data);
-            if x.res.status != 101 {
+            self.linger |= !upload.complete();
+            if x.res.status == 101 {
+                x.bytes_out = 0;
+            } else {
                 let mut out = self.t.take_buf();
                 x.res.write_response(Some("close"), &mut out);
                 x.fe.adjust_answer(&mut out);
@@ -535,7 +560,9 @@ impl Session<'_> {
         }
         // The server may send a body that the client does not expect: its request was changed on the way, or the status was.
         let mute = !tunnel && x.res.framing != Framing::None && (x.is_head() || matches!(x.res.status, 204 | 304));
-        let mut unframed = false;
+        // Its head speaks of content that does not come: the client's method was changed on the way, or a status that has none.
+        let untrue = x.res.framing == Framing::None && !tunnel && !x.is_head() && !is_bare(x.res.status);
+        let mut unframed = untrue;
         if mute {
             (x.coding.response, x.draft, x.pace[1]) = (None, None, None);
             unframed = x.res.status == 204 && x.res.kill("transfer-encoding");
@@ -617,7 +644,7 @@ impl Session<'_> {
             let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
             x.bytes_out = base + down.follower.payload();
             x.wire[2] += down.bytes;
-            x.wire[3] += down.bytes;
+            x.wire[3] += if mute { 0 } else { down.bytes };
             x.spliced[1] = down.spliced;
             recoded = down.recoded.take();
             if let (Some(r), true) = (&recoded, ended.is_err()) {
@@ -626,6 +653,8 @@ impl Session<'_> {
             quiet &= down.rest.is_empty();
             self.inbuf.append(&mut upload.rest);
             if let Err((cause, phase)) = ended {
+                x.wire[0] += upload.bytes;
+                x.wire[1] += upload.bytes;
                 x.end(cause, phase);
                 return Next::Close;
             }
@@ -643,11 +672,16 @@ impl Session<'_> {
         if server_keep && quiet && upload.complete() {
             let Link { like, moves, reused } = link;
             if be.conf.reuse == Reuse::Never {
-                if self.own.len() < x.fe.conf.session_conns {
+                let most = x.fe.conf.session_conns;
+                if self.own.len() >= most && most > 0 {
+                    self.own.remove(0);
+                }
+                // Nobody will ask for one that has told of this request.
+                if most > 0 && !server.conf.proxy_options.unique_id {
                     self.own.push(Own { key: like.key, moves, stream: up });
                 }
             } else if !server.conf.proxy_options.unique_id && (client_keep || !like.personal) {
-                self.t.pool_give(like.key, server, up, moves, reused);
+                self.t.pool_give(like, server, up, moves, reused);
             }
         }
         self.linger |= !upload.complete();

@@ -66,8 +66,6 @@ pub struct Shared {
     pub inboxes: Vec<tokio::sync::mpsc::UnboundedSender<listener::Mail>>,
     /// What hashes of names that clients choose begin with.
     pub secret: std::hash::RandomState,
-    /// `tune.idle-pool.shared off`
-    pub own_pools: bool,
     /// Wakes sessions that idle between requests when the worker drains.
     pub draining: tokio::sync::watch::Receiver<bool>,
     pub unique: AtomicU64,
@@ -163,7 +161,7 @@ impl Thread {
 
     /// True if no other thread has connections to servers that this one might use.
     fn alone(&self) -> bool {
-        self.shared.inboxes.len() < 2 || self.shared.own_pools
+        self.shared.inboxes.len() < 2 || self.snapshot().global.own_pools
     }
 
     fn take_buf(&self) -> Vec<u8> {
@@ -220,8 +218,9 @@ impl Thread {
     }
 }
 
-impl Drop for Thread {
-    fn drop(&mut self) {
+impl Thread {
+    /// Sends what was logged and waits, for the last time.
+    pub fn last_lines(&self) {
         self.desk.borrow_mut().post.close(&self.shared.live.dropped_logs);
     }
 }

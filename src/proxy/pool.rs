@@ -2,6 +2,7 @@
 use super::Thread;
 use super::listener::Mail;
 use super::stream::Stream;
+use super::upstream::Likeness;
 use super::wheel::{TICK, Timer};
 use crate::state::live::ServerLive;
 use crate::state::snapshot::ServerNode;
@@ -87,7 +88,9 @@ impl Thread {
     /// (`tune.idle-pool.shared`).
     pub async fn pool_ask(&self, key: u64, s: &ServerNode, proven: bool, timer: &Timer) -> Option<Stream> {
         let (mail, other) = (&self.shared.inboxes, s.live.idle_at.load(Relaxed));
-        if s.live.idle.load(Relaxed) == 0 || other == self.id {
+        // One with TLS keeps its state in its own thread.
+        let tls = s.tls.is_some() && s.conf.traffic_tls;
+        if tls || s.live.idle.load(Relaxed) == 0 || other == self.id {
             return None;
         }
         let (to, answer) = oneshot::channel();
@@ -105,7 +108,7 @@ impl Thread {
         }
     }
 
-    /// Answers another thread. One that keeps its state in this thread's TLS does not go.
+    /// Answers another thread.
     pub fn lend(&self, a: Ask) {
         let lent = match self.take_idle(a.key, a.moves, a.proven) {
             Some(Stream::Tcp(s)) => s.into_std().map(Lent::Tcp),
@@ -119,7 +122,8 @@ impl Thread {
     }
 
     /// `moves`: how often the server had moved when the connection was asked for; `proven`: it was taken from here before.
-    pub fn pool_give(&self, key: u64, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
+    pub fn pool_give(&self, like: Likeness, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
+        let key = like.key;
         if moves != s.live.moves() {
             return;
         }
@@ -132,8 +136,9 @@ impl Thread {
             let most = u32::try_from(s.conf.pool_purge.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             Pool { live: s.live.clone(), most, idle: Vec::new() }
         });
-        // There may be as many names as clients can think of.
-        let most = s.conf.pool_max.map(u64::from).or((key != s.pool_key).then_some(MAX_NAMED));
+        // There may be as many names as clients can think of, but only so many clients.
+        let named = key != s.pool_key && !like.personal;
+        let most = s.conf.pool_max.map(u64::from).or(named.then_some(MAX_NAMED));
         let room = most.is_none_or(|most| s.live.idle.load(Relaxed) < most);
         if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
             s.live.idle.fetch_add(1, Relaxed);

@@ -228,7 +228,10 @@ fn early_hint(x: &mut Exchange<'_>, name: &str, f: &LogFormat, goes_on: bool) ->
         return false;
     }
     if !goes_on {
-        x.early.extend_from_slice(b"\r\n");
+        let mut whole = x.early.split_off(start);
+        whole.extend_from_slice(b"\r\n");
+        x.fe.adjust_answer(&mut whole);
+        x.early.append(&mut whole);
         x.early_open = None;
     }
     true

@@ -11,6 +11,7 @@ use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, Mode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
+use crate::http::status::is_bare;
 use crate::rules::acl;
 use crate::rules::action::Refusal;
 use crate::rules::logformat::Step;
@@ -223,6 +224,7 @@ impl Session<'_> {
                     }
                 }
                 fe.live.front.inc(Counter::Requests);
+                fe.live.front.inc(Counter::Begun);
                 self.t.shared.live.total_requests.fetch_add(1, Relaxed);
                 let r = self.serve(&mut x, snapshot, used).await;
                 x.finish(self.t, false);
@@ -231,6 +233,7 @@ impl Session<'_> {
             Err(Some(log)) => {
                 // What was no request counts as one, as its answer does.
                 fe.live.front.inc(Counter::Requests);
+                fe.live.front.inc(Counter::Begun);
                 self.t.shared.live.total_requests.fetch_add(1, Relaxed);
                 if log {
                     x.finish(self.t, false);
@@ -295,7 +298,7 @@ impl Session<'_> {
                 return self.refuse(x, 400, Cause::Denied).await;
             }
             if self.inbuf.len() >= limit {
-                return self.refuse(x, too_large(&self.inbuf), Cause::Denied).await;
+                return self.refuse(x, too_large(&self.inbuf, limit), Cause::Denied).await;
             }
             // What the wait before gave is looked at first; bytes are in the buffer already.
             let read = match heard.take() {
@@ -333,7 +336,7 @@ impl Session<'_> {
         if x.req.weight_at_most() > limit && x.req.weight() > limit {
             // However it came in: a head has to leave room for what rules add.
             x.req.clear();
-            return self.refuse(x, too_large(&self.inbuf), Cause::Denied).await;
+            return self.refuse(x, too_large(&self.inbuf, limit), Cause::Denied).await;
         }
         // Chunking that is broken already is a bad request, and no server's business.
         if x.req.framing == Framing::Chunked && Follower::new(Framing::Chunked).feed(&self.inbuf[used..]).is_err() {
@@ -440,7 +443,9 @@ impl Session<'_> {
             }
             x.buffered = x.buffered.max(self.buffered(x, used));
             let mut verdict = rewrite::request_rules(self.t, x, &node, 0);
-            self.send_early(x).await;
+            if !self.send_early(x).await {
+                return Next::Close;
+            }
             while let Verdict::Wait { next, time, at_least } = verdict {
                 if let Err(status) = self.wait_for_body(x, used, Some(time), at_least).await {
                     x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
@@ -449,7 +454,9 @@ impl Session<'_> {
                 }
                 x.buffered = x.buffered.max(self.buffered(x, used));
                 verdict = rewrite::request_rules(self.t, x, &node, next);
-                self.send_early(x).await;
+                if !self.send_early(x).await {
+                    return Next::Close;
+                }
             }
             match verdict {
                 Verdict::Go | Verdict::Wait { .. } => {}
@@ -494,15 +501,18 @@ impl Session<'_> {
         x.req.beside(there, x.fe.bufsize - x.fe.maxrewrite)
     }
 
-    /// Writes the answers 103 that rules have made. A client that does not take them is met again with the next write.
-    async fn send_early(&mut self, x: &mut Exchange<'_>) {
-        if !x.early.is_empty() {
-            let mut out = std::mem::take(&mut x.early);
-            x.fe.adjust_answer(&mut out);
-            self.ct.set(x.fe.conf.timeouts.client);
-            let _ = write_all(self.stream, &out, &self.ct).await;
-            self.t.give_buf(out);
+    /// Writes the answers 103 that rules have made. False if the client does not take them: nothing may follow half of one.
+    async fn send_early(&mut self, x: &mut Exchange<'_>) -> bool {
+        if x.early.is_empty() {
+            return true;
         }
+        let out = std::mem::take(&mut x.early);
+        self.ct.set(x.fe.conf.timeouts.client);
+        let written = write_all(self.stream, &out, &self.ct).await;
+        self.t.give_buf(out);
+        let Err(e) = written else { return true };
+        x.end(if matches!(e, ReadError::Timeout) { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
+        false
     }
 
     /// Waits until the body is whole, has `at_least` bytes (0: all), or the buffer is full. The status to answer if that fails.
@@ -574,7 +584,7 @@ impl Session<'_> {
             }
         }
         // A rule may have given it a status that has no content, or that is not the last one.
-        let head_only = x.is_head() || matches!(m.status, 204 | 304);
+        let head_only = x.is_head() || is_bare(m.status);
         m.must_close |= m.status / 100 == 1;
         x.status = m.status.into();
         x.bytes_out = if head_only { m.accounted_head } else { m.accounted };
@@ -586,7 +596,7 @@ impl Session<'_> {
             (true, 0) => Some("keep-alive"),
             _ => None,
         };
-        if m.is_empty() {
+        if m.is_empty() || m.status == 101 {
             return Next::Close;
         }
         let mut out = self.t.take_buf();
@@ -679,8 +689,9 @@ impl Session<'_> {
 }
 
 /// The status for a head that does not fit the buffer: it depends on which part did not (RFC 9110, 15.5.15; RFC 6585, 5).
-fn too_large(head: &[u8]) -> u16 {
-    if head.contains(&b'\n') { 431 } else { 414 }
+fn too_large(head: &[u8], room: usize) -> u16 {
+    // What a buffer has room for is looked at.
+    if head.iter().take(room).any(|c| *c == b'\n') { 431 } else { 414 }
 }
 
 /// The backend a request goes to; `None` if there is none.

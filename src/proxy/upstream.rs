@@ -289,11 +289,13 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
         return balance::first(&loads).or(Some(loads.len() - 1)).map(|k| index[k]);
     }
     // One that has a slot left goes before one that has not, however few connections that one has.
-    let open = |i: &usize| !full(be, &be.servers[*i]);
-    if index.iter().any(open) && !index.iter().all(open) {
-        let mut keep = index.iter().map(open).collect::<Vec<bool>>().into_iter();
+    // Looked at once: other threads fill and empty them meanwhile.
+    let open: Vec<bool> = index.iter().map(|i| !full(be, &be.servers[*i])).collect();
+    if open.contains(&true) && open.contains(&false) {
+        let mut keep = open.iter().copied();
         loads.retain(|_| keep.next().unwrap_or(true));
-        index.retain(open);
+        let mut keep = open.iter().copied();
+        index.retain(|_| keep.next().unwrap_or(true));
     }
     let start = be.live.turn.fetch_add(1, Relaxed) % loads.len().max(1);
     balance::least_conn(&loads, start).and_then(|k| index.get(k).copied())

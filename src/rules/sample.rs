@@ -314,7 +314,7 @@ const FETCHES: &[Row] = &[
     row("fc_pp_unique_id", Kind::ProxyTlv, 0, C, b's'),
     row("fc_pp_tlv", Kind::ProxyTlv, 2, C, b's'),
     row("bc_reused", Kind::Number(Number::Reused), 0, P, b'b'),
-    row("date", Kind::Number(Number::Now), 1, C, b'i'),
+    row("date", Kind::Number(Number::Now), 2, C, b'i'),
     row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -624,6 +624,11 @@ impl Expr {
         if matches!(row.kind, Kind::CaptureReqHdr | Kind::CaptureResHdr) {
             numbers[0] =
                 arg.parse().map_err(|_| ExprError::Bad(format!("'{arg}' is not the number of a slot in '{text}'")))?;
+        }
+        if row.kind == Kind::Number(Number::Now)
+            && let Some(unit) = args.next().filter(|u| u != "s")
+        {
+            return Err(ExprError::NotYet(format!("'{unit}' in fetch 'date' is not honoured yet")));
         }
         if row.kind == Kind::Number(Number::Now) && !arg.is_empty() && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is no number of seconds in '{text}'")));

@@ -65,7 +65,8 @@ counters! {
     CompressedResponses,
     CacheLookups,
     CacheHits,
-    /// Exchanges of HTTP/1 that are over.
+    /// Exchanges of HTTP/1, and those that are over. What is under way is the difference: they are never cleared.
+    Begun,
     Ended,
     /// Bytes of HTTP/1 as they came in and went out, heads and chunk sizes included.
     H1In,
@@ -106,7 +107,8 @@ impl Counters {
 
     pub fn clear(&self) {
         for s in &self.0 {
-            s.0.iter().for_each(|a| a.store(0, Relaxed));
+            let kept = [Counter::Begun as usize, Counter::Ended as usize];
+            s.0.iter().enumerate().filter(|(i, _)| !kept.contains(i)).for_each(|(_, a)| a.store(0, Relaxed));
         }
     }
 

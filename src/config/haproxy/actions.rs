@@ -29,6 +29,9 @@ pub const REQUEST: &[&str] = &[
 /// Those of requests and responses.
 pub const BOTH: &[&str] = &["replace-value", "set-bandwidth-limit", "set-timeout", "strict-mode", "wait-for-body"];
 
+/// Those of them that `http-after-response` has too.
+pub const AFTER: &[&str] = &["capture", "replace-value", "strict-mode"];
+
 /// Parses one; `None` if it was reported. The number is that of the words used.
 pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
     let what = format!("{} {}", w[0], w[1]);

@@ -34,16 +34,16 @@ pub fn cpu_map(cx: &mut Cx<'_>, map: &mut Vec<Vec<u16>>, w: &[String]) {
     }
     cpus.sort_unstable();
     cpus.dedup();
-    // Where there is no set of threads it is the set of groups that the CPUs are counted along.
-    let counted = if sets.contains('/') { &threads } else { &group };
-    if auto && counted.len() != cpus.len() {
-        return cx.error("'cpu-map' : with 'auto:' there have to be as many threads as CPUs".to_owned());
+    // Of a set of threads those that are left over run anywhere, as in HAProxy.
+    let by_thread = sets.contains('/');
+    if auto && !by_thread && group.len() != cpus.len() {
+        return cx.error("'cpu-map' : with 'auto:' there have to be as many CPUs as groups or threads".to_owned());
     }
     let Some(first) = group.iter().position(|g| *g == 1) else { return };
     map.resize(THREADS, Vec::new());
     for (i, t) in threads.iter().enumerate() {
-        map[t - 1] = match (auto, sets.contains('/')) {
-            (true, true) => vec![cpus[i]],
+        map[t - 1] = match (auto, by_thread) {
+            (true, true) => cpus.get(i).map(|c| vec![*c]).unwrap_or_default(),
             (true, false) => vec![cpus[first]],
             (false, _) => cpus.clone(),
         };

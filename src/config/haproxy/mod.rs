@@ -80,6 +80,7 @@ pub fn state(r: &keywords::Row) -> State {
         }
         Class::HttpRequest if actions::REQUEST.contains(&r.name) => State::Honoured,
         Class::HttpRequest | Class::HttpResponse if actions::BOTH.contains(&r.name) => State::Honoured,
+        Class::HttpAfterResponse if actions::AFTER.contains(&r.name) => State::Honoured,
         Class::HttpResponse if r.name == "capture" => State::Honoured,
         Class::HttpAfterResponse => known(rules::AFTER_ACTIONS),
         Class::HttpRequest => known(rules::REQUEST_ACTIONS),

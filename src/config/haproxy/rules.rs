@@ -366,8 +366,11 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         }
         return;
     }
-    let shared = actions::BOTH.contains(&name) || name == "capture";
-    if name == "strict-mode" || !after && (request && actions::REQUEST.contains(&name) || shared) {
+    let shared = match after {
+        true => actions::AFTER.contains(&name),
+        false => actions::BOTH.contains(&name) || name == "capture" || request && actions::REQUEST.contains(&name),
+    };
+    if shared {
         if let Some((action, used)) = actions::parse(cx, p, w, scope) {
             push(cx, p, w, used, scope, action);
         }
