@@ -487,6 +487,7 @@ impl Session<'_> {
         if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Response);
         }
+        let bare = x.req.method() == b"HEAD" || is_bare(x.res.status);
         filters::response(self.t, x, be);
         x.buffered = 0;
         for node in [be, &x.fe.clone()] {
@@ -561,7 +562,7 @@ impl Session<'_> {
         // The server may send a body that the client does not expect: its request was changed on the way, or the status was.
         let mute = !tunnel && x.res.framing != Framing::None && (x.is_head() || matches!(x.res.status, 204 | 304));
         // Its head speaks of content that does not come: the client's method was changed on the way, or a status that has none.
-        let untrue = x.res.framing == Framing::None && !tunnel && !x.is_head() && !is_bare(x.res.status);
+        let untrue = bare && !tunnel && !x.is_head() && !is_bare(x.res.status);
         let mut unframed = untrue;
         if mute {
             (x.coding.response, x.draft, x.pace[1]) = (None, None, None);
