@@ -43,7 +43,7 @@ pub struct Pipes {
 }
 
 /// The size of the first pipes, in bytes, where no size is said: more than a pipe's own is there to be taken at once from a fast peer
-/// (seen: a tenth less CPU than with the system's 64 kB).
+/// (seen: a tenth less CPU than with the 64 kB that a new one has).
 const ROOM: i32 = 512 * 1024;
 /// So many pipes of a process have it: the system counts the pages of all pipes of a user, and has 16,384 for those without rights.
 const ROOMY: usize = 64;
