@@ -1319,3 +1319,41 @@ fn statistics_leave_out_what_is_not_wanted_and_count_what_was_spliced() {
     assert!(post("s=s1&action=ehlth&b=c").contains(";st=NONE"));
     assert!(p.get("/st;st=DONE").contains("Action processed successfully."));
 }
+
+/// `use_backend` and `use-server` with a format instead of a name.
+#[test]
+fn names_of_backends_and_servers_may_be_computed() {
+    let said = |what: &'static str| Origin::start(move |_| ok(what));
+    let (a, b, c) = (said("a"), said("b"), said("c"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n use_backend be_%[req.hdr(x-to)] if {{ req.hdr(x-to) -m found }}\n use_backend be_c\n default_backend be_a\nbackend be_a\n server s 127.0.0.1:{}\nbackend be_b\n use-server %[req.hdr(x-server)] if {{ req.hdr(x-server) -m found }}\n balance first\n server one 127.0.0.1:{}\n server two 127.0.0.1:{}\nbackend be_c\n server s 127.0.0.1:{}\n",
+        a.port, b.port, c.port, c.port
+    ));
+    let to = |headers: &str| {
+        let text = p.exchange(format!("GET / HTTP/1.1\r\nHost: h\r\n{headers}Connection: close\r\n\r\n").as_bytes());
+        text.rsplit("\r\n\r\n").next().unwrap().to_owned()
+    };
+    assert_eq!(to("X-To: b\r\n"), "b");
+    assert_eq!(to(""), "c");
+    // A name that nobody has leads to the default backend, and no later rule is asked.
+    assert_eq!(to("X-To: nobody\r\n"), "a");
+    assert_eq!(to("X-To: b\r\nX-Server: two\r\n"), "c");
+    assert_eq!(to("X-To: b\r\nX-Server: nobody\r\n"), "b");
+    // In TCP mode a name may stand in what the client says first.
+    let (x, y) = (named_server("x.test"), named_server("y.test"));
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "defaults\n mode tcp\n timeout client 3s\n timeout server 3s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{{port}}\n tcp-request inspect-delay 2s\n tcp-request content accept if {{ req.ssl_hello_type 1 }}\n use_backend %[req.ssl_sni] if {{ req.ssl_sni -m found }}\n default_backend x.test\nbackend x.test\n server s 127.0.0.1:{x}\nbackend y.test\n server s 127.0.0.1:{y}\n"
+        ),
+    );
+    let hello = client_hello("y.test");
+    let mut s = p.connect();
+    let (first, rest) = hello.split_at(20);
+    s.write_all(first).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    s.write_all(rest).unwrap();
+    let mut answer = String::new();
+    let _ = s.read_to_string(&mut answer);
+    assert!(answer.starts_with("y.test"), "{answer}");
+}

@@ -348,6 +348,13 @@ pub struct Source {
     pub interface: Option<String>,
 }
 
+/// Whom a rule chooses: one name, or what a format makes of each exchange.
+#[derive(Clone, Debug)]
+pub enum Chosen {
+    Name(String),
+    Computed(Arc<LogFormat>),
+}
+
 /// `usesrc`: the address that a server sees, which need not be this host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UseSource {
@@ -981,7 +988,7 @@ pub struct Proxy {
     pub tcp_content: Vec<Rule<TcpAction>>,
     /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
     pub inspect_delay: Option<Duration>,
-    pub use_server: Vec<(Option<Cond>, String, Place)>,
+    pub use_server: Vec<(Option<Cond>, Chosen, Place)>,
     /// What `tcp-check` and `http-check` lines say, until the section ends.
     pub check_rules: Arc<CheckRules>,
     /// `external-check command` and `path`
@@ -999,7 +1006,7 @@ pub struct Proxy {
     pub stats: StatsUri,
     // frontend side
     pub binds: Vec<Bind>,
-    pub use_backend: Vec<(Option<Cond>, String, Place)>,
+    pub use_backend: Vec<(Option<Cond>, Chosen, Place)>,
     pub default_backend: Option<(String, Place)>,
     // backend side
     pub balance: Option<Algorithm>,

@@ -1,6 +1,6 @@
 //! What only the whole configuration shows: sections against each other, and proxies against virtual routers.
 use super::keepalived::build::place_of;
-use super::model::{CheckKind, Kind, Mode, Model, PortRule, Proxy, VrrpInstance};
+use super::model::{CheckKind, Chosen, Kind, Mode, Model, PortRule, Proxy, VrrpInstance};
 use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
@@ -78,7 +78,11 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
 
 /// The backends that a section sends to.
 fn chosen(p: &Proxy) -> impl Iterator<Item = (&String, &Place)> {
-    p.use_backend.iter().map(|(_, n, at)| (n, at)).chain(p.default_backend.iter().map(|(n, at)| (n, at)))
+    let named = p.use_backend.iter().filter_map(|(_, n, at)| match n {
+        Chosen::Name(n) => Some((n, at)),
+        Chosen::Computed(_) => None,
+    });
+    named.chain(p.default_backend.iter().map(|(n, at)| (n, at)))
 }
 
 fn targets(backends: &HashMap<&str, &Proxy>, p: &Proxy, report: &mut Report) {

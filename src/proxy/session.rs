@@ -8,7 +8,7 @@ use super::rewrite::{self, Verdict};
 use super::stream::{ReadError, Stream, write_all};
 use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
-use crate::config::model::{ConnMode, Mode, Restrict};
+use crate::config::model::{ConnMode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::http::status::is_bare;
@@ -397,7 +397,7 @@ impl Session<'_> {
         for back in [false, true] {
             let mut node = fe.clone();
             if back {
-                x.be = route(x, &fe);
+                x.be = fe.route(&*x);
                 match &x.be {
                     Some(be) if !Arc::ptr_eq(be, &fe) => {
                         node = be.clone();
@@ -415,7 +415,7 @@ impl Session<'_> {
                 if let Err(status) = self.wait_for_body(x, used, to.http_request.or(to.client), 0).await {
                     if status == 400 && x.be.is_none() {
                         // A client that leaves is noticed on the way to the backend, as logs of the reference have it.
-                        x.be = route(x, &fe);
+                        x.be = fe.route(&*x);
                     }
                     x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
                     x.req.keep_alive = false;
@@ -692,16 +692,6 @@ impl Session<'_> {
 fn too_large(head: &[u8], room: usize) -> u16 {
     // What a buffer has room for is looked at.
     if head.iter().take(room).any(|c| *c == b'\n') { 431 } else { 414 }
-}
-
-/// The backend a request goes to; `None` if there is none.
-fn route(x: &Exchange<'_>, fe: &Arc<ProxyNode>) -> Option<Arc<ProxyNode>> {
-    let routes = fe.routes();
-    let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), x)).map(|(_, b)| b);
-    by_rule
-        .or(routes.default.as_ref())
-        .and_then(std::sync::Weak::upgrade)
-        .filter(|b| b.conf.mode == Mode::Http && !b.conf.disabled)
 }
 
 fn stats_hit(node: &ProxyNode, x: &Exchange<'_>) -> bool {

@@ -5,6 +5,7 @@ use super::outcome::{Cause, Exchange, Phase};
 use super::stream::{Half, HalfError, Stream};
 use super::upstream::{self, AfterFailure, BackendSession, NoServer};
 use super::wheel::FOREVER;
+use crate::config::model::Chosen;
 use crate::http::h1::body::{Follower, Framing};
 use crate::rules::acl;
 use crate::rules::action::{Refusal, TcpAction};
@@ -55,7 +56,9 @@ async fn inspect(
 ) -> Result<(), Refusal> {
     let looks = |c: &Option<acl::Cond>| c.as_ref().is_some_and(acl::Cond::wants_payload);
     let conf = &node.conf;
-    let routed = node.routes().rules.iter().any(|(c, _)| looks(c)) || conf.use_server.iter().any(|r| looks(&r.0));
+    let computed = |n: &Chosen| matches!(n, Chosen::Computed(f) if f.wants_payload());
+    let rules = || conf.use_backend.iter().chain(&conf.use_server);
+    let routed = rules().any(|(c, n, _)| looks(c) || computed(n));
     if !routed && !conf.tcp_content.iter().any(|r| looks(&r.cond)) {
         return allowed(t, x, &conf.tcp_content);
     }
@@ -90,10 +93,16 @@ async fn inspect(
         }
         // Accepted, but where it goes may hang on bytes that are still on their way.
         let open = || {
-            let routes = node.routes().rules.iter().map(|r| &r.0).chain(conf.use_server.iter().map(|r| &r.0));
-            let first =
-                routes.map(|c| c.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x))).find(|h| *h != Some(false));
-            first == Some(None)
+            let so_far =
+                |c: &Option<acl::Cond>, n: &Chosen| match (c.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x)), n) {
+                    (Some(true), Chosen::Computed(f)) if f.wants_payload() => {
+                        let mut name = Vec::new();
+                        f.render(&*x, &mut name);
+                        (!name.is_empty()).then_some(true)
+                    }
+                    (held, _) => held,
+                };
+            rules().map(|(c, n, _)| so_far(c, n)).find(|h| *h != Some(false)) == Some(None)
         };
         match verdict {
             Some(Err(action)) => return Err(action),
@@ -129,9 +138,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     }
     let mut verdict = inspect(t, &mut x, &fe, stream).await;
     if verdict.is_ok() {
-        let routes = fe.routes();
-        let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), &x)).map(|(_, b)| b);
-        x.be = by_rule.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade).filter(|b| !b.conf.disabled);
+        x.be = fe.route(&x);
         if let Some(be) = x.be.clone().filter(|be| !Arc::ptr_eq(be, &fe)) {
             verdict = inspect(t, &mut x, &be, stream).await;
         }

@@ -5,7 +5,7 @@ use super::stream::Stream;
 use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
-use crate::config::model::{Affinity, Observe, PortRule, SendProxy, SniRule, Source, UseSource};
+use crate::config::model::{Affinity, Chosen, Observe, PortRule, SendProxy, SniRule, Source, UseSource};
 use crate::net::sockopt::{self, Outgoing, Unreached};
 use crate::state::counters::{Counter, Gauge};
 use crate::state::live::{Ended, Met, ServerLive, Waiter, lock};
@@ -306,7 +306,16 @@ pub fn asked_for(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
     let usable = |s: &ServerNode| s.live.reachable() || be.conf.options.persist;
     let held = be.conf.use_server.iter().filter(|r| crate::rules::acl::holds(r.0.as_ref(), x));
     // A later rule may have one if the first one's is down.
-    held.filter_map(|(_, name, _)| be.servers.iter().position(|s| s.conf.name == *name && usable(s))).next()
+    let called = |name: &[u8]| be.servers.iter().position(|s| s.conf.name.as_bytes() == name && usable(s));
+    held.filter_map(|(_, chosen, _)| match chosen {
+        Chosen::Name(n) => called(n.as_bytes()),
+        Chosen::Computed(f) => {
+            let mut name = Vec::new();
+            f.render(x, &mut name);
+            called(&name)
+        }
+    })
+    .next()
 }
 
 /// The servers that may be used, made anew when one's state or weight changed.

@@ -3,15 +3,17 @@ use super::live::{ListenerLive, Live, ProxyLive, ServerLive, lock};
 use super::logging::LogBackend;
 use crate::base::code::Code;
 use crate::base::diag::Report;
-use crate::config::model::{Bind, Global, Kind, LogChoice, LogDest, LogProfile, Mode, Model, Proxy, RING_SIZE, Server};
+use crate::config::model::{
+    Bind, Chosen, Global, Kind, LogChoice, LogDest, LogProfile, Mode, Model, Proxy, RING_SIZE, Server,
+};
 use crate::config::source::Source;
 use crate::http::h1::case::Cases;
 use crate::http::status;
 use crate::log::ring::Ring;
 use crate::log::{BackendSlot, Logger};
-use crate::rules::acl::Cond;
+use crate::rules::acl::{self, Cond};
 use crate::rules::logformat::{CLF, HTTPLOG, LogFormat, Stage, TCPLOG};
-use crate::rules::sample::Scope;
+use crate::rules::sample::{Scope, Traffic};
 use crate::tls;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -89,10 +91,18 @@ pub enum Table {
 
 #[derive(Debug)]
 pub struct Routes {
-    pub rules: Vec<(Option<Cond>, std::sync::Weak<ProxyNode>)>,
+    pub rules: Vec<(Option<Cond>, Route)>,
     pub default: Option<std::sync::Weak<ProxyNode>>,
     /// Proxies that rules ask about by name, the same for all.
     pub named: Arc<Named>,
+}
+
+/// Where a `use_backend` rule leads.
+#[derive(Debug)]
+pub enum Route {
+    To(std::sync::Weak<ProxyNode>),
+    /// To the backend of the name that is computed for each exchange.
+    Computed(Arc<LogFormat>),
 }
 
 #[derive(Debug, Default)]
@@ -186,7 +196,11 @@ impl Snapshot {
         let mut sums: HashMap<String, u32> = HashMap::new();
         for p in model.proxies.iter().filter(|p| p.is_frontend()) {
             let own = (p.kind == Kind::Listen).then_some(&p.name);
-            let targets = p.use_backend.iter().map(|x| &x.1).chain(p.default_backend.iter().map(|d| &d.0)).chain(own);
+            let named = p.use_backend.iter().filter_map(|x| match &x.1 {
+                Chosen::Name(n) => Some(n),
+                Chosen::Computed(_) => None,
+            });
+            let targets = named.chain(p.default_backend.iter().map(|d| &d.0)).chain(own);
             for t in targets.collect::<HashSet<_>>() {
                 let sum = sums.entry(t.clone()).or_default();
                 *sum = sum.saturating_add(p.maxconn.unwrap_or(maxconn));
@@ -339,7 +353,14 @@ impl Snapshot {
         let named = Arc::new(Named { backends: of(Proxy::is_backend), frontends: of(Proxy::is_frontend) });
         let find = |name: &str| named.backends.get(name).cloned();
         for p in &proxies {
-            let rules = p.conf.use_backend.iter().filter_map(|(c, n, _)| Some((c.clone(), find(n)?))).collect();
+            let rules = p.conf.use_backend.iter().filter_map(|(c, n, _)| {
+                let route = match n {
+                    Chosen::Name(n) => Route::To(find(n)?),
+                    Chosen::Computed(f) => Route::Computed(f.clone()),
+                };
+                Some((c.clone(), route))
+            });
+            let rules = rules.collect();
             let own = (p.conf.kind == Kind::Listen).then(|| Arc::downgrade(p));
             let default = p.conf.default_backend.as_ref().and_then(|(n, _)| find(n)).or(own);
             // Set once, just here.
@@ -420,6 +441,24 @@ impl ProxyNode {
         self.routes
             .get()
             .unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: Arc::default() }))
+    }
+
+    /// The backend that an exchange of this frontend goes to (`use_backend`, `default_backend`); none if there is none that speaks the same mode.
+    pub fn route(&self, x: &dyn Traffic) -> Option<Arc<ProxyNode>> {
+        let routes = self.routes();
+        let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), x)).map(|(_, r)| r);
+        let chosen = match by_rule {
+            Some(Route::To(b)) => b.upgrade(),
+            Some(Route::Computed(f)) => {
+                let mut name = Vec::new();
+                f.render(x, &mut name);
+                let found = std::str::from_utf8(&name).ok().and_then(|n| routes.named.backends.get(n));
+                // A name that nobody has leads where no rule leads.
+                found.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade)
+            }
+            None => routes.default.as_ref().and_then(std::sync::Weak::upgrade),
+        };
+        chosen.filter(|b| b.conf.mode == self.conf.mode && !b.conf.disabled)
     }
 
     /// The answer for a status: the `errorfile`, or the built-in one.

@@ -25,7 +25,7 @@ mod source;
 mod vrrp;
 
 use super::lex;
-use super::model::{Kind, Model, Proxy};
+use super::model::{Chosen, Kind, Model, Proxy};
 use super::source::Source;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, Severity, suggestion};
@@ -841,6 +841,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
             proxy::finish_logs(cx, &p);
             filter::finish(cx, &mut p);
             for (_, name, place) in &p.use_server {
+                let Chosen::Name(name) = name else { continue };
                 if !p.servers.iter().any(|s| s.name == *name) {
                     let near = suggestion(name, p.servers.iter().map(|s| s.name.as_str()));
                     let text = format!("unable to find server '{name}' referenced in a 'use-server' rule{near}");

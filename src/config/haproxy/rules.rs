@@ -3,7 +3,7 @@ use super::keywords::{self, Class};
 use super::{Cx, actions, names};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
-use crate::config::model::{Kind, Mode, Proxy};
+use crate::config::model::{Chosen, Kind, Mode, Proxy};
 use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
@@ -120,27 +120,31 @@ pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -
 
 pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "a backend name") else { return };
-    if name.contains("%[") {
-        return cx.not_yet("a computed backend name in 'use_backend'");
-    }
     let name = name.to_owned();
     if p.use_backend.len() >= super::MAX_SECTIONS * 2 {
         return cx.too_much("'use_backend' rules in a section", super::MAX_SECTIONS * 2);
     }
     let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    let Some(name) = chosen(cx, "use_backend", name, scope) else { return };
     if let Ok(c) = cond(cx, p, w, 2, scope) {
         p.use_backend.push((c, name, cx.place.clone()));
     }
 }
 
+/// A name, or the format of one.
+fn chosen(cx: &mut Cx<'_>, what: &str, name: String, scope: Scope) -> Option<Chosen> {
+    if !name.contains("%[") {
+        return Some(Chosen::Name(name));
+    }
+    format(cx, what, &name, scope).map(|f| Chosen::Computed(Arc::new(f)))
+}
+
 /// `use-server <server> [if|unless <condition>]`; the server is looked for at the end of the section.
 pub fn use_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "a server name") else { return };
-    if name.contains("%[") {
-        return cx.not_yet("a computed server name in 'use-server'");
-    }
     let name = name.to_owned();
     let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    let Some(name) = chosen(cx, "use-server", name, scope) else { return };
     if let Ok(c) = cond(cx, p, w, 2, scope) {
         p.use_server.push((c, name, cx.place.clone()));
     }

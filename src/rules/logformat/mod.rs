@@ -293,6 +293,12 @@ impl LogFormat {
         self.has(&[alias::Alias::LogCounter])
     }
 
+    /// True if it looks into the bytes of a stream.
+    pub fn wants_payload(&self) -> bool {
+        let looks = |i: &Item| matches!(&i.value, Value::Sample(e) if e.wants_payload());
+        self.ops.iter().any(|op| matches!(op, Op::Item(i) if looks(i)))
+    }
+
     /// True if it says which addresses the connection to the server has.
     pub fn tells_servers(&self) -> bool {
         use alias::Alias::{BackendSourceIp, BackendSourcePort, ServerIp, ServerPort};
