@@ -497,7 +497,12 @@ impl Session<'_> {
 
     /// How much of the request's body is there, of what the buffer takes beside its head.
     fn buffered(&self, x: &Exchange<'_>, used: usize) -> usize {
-        let there = if x.req.framing == Framing::None { 0 } else { self.inbuf.len() - used };
+        // Behind the body there may be the next request.
+        let there = match x.req.framing {
+            Framing::None => 0,
+            Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX).min(self.inbuf.len() - used),
+            Framing::Chunked | Framing::UntilClose => self.inbuf.len() - used,
+        };
         x.req.beside(there, x.fe.bufsize - x.fe.maxrewrite)
     }
 
