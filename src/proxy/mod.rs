@@ -1,4 +1,5 @@
 //! Level 5: the forwarding path. Each worker thread has one current-thread runtime, its own sockets, timers, pools and buffers.
+mod answer;
 mod caching;
 mod evidence;
 mod filters;

@@ -1,0 +1,398 @@
+//! An answer on its way to the client: rules, what of it is wanted, and both bodies.
+use super::filters::{self, Paced, Recoded};
+use super::forward::{Attempt, Link, NoResponse, Own, no_response, server_timeout, set_timeout};
+use super::outcome::{Cause, Exchange, Phase};
+use super::persist;
+use super::rewrite::{self, Verdict};
+use super::session::{Next, Session};
+use super::stream::{Half, HalfError, ReadError, Stream, write_all};
+use super::upstream::Slot;
+use crate::config::model::{ConnMode, Reuse};
+use crate::http::h1::body::{Follower, Framing};
+use crate::http::status::is_bare;
+use crate::rules::logformat::Step;
+use crate::rules::sample::HeadSide;
+use crate::state::counters::Counter;
+use crate::state::snapshot::ProxyNode;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+impl Session<'_> {
+    /// `http-response wait-for-body`: until the answer is whole, has `at_least` bytes (0: all), or fills the buffer. What a server that goes away has
+    /// left behind is an answer too.
+    async fn wait_for_answer(
+        &mut self,
+        x: &Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        (up, upload): (&mut Stream, &mut Half),
+        (resbuf, used): (&mut Vec<u8>, usize),
+        (time, at_least): (Duration, usize),
+    ) -> Result<(), NoResponse> {
+        let room = x.fe.bufsize - x.fe.maxrewrite;
+        let timer = self.t.wheel.timer();
+        timer.set(Some(time).filter(|t| !t.is_zero()));
+        let mut f = Follower::new(x.res.framing);
+        let mut at = used;
+        let mut sending = !(upload.complete() || upload.failed);
+        loop {
+            at += f.feed(&resbuf[at..]).map_err(|_| NoResponse::Garbage)?;
+            let enough = at_least > 0 && f.payload() >= at_least as u64;
+            if f.done() || enough || resbuf.len() - used + x.res.weight() >= room {
+                return Ok(());
+            }
+            let (t, stream, st) = (self.t, &mut *self.stream, &self.st);
+            let server_timeout = server_timeout(x, be);
+            st.set(server_timeout);
+            let more = poll_fn(|cx| {
+                if sending {
+                    let mut moved = [false; 2];
+                    match upload.poll(cx, stream, up, t, &mut moved) {
+                        Poll::Ready(Ok(()) | Err(HalfError::Sink)) => sending = false,
+                        Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err(NoResponse::ClientLeft)),
+                        Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err(NoResponse::BadRequest)),
+                        Poll::Pending => {}
+                    }
+                    if moved[1] {
+                        st.set(server_timeout);
+                    }
+                }
+                match t.poll_read_more(cx, up, resbuf, &timer) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(ReadError::Io(_))) => Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
+                    Poll::Ready(Err(ReadError::Timeout)) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending if st.expired(cx) => Poll::Ready(Err(NoResponse::Timeout)),
+                    Poll::Pending => match slot.over() {
+                        Some(why) => Poll::Ready(Err(NoResponse::Killed(why))),
+                        None => Poll::Pending,
+                    },
+                }
+            });
+            if !more.await? {
+                return Ok(());
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // One call, and every argument is a different owner of part of the exchange.
+    pub(super) async fn relay_response(
+        &mut self,
+        x: &mut Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        mode: ConnMode,
+        (mut up, link): (Stream, Link),
+        mut upload: Half,
+        mut resbuf: Vec<u8>,
+        res_used: usize,
+    ) -> Next {
+        let server = slot.server();
+        x.status = x.res.status.into();
+        // A chunked message has an end of its own, which HAProxy counts as one.
+        x.bytes_out = x.res.accounted() + u64::from(x.res.framing == Framing::Chunked);
+        let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
+        if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
+            rewrite::capture_headers(x, HeadSide::Response);
+        }
+        let bare = x.req.method() == b"HEAD" || is_bare(x.res.status);
+        filters::response(self.t, x, be);
+        x.buffered = 0;
+        for node in [be, &x.fe.clone()] {
+            x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
+            let mut verdict = rewrite::response_rules(self.t, x, node, 0);
+            while let Verdict::Wait { next, time, at_least } = verdict {
+                let wanted = (time, at_least);
+                let waited = self.wait_for_answer(x, be, slot, (&mut up, &mut upload), (&mut resbuf, res_used), wanted);
+                let waited = waited.await;
+                // What came behind the request's end belongs to the next one.
+                self.inbuf.append(&mut upload.rest);
+                if let Err(e) = waited {
+                    let whole = upload.complete();
+                    self.linger |= !whole;
+                    return match no_response(x, be, server, &e, whole) {
+                        Attempt::Done(next) => next,
+                        Attempt::Failed(status) => self.fail(x, status, 0, &mut Follower::new(Framing::None)).await,
+                        // It gives no other.
+                        _ => Next::Close,
+                    };
+                }
+                x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
+                verdict = rewrite::response_rules(self.t, x, node, next);
+            }
+            if let Verdict::Failed(cause) = verdict {
+                x.end(cause, Phase::Headers);
+                x.req.keep_alive &= upload.complete();
+                self.linger |= !upload.complete();
+                return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
+            }
+            if !matches!(verdict, Verdict::Go) {
+                be.live.back.inc(Counter::DeniedResponses);
+                x.end(Cause::Denied, Phase::Headers);
+                x.req.keep_alive = false;
+                self.linger |= !upload.complete();
+            }
+            match verdict {
+                Verdict::Answer(m, _) => return self.respond(x, m, 0, &mut Follower::new(Framing::None)).await,
+                Verdict::Drop => return Next::Drop,
+                // Response rules give no other.
+                _ => {}
+            }
+            if Arc::ptr_eq(be, &x.fe) {
+                break;
+            }
+        }
+        if let Some(c) = &be.conf.cookie {
+            persist::answer_cookie(x, c, server);
+        }
+        if rewrite::wants_after(x) && !rewrite::after_response(self.t, x) {
+            x.end(Cause::Denied, Phase::Headers);
+            x.req.keep_alive &= upload.complete();
+            self.linger |= !upload.complete();
+            return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
+        }
+        if x.res.status / 100 == 1 && !tunnel {
+            // A rule made it so. The client would wait for another answer, which nobody has.
+            x.end(Cause::Internal, Phase::Data);
+            self.linger |= !upload.complete();
+            if x.res.status == 101 {
+                x.bytes_out = 0;
+            } else {
+                let mut out = self.t.take_buf();
+                x.res.write_response(Some("close"), &mut out);
+                x.fe.adjust_answer(&mut out);
+                self.ct.set(x.fe.conf.timeouts.client);
+                let _ = write_all(self.stream, &out, &self.ct).await;
+                self.t.give_buf(out);
+            }
+            return Next::Close;
+        }
+        // The server may send a body that the client does not expect: its request was changed on the way, or the status was.
+        let mute = !tunnel && x.res.framing != Framing::None && (x.is_head() || matches!(x.res.status, 204 | 304));
+        // Its head speaks of content that does not come: the client's method was changed on the way, or a status that has none.
+        let untrue = bare && !tunnel && !x.is_head() && !is_bare(x.res.status);
+        let mut unframed = untrue;
+        if mute {
+            (x.coding.response, x.draft, x.pace[1]) = (None, None, None);
+            unframed = x.res.status == 204 && x.res.kill("transfer-encoding");
+        }
+        filters::mark_response(x);
+        let until_close = x.res.framing == Framing::UntilClose;
+        // The rest of a request that was answered early is still passed on; only what nobody takes ends the connection.
+        let whole = !upload.failed;
+        let server_keep =
+            x.res.keep_alive && !x.req.doubtful && mode == ConnMode::KeepAlive && whole && !until_close && !tunnel;
+        let client_keep = x.req.keep_alive
+            && !x.res.says_close()
+            && !x.res.doubtful
+            && whole
+            && !until_close
+            && !tunnel
+            && !unframed
+            && !self.closing(x);
+        let connection = match (client_keep, tunnel) {
+            (_, true) => None,
+            // The version says it.
+            (false, _) if x.res.minor == 0 => None,
+            (false, _) => Some("close"),
+            (true, _) if x.req.minor == 0 || x.res.minor == 0 => Some("keep-alive"),
+            _ => None,
+        };
+        let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
+        let mut out = self.t.take_buf();
+        x.res.write_response(connection, &mut out);
+        x.fe.adjust_answer(&mut out);
+        let draft = x.draft.take();
+        let mut recoded =
+            (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(x.coding.response, draft)));
+        let paced = x.pace[1].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
+        let mut held = Vec::new();
+        let to = if paced.is_some() { &mut held } else { &mut out };
+        let passed = match &mut recoded {
+            Some(r) => r.pass(&mut follower, &resbuf[res_used..], to),
+            None if mute => follower.feed(&resbuf[res_used..]),
+            None => follower.pass(&resbuf[res_used..], to),
+        };
+        let Ok(n) = passed else {
+            self.t.give_buf(out);
+            x.responded = None;
+            x.req.keep_alive &= upload.complete();
+            self.linger |= !upload.complete();
+            x.end(Cause::Denied, Phase::Headers);
+            be.live.back.inc(Counter::ResponseErrors);
+            server.live.counters.inc(Counter::ResponseErrors);
+            return self.fail(x, 502, 0, &mut Follower::new(Framing::None)).await;
+        };
+        let extra = resbuf.len() > res_used + n;
+        resbuf.clear();
+        self.t.give_buf(resbuf);
+        self.ct.set(x.fe.conf.timeouts.client);
+        x.reached(self.t, Step::Response);
+        let base = x.bytes_out;
+        x.wire[2] = (res_used + n) as u64;
+        x.wire[3] = out.len() as u64;
+        let written = write_all(self.stream, &out, &self.ct).await;
+        self.t.give_buf(out);
+        x.bytes_out = base + follower.payload();
+        if let Err(e) = written {
+            x.end(if matches!(e, ReadError::Timeout) { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Data);
+            return Next::Close;
+        }
+        if tunnel {
+            upload = Half::new(Follower::new(Framing::UntilClose));
+            let rest = std::mem::take(&mut self.inbuf);
+            upload.preload(&rest);
+        }
+        let mut quiet = !extra;
+        if !follower.done() || !held.is_empty() || !(upload.complete() || upload.failed) {
+            let mut down = Half::new(follower);
+            (down.recoded, down.paced, down.mute) = (recoded.take(), paced, mute);
+            if !held.is_empty() {
+                down.preload(&held);
+            }
+            let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
+            x.bytes_out = base + down.follower.payload();
+            x.wire[2] += down.bytes;
+            x.wire[3] += if mute { 0 } else { down.bytes };
+            x.spliced[1] = down.spliced;
+            recoded = down.recoded.take();
+            if let (Some(r), true) = (&recoded, ended.is_err()) {
+                filters::count(self.t, x, r, false);
+            }
+            quiet &= down.rest.is_empty();
+            self.inbuf.append(&mut upload.rest);
+            if let Err((cause, phase)) = ended {
+                x.wire[0] += upload.bytes;
+                x.wire[1] += upload.bytes;
+                x.end(cause, phase);
+                return Next::Close;
+            }
+        }
+        x.wire[0] += upload.bytes;
+        x.wire[1] += upload.bytes;
+        x.spliced[0] = upload.spliced;
+        if let Some(r) = &upload.recoded {
+            filters::count_rate(self.t, r);
+        }
+        if let Some(r) = &mut recoded {
+            filters::count(self.t, x, r, true);
+            r.keep();
+        }
+        if server_keep && quiet && upload.complete() {
+            let Link { like, moves, reused } = link;
+            if be.conf.reuse == Reuse::Never {
+                let most = x.fe.conf.session_conns;
+                if self.own.len() >= most && most > 0 {
+                    self.own.remove(0);
+                }
+                // Nobody will ask for one that has told of this request.
+                if most > 0 && !server.conf.proxy_options.unique_id {
+                    self.own.push(Own { key: like.key, moves, stream: up });
+                }
+            } else if !server.conf.proxy_options.unique_id && (client_keep || !like.personal) {
+                self.t.pool_give(like, server, up, moves, reused);
+            }
+        }
+        self.linger |= !upload.complete();
+        if client_keep && upload.complete() { Next::Again } else { Next::Close }
+    }
+
+    /// Both directions at once, in one task.
+    #[allow(clippy::too_many_arguments)] // As above.
+    async fn relay(
+        &mut self,
+        x: &Exchange<'_>,
+        be: &Arc<ProxyNode>,
+        slot: &Slot,
+        up: &mut Stream,
+        upload: &mut Half,
+        down: &mut Half,
+        tunnel: bool,
+    ) -> Result<(), (Cause, Phase)> {
+        let (fe, t) = (&x.fe, self.t);
+        let tunnel_timeout = set_timeout(x, |s| s.tunnel, be.conf.timeouts.tunnel).filter(|_| tunnel);
+        let client_timeout = tunnel_timeout.or(set_timeout(x, |s| s.client, fe.conf.timeouts.client));
+        let server_timeout = tunnel_timeout.or(server_timeout(x, be));
+        let (client_fin, server_fin) = (fe.conf.timeouts.client_fin, be.conf.timeouts.server_fin);
+        self.ct.set(client_timeout);
+        self.st.set(server_timeout);
+        let mut up_done = upload.complete() || upload.failed;
+        let mut down_done = down.complete();
+        let (stream, ct, st) = (&mut *self.stream, &self.ct, &self.st);
+        poll_fn(|cx| {
+            let mut moved_up = [false; 2];
+            if !up_done {
+                match upload.poll(cx, stream, up, t, &mut moved_up) {
+                    Poll::Ready(Ok(())) => {
+                        up_done = true;
+                        if tunnel {
+                            ct.set(client_fin.or(client_timeout));
+                            let _ = up.poll_shutdown(cx);
+                        }
+                    }
+                    // What the server no longer takes it need not have; its answer is what counts.
+                    Poll::Ready(Err(HalfError::Sink)) => up_done = true,
+                    Poll::Ready(Err(HalfError::Source)) if !down_done => {
+                        return Poll::Ready(Err((Cause::ClientAbort, Phase::Data)));
+                    }
+                    Poll::Ready(Err(HalfError::Source)) => up_done = true,
+                    Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
+                    Poll::Pending => {}
+                }
+            }
+            let mut moved = [false; 2];
+            if !down_done {
+                match down.poll(cx, up, stream, t, &mut moved) {
+                    Poll::Ready(Ok(())) => {
+                        down_done = true;
+                        if tunnel {
+                            st.set(server_fin.or(server_timeout));
+                            let _ = stream.poll_shutdown(cx);
+                        }
+                    }
+                    Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Err((Cause::ServerAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::Sink)) => return Poll::Ready(Err((Cause::ClientAbort, Phase::Data))),
+                    Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
+                    Poll::Pending => {}
+                }
+            }
+            if down_done && up_done {
+                return Poll::Ready(Ok(()));
+            }
+            if moved[0] || moved_up[1] {
+                st.set(if down_done && tunnel { server_fin.or(server_timeout) } else { server_timeout });
+            }
+            if moved[1] || moved_up[0] {
+                ct.set(if up_done && tunnel { client_fin.or(client_timeout) } else { client_timeout });
+            }
+            if let Some(why) = slot.over() {
+                return Poll::Ready(Err((why, Phase::Data)));
+            }
+            if down_done && !tunnel {
+                // Answered; the rest of the request ends when it ends, or with whoever is late.
+                let late = if upload.waits_for_sink() { st.expired(cx) } else { ct.expired(cx) };
+                return if late { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            if tunnel && ct.expired(cx) {
+                return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
+            }
+            // The server is only late if it is its turn.
+            if down.waits_for_sink() {
+                if ct.expired(cx) {
+                    return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));
+                }
+            } else if st.expired(cx) {
+                return Poll::Ready(Err((Cause::ServerTimeout, Phase::Data)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// How much of the answer's body is there.
+fn buffered(x: &Exchange<'_>, resbuf: &[u8], used: usize) -> usize {
+    let there = if x.res.framing == Framing::None { 0 } else { resbuf.len() - used };
+    x.res.beside(there, x.fe.bufsize - x.fe.maxrewrite)
+}
