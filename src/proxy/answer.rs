@@ -122,10 +122,7 @@ impl Session<'_> {
                 verdict = rewrite::response_rules(self.t, x, node, next);
             }
             if let Verdict::Failed(cause) = verdict {
-                x.end(cause, Phase::Headers);
-                x.req.keep_alive &= upload.complete();
-                self.linger |= !upload.complete();
-                return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
+                return self.no_room(x, cause, upload.complete()).await;
             }
             if !matches!(verdict, Verdict::Go) {
                 be.live.back.inc(Counter::DeniedResponses);
@@ -147,10 +144,7 @@ impl Session<'_> {
             persist::answer_cookie(x, c, server);
         }
         if rewrite::wants_after(x) && !rewrite::after_response(self.t, x) {
-            x.end(Cause::Denied, Phase::Headers);
-            x.req.keep_alive &= upload.complete();
-            self.linger |= !upload.complete();
-            return self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await;
+            return self.no_room(x, Cause::Denied, upload.complete()).await;
         }
         if x.res.status / 100 == 1 && !tunnel {
             // A rule made it so. The client would wait for another answer, which nobody has.
@@ -169,7 +163,7 @@ impl Session<'_> {
             return Next::Close;
         }
         // The server may send a body that the client does not expect: its request was changed on the way, or the status was.
-        let mute = !tunnel && x.res.framing != Framing::None && (x.is_head() || matches!(x.res.status, 204 | 304));
+        let mute = !tunnel && x.res.framing != Framing::None && (x.is_head() || is_bare(x.res.status));
         // Its head speaks of content that does not come: the client's method was changed on the way, or a status that has none.
         let untrue = bare && !tunnel && !x.is_head() && !is_bare(x.res.status);
         let mut unframed = untrue;
@@ -296,6 +290,14 @@ impl Session<'_> {
         }
         self.linger |= !upload.complete();
         if client_keep && upload.complete() { Next::Again } else { Next::Close }
+    }
+
+    /// A rule's rewrite found no room: a page in the answer's place. `whole`: the request has been read to its end, so that another may follow.
+    async fn no_room(&mut self, x: &mut Exchange<'_>, cause: Cause, whole: bool) -> Next {
+        x.end(cause, Phase::Headers);
+        x.req.keep_alive &= whole;
+        self.linger |= !whole;
+        self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await
     }
 
     /// Both directions at once, in one task.
