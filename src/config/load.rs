@@ -66,7 +66,8 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     }
     // Advice that HAProxy does not give is none that its files could have heeded.
     let counts = |d: &Diag| d.severity == Severity::Warning && !together::ADVICE.contains(&d.code);
-    if (model.global.zero_warning || args.zero_warning) && report.diags.iter().any(counts) {
+    let strict = (model.global.zero_warning || args.zero_warning) && args.changes.is_empty();
+    if strict && report.diags.iter().any(counts) {
         let text = "there are warnings, and 'zero-warning' (or '-dW') is set: mend them, or remove it";
         report.push(Code::ZeroWarning, Severity::Error, None, text);
     }

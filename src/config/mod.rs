@@ -1,4 +1,5 @@
 //! Level 2: from bytes to a checked model. `load` is a pure function of a [`source::Source`], so the checker, the loader and the chrooted worker share it.
+pub mod change;
 pub mod convert;
 pub mod haproxy;
 pub mod keepalived;

@@ -26,6 +26,8 @@ pub struct Model {
     pub rings: Vec<Arc<Ring>>,
     pub log_profiles: Vec<Arc<LogProfile>>,
     pub vrrp: VrrpModel,
+    /// Names of `defaults` sections.
+    pub defaults: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -500,6 +502,12 @@ pub struct Server {
     pub place: Place,
     pub name: String,
     pub id: Option<u32>,
+    /// `id`, or the next number that nobody said.
+    pub number: u32,
+    /// Made at run time (`add server`).
+    pub dynamic: bool,
+    /// Rules ask about it by name.
+    pub asked: bool,
     pub host: Host,
     /// Filled in from the bundle for a name; the first is used.
     pub ip: Option<IpAddr>,
@@ -601,6 +609,9 @@ impl Default for Server {
             place: Place::default(),
             name: String::new(),
             id: None,
+            number: 0,
+            dynamic: false,
+            asked: false,
             host: Host::ANY4,
             ip: None,
             observe: None,
@@ -941,7 +952,15 @@ pub struct Proxy {
     pub name: String,
     pub kind: Kind,
     pub id: Option<u32>,
+    /// `id`, or the next number that nobody said; the highest for what statistics do not know.
+    pub number: u32,
     pub mode: Mode,
+    /// `mode` stands in this section or in what it inherits.
+    pub mode_said: bool,
+    /// `be-unpublished`: rules pass over it until it is published.
+    pub unpublished: bool,
+    /// `force-be-switch`: when rules may lead to backends that are disabled or not published.
+    pub force_switch: Vec<Cond>,
     pub disabled: bool,
     pub description: Option<String>,
     pub timeouts: Timeouts,
@@ -1019,6 +1038,8 @@ pub struct Proxy {
     pub default_server: Server,
     /// `default-server name <name>`
     pub named_servers: Vec<(String, Server)>,
+    /// `default-server` says something, `from none` apart.
+    pub default_server_said: bool,
     pub cookie: Option<CookiePersist>,
     pub check: CheckKind,
     /// What is done if `check` is a matter of rules.
@@ -1035,7 +1056,11 @@ impl Proxy {
             name: name.to_owned(),
             kind,
             id: None,
+            number: u32::MAX,
             mode: Mode::Tcp,
+            mode_said: false,
+            unpublished: false,
+            force_switch: Vec::new(),
             disabled: false,
             description: None,
             timeouts: Timeouts::default(),
@@ -1094,6 +1119,7 @@ impl Proxy {
             servers: Vec::new(),
             default_server: Server::default(),
             named_servers: Vec::new(),
+            default_server_said: false,
             cookie: None,
             check: CheckKind::Tcp,
             script: Arc::new(crate::health::script::Script::connect()),
@@ -1106,6 +1132,14 @@ impl Proxy {
     }
     pub fn is_backend(&self) -> bool {
         matches!(self.kind, Kind::Backend | Kind::Listen)
+    }
+    /// Balancing goes by a table that is made once: weights are all or nothing, and no server comes or goes.
+    pub fn is_static(&self) -> bool {
+        match self.balance.unwrap_or(Algorithm::RoundRobin) {
+            Algorithm::StaticRr => true,
+            Algorithm::RoundRobin | Algorithm::LeastConn | Algorithm::First | Algorithm::Random(_) => false,
+            _ => !self.hash_type.consistent,
+        }
     }
     /// The bandwidth limit of this name.
     pub fn bandwidth(&self, name: &str) -> Option<&Bandwidth> {

@@ -48,6 +48,9 @@ pub struct LoadArgs {
     pub strict_keepalived: bool,
     /// `--dialect 3.5`: older words are refused as that version refuses them.
     pub strict: bool,
+    /// What was made and removed at run time, in order.
+    #[serde(default)]
+    pub changes: Vec<super::change::Change>,
 }
 
 /// Finds the addresses of a host name.

@@ -1,9 +1,11 @@
 //! Lines of the runtime socket, parsed to a typed command (management manual 9.3).
+use super::runtime::{Removable, Wish};
 use super::stats::Hide;
 use super::typed::Form;
 use crate::base::diag::suggestion;
 use crate::config::model::CliLevel;
 use crate::health::verdict::ServerAct;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -43,6 +45,20 @@ pub enum Command {
         backend: String,
         server: String,
     },
+    ShowDefaultServer(Option<String>),
+    ShowDefaults,
+    /// What `add server` takes.
+    ServerWords,
+    /// A server or a backend is made, renamed or removed.
+    Make(Wish),
+    Publish {
+        backend: String,
+        yes: bool,
+    },
+    Wait {
+        most: Duration,
+        until: Option<Removable>,
+    },
     Reload,
     Standby(bool),
     ShowReloads,
@@ -64,8 +80,17 @@ pub struct Events {
 
 /// Words, what follows, the level it takes, a line of help.
 const TABLE: &[(&str, &str, CliLevel, &str)] = &[
+    (
+        "add backend",
+        "<name> from <defaults> [mode <mode>] [guid <guid>]",
+        CliLevel::Admin,
+        "make a backend that is not published yet",
+    ),
+    ("add server", "<backend>/<server> <addr> [<args>...]", CliLevel::Admin, "make a server, in maintenance"),
     ("clear counters", "[all|server <backend>/<server> [force]]", CliLevel::Operator, "reset maxima, or all counters"),
     ("debug dev loop", "<ms>", CliLevel::Admin, "keep one thread in a loop, to test its detection"),
+    ("del backend", "<backend>", CliLevel::Admin, "remove a backend that is unpublished and empty"),
+    ("del server", "<backend>/<server>", CliLevel::Admin, "remove a server in maintenance"),
     ("disable agent", "<backend>/<server>", CliLevel::Admin, "stop asking a server's agent"),
     ("disable health", "<backend>/<server>", CliLevel::Admin, "stop checking a server"),
     ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
@@ -75,13 +100,16 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("get weight", "<backend>/<server>", CliLevel::User, "a server's weight now and as configured"),
     ("help", "", CliLevel::User, "this list"),
     ("prompt", "", CliLevel::User, "stay connected and prompt"),
+    ("publish backend", "<backend>", CliLevel::Admin, "let rules lead to a backend"),
     ("quit", "", CliLevel::User, "disconnect"),
     ("reload", "", CliLevel::Admin, "load the configuration again"),
     ("set maxconn server", "<backend>/<server> <n>", CliLevel::Admin, "change a server's connection limit"),
-    ("set server", "<backend>/<server> state|weight|health|addr ...", CliLevel::Admin, "change a server"),
+    ("set server", "<backend>/<server> state|weight|health|addr|fqdn|name ...", CliLevel::Admin, "change a server"),
     ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
     ("show backend", "", CliLevel::User, "names of the backends"),
     ("show cache", "", CliLevel::Admin, "show cache status"),
+    ("show default-server", "[<backend>]", CliLevel::User, "what servers made at run time may begin with"),
+    ("show defaults", "", CliLevel::User, "names of the sections 'defaults'"),
     (
         "show errors",
         "[<iid>|<proxy>] [request|response]",
@@ -97,8 +125,15 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("show version", "", CliLevel::User, "the version"),
     ("show vrrp", "[rejected]", CliLevel::User, "virtual routers with the cause of their state"),
     ("shutdown sessions server", "<backend>/<server>", CliLevel::Admin, "close a server's connections"),
+    ("unpublish backend", "<backend>", CliLevel::Admin, "make rules pass over a backend"),
     ("vrrp resume", "", CliLevel::Admin, "contend for the addresses again"),
     ("vrrp standby", "", CliLevel::Admin, "give the addresses to the peer and stay away"),
+    (
+        "wait",
+        "<delay> [srv-removable <backend>/<server> | be-removable <backend>]",
+        CliLevel::User,
+        "wait for a time, or until something can be removed",
+    ),
 ];
 
 /// A level as files name it.
@@ -149,6 +184,8 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "prompt" => Command::Prompt,
         "quit" => Command::Quit,
         "show cache" => Command::ShowCache,
+        "show default-server" => Command::ShowDefaultServer(rest.first().map(|w| (*w).to_owned())),
+        "show defaults" => Command::ShowDefaults,
         "show errors" => {
             let side = |w: &str| match w {
                 "request" => Some(0),
@@ -255,8 +292,35 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             ["agent-send", ..] => act(ServerAct::AgentSend(unescaped(line, "agent-send")))?,
             ["addr", a] => act(ServerAct::Addr(a.to_owned(), None))?,
             ["addr", a, "port", p] => act(ServerAct::Addr(a.to_owned(), Some(p.to_owned())))?,
-            _ => return Err("usage: set server <backend>/<server> state|weight|health|addr|agent|agent-addr|agent-port|agent-send <value>\n".into()),
+            ["fqdn"] => return Err("set server <b>/<s> fqdn requires a FQDN.\n".into()),
+            ["fqdn", name, ..] => {
+                let (backend, server) = server()?;
+                Command::Make(Wish::Fqdn { backend, server, name: name.to_owned() })
+            }
+            ["name"] => return Err("set server <b>/<s> name requires a new name.\n".into()),
+            ["name", name, ..] => {
+                let (backend, server) = server()?;
+                Command::Make(Wish::RenameServer { backend, server, name: name.to_owned() })
+            }
+            _ => return Err("usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | fqdn | health | name | state | weight\n".into()),
         },
+        "add server" if rest == ["help"] => Command::ServerWords,
+        "add server" => {
+            let (backend, server) = server()?;
+            Command::Make(Wish::AddServer { backend, server, args: quoted(line, 3)? })
+        }
+        "del server" => {
+            let (backend, server) = server()?;
+            Command::Make(Wish::DelServer { backend, server })
+        }
+        "add backend" => {
+            let name = named(rest, "Require backend name.\n")?;
+            Command::Make(Wish::AddBackend { name, args: rest[1..].iter().map(|w| (*w).to_owned()).collect() })
+        }
+        "del backend" => Command::Make(Wish::DelBackend { name: named(rest, "Require backend name.\n")? }),
+        "publish backend" => Command::Publish { backend: named(rest, "Require backend name.\n")?, yes: true },
+        "unpublish backend" => Command::Publish { backend: named(rest, "Require backend name.\n")?, yes: false },
+        "wait" => wait(rest)?,
         "reload" => Command::Reload,
         "show reloads" => Command::ShowReloads,
         "debug dev loop" => Command::DebugLoop(
@@ -268,6 +332,34 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "vrrp standby" => Command::Standby(true),
         _ => Command::Standby(false),
     })
+}
+
+fn named(rest: &[&str], missing: &str) -> Result<String, Refusal> {
+    rest.first().map(|n| (*n).to_owned()).ok_or_else(|| missing.to_owned())
+}
+
+/// The words of a line from the one at `at` on; quotes and backslashes keep what belongs together.
+fn quoted(line: &str, at: usize) -> Result<Vec<String>, Refusal> {
+    let words = crate::config::lex::words(line, &|_| None).map_err(|e| format!("{}\n", e.message))?.words;
+    Ok(words.into_iter().skip(at).collect())
+}
+
+fn wait(rest: &[&str]) -> Result<Command, Refusal> {
+    let delay = rest.first().ok_or("Expects a duration in milliseconds.\n")?;
+    let most = crate::base::units::parse_time(delay, crate::base::units::TimeUnit::Millis);
+    let most = most.map_err(|_| "Invalid duration.\n")?;
+    let until = match rest[1..] {
+        [] => None,
+        ["srv-removable", name, ..] => {
+            let (b, s) = name.split_once('/').ok_or("Missing server name (<backend>/<server>).\n")?;
+            Some(Removable::Server { backend: b.to_owned(), server: s.to_owned() })
+        }
+        ["srv-removable"] => return Err("Missing server name (<backend>/<server>).\n".into()),
+        ["be-removable", name, ..] => Some(Removable::Backend(name.to_owned())),
+        ["be-removable"] => return Err("Missing backend name.\n".into()),
+        _ => return Err("Unknown condition; it is srv-removable or be-removable.\n".into()),
+    };
+    Ok(Command::Wait { most, until })
 }
 
 /// What stands behind a word, with `\\ `, `\\n` and their like as what they mean.

@@ -1,7 +1,9 @@
 //! Carries commands out.
 use super::command::{Command, help};
+use super::runtime::{self, Removable};
 use super::stats;
 use super::typed;
+use crate::config::change::Change;
 use crate::config::model::CliLevel;
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
@@ -10,19 +12,50 @@ use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
-/// What only the guardian can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a command asks of the worker's main task.
+#[derive(Debug)]
 pub enum Asked {
     Reload,
     Standby(bool),
-    /// For the worker itself: one thread into a loop.
+    /// One thread into a loop.
     Loop(u64),
+    /// The configuration in force is to be another one; the word back says why it is not.
+    Change(Change, oneshot::Sender<Result<(), String>>),
 }
 
-/// The answer's text, and what is to be asked of the guardian.
-pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (String, Option<Asked>) {
-    let text = match c {
+/// What comes of a command.
+pub enum Reply {
+    Said(String),
+    /// And what is to be asked.
+    Ask(String, Asked),
+    /// A change of the configuration, and what is said when it is in force.
+    Change(Change, String),
+    Wait {
+        most: Duration,
+        until: Option<Removable>,
+    },
+}
+
+pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> Reply {
+    match c {
+        Command::Reload => Reply::Ask("Reloading\n".into(), Asked::Reload),
+        Command::DebugLoop(ms) => Reply::Ask(String::new(), Asked::Loop(*ms)),
+        Command::Standby(yes) => Reply::Ask(String::new(), Asked::Standby(*yes)),
+        Command::Wait { most, until } => Reply::Wait { most: *most, until: until.clone() },
+        Command::Make(wish) => match runtime::plan(wish, s) {
+            Ok((change, said)) => Reply::Change(change, said),
+            Err(why) => Reply::Said(format!("{why}\n")),
+        },
+        c => Reply::Said(say(c, s, live, level)),
+    }
+}
+
+/// The answers of commands that are answered here and now.
+fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
+    match c {
         Command::Help => help(level),
         Command::Prompt | Command::Quit => String::new(),
         Command::ShowInfo(Some(form)) => typed::info(s, live, *form),
@@ -68,7 +101,7 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
             }
             String::new()
         }
-        Command::ClearServerCounters { backend, server } => match find(s, backend, server) {
+        Command::ClearServerCounters { backend, server } => match enabled(s, backend, server) {
             Ok((_, n)) => {
                 n.live.counters.clear();
                 n.live.sessions.clear_max();
@@ -79,26 +112,63 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> (Stri
         },
         Command::GetWeight { backend, server } => match find(s, backend, server) {
             Ok((_, n)) => format!("{} (initial {})\n", n.live.weight(), n.conf.weight),
-            Err(e) => e,
+            Err(e) => format!("{e}\n"),
         },
-        Command::Server { backend, server, act } => match find(s, backend, server) {
+        Command::Server { backend, server, act } => match enabled(s, backend, server) {
             Ok((p, n)) => Office { snapshot: s, live }.operate(&p, n, act),
             Err(e) => e,
         },
-        Command::Reload => return ("Reloading\n".into(), Some(Asked::Reload)),
+        Command::ShowDefaults => s.defaults.iter().map(|n| format!("{n}\n")).collect(),
+        Command::ShowDefaultServer(be) => {
+            if be.as_ref().is_some_and(|b| s.backend_of(b).is_none()) {
+                return "No such backend.\n".into();
+            }
+            let mut out = String::new();
+            for p in s.proxies.iter().filter(|p| p.conf.is_backend()) {
+                if be.as_ref().is_some_and(|b| *b != p.conf.name) {
+                    continue;
+                }
+                // Writing to a String cannot fail.
+                if p.conf.default_server_said {
+                    let _ = writeln!(out, "* {}", p.conf.name);
+                }
+                for (name, _) in &p.conf.named_servers {
+                    let _ = writeln!(out, "  {}/{name}", p.conf.name);
+                }
+            }
+            out
+        }
+        Command::ServerWords => {
+            let words = crate::config::haproxy::dynamic_server_words().map(|w| format!("{w}\n"));
+            "List of keywords supported for dynamic server:\n".to_owned() + &words.collect::<String>()
+        }
+        Command::Publish { backend, yes } => runtime::publish(s, backend, *yes),
         Command::ShowReloads => {
             format!("{} in force, {} failed\n", live.reloads.load(Relaxed), live.failed_reloads.load(Relaxed))
         }
-        Command::DebugLoop(ms) => return (String::new(), Some(Asked::Loop(*ms))),
-        Command::Standby(yes) => return (String::new(), Some(Asked::Standby(*yes))),
-    };
-    (text, None)
+        // Answered before.
+        Command::Reload | Command::DebugLoop(_) | Command::Standby(_) | Command::Wait { .. } | Command::Make(_) => {
+            String::new()
+        }
+    }
 }
 
-fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNode>, &'s ServerNode), String> {
-    let p = s.backend(backend).ok_or("No such backend.\n")?;
-    let n = p.servers.iter().find(|n| n.conf.name == server).ok_or("No such server.\n")?;
+/// A server by the names, or the numbers behind `#`, of its backend and its own. The error has no end of line.
+pub fn find<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNode>, &'s ServerNode), String> {
+    let p = s.backend_of(backend).ok_or("No such backend.")?;
+    let id = server.strip_prefix('#').and_then(|n| n.parse().ok());
+    let is = |n: &&ServerNode| id.map_or(n.conf.name == server, |id: u32| n.sid == id);
+    let n = p.servers.iter().find(is).ok_or("No such server.")?;
     Ok((p.clone(), n))
+}
+
+/// The same, for commands that change a server: nothing of a disabled backend is changed.
+fn enabled<'s>(s: &'s Snapshot, backend: &str, server: &str) -> Result<(Arc<ProxyNode>, &'s ServerNode), String> {
+    match find(s, backend, server) {
+        Ok((p, _)) if p.conf.disabled => Err("Proxy is disabled.\n".into()),
+        Ok(found) => Ok(found),
+        Err(e) => Err(format!("{e}\n")),
+    }
 }
 
 /// `show events`: what there is to be shown.

@@ -5,6 +5,7 @@ pub mod metrics;
 mod names;
 mod offences;
 mod page;
+pub mod runtime;
 pub mod socket;
 pub mod stats;
 mod typed;

@@ -1,6 +1,7 @@
 //! The driver of the runtime socket: lines in, answers out.
 use super::command::{self, Command, Events};
-use super::execute::{Asked, execute, ring_of};
+use super::execute::{Asked, Reply, execute, ring_of};
+use super::runtime::{Refusal, Removable, is_removable};
 use crate::config::model::CliLevel;
 use crate::state::live::Live;
 use crate::state::snapshot::Snapshot;
@@ -8,6 +9,7 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::oneshot;
 
 /// Longest line taken.
 const MAX_LINE: u64 = 16 * 1024;
@@ -49,11 +51,24 @@ pub async fn serve<S>(
                     }
                 }
                 Ok(c) => {
-                    let (text, asked) = execute(&c, &snapshot.load_full(), &live, level);
-                    if let Some(a) = asked {
-                        let _ = ask.send(a);
+                    let reply = execute(&c, &snapshot.load_full(), &live, level);
+                    match reply {
+                        Reply::Said(text) => text,
+                        Reply::Ask(text, asked) => {
+                            let _ = ask.send(asked);
+                            text
+                        }
+                        Reply::Change(change, said) => {
+                            let (done, word) = oneshot::channel();
+                            let _ = ask.send(Asked::Change(change, done));
+                            match word.await {
+                                Ok(Ok(())) => said,
+                                Ok(Err(why)) => format!("{why}\n"),
+                                Err(_) => "Not possible now: the process is ending.\n".into(),
+                            }
+                        }
+                        Reply::Wait { most, until } => wait(most, until.as_ref(), &snapshot).await,
                     }
-                    text
                 }
                 Err(e) => e,
             };
@@ -70,6 +85,29 @@ pub async fn serve<S>(
         }
     }
 }
+
+/// `wait`: until it is so, cannot become so, or the time is over.
+async fn wait(most: Duration, until: Option<&Removable>, snapshot: &ArcSwap<Snapshot>) -> String {
+    let end = tokio::time::Instant::now() + most;
+    let Some(until) = until else {
+        tokio::time::sleep_until(end).await;
+        return "Done.\n".into();
+    };
+    loop {
+        match is_removable(until, &snapshot.load()) {
+            Ok(()) => return "Done.\n".into(),
+            Err(Refusal::Never(why)) => return format!("Failed. {why}\n"),
+            Err(Refusal::Yet(why)) if tokio::time::Instant::now() >= end => {
+                return format!("Wait delay expired. {why}\n");
+            }
+            Err(Refusal::Yet(_)) => {}
+        }
+        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + LOOK)).await;
+    }
+}
+
+/// How often a `wait` looks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Shows what a ring holds and, where that is wanted, what comes until the client sends something or goes.
 async fn show_events<S>(

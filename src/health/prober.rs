@@ -7,7 +7,9 @@ use super::script::{Around, MAX_ANSWER, Next, Run, Script};
 use super::verdict::{Office, Which};
 use super::{external, post};
 use crate::config::model::CheckKind;
+use crate::rules::gauge::Gauge;
 use crate::rules::sample::{Number, Traffic};
+use crate::state::gauges;
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::sync::Arc;
@@ -362,23 +364,8 @@ impl Traffic for Backend<'_> {
     fn server(&self) -> &str {
         &self.s.conf.name
     }
-    fn nbsrv(&self, backend: Option<&str>) -> i64 {
-        let n = match backend {
-            None => Some(self.p.usable_servers()),
-            Some(b) => self.p.routes().named.backends.get(b).and_then(|p| Some(p.upgrade()?.usable_servers())),
-        };
-        n.and_then(|n| i64::try_from(n).ok()).unwrap_or(0)
-    }
-    fn fe_conn(&self, frontend: Option<&str>) -> i64 {
-        let p = frontend.and_then(|f| self.p.routes().named.frontends.get(f)?.upgrade());
-        p.map_or(0, |p| i64::try_from(p.live.front_conns.get()).unwrap_or(0))
-    }
-    fn be_conn(&self, backend: Option<&str>) -> i64 {
-        let n = match backend {
-            None => Some(self.p.live.back_sessions.get()),
-            Some(b) => self.p.routes().named.backends.get(b).and_then(|p| Some(p.upgrade()?.live.back_sessions.get())),
-        };
-        n.and_then(|n| i64::try_from(n).ok()).unwrap_or(0)
+    fn gauge(&self, what: Gauge, proxy: Option<&str>, server: Option<&str>) -> Option<i64> {
+        gauges::gauge(what, None, self.p, proxy, server)
     }
     fn number(&self, what: Number) -> Option<i64> {
         match what {

@@ -3,6 +3,7 @@ use super::found::Found;
 use crate::http::h1::body::Follower;
 use crate::http::h1::head::{Accept, Head, HeadError};
 use crate::rules::action::NameMatch;
+use crate::rules::gauge::Gauge;
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{Expr, HeadSide, Number, Traffic, split_list};
 use std::net::IpAddr;
@@ -709,14 +710,8 @@ impl Traffic for View<'_, '_> {
     fn server(&self) -> &str {
         self.around.traffic.server()
     }
-    fn nbsrv(&self, backend: Option<&str>) -> i64 {
-        self.around.traffic.nbsrv(backend)
-    }
-    fn fe_conn(&self, frontend: Option<&str>) -> i64 {
-        self.around.traffic.fe_conn(frontend)
-    }
-    fn be_conn(&self, backend: Option<&str>) -> i64 {
-        self.around.traffic.be_conn(backend)
+    fn gauge(&self, what: Gauge, proxy: Option<&str>, server: Option<&str>) -> Option<i64> {
+        self.around.traffic.gauge(what, proxy, server)
     }
     fn var(&self, name: &str) -> Option<&[u8]> {
         self.run.vars.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())

@@ -3,7 +3,6 @@ use super::agent::{self, Admin, Reply};
 use super::found::{Found, Outcome};
 use super::fsm::Change;
 use super::mail::Mail;
-use crate::balance::Algorithm;
 use crate::config::model::OnError;
 use crate::rules::logformat::{DateForm, date};
 use crate::state::counters::Counter;
@@ -331,7 +330,7 @@ impl Office<'_> {
         }
         let mut warning = None;
         if let Some(w) = &reply.weight {
-            match agent::weight(w, s.conf.weight, is_static(p)) {
+            match agent::weight(w, s.conf.weight, p.conf.is_static()) {
                 Ok(w) => s.live.set_weight(w),
                 Err(e) => warning = Some(format!("{e}\n")),
             }
@@ -355,6 +354,7 @@ impl Office<'_> {
         let mut said = String::new();
         let name = format!("{} {}/{}", kind(n), p.conf.name, n.conf.name);
         let before = (l.in_maintenance(), l.draining());
+        let was_up = l.is_up();
         let cli = ", changed from CLI";
         match act {
             ServerAct::Ready => {
@@ -369,7 +369,7 @@ impl Office<'_> {
                 l.set_admin(FORCED_DRAIN, false);
                 l.set_admin(FORCED_MAINT, true);
             }
-            ServerAct::Weight(text) => match agent::weight(text, n.conf.weight, is_static(p)) {
+            ServerAct::Weight(text) => match agent::weight(text, n.conf.weight, p.conf.is_static()) {
                 Ok(w) => l.set_weight(w),
                 Err(e) => return format!("{e}\n"),
             },
@@ -444,6 +444,7 @@ impl Office<'_> {
         let state = if l.is_up() { "UP" } else { "DOWN" };
         let notice = crate::log::NOTICE;
         let (text, severity) = match (before, now) {
+            ((false, _), (true, _)) if !was_up => (format!("{name} was DOWN and now enters maintenance."), notice),
             ((false, _), (true, _)) => {
                 (format!("{name} is going DOWN for maintenance. {}", left(p, n)), crate::log::ALERT)
             }
@@ -468,16 +469,6 @@ impl Office<'_> {
 fn came_up(p: &ProxyNode, s: &ServerNode) {
     if s.conf.shutdown_backups_on_up && !s.conf.backup && s.live.effective_weight() > 0 {
         p.servers.iter().filter(|b| b.conf.backup).for_each(|b| b.live.shutdown_sessions(Ended::ServerUp));
-    }
-}
-
-/// The algorithm's table is made once: weights are all or nothing.
-fn is_static(p: &ProxyNode) -> bool {
-    use Algorithm::{First, LeastConn, Random, RoundRobin, StaticRr};
-    match p.conf.balance.unwrap_or(RoundRobin) {
-        StaticRr => true,
-        RoundRobin | LeastConn | First | Random(_) => false,
-        _ => !p.conf.hash_type.consistent,
     }
 }
 

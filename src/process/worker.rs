@@ -4,10 +4,12 @@ use super::ipc::{Channel, Control, SocketRef, ToGuardian, ToWorker};
 use super::privilege;
 use super::proof::Page;
 use crate::base::diag::Severity;
+use crate::config::change::Change;
 use crate::config::load::load;
 use crate::config::model::CliLevel;
+use crate::config::source::LoadArgs;
 use crate::control::execute::Asked;
-use crate::control::{Pages, socket};
+use crate::control::{Pages, runtime, socket};
 use crate::health::{prober, resolver};
 use crate::log::console::Console;
 use crate::log::{Sinks, ship};
@@ -89,6 +91,9 @@ struct Worker {
     sinks: Arc<Sinks>,
     orphan_life: Duration,
     page: Arc<Page>,
+    /// What was loaded last, and what was changed since.
+    bundle: OwnedFd,
+    changes: Vec<Change>,
 }
 
 /// Without virtual addresses an orphan waits this long for its successor to be there.
@@ -228,6 +233,8 @@ impl Worker {
             sinks,
             orphan_life,
             page,
+            bundle: first.bundle.try_clone().map_err(|e| e.to_string())?,
+            changes: Vec::new(),
         };
         let generation = first.generation;
         listen_on(&first)?;
@@ -307,6 +314,7 @@ impl Worker {
                     Asked::Reload => self.say(&ToGuardian::Control(Control::Reload)),
                     Asked::Standby(yes) => self.say(&ToGuardian::Control(Control::Standby(yes))),
                     Asked::Loop(ms) => drop(self.threads[0].send(ThreadCmd::Loop(ms))),
+                    Asked::Change(change, done) => drop(done.send(self.change(change).await)),
                 },
                 _ = life.tick() => self.page.advance(self.threads.len()),
                 _ = second.tick() => {
@@ -343,10 +351,55 @@ impl Worker {
         let _ = tokio::time::timeout(LAST_LINES, all).await;
     }
 
+    /// Compiles what was loaded last with one change more, and swaps. The error says what speaks against it; nothing has changed then.
+    async fn change(&mut self, change: Change) -> Result<(), String> {
+        let (live, sinks) = (self.live.clone(), self.sinks.clone());
+        let fd = self.bundle.try_clone().map_err(|e| e.to_string())?;
+        let mut changes = self.changes.clone();
+        let generation = self.snapshot.load().generation + 1;
+        // The old name's counters and state go on under the new one.
+        if let Change::RenameServer { backend, server, name } = &change
+            && let Some(p) = self.snapshot.load().backend(backend)
+        {
+            Live::rename_server(&p.live, server, name);
+        }
+        changes.push(change);
+        let compiled = tokio::task::spawn_blocking(move || -> Result<(Snapshot, Vec<Change>), String> {
+            let mut recorded = bundle::read(&fd, true).map_err(|e| e.to_string())?.recorded;
+            let args = LoadArgs { changes, ..recorded.args.clone() };
+            let (model, mut report) = load(&mut recorded, &args);
+            let s = Snapshot::compile(model, &mut recorded, &live, sinks, generation, &mut report);
+            match report.diags.iter().find(|d| d.severity >= Severity::NotYet) {
+                Some(d) => Err(runtime::refusal(args.changes.last(), &d.message)),
+                None => Ok((s, args.changes)),
+            }
+        })
+        .await;
+        let (s, changes) = compiled.map_err(|e| e.to_string()).and_then(|s| s)?;
+        self.changes = changes;
+        drop(self.put_in_force(s));
+        Ok(())
+    }
+
+    /// The snapshot serves from here on; the one before is given back, to be dropped by the control thread.
+    fn put_in_force(&mut self, s: Snapshot) -> Arc<Snapshot> {
+        s.adopt(&self.live);
+        let old = self.snapshot.swap(Arc::new(s));
+        for p in &self.snapshot.load().proxies {
+            p.live.bump();
+            p.live.wake(None);
+        }
+        self.probes = Some(prober::start(&self.snapshot.load_full(), &self.live));
+        self.resolutions = Some(resolver::start(&self.snapshot.load_full(), &self.live));
+        old
+    }
+
     /// Compiles off the traffic threads, then swaps. A bundle that cannot be compiled changes nothing.
     async fn reload(&mut self, i: Incoming) {
         let generation = i.generation;
         let (live, sinks) = (self.live.clone(), self.sinks.clone());
+        // Changes at run time count as well; the guardian knows nothing of those.
+        let version = self.snapshot.load().generation + 1;
         let fd = match i.bundle.try_clone() {
             Ok(fd) => fd,
             Err(e) => return self.failed(generation, e.to_string()),
@@ -356,23 +409,20 @@ impl Worker {
             let mut recorded = read.recorded;
             let args = recorded.args.clone();
             let (model, mut report) = load(&mut recorded, &args);
-            let s = Snapshot::compile(model, &mut recorded, &live, sinks, generation, &mut report);
+            let s = Snapshot::compile(model, &mut recorded, &live, sinks, version, &mut report);
             if report.has_fatal() { Err(report.render(std::process::id(), Severity::NotYet)) } else { Ok(s) }
         })
         .await;
         let compiled = compiled.map_err(|e| e.to_string()).and_then(|s| s).and_then(|s| listen_on(&i).map(|()| s));
         match compiled {
             Ok(s) => {
-                s.adopt(&self.live);
-                let old = self.snapshot.swap(Arc::new(s));
-                for p in &self.snapshot.load().proxies {
-                    p.live.bump();
-                    p.live.wake(None);
-                }
+                let old = self.put_in_force(s);
                 self.live.reloads.fetch_add(1, Relaxed);
+                self.changes.clear();
+                if let Ok(bundle) = i.bundle.try_clone() {
+                    self.bundle = bundle;
+                }
                 self.put_in_service(i);
-                self.probes = Some(prober::start(&self.snapshot.load_full(), &self.live));
-                self.resolutions = Some(resolver::start(&self.snapshot.load_full(), &self.live));
                 // The old ones leave their places to the new ones.
                 self.shipping = None;
                 self.shipping = Some(ship::start(&self.snapshot.load_full()));

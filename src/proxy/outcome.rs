@@ -2,9 +2,11 @@
 use super::Thread;
 use crate::http::h1::head::Head;
 use crate::rules::action::Timer;
+use crate::rules::gauge::Gauge;
 use crate::rules::logformat::{Record, Stage, Times};
 use crate::rules::sample::{HeadSide, Number, Traffic};
 use crate::state::counters::Counter;
+use crate::state::gauges;
 use crate::state::snapshot::ProxyNode;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -497,32 +499,8 @@ impl Traffic for Exchange<'_> {
             None => self.applet.unwrap_or("<NOSRV>"),
         }
     }
-    fn nbsrv(&self, backend: Option<&str>) -> i64 {
-        let count = |p: &ProxyNode| i64::try_from(p.usable_servers()).unwrap_or(0);
-        match backend {
-            None => count(self.backend()),
-            Some(name) => {
-                self.fe.routes().named.backends.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p))
-            }
-        }
-    }
-    fn fe_conn(&self, frontend: Option<&str>) -> i64 {
-        let count = |p: &ProxyNode| i64::try_from(p.live.front_conns.get()).unwrap_or(0);
-        match frontend {
-            None => count(&self.fe),
-            Some(name) => {
-                self.fe.routes().named.frontends.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p))
-            }
-        }
-    }
-    fn be_conn(&self, backend: Option<&str>) -> i64 {
-        let count = |p: &ProxyNode| i64::try_from(p.live.back_sessions.get()).unwrap_or(0);
-        match backend {
-            None => count(self.backend()),
-            Some(name) => {
-                self.fe.routes().named.backends.get(name).and_then(std::sync::Weak::upgrade).map_or(0, |p| count(&p))
-            }
-        }
+    fn gauge(&self, what: Gauge, proxy: Option<&str>, server: Option<&str>) -> Option<i64> {
+        gauges::gauge(what, Some(&self.fe), self.backend(), proxy, server)
     }
     fn unique_id(&self) -> u64 {
         self.client.id

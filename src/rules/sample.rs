@@ -1,5 +1,6 @@
 //! Sample fetches and converters (configuration manual 7.3). One const table each; what is not in the table is refused when the file is read.
 use crate::rules::action::Timer;
+use crate::rules::gauge::Gauge;
 use crate::wire::{Look, client_hello, proxy, rdp};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -100,10 +101,10 @@ pub trait Traffic {
     }
     fn backend(&self) -> &str;
     fn server(&self) -> &str;
-    /// Usable servers of a backend (`nbsrv`), connections of a frontend (`fe_conn`) and of a backend (`be_conn`).
-    fn nbsrv(&self, backend: Option<&str>) -> i64;
-    fn fe_conn(&self, frontend: Option<&str>) -> i64;
-    fn be_conn(&self, backend: Option<&str>) -> i64;
+    /// A number of a proxy, or of one of its servers; without names, of the one that the rule stands in.
+    fn gauge(&self, _what: Gauge, _proxy: Option<&str>, _server: Option<&str>) -> Option<i64> {
+        None
+    }
     fn unique_id(&self) -> u64 {
         0
     }
@@ -216,12 +217,10 @@ enum Kind {
     ResHdrCnt,
     ResHdrVal,
     Status,
-    Nbsrv,
+    Gauge(Gauge),
     FeName,
     BeName,
     SvName,
-    FeConn,
-    BeConn,
     Var,
     Number(Number),
     SoName,
@@ -293,8 +292,24 @@ const FETCHES: &[Row] = &[
     row("fe_name", Kind::FeName, 0, C, b's'),
     row("be_name", Kind::BeName, 0, C, b's'),
     row("srv_name", Kind::SvName, 0, P, b's'),
-    row("fe_conn", Kind::FeConn, 1, C, b'i'),
-    row("be_conn", Kind::BeConn, 1, C, b'i'),
+    row("avg_queue", Kind::Gauge(Gauge::AvgQueue), 1, C, b'i'),
+    row("be_conn", Kind::Gauge(Gauge::BeConn), 1, C, b'i'),
+    row("be_conn_free", Kind::Gauge(Gauge::BeConnFree), 1, C, b'i'),
+    row("be_sess_rate", Kind::Gauge(Gauge::BeSessRate), 1, C, b'i'),
+    row("connslots", Kind::Gauge(Gauge::ConnSlots), 1, C, b'i'),
+    row("fe_conn", Kind::Gauge(Gauge::FeConn), 1, C, b'i'),
+    row("fe_req_rate", Kind::Gauge(Gauge::FeReqRate), 1, C, b'i'),
+    row("fe_sess_rate", Kind::Gauge(Gauge::FeSessRate), 1, C, b'i'),
+    row("nbsrv", Kind::Gauge(Gauge::NbSrv), 1, C, b'i'),
+    row("queue", Kind::Gauge(Gauge::Queue), 1, C, b'i'),
+    row("srv_conn", Kind::Gauge(Gauge::SrvConn), 2, C, b'i'),
+    row("srv_conn_free", Kind::Gauge(Gauge::SrvConnFree), 2, C, b'i'),
+    row("srv_is_up", Kind::Gauge(Gauge::SrvIsUp), 2, C, b'b'),
+    row("srv_iweight", Kind::Gauge(Gauge::SrvIweight), 2, C, b'i'),
+    row("srv_queue", Kind::Gauge(Gauge::SrvQueue), 2, C, b'i'),
+    row("srv_sess_rate", Kind::Gauge(Gauge::SrvSessRate), 2, C, b'i'),
+    row("srv_uweight", Kind::Gauge(Gauge::SrvUweight), 2, C, b'i'),
+    row("srv_weight", Kind::Gauge(Gauge::SrvWeight), 2, C, b'i'),
     row("fe_client_timeout", Kind::Number(Number::Timeout(Timer::Client, false)), 0, C, b'i'),
     row("be_connect_timeout", Kind::Number(Number::Timeout(Timer::Connect, false)), 0, C, b'i'),
     row("be_queue_timeout", Kind::Number(Number::Timeout(Timer::Queue, false)), 0, C, b'i'),
@@ -315,7 +330,6 @@ const FETCHES: &[Row] = &[
     row("fc_pp_tlv", Kind::ProxyTlv, 2, C, b's'),
     row("bc_reused", Kind::Number(Number::Reused), 0, P, b'b'),
     row("date", Kind::Number(Number::Now), 2, C, b'i'),
-    row("nbsrv", Kind::Nbsrv, 1, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
     row("req_len", Kind::ReqLen, 0, C, b'i'),
@@ -734,17 +748,12 @@ impl Expr {
     pub fn text(&self) -> &str {
         &self.text
     }
-    /// It asks about the backend that it stands in.
-    pub fn wants_backend(&self) -> bool {
-        matches!(self.kind, Kind::Nbsrv) && self.arg.is_empty()
-    }
-    /// The frontend that it asks about by name.
-    pub fn frontend(&self) -> Option<&str> {
-        (self.kind == Kind::FeConn && !self.arg.is_empty()).then_some(&self.arg)
-    }
-    /// The backend that it asks about by name.
-    pub fn backend(&self) -> Option<&str> {
-        (matches!(self.kind, Kind::Nbsrv | Kind::BeConn) && !self.arg.is_empty()).then_some(&self.arg)
+    /// What it asks of a proxy or a server at large, and the name in its brackets.
+    pub fn gauge(&self) -> Option<(Gauge, &str)> {
+        match self.kind {
+            Kind::Gauge(g) => Some((g, &self.arg)),
+            _ => None,
+        }
     }
     /// The earliest moment at which the expression has a value.
     pub fn least(&self) -> Scope {
@@ -894,11 +903,6 @@ impl Expr {
         self.steps.iter().try_fold(first, |s, step| step.apply(s))
     }
 
-    /// The proxy that the argument names.
-    fn named(&self) -> Option<&str> {
-        (!self.arg.is_empty()).then_some(&self.arg)
-    }
-
     fn side(&self) -> HeadSide {
         match self.kind {
             Kind::ResHdr | Kind::ResFhdr | Kind::ResHdrCnt | Kind::ResHdrVal | Kind::ResFhdrCnt => HeadSide::Response,
@@ -976,12 +980,11 @@ impl Expr {
                 found.map(Sample::str)
             }
             Kind::Status => Some(Sample::Int(i64::from(t.status()))),
-            Kind::Nbsrv => Some(Sample::Int(t.nbsrv(self.named()))),
+            Kind::Gauge(g @ Gauge::SrvIsUp) => g.read(t, &self.arg).map(|n| Sample::Bool(n != 0)),
+            Kind::Gauge(g) => g.read(t, &self.arg).map(Sample::Int),
             Kind::FeName => Some(Sample::str(t.frontend().as_bytes())),
             Kind::BeName => Some(Sample::str(t.backend().as_bytes())),
             Kind::SvName => Some(Sample::str(t.server().as_bytes())),
-            Kind::FeConn => Some(Sample::Int(t.fe_conn(self.named()))),
-            Kind::BeConn => Some(Sample::Int(t.be_conn(self.named()))),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
             Kind::Number(n @ (Number::FirstRequest | Number::Reused)) => t.number(n).map(|n| Sample::Bool(n != 0)),
             Kind::Number(Number::Now) => t.number(Number::Now).map(|n| Sample::Int(n.saturating_add(self.offset()))),

@@ -87,10 +87,10 @@ pub struct AgentLive {
 }
 
 impl AgentLive {
-    fn new() -> Self {
+    fn new(enabled: bool) -> Self {
         Self {
             last: Mutex::default(),
-            enabled: AtomicBool::new(true),
+            enabled: AtomicBool::new(enabled),
             up: AtomicBool::new(true),
             running: AtomicBool::new(false),
             addr: Mutex::default(),
@@ -210,8 +210,11 @@ impl ServerLive {
             queued: Gauge::default(),
             rate: Rate::default(),
             admin: AtomicU32::new(
-                if s.disabled { CONFIG_MAINT | FORCED_MAINT } else { 0 }
-                    | if s.is_nowhere() { RESOLUTION_MAINT } else { 0 },
+                match (s.dynamic, s.disabled) {
+                    (true, _) => FORCED_MAINT,
+                    (_, true) => CONFIG_MAINT | FORCED_MAINT,
+                    _ => 0,
+                } | if s.is_nowhere() { RESOLUTION_MAINT } else { 0 },
             ),
             up: AtomicBool::new(s.init_state.is_none_or(InitState::is_up)),
             weight: AtomicU32::new(s.weight),
@@ -219,8 +222,9 @@ impl ServerLive {
             health: Mutex::new(Health::begin(s.health, s.init_state)),
             params: Mutex::new(s.health),
             check: Mutex::new(None),
-            check_enabled: AtomicBool::new(true),
-            agent: AgentLive::new(),
+            // Of a server that was made at run time they begin when they are asked for.
+            check_enabled: AtomicBool::new(!s.dynamic),
+            agent: AgentLive::new(!s.dynamic),
             stopping: AtomicBool::new(false),
             init: Mutex::new(s.init_state),
             changed: AtomicU64::new(now_us()),
@@ -547,6 +551,8 @@ pub struct ProxyLive {
     /// Bumped whenever a server's weight or state changes, so that turn lists are made anew.
     pub version: AtomicU64,
     pub stopped: AtomicBool,
+    /// Rules pass over it (`unpublish backend`).
+    pub unpublished: AtomicBool,
     pub times: Times,
     pub last_session: AtomicI64,
 }
@@ -558,8 +564,9 @@ pub struct ListenerLive {
 }
 
 impl ProxyLive {
-    fn new(threads: usize) -> Self {
+    fn new(p: &Proxy, threads: usize) -> Self {
         Self {
+            unpublished: AtomicBool::new(p.unpublished),
             lines: AtomicU64::new(0),
             offences: Default::default(),
             front: Counters::new(threads),
@@ -713,7 +720,15 @@ impl Live {
 
     /// The live half of a proxy: the one it had before the reload, or a new one. Changes nothing that is in force.
     pub fn proxy(&self, p: &Proxy) -> Arc<ProxyLive> {
-        lock(&self.proxies).entry(key(p)).or_insert_with(|| Arc::new(ProxyLive::new(self.threads))).clone()
+        lock(&self.proxies).entry(key(p)).or_insert_with(|| Arc::new(ProxyLive::new(p, self.threads))).clone()
+    }
+
+    /// Its name is another one from the next configuration on.
+    pub fn rename_server(proxy: &ProxyLive, old: &str, new: &str) {
+        let mut servers = lock(&proxy.servers);
+        if let Some(s) = servers.get(old).cloned() {
+            servers.insert(new.to_owned(), s);
+        }
     }
 
     /// As [`Live::proxy`], for a server.

@@ -100,13 +100,4 @@ impl Traffic for Message<'_> {
     fn server(&self) -> &str {
         ""
     }
-    fn nbsrv(&self, _: Option<&str>) -> i64 {
-        0
-    }
-    fn fe_conn(&self, _: Option<&str>) -> i64 {
-        0
-    }
-    fn be_conn(&self, _: Option<&str>) -> i64 {
-        0
-    }
 }

@@ -1,6 +1,7 @@
 //! Level 4: what is compiled and swapped (`snapshot`), and what outlives a reload (`live`, `counters`).
 pub mod cache;
 pub mod counters;
+pub mod gauges;
 pub mod live;
 pub mod logging;
 pub mod snapshot;

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub caches: Vec<Arc<super::cache::Store>>,
     pub rings: Vec<Arc<Ring>>,
     pub feeds: Vec<Feed>,
+    /// Names of `defaults` sections.
+    pub defaults: Vec<String>,
 }
 
 /// A server that gets what a ring has.
@@ -155,6 +157,13 @@ impl Snapshot {
     pub fn backend(&self, name: &str) -> Option<&Arc<ProxyNode>> {
         self.proxies.iter().find(|p| p.conf.is_backend() && p.conf.name == name)
     }
+    /// The same, for a name or `#` and a number.
+    pub fn backend_of(&self, name: &str) -> Option<&Arc<ProxyNode>> {
+        match name.strip_prefix('#').map(str::parse) {
+            Some(id) => self.proxies.iter().find(|p| p.conf.is_backend() && id == Ok(p.iid)),
+            None => self.backend(name),
+        }
+    }
     pub fn frontend(&self, name: &str) -> Option<&Arc<ProxyNode>> {
         self.proxies.iter().find(|p| p.conf.is_frontend() && p.conf.name == name)
     }
@@ -167,7 +176,8 @@ impl Snapshot {
         for p in &self.proxies {
             p.live.stopped.store(false, std::sync::atomic::Ordering::Relaxed);
             p.servers.iter().for_each(|s| s.live.reconcile(&s.conf));
-            lock(&p.live.servers).retain(|_, l| p.servers.iter().any(|s| Arc::ptr_eq(&s.live, l)));
+            lock(&p.live.servers)
+                .retain(|name, l| p.servers.iter().any(|s| s.conf.name == *name && Arc::ptr_eq(&s.live, l)));
         }
         live.adopt_caches(&self.caches);
         live.adopt_rings(|r| {
@@ -187,7 +197,7 @@ impl Snapshot {
         generation: u64,
         report: &mut Report,
     ) -> Self {
-        let resolvers = model.resolvers;
+        let (resolvers, defaults) = (model.resolvers, model.defaults);
         let caches: Vec<Arc<super::cache::Store>> = model.caches.into_iter().map(|c| live.cache(c)).collect();
         let by_cache = Arc::new(caches.iter().map(|c| (c.conf.name.clone(), c.clone())).collect::<HashMap<_, _>>());
         let global = Arc::new(model.global);
@@ -207,8 +217,6 @@ impl Snapshot {
             }
         }
         let cases = (!global.cases.is_empty()).then(|| Arc::new(global.cases.clone()));
-        // The statistics number proxies from 2 when a statistics socket takes the first number.
-        let first = if global.stats_sockets.is_empty() { 1 } else { 2 };
         let mut rings: HashMap<String, Arc<Ring>> = HashMap::new();
         for r in &model.rings {
             match live.ring(r) {
@@ -230,10 +238,10 @@ impl Snapshot {
             let all = all.filter(|t| conf.mode != Mode::Log || !matches!(t.dest, LogDest::Backend(_)));
             all.filter_map(|t| Logger::new(t, &profiles, &ring, &|n| slots.get(n).cloned())).collect()
         };
-        let node = |conf: Box<Proxy>, iid: u32, src: &mut dyn Source, report: &mut Report| {
+        let node = |conf: Box<Proxy>, src: &mut dyn Source, report: &mut Report| {
             let plive = live.proxy(&conf);
             let mut servers = Vec::new();
-            for (sid, s) in (1..).zip(&conf.servers) {
+            for s in &conf.servers {
                 let tls = client_tls(s, &global, src, report);
                 use std::hash::{Hash, Hasher};
                 let mut h = std::hash::DefaultHasher::new();
@@ -247,7 +255,7 @@ impl Snapshot {
                 )
                     .hash(&mut h);
                 servers.push(ServerNode {
-                    sid: s.id.unwrap_or(sid),
+                    sid: s.number,
                     live: live.server(&plive, s),
                     tls,
                     pool_key: h.finish(),
@@ -276,7 +284,7 @@ impl Snapshot {
             let pages = conf.error_files.iter().map(|(s, b)| (*s, b.clone())).collect();
             let sum = sums.get(&conf.name).copied().unwrap_or(0);
             Arc::new(ProxyNode {
-                iid,
+                iid: conf.number,
                 live: plive,
                 servers,
                 listeners,
@@ -312,14 +320,8 @@ impl Snapshot {
             })
         };
         let mut proxies: Vec<Arc<ProxyNode>> = Vec::new();
-        // Who says none gets the next number that nobody said.
-        let said: HashSet<u32> = model.proxies.iter().filter_map(|p| p.id).collect();
-        let mut free = (first..).filter(|n| !said.contains(n));
         for conf in model.proxies {
-            // What forwards logs is no proxy that the statistics know.
-            let forwards = conf.mode == Mode::Syslog;
-            let iid = conf.id.or_else(|| if forwards { None } else { free.next() }).unwrap_or(u32::MAX);
-            proxies.push(node(conf, iid, src, report));
+            proxies.push(node(conf, src, report));
         }
         let mut feeds = Vec::new();
         for r in model.rings {
@@ -327,7 +329,7 @@ impl Snapshot {
                 // A backend of the ring's name is another one.
                 let mut servers = r.proxy.clone();
                 servers.name = format!("ring/{}", r.name);
-                let n = node(servers, u32::MAX, src, report);
+                let n = node(servers, src, report);
                 feeds.extend((0..n.servers.len()).map(|server| Feed { ring: ring.clone(), node: n.clone(), server }));
             }
         }
@@ -368,7 +370,7 @@ impl Snapshot {
         }
         let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
         let rings = rings.into_values().collect();
-        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches, rings, feeds }
+        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches, rings, feeds, defaults }
     }
 }
 
@@ -443,22 +445,37 @@ impl ProxyNode {
             .unwrap_or_else(|| NONE.get_or_init(|| Routes { rules: Vec::new(), default: None, named: Arc::default() }))
     }
 
+    /// Rules may lead to it.
+    pub fn is_open(&self) -> bool {
+        !self.conf.disabled && !self.live.unpublished.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// The backend that an exchange of this frontend goes to (`use_backend`, `default_backend`); none if there is none that speaks the same mode.
+    /// One that is disabled or not published is passed over, unless `force-be-switch` says otherwise.
     pub fn route(&self, x: &dyn Traffic) -> Option<Arc<ProxyNode>> {
         let routes = self.routes();
-        let by_rule = routes.rules.iter().find(|(c, _)| acl::holds(c.as_ref(), x)).map(|(_, r)| r);
-        let chosen = match by_rule {
-            Some(Route::To(b)) => b.upgrade(),
-            Some(Route::Computed(f)) => {
-                let mut name = Vec::new();
-                f.render(x, &mut name);
-                let found = std::str::from_utf8(&name).ok().and_then(|n| routes.named.backends.get(n));
-                // A name that nobody has leads where no rule leads.
-                found.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade)
-            }
-            None => routes.default.as_ref().and_then(std::sync::Weak::upgrade),
+        let forced = OnceLock::new();
+        let open = |b: &Arc<ProxyNode>| {
+            b.is_open() || *forced.get_or_init(|| self.conf.force_switch.iter().any(|c| c.holds(x)))
         };
-        chosen.filter(|b| b.conf.mode == self.conf.mode && !b.conf.disabled)
+        let by_rule = routes.rules.iter().find_map(|(c, r)| {
+            if !acl::holds(c.as_ref(), x) {
+                return None;
+            }
+            let b = match r {
+                Route::To(b) => b.upgrade(),
+                Route::Computed(f) => {
+                    let mut name = Vec::new();
+                    f.render(x, &mut name);
+                    let found = std::str::from_utf8(&name).ok().and_then(|n| routes.named.backends.get(n));
+                    // A name that nobody has leads where no rule leads.
+                    found.or(routes.default.as_ref()).and_then(std::sync::Weak::upgrade)
+                }
+            };
+            b.filter(|b| open(b))
+        });
+        let by_default = || routes.default.as_ref().and_then(std::sync::Weak::upgrade).filter(|b| open(b));
+        by_rule.or_else(by_default).filter(|b| b.conf.mode == self.conf.mode)
     }
 
     /// The answer for a status: the `errorfile`, or the built-in one.

@@ -4,7 +4,7 @@ use super::{Cx, names, rules};
 use crate::base::addr::Host;
 use crate::base::code::Code;
 use crate::base::diag::Severity;
-use crate::config::model::{CheckKind, CheckLines, CheckRules, CheckWord, Model, PortRule, Proxy};
+use crate::config::model::{CheckKind, CheckLines, CheckRules, CheckWord, Model, PortRule, Proxy, Server};
 use crate::health::dialect::Dialect;
 use crate::health::found;
 use crate::health::script::{
@@ -672,23 +672,35 @@ pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
             }
         }
     }
-    let rules = matches!(p.check, CheckKind::HttpRules | CheckKind::TcpRules);
-    let elsewhere = matches!(p.check, CheckKind::External) || rules && p.script.steps.iter().any(Step::names_port);
-    if !elsewhere {
-        for s in p.servers.iter().filter(|s| s.check && s.check_port.is_none() && s.check_addr_port.is_none()) {
-            if !matches!(s.port, PortRule::Fixed(_)) && !matches!(s.host, Host::Unix(_) | Host::Abstract(_)) {
-                let text = format!(
-                    "'server {}' : a health check needs a port: give the server one, or add 'port <port>'",
-                    s.name
-                );
-                cx.report.error(Code::Value, &s.place, text);
-            }
+    for s in &p.servers {
+        if let Some(text) = lacks_port(p, s) {
+            cx.report.error(Code::Value, &s.place, text);
         }
     }
     // Checks of another kind that `defaults` asks for are not this section's.
     if matches!(p.check, CheckKind::Tcp) && p.script.steps.len() != 1 {
         p.script = Arc::new(Script::connect());
     }
+}
+
+/// Why the check of a server has no port to go to. One whose address is not known yet, or is none in particular, is checked as it is.
+pub fn lacks_port(p: &Proxy, s: &Server) -> Option<String> {
+    let particular = matches!(s.host, Host::Ip(ip) if !ip.is_unspecified()) || s.check_addr.is_some();
+    let has = matches!(s.port, PortRule::Fixed(_)) || s.check_port.is_some() || s.check_addr_port.is_some();
+    if !s.check || has || !particular || matches!(p.check, CheckKind::External) {
+        return None;
+    }
+    let (kind, name) = (p.kind.name(), &p.name);
+    let what = format!("{kind} '{name}': server '{}' has neither service port nor check port", s.name);
+    if !matches!(p.check, CheckKind::HttpRules | CheckKind::TcpRules) {
+        return Some(format!("{what}."));
+    }
+    let mut connects = p.script.steps.iter().filter(|s| matches!(s.act, Act::Connect(_)));
+    if !p.script.steps.first().is_some_and(Step::names_port) {
+        return Some(format!("{what} nor tcp_check rule 'connect' with port information."));
+    }
+    let later = connects.any(|c| !c.names_port());
+    later.then(|| format!("{what}, and a tcp_check rule 'connect' with no port information."))
 }
 
 fn begin_with_connect(steps: &mut Vec<Step>) {

@@ -3,6 +3,7 @@ mod actions;
 mod args;
 mod bind;
 mod cache;
+mod changes;
 mod check;
 mod ciphers;
 pub mod cond;
@@ -23,6 +24,8 @@ mod sections;
 mod server;
 mod source;
 mod vrrp;
+
+pub use changes::dynamic_server_words;
 
 use super::lex;
 use super::model::{Chosen, Kind, Model, Proxy};
@@ -119,6 +122,8 @@ pub struct Cx<'a> {
     error_sets: BTreeMap<String, ErrorSet>,
     /// Servers that others track, as backend and server, and where.
     tracked: Vec<(String, String, Place)>,
+    /// Servers that expressions ask about, as backend and server, and where.
+    asked_servers: Vec<(String, String, Place)>,
     /// `resolvers` sections that servers name, and where.
     asked_resolvers: Vec<(String, Place)>,
     /// `cache` sections that rules and filters name, and where.
@@ -451,6 +456,7 @@ pub fn parse(
         names: HashMap::new(),
         error_sets: BTreeMap::new(),
         tracked: Vec::new(),
+        asked_servers: Vec::new(),
         asked_resolvers: Vec::new(),
         asked_caches: Vec::new(),
         asked_profiles: Vec::new(),
@@ -545,7 +551,12 @@ pub fn parse(
         // A section never spans two files in effect, but HAProxy lets `global` go on; closing here keeps places right.
         close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
     }
+    changes::number(&mut model);
+    for c in &args.changes {
+        changes::apply(&mut cx, &mut model, &defaults, c);
+    }
     model.global.crt_store = cx.crt_store;
+    model.defaults = defaults.iter().map(|d| d.name.clone()).filter(|n| !n.is_empty()).collect();
     for (backend, name, place) in std::mem::take(&mut cx.asked) {
         let those = || model.proxies.iter().filter(|p| if backend { p.is_backend() } else { p.is_frontend() });
         if !those().any(|p| p.name == name) {
@@ -555,16 +566,36 @@ pub fn parse(
             cx.report.error(Code::UnknownTarget, &place, text);
         }
     }
+    for (backend, name, place) in std::mem::take(&mut cx.asked_servers) {
+        let mut proxies = model.proxies.iter_mut().filter(|p| p.is_backend() && p.name == backend);
+        match proxies.find_map(|p| p.servers.iter_mut().find(|s| s.name == name)) {
+            Some(s) => s.asked = true,
+            None => {
+                let text = format!("unable to find server '{name}' in proxy '{backend}', which is asked about here");
+                cx.report.error(Code::UnknownTarget, &place, text);
+            }
+        }
+    }
     for (backend, name, place) in std::mem::take(&mut cx.tracked) {
         let there = model.proxies.iter().filter(|p| p.is_backend() && p.name == backend).flat_map(|p| &p.servers);
         match there.clone().find(|s| s.name == name) {
             None => {
-                let text = format!("unable to find required server '{backend}/{name}' for tracking");
+                let what = if model.proxies.iter().any(|p| p.is_backend() && p.name == backend) {
+                    ("server", &name)
+                } else {
+                    ("proxy", &backend)
+                };
+                let text = format!("unable to find required {} '{}' for tracking.", what.0, what.1);
+                cx.report.error(Code::UnknownTarget, &place, text);
+            }
+            Some(s) if s.dynamic => {
+                let text = format!("unable to use {backend}/{name} for tracking as it is a dynamic server.");
                 cx.report.error(Code::UnknownTarget, &place, text);
             }
             Some(s) if !s.check && !s.agent.wanted && s.track.is_none() => {
-                let text =
-                    format!("unable to use '{backend}/{name}' for tracking as it has neither checks nor tracking");
+                let text = format!(
+                    "unable to use {backend}/{name} for tracking as it does not have any check nor agent enabled."
+                );
                 cx.report.error(Code::UnknownTarget, &place, text);
             }
             Some(_) => {}

@@ -119,6 +119,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
             o.unwrap_or_default()
         )),
     }),
+    ("be-unpublished", B, 1, |_, p, _| p.unpublished = true),
+    ("force-be-switch", F, 0, rules::force_switch),
     ("guid", ALL, 2, |cx, _, _| cx.no_effect("guid", "nothing here is found by it")),
     ("max-session-srv-conns", D | F, 2, |cx, p, w| {
         p.session_conns = cx.number(w, 1, "a number of connections").unwrap_or(p.session_conns);
@@ -188,6 +190,7 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 }
 
 fn mode(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    p.mode_said = true;
     match cx.arg(w, 1, "'tcp' or 'http'") {
         Some("tcp") => p.mode = Mode::Tcp,
         Some("http") => p.mode = Mode::Http,

@@ -8,6 +8,7 @@ use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
 use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, TcpAction};
+use crate::rules::gauge::Subject;
 use crate::rules::logformat::{LogFormat, Step};
 use crate::rules::sample::{self, Expr, ExprError, KnownNames, Scope};
 use std::cell::RefCell;
@@ -31,7 +32,7 @@ pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             if t.is_empty() {
                 cx.warn_of(Code::Useless, format!("'acl {name}' has no value to match, so that it is never true; use '-m found' to ask for presence"));
             }
-            asked(cx, std::iter::once(&t));
+            asked(cx, &p.name, std::iter::once(&t));
             p.acls.add(name, t);
         }
         Err(e) => {
@@ -48,23 +49,27 @@ fn first_address(src: &mut dyn Source, name: &str) -> Option<std::net::IpAddr> {
 }
 
 /// Remembers the proxies that expressions ask about: they may be defined further down.
-fn asked<'e>(cx: &mut Cx<'_>, all: impl Iterator<Item = &'e Term>) {
+fn asked<'e>(cx: &mut Cx<'_>, own: &str, all: impl Iterator<Item = &'e Term>) {
     for t in all {
         cx.regex_work(t.regex_work());
         let e = t.expr();
-        let names = [(true, e.backend()), (false, e.frontend())];
-        for (backend, name) in names.into_iter().filter_map(|(b, n)| Some((b, n?))) {
-            cx.asked.push((backend, name.to_owned(), cx.place.clone()));
-        }
-        if e.wants_backend() && cx.kind == Kind::Frontend {
-            cx.error_of(
+        let Some((gauge, name)) = e.gauge() else { continue };
+        let subject = gauge.subject();
+        match (subject, name) {
+            (Subject::Backend, "") if cx.kind == Kind::Frontend => cx.error_of(
                 Code::Misplaced,
                 format!(
                     "'{}' asks about a backend, and this is a frontend; name the backend: {}(<name>)",
                     e.text(),
                     e.text()
                 ),
-            );
+            ),
+            (Subject::Server, name) => {
+                let (b, s) = name.rsplit_once('/').unwrap_or((own, name));
+                cx.asked_servers.push((b.to_owned(), s.to_owned(), cx.place.clone()));
+            }
+            (_, "") => {}
+            _ => cx.asked.push((subject == Subject::Backend, name.to_owned(), cx.place.clone())),
         }
     }
 }
@@ -98,7 +103,7 @@ pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -
                 "a criterion has no value to match, so that it is never true; use '-m found' to ask for presence",
             );
         }
-        asked(cx, c.terms());
+        asked(cx, &p.name, c.terms());
     }
     match parsed {
         Ok(c) if c.least() > scope && p.mode == Mode::Tcp => {
@@ -156,6 +161,16 @@ pub fn persist(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     match cond(cx, p, w, 1, scope) {
         Ok(Some(c)) => p.persist_rules.push((c, w[0] == "force-persist")),
         Ok(None) => cx.error_of(Code::Missing, format!("'{}' expects a condition, 'if' or 'unless'", w[0])),
+        Err(()) => {}
+    }
+}
+
+/// `force-be-switch`
+pub fn force_switch(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    match cond(cx, p, w, 1, scope) {
+        Ok(Some(c)) => p.force_switch.push(c),
+        Ok(None) => cx.error_of(Code::Missing, "'force-be-switch' expects a condition, 'if' or 'unless'"),
         Err(()) => {}
     }
 }

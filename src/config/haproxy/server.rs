@@ -178,6 +178,8 @@ pub fn default_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         let Some(mut s) = base(cx, p, &w[1..], p.default_server.clone()) else { return };
         params(cx, &mut s, &w[1..], "default-server");
         p.default_server = s;
+        let reset = w.len() == 3 && w[1] == "from";
+        p.default_server_said = !reset || w[2] == "be:" && p.default_server_said;
         return;
     };
     let Some(name) = cx.arg(w, at + 1, "a name").map(str::to_owned) else { return };
