@@ -301,6 +301,8 @@ pub struct Bind {
     pub user: Option<String>,
     pub group: Option<String>,
     pub options: SocketOptions,
+    /// `proto none`: what comes is never made HTTP.
+    pub never_http: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -1004,6 +1006,8 @@ pub struct Proxy {
     pub tcp_connection: Vec<Rule<TcpAction>>,
     /// Behind what a PROXY header says of the client.
     pub tcp_session: Vec<Rule<TcpAction>>,
+    /// A rule has `switch-mode http`.
+    pub switches: bool,
     pub tcp_content: Vec<Rule<TcpAction>>,
     /// `tcp-request inspect-delay`: how long those rules may wait for bytes.
     pub inspect_delay: Option<Duration>,
@@ -1093,6 +1097,7 @@ impl Proxy {
             late_response: Vec::new(),
             tcp_connection: Vec::new(),
             tcp_session: Vec::new(),
+            switches: false,
             tcp_content: Vec::new(),
             inspect_delay: None,
             check_rules: Arc::default(),

@@ -59,7 +59,7 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
         same_ids(p, report);
         listeners(p, &mut bound, report);
         timeouts(p, report);
-        words_without_effect(p, report);
+        words_without_effect(&backends, p, report);
         rules(p, report);
         servers(&reached, p, report);
     }
@@ -99,15 +99,8 @@ fn targets(backends: &HashMap<&str, &Proxy>, p: &Proxy, report: &mut Report) {
             Some(b) if std::ptr::eq(b, p) => {
                 report.error(Code::Loop, at, format!("loop detected: '{name}' sends to itself; name another backend"));
             }
-            // HAProxy takes the bytes for HTTP from there on.
-            Some(b) if p.mode == Mode::Tcp && b.mode == Mode::Http => report.not_yet(
-                at,
-                format!(
-                    "{} '{}' is in mode tcp and backend '{name}' in mode http: the change is known but not honoured yet by this version; give both the same 'mode', or stay with HAProxy for this configuration",
-                    p.kind.name(),
-                    p.name
-                ),
-            ),
+            // The bytes are HTTP from there on.
+            Some(b) if p.mode == Mode::Tcp && b.mode == Mode::Http => {}
             Some(b) if b.mode != p.mode => report.error(
                 Code::ModeMismatch,
                 at,
@@ -178,8 +171,19 @@ fn timeouts(p: &Proxy, report: &mut Report) {
     report.warning(Code::NoTimeout, &p.place, text);
 }
 
-fn words_without_effect(p: &Proxy, report: &mut Report) {
-    if p.mode == Mode::Tcp {
+fn words_without_effect(backends: &HashMap<&str, &Proxy>, p: &Proxy, report: &mut Report) {
+    // What its bytes can become counts as well.
+    let http = |n: &String| backends.get(n.as_str()).is_some_and(|b| b.mode == Mode::Http);
+    let computed = p.use_backend.iter().any(|u| matches!(u.1, Chosen::Computed(_)));
+    let becomes_http = p.switches || computed || chosen(p).any(|(n, _)| http(n));
+    if p.mode == Mode::Tcp && p.switches && p.default_backend.is_none() && p.use_backend.is_empty() {
+        let text = format!(
+            "Proxy '{}' : 'switch-mode http' configured for a tcp proxy with no backend. Incoming connections upgraded to HTTP cannot be routed to TCP servers",
+            p.name
+        );
+        report.warning(Code::Useless, &p.place, text);
+    }
+    if p.mode == Mode::Tcp && !becomes_http {
         let http_only = [
             (!p.http_request.is_empty(), "http-request"),
             (!p.http_response.is_empty(), "http-response"),

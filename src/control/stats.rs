@@ -155,6 +155,7 @@ impl Row {
             ("comp_rsp", C::CompressedResponses),
             ("cache_lookups", C::CacheLookups),
             ("cache_hits", C::CacheHits),
+            ("cache_hint_hits", C::CacheHintHits),
         ] {
             self.set(f, c.get(k));
         }
@@ -244,17 +245,18 @@ fn frontend(p: &ProxyNode) -> Row {
     r.set("conn_rate_max", l.front_rate.max());
     if p.conf.mode == Mode::Http {
         r.responses(c);
-        r.set("req_rate", l.req_rate.get());
-        r.set("req_rate_max", l.req_rate.max());
-        r.set("req_tot", c.get(Counter::Requests));
-        r.set("h1sess", c.get(Counter::Sessions));
-        r.set("h1req", c.get(Counter::Requests));
+        r.set("intercepted", c.get(Counter::Intercepted));
+        r.filters(c);
     }
-    r.set("intercepted", c.get(Counter::Intercepted));
+    // Bytes may become requests.
+    r.set("req_rate", l.req_rate.get());
+    r.set("req_rate_max", l.req_rate.max());
+    r.set("req_tot", c.get(Counter::Requests));
+    r.set("h1sess", c.get(if p.conf.mode == Mode::Http { Counter::Sessions } else { Counter::Upgrades }));
+    r.set("h1req", c.get(Counter::Requests));
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
-    r.filters(c);
-    r.zeros(&["rate_lim", "dses", "cache_hint_hits", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
+    r.zeros(&["rate_lim", "dses", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
     if p.conf.mode == Mode::Http {
         let streams = c.get(Counter::Begun).saturating_sub(c.get(Counter::Ended));
         r.h1(c, (l.front_conns.get(), c.get(Counter::Sessions)), streams);
@@ -358,7 +360,9 @@ fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     r.set("act", u8::from(usable && !s.conf.backup));
     r.set("bck", u8::from(usable && s.conf.backup));
     r.set("lastchg", l.since_change());
-    r.set("downtime", l.downtime());
+    if s.conf.check || s.conf.agent.wanted || s.conf.track.is_some() {
+        r.set("downtime", l.downtime());
+    }
     r.set("rate", l.rate.get());
     r.set("rate_max", l.rate.max());
     r.set("lastsess", l.last_session());
@@ -460,7 +464,8 @@ fn backend(p: &ProxyNode) -> Row {
         |backup: bool| p.servers.iter().filter(|s| s.conf.backup == backup && s.live.effective_weight() > 0).count();
     let mut weight = 0;
     p.candidates(|_, s| weight += s.live.effective_weight());
-    r.set("status", if p.is_up() { "UP" } else { "DOWN" });
+    let open = if l.unpublished.load(Relaxed) { " (UNPUB)" } else { "" };
+    r.set("status", format!("{}{open}", if p.is_up() { "UP" } else { "DOWN" }));
     r.set("weight", weight);
     r.set("uweight", weight);
     r.set("act", up(false));
@@ -482,11 +487,11 @@ fn backend(p: &ProxyNode) -> Row {
     if p.conf.mode == Mode::Http {
         r.responses(c);
         r.set("req_tot", c.get(Counter::Requests));
+        r.filters(c);
     }
-    r.filters(c);
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
-    r.zeros(&["downtime", "cache_hint_hits", "agg_server_status", "agg_server_check_status", "agg_check_status"]);
+    r.zeros(&["downtime", "agg_server_status", "agg_server_check_status", "agg_check_status"]);
     if p.conf.mode == Mode::Http {
         let open = p.servers.iter().map(|s| s.live.sessions.get() + s.live.idle.load(Relaxed)).sum();
         r.h1(c, (open, c.get(Counter::Connects)), l.back_sessions.get());

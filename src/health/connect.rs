@@ -109,12 +109,11 @@ pub async fn connect(be: &ProxyNode, s: &ServerNode, w: Wish, limit: Instant) ->
     let set = *lock(&s.live.addr);
     let ip = w.addr.map(|a| a.0).or(s.conf.check_addr).or(set.map(|a| a.0)).or(s.conf.ip);
     let ip = ip.ok_or_else(|| Trouble("SOCKERR", String::new()))?;
-    let own = !c.dynamic
-        && match (set, &s.conf.port) {
-            (Some((_, Some(port))), _) => port,
-            (_, PortRule::Fixed(port)) => *port,
-            (_, _) => 0,
-        };
+    let own = match (set, &s.conf.port) {
+        (Some((_, Some(port))), _) => port,
+        (_, PortRule::Fixed(port)) => *port,
+        (_, _) => 0,
+    };
     let port = w.port.or(w.addr.and_then(|a| a.1)).or(s.conf.check_port).or(s.conf.check_addr_port).unwrap_or(own);
     let addr = SocketAddr::new(ip, port);
     let through = s.conf.socks4.filter(|_| w.socks4);

@@ -28,6 +28,9 @@ impl Drop for Probes {
     }
 }
 
+/// An interval from here on is one that checks can be spread over (`SRV_CHK_INTER_THRES`).
+const SHORT: Duration = Duration::from_secs(1);
+
 /// Starts the checks of every server that has some, spread over the first interval.
 pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
     // Outlives this snapshot: it ends at once if it runs already.
@@ -38,12 +41,17 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
     for p in &snapshot.proxies {
         p.servers.iter().filter(|s| s.conf.check || s.conf.agent.wanted).for_each(|s| office.follow(p, s));
     }
-    for p in snapshot.proxies.iter().filter(|p| p.conf.is_backend() && !p.conf.disabled) {
-        let checked = |s: &ServerNode| s.conf.check || s.conf.agent.wanted;
-        let n = p.servers.iter().filter(|s| checked(s)).count().max(1);
-        for (k, i) in (0..p.servers.len()).filter(|i| checked(&p.servers[*i])).enumerate() {
+    let backends = || snapshot.proxies.iter().filter(|p| p.conf.is_backend() && !p.conf.disabled);
+    // All together are spread over the least interval that is not short; those with short ones do not hurry the others.
+    let checked = |s: &ServerNode| s.conf.check || s.conf.agent.wanted;
+    let all = || backends().flat_map(|p| &p.servers).filter(|s| checked(s));
+    let least = all().map(|s| s.conf.inter).filter(|i| *i >= SHORT).min().unwrap_or_default();
+    let (n, mut k) = (u32::try_from(all().count()).unwrap_or(u32::MAX).max(1), 0);
+    for p in backends() {
+        for i in (0..p.servers.len()).filter(|i| checked(&p.servers[*i])) {
             let s = &p.servers[i];
-            let offset = s.conf.inter * u32::try_from(k).unwrap_or(0) / u32::try_from(n).unwrap_or(1);
+            let offset = least.max(s.conf.inter).mul_f64(f64::from(k) / f64::from(n));
+            k += 1;
             let probe = Probe { p: p.clone(), i, snapshot: snapshot.clone(), live: live.clone() };
             if s.conf.check {
                 tasks.push(tokio::task::spawn_local(probe.clone().health(offset)));

@@ -87,12 +87,17 @@ fn online(p: &ProxyNode) -> String {
 
 impl Office<'_> {
     fn log(&self, p: &ProxyNode, severity: u8, text: &str) {
+        self.note(p, severity, text);
+        if let Some(c) = &self.snapshot.sinks.console {
+            c.warning(text);
+        }
+    }
+
+    /// In the logs alone.
+    fn note(&self, p: &ProxyNode, severity: u8, text: &str) {
         let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
         let sinks = &self.snapshot.sinks;
         sinks.send(&p.logs, severity, &tag, text.as_bytes(), &self.live.dropped_logs);
-        if let Some(c) = &sinks.console {
-            c.warning(text);
-        }
     }
 
     /// By mail, to those who want messages that are so severe.
@@ -247,51 +252,75 @@ impl Office<'_> {
 
     fn nobody(&self, p: &ProxyNode, had: bool) {
         if had && !p.is_up() {
-            self.log(p, 0, &format!("backend {} has no server available!", p.conf.name));
+            self.note(p, 0, &format!("backend {} has no server available!", p.conf.name));
+            if let Some(c) = &self.snapshot.sinks.console {
+                c.alert(format!("backend '{}' has no server available!", p.conf.name));
+            }
         }
     }
 
-    /// Servers that `track` this one are what it is.
+    /// Servers that `track` this one are what it is; who came last is told first.
     pub fn follow(&self, p: &ProxyNode, s: &ServerNode) {
         let (up, stopping) = (s.live.is_up(), s.live.stopping());
-        for q in &self.snapshot.proxies {
+        let notice = crate::log::NOTICE;
+        for q in self.snapshot.proxies.iter().rev() {
             let is = |t: &&ServerNode| t.conf.track.as_ref().is_some_and(|k| k.0 == p.conf.name && k.1 == s.conf.name);
-            for t in q.servers.iter().filter(is) {
+            for t in q.servers.iter().rev().filter(is) {
+                let l = &t.live;
+                let (had, was_up, inherited) = (q.is_up(), l.is_up(), l.admin());
+                let before = (l.in_maintenance(), l.draining());
                 // What holds the tracked one back holds these back as well.
-                t.live.set_admin(INHERITED_MAINT, s.live.in_maintenance());
-                t.live.set_admin(INHERITED_DRAIN, s.live.draining());
+                l.set_admin(INHERITED_MAINT, s.live.in_maintenance());
+                l.set_admin(INHERITED_DRAIN, s.live.draining());
+                let now = (l.in_maintenance(), l.draining());
+                let moved = l.is_up() != up || l.stopping() != stopping;
+                l.set_up(up);
+                l.set_stopping(stopping);
                 q.live.bump();
-                if t.live.is_up() == up && t.live.stopping() == stopping {
-                    self.follow(q, t);
-                    continue;
+                if moved && !up && t.conf.shutdown_on_down {
+                    l.shutdown_sessions(Ended::ServerDown);
                 }
-                t.live.set_up(up);
-                t.live.set_stopping(stopping);
-                q.live.bump();
-                if !up && t.conf.shutdown_on_down {
-                    t.live.shutdown_sessions(Ended::ServerDown);
-                }
-                let (word, rest) = match (up, stopping) {
-                    (_, true) => ("stopping", online(q)),
-                    (true, false) => ("UP", online(q)),
-                    (false, false) => ("DOWN", left(q, t)),
+                let name = format!("{} {}/{}", kind(t), q.conf.name, t.conf.name);
+                let via = format!(" via {}/{}", p.conf.name, s.conf.name);
+                let alert = crate::log::ALERT;
+                let (text, severity) = match (before, now) {
+                    ((false, _), (true, _)) if !was_up => {
+                        (format!("{name} was DOWN and now enters maintenance{via}."), notice)
+                    }
+                    ((false, _), (true, _)) => {
+                        (format!("{name} is going DOWN for maintenance{via}. {}", left(q, t)), alert)
+                    }
+                    ((true, _), (false, _)) => {
+                        let state = if up { "UP" } else { "DOWN" };
+                        (format!("{name} is {state}/READY (leaving maintenance)."), notice)
+                    }
+                    ((true, _), (true, _)) if inherited & INHERITED_MAINT != 0 && l.admin() & INHERITED_MAINT == 0 => {
+                        (format!("{name} remains in forced maintenance."), notice)
+                    }
+                    ((true, _), (true, _)) => {
+                        self.follow(q, t);
+                        continue;
+                    }
+                    ((_, false), (_, true)) => (format!("{name} enters drain state{via}. {}", online(q)), notice),
+                    ((_, true), (_, false)) => (format!("{name} is UP (leaving drain){via}."), notice),
+                    _ if !moved => {
+                        self.follow(q, t);
+                        continue;
+                    }
+                    _ => match (up, stopping) {
+                        (_, true) => (format!("{name} is stopping{via}. {}", online(q)), notice),
+                        (true, false) => {
+                            came_up(q, t);
+                            (format!("{name} is UP{via}. {}", online(q)), notice)
+                        }
+                        (false, false) => (format!("{name} is DOWN{via}. {}", left(q, t)), alert),
+                    },
                 };
-                if up && !stopping {
-                    came_up(q, t);
-                }
-                let text = format!(
-                    "{} {}/{} is {word} via {}/{}. {rest}",
-                    kind(t),
-                    q.conf.name,
-                    t.conf.name,
-                    p.conf.name,
-                    s.conf.name
-                );
-                let severity = if up { crate::log::NOTICE } else { crate::log::ALERT };
                 self.log(q, severity, &text);
                 self.mail(q, severity, &text);
-                q.live.wake(None);
                 self.follow(q, t);
+                self.nobody(q, had);
+                q.live.wake(None);
             }
         }
     }
@@ -354,7 +383,7 @@ impl Office<'_> {
         let mut said = String::new();
         let name = format!("{} {}/{}", kind(n), p.conf.name, n.conf.name);
         let before = (l.in_maintenance(), l.draining());
-        let was_up = l.is_up();
+        let (had, was_up) = (p.is_up(), l.is_up());
         let cli = ", changed from CLI";
         match act {
             ServerAct::Ready => {
@@ -437,7 +466,6 @@ impl Office<'_> {
         {
             self.follow(q, tracked);
         }
-        self.follow(p, n);
         p.live.bump();
         p.live.wake(None);
         let now = (l.in_maintenance(), l.draining());
@@ -458,9 +486,14 @@ impl Office<'_> {
                 (text, notice)
             }
             ((_, true), (_, false)) => (format!("{name} is {state} (leaving forced drain)."), notice),
-            _ => return said,
+            _ => {
+                self.follow(p, n);
+                return said;
+            }
         };
         self.log(p, severity, &text);
+        self.nobody(p, had);
+        self.follow(p, n);
         said
     }
 }

@@ -1,9 +1,10 @@
 //! Listening sockets of one thread: accept, hand the connection to the least loaded thread, admit it, serve it.
 use super::logging::embryonic_end;
 use super::outcome::{ClientInfo, Exchange, TlsInfo};
+use super::session::{self, Begin};
 use super::stream::Stream;
 use super::wheel::Timer;
-use super::{Thread, session, tcp};
+use super::{Thread, tcp};
 use crate::config::model::Mode;
 use crate::net::sockopt;
 use crate::rules::acl;
@@ -211,9 +212,13 @@ pub fn start(t: &Rc<Thread>, a: Accepted) {
     tokio::task::spawn_local(async move {
         let Some(mut c) = opening.await else { return };
         match c.fe.conf.mode {
-            Mode::Http => serve(&t, c, true).await,
+            Mode::Http => serve(&t, c, Begin::First).await,
             Mode::Syslog => Box::pin(super::syslog::run(&t, &mut c)).await,
-            Mode::Tcp | Mode::Log => Box::pin(tcp::run(&t, &mut c)).await,
+            Mode::Tcp | Mode::Log => {
+                if let Some(u) = Box::pin(tcp::run(&t, &mut c)).await {
+                    serve(&t, c, Begin::Upgraded(u)).await;
+                }
+            }
         }
     });
 }
@@ -221,14 +226,14 @@ pub fn start(t: &Rc<Thread>, a: Accepted) {
 /// Serves a connection again that was parked.
 pub fn resume(t: &Rc<Thread>, c: Box<Connection>) {
     let t = t.clone();
-    tokio::task::spawn_local(async move { serve(&t, c, false).await });
+    tokio::task::spawn_local(async move { serve(&t, c, Begin::Again).await });
 }
 
-async fn serve(t: &Rc<Thread>, mut c: Box<Connection>, mut first: bool) {
-    while let session::Ended::Quiet { until } = session::run(t, &mut c, first).await {
+async fn serve(t: &Rc<Thread>, mut c: Box<Connection>, mut begin: Begin) {
+    while let session::Ended::Quiet { until } = session::run(t, &mut c, begin).await {
         match super::parking::park(t, c, until) {
             Ok(()) => return,
-            Err(back) => (c, first) = (back, false),
+            Err(back) => (c, begin) = (back, Begin::Again),
         }
     }
 }
@@ -409,7 +414,10 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
             }
         }
     }
-    super::logging::connected(t, &fe, &client);
+    // In HTTP it is its requests that are told of.
+    if fe.conf.mode != Mode::Http {
+        super::logging::connected(t, &fe, &client);
+    }
     Some(Box::new(Connection { fe, generation, stream: Some(stream), client, _seats: seats, _load: load }))
 }
 
@@ -431,7 +439,7 @@ fn connection_rules(t: &Thread, x: &mut Exchange<'_>, fe: &ProxyNode) -> Result<
             TcpAction::ExpectProxy => e.proxy = true,
             TcpAction::ExpectNetscaler => e.netscaler = true,
             TcpAction::Effect(a) => super::rewrite::effect(t, x, a),
-            TcpAction::Accept => break,
+            TcpAction::Accept | TcpAction::SwitchMode => break,
             TcpAction::Reject => return Err(Refusal::Reject),
             TcpAction::SilentDrop => return Err(Refusal::SilentDrop),
         }

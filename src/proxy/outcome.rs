@@ -77,6 +77,16 @@ impl Phase {
     }
 }
 
+/// Whether an exchange is one of bytes, and what rules know of a request in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raw {
+    No,
+    /// They may be the beginning of one.
+    Open,
+    /// They are one, or none.
+    Settled,
+}
+
 /// What the client side of a connection is, for all its requests. Tens of thousands of them wait for the next one: what most have not is in boxes.
 pub struct ClientInfo {
     pub src: Option<SocketAddr>,
@@ -189,6 +199,7 @@ pub struct Exchange<'a> {
     /// Bytes of a stream that rules look into before it is forwarded, and whether the wait for more is over.
     pub peeked: Vec<u8>,
     pub peek_over: bool,
+    pub raw: Raw,
     /// At least one byte of the request came.
     pub begun: bool,
     /// Its line is written.
@@ -253,6 +264,7 @@ impl<'a> Exchange<'a> {
             scratch: Vec::new(),
             peeked: Vec::new(),
             peek_over: true,
+            raw: Raw::No,
             begun: false,
             logged: false,
             level: super::logging::Level::Usual,
@@ -529,6 +541,7 @@ impl Traffic for Exchange<'_> {
                 let set = self.timeouts.as_deref().filter(|_| current).and_then(|s| s.get(timer));
                 i64::try_from(set.unwrap_or(said)?.as_millis()).ok()?
             }
+            Number::IsHttp => i64::from(self.raw == Raw::No),
             Number::Reused => i64::from(self.reused?),
             Number::Now => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -559,6 +572,9 @@ impl Traffic for Exchange<'_> {
         let mut words = self.request_line.split(|c| *c == b' ');
         let mut next = || words.next().unwrap_or_default();
         [next(), next(), next()]
+    }
+    fn awaits_request(&self) -> bool {
+        self.raw == Raw::Open && !self.peek_over
     }
     fn payload(&self) -> (&[u8], bool) {
         (&self.peeked, self.peek_over)

@@ -2,13 +2,15 @@
 use super::Thread;
 use super::forward::{Own, set_timeout};
 use super::listener::Connection;
+use super::logging::{self, Level};
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
 use super::reply::{self, Message};
 use super::rewrite::{self, Verdict};
 use super::stream::{ReadError, Stream, write_all};
+use super::tcp::{self, Passed, Upgrade};
 use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
-use crate::config::model::{ConnMode, Restrict};
+use crate::config::model::{ConnMode, Mode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::http::status::is_bare;
@@ -46,6 +48,8 @@ pub(super) struct Session<'a> {
     pub ct: Timer,
     pub st: Timer,
     first: bool,
+    /// What came before the first request of a stream that began as one of bytes.
+    upgrade: Option<Box<Upgrade>>,
     /// The last request's body was not read to its end.
     pub linger: bool,
     /// Connections to servers that are this client's alone (`http-reuse never`).
@@ -59,17 +63,23 @@ const MOST_WARM: usize = 128;
 
 /// Serves one client connection of an HTTP frontend until it ends. Most connections wait most of the time: this future is small, and what
 /// serving takes is on the heap while something is served.
-pub async fn run(t: &Rc<Thread>, c: &mut Connection, first: bool) -> Ended {
+pub async fn run(t: &Rc<Thread>, c: &mut Connection, begin: Begin) -> Ended {
+    let first = !matches!(begin, Begin::Again);
+    let mut upgrade = match begin {
+        Begin::Upgraded(u) => Some(u),
+        Begin::First | Begin::Again => None,
+    };
     let (fe, generation) = (&mut c.fe, &mut c.generation);
     let Some(stream) = &mut c.stream else { return Ended::Over };
     let mut s = Session {
         t,
         client: &c.client,
         stream,
-        inbuf: Vec::new(),
+        inbuf: upgrade.as_mut().map(|u| std::mem::take(&mut u.bytes)).unwrap_or_default(),
         ct: t.wheel.timer(),
         st: t.wheel.timer(),
         first,
+        upgrade,
         linger: false,
         own: Vec::new(),
     };
@@ -77,9 +87,15 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, first: bool) -> Ended {
     loop {
         let parks = !s.first && s.own.is_empty() && matches!(s.stream, Stream::Tcp(_));
         s.st.set(Some(QUIET).filter(|_| parks));
-        let heard = poll_fn(|cx| match t.poll_read_more(cx, s.stream, &mut s.inbuf, &s.ct) {
-            Poll::Pending if s.st.expired(cx) => Poll::Ready(None),
-            r => r.map(Some),
+        let heard = poll_fn(|cx| {
+            // What made it a connection of HTTP is there already.
+            if s.first && !s.inbuf.is_empty() {
+                return Poll::Ready(Some(Ok(s.inbuf.len())));
+            }
+            match t.poll_read_more(cx, s.stream, &mut s.inbuf, &s.ct) {
+                Poll::Pending if s.st.expired(cx) => Poll::Ready(None),
+                r => r.map(Some),
+            }
         })
         .await;
         let Some(heard) = heard else {
@@ -99,6 +115,15 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, first: bool) -> Ended {
     }
     Box::pin(s.part()).await;
     Ended::Over
+}
+
+/// How a connection comes to be served.
+pub enum Begin {
+    First,
+    /// It served requests before.
+    Again,
+    /// It began as a stream of bytes.
+    Upgraded(Box<Upgrade>),
 }
 
 /// How a connection left its task.
@@ -211,7 +236,13 @@ impl Session<'_> {
         heard: Option<Result<usize, ReadError>>,
     ) -> Next {
         let mut x = Exchange::new(self.client, fe.clone(), self.t, self.first);
-        x.reached(self.t, Step::Accept);
+        match &mut self.upgrade {
+            Some(u) => {
+                x.unique = std::mem::take(&mut u.unique);
+                [x.src, x.dst] = u.ends;
+            }
+            None => x.reached(self.t, Step::Accept),
+        }
         let next = match self.receive(&mut x, heard).await {
             Ok(used) => {
                 // The wait may have been long: the request is served by the configuration in force now.
@@ -226,6 +257,10 @@ impl Session<'_> {
                 fe.live.front.inc(Counter::Requests);
                 fe.live.front.inc(Counter::Begun);
                 self.t.shared.live.total_requests.fetch_add(1, Relaxed);
+                // A stream of bytes was told of when it came.
+                if self.upgrade.is_none() {
+                    logging::connected(self.t, &x.fe, self.client);
+                }
                 let r = self.serve(&mut x, snapshot, used).await;
                 x.finish(self.t, false);
                 r
@@ -383,21 +418,29 @@ impl Session<'_> {
             let fail = fe.conf.monitor_fail.iter().any(|c| c.holds(&*x));
             let status = if fail { 503 } else { 200 };
             let m = reply::page(status, x);
+            // Nobody wants to read of these.
+            x.level = Level::Silent;
             return self.answer(x, m, Cause::Local, used, &mut body).await;
         }
         if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Request);
         }
-        if let Some(f) = fe.conf.unique_id.clone() {
+        let upgrade = self.upgrade.take();
+        if let Some(f) = fe.conf.unique_id.clone().filter(|_| x.unique.is_empty()) {
             x.make_unique(self.t, &f);
         }
         x.reached(self.t, Step::Request);
+        if let Some(u) = &upgrade {
+            x.be = u.be.clone();
+        }
         let buffered = |p: &ProxyNode| p.conf.options.buffer_request;
         // The frontend's rules, then those of the backend they lead to.
         for back in [false, true] {
             let mut node = fe.clone();
             if back {
-                x.be = fe.route(&*x);
+                if x.be.is_none() {
+                    x.be = fe.route(&*x).filter(|be| be.conf.mode == Mode::Http);
+                }
                 match &x.be {
                     Some(be) if !Arc::ptr_eq(be, &fe) => {
                         node = be.clone();
@@ -422,7 +465,10 @@ impl Session<'_> {
                     return self.fail(x, status, used, &mut body).await;
                 }
             }
-            if let Err(how) = super::tcp::allowed(self.t, x, &node.conf.tcp_content) {
+            // Of a stream of bytes they have looked at those.
+            let looked = upgrade.as_ref().is_some_and(|u| !back || u.be.is_some());
+            let verdict = if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, &node.conf.tcp_content) };
+            if let Err(how) = verdict {
                 fe.live.front.inc(Counter::DeniedRequests);
                 x.end(Cause::Denied, Phase::Request);
                 if how == Refusal::SilentDrop {
@@ -489,6 +535,12 @@ impl Session<'_> {
             }
         }
         let Some(be) = x.be.clone() else {
+            if fe.conf.mode == Mode::Tcp {
+                // It leads to servers that do not speak HTTP, if anywhere.
+                x.end(Cause::Internal, Phase::Request);
+                x.status = 500;
+                return Next::Close;
+            }
             x.end(Cause::ServerAbort, Phase::Connect);
             return self.fail(x, 503, used, &mut body).await;
         };

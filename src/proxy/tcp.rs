@@ -1,12 +1,13 @@
 //! A client connection of a TCP frontend: one server, two directions, one task.
 use super::Thread;
 use super::listener::Connection;
-use super::outcome::{Cause, Exchange, Phase};
+use super::outcome::{Cause, Exchange, Phase, Raw};
 use super::stream::{Half, HalfError, Stream};
 use super::upstream::{self, AfterFailure, BackendSession, NoServer};
 use super::wheel::FOREVER;
-use crate::config::model::Chosen;
+use crate::config::model::{Chosen, Mode};
 use crate::http::h1::body::{Follower, Framing};
+use crate::http::h1::head::Scan;
 use crate::rules::acl;
 use crate::rules::action::{Refusal, TcpAction};
 use crate::rules::logformat::Step;
@@ -17,12 +18,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+/// What a connection that rules let pass goes on as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    AsItIs,
+    /// As one of HTTP (`switch-mode http`).
+    Http,
+}
+
 /// The verdict of `tcp-request` rules.
 pub fn allowed(
     t: &Thread,
     x: &mut Exchange<'_>,
     rules: &[crate::rules::action::Rule<TcpAction>],
-) -> Result<(), Refusal> {
+) -> Result<Passed, Refusal> {
     for r in rules {
         if acl::holds(r.cond.as_ref(), &*x)
             && let Some(verdict) = decided(t, x, &r.action)
@@ -30,13 +39,14 @@ pub fn allowed(
             return verdict;
         }
     }
-    Ok(())
+    Ok(Passed::AsItIs)
 }
 
 /// Does what a rule says; none if the next one follows.
-fn decided(t: &Thread, x: &mut Exchange<'_>, action: &TcpAction) -> Option<Result<(), Refusal>> {
+fn decided(t: &Thread, x: &mut Exchange<'_>, action: &TcpAction) -> Option<Result<Passed, Refusal>> {
     match action {
-        TcpAction::Accept => Some(Ok(())),
+        TcpAction::Accept => Some(Ok(Passed::AsItIs)),
+        TcpAction::SwitchMode => Some(Ok(Passed::Http)),
         TcpAction::Reject => Some(Err(Refusal::Reject)),
         TcpAction::SilentDrop => Some(Err(Refusal::SilentDrop)),
         TcpAction::ExpectProxy | TcpAction::ExpectNetscaler => None,
@@ -53,7 +63,7 @@ async fn inspect(
     x: &mut Exchange<'_>,
     node: &Arc<ProxyNode>,
     stream: &mut Stream,
-) -> Result<(), Refusal> {
+) -> Result<Passed, Refusal> {
     let looks = |c: &Option<acl::Cond>| c.as_ref().is_some_and(acl::Cond::wants_payload);
     let conf = &node.conf;
     let computed = |n: &Chosen| matches!(n, Chosen::Computed(f) if f.wants_payload());
@@ -70,8 +80,10 @@ async fn inspect(
     let mut looked = conf.inspect_delay.is_some() && !conf.tcp_content.is_empty();
     // The rule that waits, and what was decided: no rule takes effect twice.
     let (mut from, mut done) = (0, None);
+    let mut scan = Scan::default();
     loop {
-        let mut verdict = Some(done.unwrap_or(Ok(())));
+        read_request(x, node, &mut scan);
+        let mut verdict = Some(done.unwrap_or(Ok(Passed::AsItIs)));
         for (i, r) in conf.tcp_content.iter().enumerate().skip(from) {
             from = i;
             match r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x)) {
@@ -106,9 +118,14 @@ async fn inspect(
         };
         match verdict {
             Some(Err(action)) => return Err(action),
-            Some(Ok(())) if x.peek_over || (looked && !open()) => {
+            // Where it goes is for its requests to say.
+            Some(Ok(Passed::Http)) => {
                 x.peek_over = true;
-                return Ok(());
+                return Ok(Passed::Http);
+            }
+            Some(Ok(Passed::AsItIs)) if x.peek_over || (looked && !open()) => {
+                x.peek_over = true;
+                return Ok(Passed::AsItIs);
             }
             _ => {}
         }
@@ -123,8 +140,36 @@ async fn inspect(
     }
 }
 
-pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
-    let (mut fe, Some(stream), client) = (c.fe.clone(), &mut c.stream, &c.client) else { return };
+/// Rules of a stream of bytes may ask about a request: what has come in is read as one as soon as that can be said.
+fn read_request(x: &mut Exchange<'_>, node: &ProxyNode, scan: &mut Scan) {
+    if x.raw != Raw::Open {
+        return;
+    }
+    let accept = node.accept(true);
+    if scan.complete(&x.peeked) {
+        if x.req.parse_request(&x.peeked, accept).is_err() {
+            x.req.clear();
+        }
+        x.raw = Raw::Settled;
+    } else if !x.peeked.is_empty() && x.req.is_hopeless(&x.peeked, accept) {
+        x.raw = Raw::Settled;
+    }
+}
+
+/// A stream of bytes that goes on as one of HTTP.
+pub struct Upgrade {
+    /// What has come in of it.
+    pub bytes: Vec<u8>,
+    /// The backend that the bytes were for, if that made them HTTP.
+    pub be: Option<Arc<ProxyNode>>,
+    pub unique: Vec<u8>,
+    /// Both ends, as rules have set them.
+    pub ends: [Option<std::net::SocketAddr>; 2],
+}
+
+/// Serves a connection of bytes; or says that it is one of HTTP.
+pub async fn run(t: &Rc<Thread>, c: &mut Connection) -> Option<Box<Upgrade>> {
+    let (mut fe, Some(stream), client) = (c.fe.clone(), &mut c.stream, &c.client) else { return None };
     // A reload may have come during the handshake: backends are those of the configuration in force, which is held while they are looked up.
     let snapshot = t.snapshot();
     if let Some(now) = snapshot.frontend(&fe.conf.name) {
@@ -132,19 +177,37 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     }
     let mut x = Exchange::new(client, fe.clone(), t, true);
     x.got_request = Some(client.accepted);
+    x.raw = Raw::Open;
     x.reached(t, Step::Accept);
     if let Some(f) = fe.conf.unique_id.clone() {
         x.make_unique(t, &f);
     }
     let mut verdict = inspect(t, &mut x, &fe, stream).await;
-    if verdict.is_ok() {
+    if verdict == Ok(Passed::AsItIs) {
         x.be = fe.route(&x);
         if let Some(be) = x.be.clone().filter(|be| !Arc::ptr_eq(be, &fe)) {
             verdict = inspect(t, &mut x, &be, stream).await;
         }
     }
     drop(snapshot);
-    if let Err(action) = verdict {
+    let becomes_http = x.be.as_ref().is_some_and(|be| be.conf.mode == Mode::Http) || verdict == Ok(Passed::Http);
+    if verdict.is_ok() && becomes_http {
+        let may = fe.listeners.get(client.listener as usize).is_none_or(|l| !l.conf.never_http);
+        if may {
+            let upgrade = Upgrade {
+                bytes: std::mem::take(&mut x.peeked),
+                be: x.be.take().filter(|be| be.conf.mode == Mode::Http),
+                unique: std::mem::take(&mut x.unique),
+                ends: [x.src, x.dst],
+            };
+            fe.live.front.inc(Counter::Upgrades);
+            // It is one stream: its variables go on.
+            client.vars.set(Some(Box::new(std::mem::take(&mut x.vars))).filter(|v: &Box<_>| !v.is_empty()));
+            x.recycle(t);
+            return Some(Box::new(upgrade));
+        }
+        x.end(Cause::Denied, Phase::Request);
+    } else if let Err(action) = verdict {
         fe.live.front.inc(Counter::DeniedRequests);
         x.end(Cause::Denied, Phase::Request);
         if action == Refusal::SilentDrop {
@@ -170,6 +233,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
     }
     x.finish(t, true);
     x.recycle(t);
+    None
 }
 
 async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream: &mut Stream) {

@@ -424,7 +424,7 @@ impl Cond {
 
     /// True if it looks into the bytes of the stream.
     pub fn wants_payload(&self) -> bool {
-        self.terms().any(|t| t.expr().wants_payload())
+        self.terms().any(|t| t.expr().wants_payload() || t.expr().wants_request())
     }
 }
 

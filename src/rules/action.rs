@@ -197,6 +197,8 @@ pub enum TcpAction {
     ExpectProxy,
     /// `expect-netscaler-cip layer4`
     ExpectNetscaler,
+    /// `switch-mode http`: what comes is HTTP.
+    SwitchMode,
     /// What rules of requests do as well, with the next rule to follow.
     Effect(Arc<HttpAction>),
 }

@@ -148,6 +148,10 @@ pub trait Traffic {
     fn payload(&self) -> (&[u8], bool) {
         (b"", true)
     }
+    /// A stream of bytes is looked into, and a request may yet come of it.
+    fn awaits_request(&self) -> bool {
+        false
+    }
     /// As [`payload`](Traffic::payload), of what a server sends.
     fn answered(&self) -> (&[u8], bool) {
         (b"", true)
@@ -181,6 +185,8 @@ pub enum Number {
     Retries(bool),
     /// 1 if the connection to the server has carried a request before.
     Reused,
+    /// 1 if the stream is made of HTTP messages.
+    IsHttp,
     /// The time of day, in seconds since 1970.
     Now,
 }
@@ -329,6 +335,7 @@ const FETCHES: &[Row] = &[
     row("fc_pp_unique_id", Kind::ProxyTlv, 0, C, b's'),
     row("fc_pp_tlv", Kind::ProxyTlv, 2, C, b's'),
     row("bc_reused", Kind::Number(Number::Reused), 0, P, b'b'),
+    row("internal.strm.is_htx", Kind::Number(Number::IsHttp), 0, C, b'b'),
     row("date", Kind::Number(Number::Now), 2, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -420,6 +427,7 @@ enum Conv {
     HostOnly,
     RegSub,
     Concat,
+    Iif,
     Hex,
     HttpDate,
 }
@@ -440,6 +448,7 @@ const CONVERTERS: &[(&str, Conv, usize, usize)] = &[
     ("field", Conv::Field, 2, 3),
     ("word", Conv::Word, 2, 3),
     ("host_only", Conv::HostOnly, 0, 0),
+    ("iif", Conv::Iif, 2, 2),
     ("hex", Conv::Hex, 0, 0),
     ("http_date", Conv::HttpDate, 0, 1),
     ("regsub", Conv::RegSub, 2, 3),
@@ -795,13 +804,19 @@ impl Expr {
         )
     }
 
+    /// True if it asks about a request.
+    pub fn wants_request(&self) -> bool {
+        self.least == Scope::Request
+    }
+
     /// True if its value may become another one when more bytes come in.
     pub fn may_change(&self, t: &dyn Traffic) -> bool {
-        self.wants_payload()
-            && !t.payload().1
-            && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd)
-                || self.kind == Kind::Payload && self.numbers[1] == 0
-                || self.look(t) == Look::More)
+        self.wants_request() && t.awaits_request()
+            || self.wants_payload()
+                && !t.payload().1
+                && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd)
+                    || self.kind == Kind::Payload && self.numbers[1] == 0
+                    || self.look(t) == Look::More)
     }
 
     /// What the bytes of the stream say so far.
@@ -986,7 +1001,9 @@ impl Expr {
             Kind::BeName => Some(Sample::str(t.backend().as_bytes())),
             Kind::SvName => Some(Sample::str(t.server().as_bytes())),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
-            Kind::Number(n @ (Number::FirstRequest | Number::Reused)) => t.number(n).map(|n| Sample::Bool(n != 0)),
+            Kind::Number(n @ (Number::FirstRequest | Number::Reused | Number::IsHttp)) => {
+                t.number(n).map(|n| Sample::Bool(n != 0))
+            }
             Kind::Number(Number::Now) => t.number(Number::Now).map(|n| Sample::Int(n.saturating_add(self.offset()))),
             Kind::Number(n) => t.number(n).map(Sample::Int),
             Kind::RcvdProxy => Some(Sample::Bool(t.proxied().is_some())),
@@ -1078,6 +1095,7 @@ impl Step {
                     _ => a.saturating_neg(),
                 }))
             }
+            Conv::Iif => owned(self.args[usize::from(!s.truth())].clone().into_bytes()),
             Conv::Concat => {
                 let mut v = s.text().into_owned();
                 v.extend_from_slice(self.args[0].as_bytes());

@@ -65,6 +65,10 @@ counters! {
     CompressedResponses,
     CacheLookups,
     CacheHits,
+    /// Hints that were sent ahead of an answer.
+    CacheHintHits,
+    /// Connections that began as streams of bytes and became HTTP.
+    Upgrades,
     /// Exchanges of HTTP/1, and those that are over. What is under way is the difference: they are never cleared.
     Begun,
     Ended,

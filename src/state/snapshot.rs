@@ -475,7 +475,11 @@ impl ProxyNode {
             b.filter(|b| open(b))
         });
         let by_default = || routes.default.as_ref().and_then(std::sync::Weak::upgrade).filter(|b| open(b));
-        by_rule.or_else(by_default).filter(|b| b.conf.mode == self.conf.mode)
+        // Bytes can become HTTP, not the other way round.
+        let fits = |b: &Arc<ProxyNode>| {
+            b.conf.mode == self.conf.mode || (self.conf.mode, b.conf.mode) == (Mode::Tcp, Mode::Http)
+        };
+        by_rule.or_else(by_default).filter(fits)
     }
 
     /// The answer for a status: the `errorfile`, or the built-in one.

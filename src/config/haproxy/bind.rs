@@ -124,6 +124,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         user: None,
         group: None,
         options: SocketOptions::default(),
+        never_http: false,
     };
     let (mut tls, mut ssl) = (BindTls::default(), false);
     let (mut v4v6, mut v6only, mut device) = (false, false, None);
@@ -240,7 +241,8 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 }
             }
             "proto" => match value(cx).as_deref() {
-                Some("h1" | "none") | None => {}
+                Some("h1") | None => {}
+                Some("none") => b.never_http = true,
                 Some(o) => cx.not_yet(&format!("'proto {o}' on 'bind'")),
             },
             o if ACCEPTED.iter().any(|a| a.0 == o) => {

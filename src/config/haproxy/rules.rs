@@ -3,7 +3,7 @@ use super::keywords::{self, Class};
 use super::{Cx, actions, names};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
-use crate::config::model::{Chosen, Kind, Mode, Proxy};
+use crate::config::model::{Chosen, Kind, Proxy};
 use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
@@ -106,11 +106,6 @@ pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -
         asked(cx, &p.name, c.terms());
     }
     match parsed {
-        Ok(c) if c.least() > scope && p.mode == Mode::Tcp => {
-            // HAProxy looks into the bytes that happen to be there.
-            cx.not_yet(&format!("'{}' : a condition on HTTP contents in 'mode tcp'", w[0]));
-            Err(())
-        }
         Ok(c) if c.least() > scope => {
             cx.error(format!("'{}' : the condition asks for something that is not known yet at this point of the exchange, so it could never match", w[0]));
             Err(())
@@ -129,7 +124,7 @@ pub fn use_backend(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if p.use_backend.len() >= super::MAX_SECTIONS * 2 {
         return cx.too_much("'use_backend' rules in a section", super::MAX_SECTIONS * 2);
     }
-    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    let scope = Scope::Request;
     let Some(name) = chosen(cx, "use_backend", name, scope) else { return };
     if let Ok(c) = cond(cx, p, w, 2, scope) {
         p.use_backend.push((c, name, cx.place.clone()));
@@ -148,7 +143,7 @@ fn chosen(cx: &mut Cx<'_>, what: &str, name: String, scope: Scope) -> Option<Cho
 pub fn use_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "a server name") else { return };
     let name = name.to_owned();
-    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    let scope = Scope::Request;
     let Some(name) = chosen(cx, "use-server", name, scope) else { return };
     if let Ok(c) = cond(cx, p, w, 2, scope) {
         p.use_server.push((c, name, cx.place.clone()));
@@ -157,7 +152,7 @@ pub fn use_server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 /// `ignore-persist` and `force-persist`
 pub fn persist(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    let scope = Scope::Request;
     match cond(cx, p, w, 1, scope) {
         Ok(Some(c)) => p.persist_rules.push((c, w[0] == "force-persist")),
         Ok(None) => cx.error_of(Code::Missing, format!("'{}' expects a condition, 'if' or 'unless'", w[0])),
@@ -167,7 +162,7 @@ pub fn persist(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 /// `force-be-switch`
 pub fn force_switch(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let scope = if p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    let scope = Scope::Request;
     match cond(cx, p, w, 1, scope) {
         Ok(Some(c)) => p.force_switch.push(c),
         Ok(None) => cx.error_of(Code::Missing, "'force-be-switch' expects a condition, 'if' or 'unless'"),
@@ -767,7 +762,7 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         o if effects(kind).iter().any(|e| o == *e || o.strip_prefix(e).is_some_and(|r| r.starts_with('('))) => {
             // As a rule of requests has it, in its own words.
             let line: Vec<String> = w[1..].to_vec();
-            let scope = if kind == "content" && p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+            let scope = if kind == "content" { Scope::Request } else { Scope::Connection };
             let step = match kind {
                 "connection" => Step::TcpReqConn,
                 "session" => Step::TcpReqSess,
@@ -776,6 +771,37 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             let Some((action, n)) = actions::effect(cx, &line, scope, step) else { return };
             used = n + 1;
             TcpAction::Effect(Arc::new(action))
+        }
+        "switch-mode" if kind == "content" => {
+            if cx.kind == Kind::Backend {
+                let text = format!(
+                    "'tcp-request switch-mode' not allowed because backend '{}' has no frontend capability",
+                    p.name
+                );
+                return cx.error_of(Code::Misplaced, text);
+            }
+            match w.get(3).map(String::as_str) {
+                Some("http") => used = 4,
+                Some(o) => {
+                    return cx.error(format!("'tcp-request switch-mode' expects a valid mode (got '{o}')."));
+                }
+                None => return cx.error_of(Code::Missing, "'tcp-request switch-mode' expects a mode as argument."),
+            }
+            if w.get(4).is_some_and(|x| x == "proto") {
+                match w.get(5).map(String::as_str) {
+                    Some("h1") => used = 6,
+                    Some("h2") => return cx.not_yet("'proto h2' of 'tcp-request content switch-mode'"),
+                    Some(o) => {
+                        return cx.error_of(
+                            Code::UnknownWord,
+                            format!("'tcp-request switch-mode' : unknown MUX protocol '{o}'"),
+                        );
+                    }
+                    None => return cx.error_of(Code::Missing, "'proto' expects a protocol: h1"),
+                }
+            }
+            p.switches = true;
+            TcpAction::SwitchMode
         }
         "accept" => TcpAction::Accept,
         "reject" => TcpAction::Reject,
@@ -799,8 +825,8 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             );
         }
     };
-    // In HTTP mode contents are looked at when there is a request.
-    let scope = if kind == "content" && p.mode == Mode::Http { Scope::Request } else { Scope::Connection };
+    // Where the contents are bytes, a request is looked for in them.
+    let scope = if kind == "content" { Scope::Request } else { Scope::Connection };
     if let Ok(cond) = cond(cx, p, w, used, scope) {
         let rule = Rule { place: cx.place.clone(), cond, action };
         match kind {

@@ -295,7 +295,7 @@ impl LogFormat {
 
     /// True if it looks into the bytes of a stream.
     pub fn wants_payload(&self) -> bool {
-        let looks = |i: &Item| matches!(&i.value, Value::Sample(e) if e.wants_payload());
+        let looks = |i: &Item| matches!(&i.value, Value::Sample(e) if e.wants_payload() || e.wants_request());
         self.ops.iter().any(|op| matches!(op, Op::Item(i) if looks(i)))
     }
 
