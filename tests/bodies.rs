@@ -415,3 +415,42 @@ fn rules_that_find_no_room_fail() {
     assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!((column(&p, "f,FRONTEND", "wrew").as_str(), column(&p, "b,s,", "wrew").as_str()), ("5", "2"));
 }
+
+#[test]
+fn hints_go_ahead_of_answers_that_are_not_kept_any_more() {
+    let o = Origin::start(|r| {
+        let link = if r.starts_with("GET /plain") {
+            "</terms>; rel=author"
+        } else {
+            "</a.css>; rel=preload; as=style, </x>; rel=next"
+        };
+        format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=1\r\nLink: {link}\r\nContent-Length: 600\r\n\r\n{}",
+            "x".repeat(600)
+        )
+        .into_bytes()
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-request cache-use only if {{ path_beg /only }}\n http-request cache-use c no-early-hints if {{ path_beg /c-silent }}\n http-request cache-use c if {{ path_beg /c }} !{{ path_beg /c-silent }}\n\
+         http-response cache-store only if {{ capture.req.uri -m beg /only }}\n http-response cache-store c if {{ capture.req.uri -m beg /c }}\n server s 127.0.0.1:{}\n\
+         cache only\n total-max-size 1\n max-object-size 500\n max-age 60\n early-hints only\n\
+         cache c\n total-max-size 1\n max-object-size 20000\n max-age 60\n early-hints on\n",
+        o.port
+    ));
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload; as=style\r\n\r\nHTTP/1.1 200 OK\r\n";
+    let ask = |path: &str, more: &str| {
+        p.exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{more}\r\n").as_bytes())
+    };
+    // Too large to be kept, and not kept: the server is asked each time.
+    assert!(ask("/only", "").starts_with("HTTP/1.1 200 OK"));
+    assert!(ask("/only", "").starts_with(hint));
+    assert!(p.cli("show cache").contains("type:hints"), "{}", p.cli("show cache"));
+    assert!(ask("/only", "Cache-Control: no-cache\r\n").starts_with("HTTP/1.1 200 OK"));
+    assert!(p.exchange(b"GET /only HTTP/1.0\r\nHost: h\r\n\r\n").starts_with("HTTP/1.1 200 OK"));
+    // What kept an answer gives that, and its hints when its time is over.
+    assert!(ask("/c", "").starts_with("HTTP/1.1 200 OK") && ask("/c-silent", "").starts_with("HTTP/1.1 200 OK"));
+    assert!(ask("/c", "").contains("age: "));
+    assert!(support::wait_for(Duration::from_secs(5), || ask("/c", "").starts_with(hint)), "{}", ask("/c", ""));
+    assert!(!ask("/c-silent", "").contains("103"));
+    assert!(column(&p, "b,BACKEND", "cache_hint_hits").parse::<u32>().unwrap() >= 2);
+}

@@ -32,6 +32,8 @@ pub struct Model {
 
 #[derive(Clone, Debug)]
 pub struct Global {
+    /// `stats-file`: what counters begin with.
+    pub stats_file: Option<Arc<[u8]>>,
     pub daemon: bool,
     pub user: Option<String>,
     pub group: Option<String>,
@@ -100,6 +102,7 @@ pub const DEFAULT_MAXCONN: u32 = 10_000;
 impl Default for Global {
     fn default() -> Self {
         Self {
+            stats_file: None,
             daemon: false,
             user: None,
             group: None,
@@ -301,6 +304,8 @@ pub struct Bind {
     pub user: Option<String>,
     pub group: Option<String>,
     pub options: SocketOptions,
+    /// `guid-prefix`, with the listener's number.
+    pub guid: Option<Arc<str>>,
     /// `proto none`: what comes is never made HTTP.
     pub never_http: bool,
 }
@@ -510,6 +515,8 @@ pub struct Server {
     pub dynamic: bool,
     /// Rules ask about it by name.
     pub asked: bool,
+    /// `guid`: what its counters are saved under.
+    pub guid: Option<Arc<str>>,
     pub host: Host,
     /// Filled in from the bundle for a name; the first is used.
     pub ip: Option<IpAddr>,
@@ -594,6 +601,8 @@ pub struct Server {
     pub datagram: bool,
     /// `pool-max-conn`: idle connections kept, by all threads together; none is no limit.
     pub pool_max: Option<u32>,
+    /// `pool-low-conn`: so many idle connections are kept beyond what is needed.
+    pub pool_low: u64,
     /// `pool-purge-delay`: an idle connection lives at most this long.
     pub pool_purge: Duration,
 }
@@ -614,6 +623,7 @@ impl Default for Server {
             number: 0,
             dynamic: false,
             asked: false,
+            guid: None,
             host: Host::ANY4,
             ip: None,
             observe: None,
@@ -668,6 +678,7 @@ impl Default for Server {
             log_proto: LogProto::Legacy,
             datagram: false,
             pool_max: None,
+            pool_low: 0,
             pool_purge: Duration::from_secs(5),
         }
     }
@@ -902,11 +913,35 @@ pub struct Cache {
     pub vary: bool,
     /// `max-secondary-entries`
     pub max_variants: u32,
+    /// `early-hints`
+    pub hints: Hints,
+    /// How much of an answer's size its hints may take, in percent, to outlive it.
+    pub hints_ratio: u32,
+}
+
+/// What a cache does about `Link` headers that tell a client what it will need (RFC 8297).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hints {
+    #[default]
+    Off,
+    /// They outlive the answer that they came with.
+    On,
+    /// Nothing else is kept.
+    Only,
 }
 
 impl Cache {
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), total: 0, max_object: 0, max_age: 60, vary: false, max_variants: 10 }
+        Self {
+            name: name.to_owned(),
+            total: 0,
+            max_object: 0,
+            max_age: 60,
+            vary: false,
+            max_variants: 10,
+            hints: Hints::Off,
+            hints_ratio: 25,
+        }
     }
 }
 
@@ -957,6 +992,8 @@ pub struct Proxy {
     /// `id`, or the next number that nobody said; the highest for what statistics do not know.
     pub number: u32,
     pub mode: Mode,
+    /// `guid`
+    pub guid: Option<Arc<str>>,
     /// `mode` stands in this section or in what it inherits.
     pub mode_said: bool,
     /// `be-unpublished`: rules pass over it until it is published.
@@ -1006,6 +1043,9 @@ pub struct Proxy {
     pub tcp_connection: Vec<Rule<TcpAction>>,
     /// Behind what a PROXY header says of the client.
     pub tcp_session: Vec<Rule<TcpAction>>,
+    /// `tcp-response content`, and its `inspect-delay`.
+    pub tcp_response: Vec<Rule<TcpAction>>,
+    pub response_delay: Option<Duration>,
     /// A rule has `switch-mode http`.
     pub switches: bool,
     pub tcp_content: Vec<Rule<TcpAction>>,
@@ -1062,6 +1102,7 @@ impl Proxy {
             id: None,
             number: u32::MAX,
             mode: Mode::Tcp,
+            guid: None,
             mode_said: false,
             unpublished: false,
             force_switch: Vec::new(),
@@ -1097,6 +1138,8 @@ impl Proxy {
             late_response: Vec::new(),
             tcp_connection: Vec::new(),
             tcp_session: Vec::new(),
+            tcp_response: Vec::new(),
+            response_delay: None,
             switches: false,
             tcp_content: Vec::new(),
             inspect_delay: None,

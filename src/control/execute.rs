@@ -64,6 +64,7 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             let _ = writeln!(t, "{n}: {v}");
             t
         }),
+        Command::DumpStats => super::statsfile::dump(s),
         Command::ShowCache => show_cache(s),
         Command::ShowErrors(w) => super::offences::show(w, s, live),
         Command::ShowSinks => show_sinks(s, live),
@@ -94,6 +95,10 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             for p in &s.proxies {
                 for c in [&p.live.front, &p.live.back].into_iter().chain(p.servers.iter().map(|s| &s.live.counters)) {
                     c.clear();
+                }
+                for l in &p.listeners {
+                    l.live.counters.clear();
+                    l.live.conns.clear_max();
                 }
                 p.live.front_conns.clear_max();
                 p.live.back_sessions.clear_max();
@@ -211,12 +216,13 @@ fn show_cache(s: &Snapshot) -> String {
         let at = std::sync::Arc::as_ptr(c);
         let _ = writeln!(out, "{at:p}: {} (shctx:{at:p}, available blocks:{})", c.conf.name, c.free() >> 10);
         for (key, e) in c.list(now) {
-            let (size, left) = (e.size(), e.expires - now);
+            let (size, left) = (e.size(), e.expires.saturating_sub(now));
+            let kind = if e.hints_alone { "hints" } else { "full" };
             let blocks = size.div_ceil(1 << 10);
             let hash = key.iter().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(*b)));
             let _ = writeln!(
                 out,
-                "{:p} hash:{hash} vary:0x{:040x} type:full size:{size} ({blocks} blocks), refcount:0, expire:{left}",
+                "{:p} hash:{hash} vary:0x{:040x} type:{kind} size:{size} ({blocks} blocks), refcount:0, expire:{left}",
                 std::sync::Arc::as_ptr(&e),
                 0
             );

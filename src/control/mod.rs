@@ -8,6 +8,7 @@ mod page;
 pub mod runtime;
 pub mod socket;
 pub mod stats;
+pub mod statsfile;
 mod typed;
 
 pub use crate::base::version::{RELEASE_DATE, VERSION};

@@ -224,7 +224,7 @@ pub fn rows(s: &Snapshot) -> Vec<Row> {
     out
 }
 
-fn frontend(p: &ProxyNode) -> Row {
+pub fn frontend(p: &ProxyNode) -> Row {
     let (l, c) = (&p.live, &p.live.front);
     let mut r = Row::new(Kind::Frontend, p, 0, "FRONTEND");
     let stopped = p.conf.disabled || l.stopped.load(Relaxed);
@@ -267,7 +267,7 @@ fn frontend(p: &ProxyNode) -> Row {
     r
 }
 
-fn listener(p: &ProxyNode, l: &ListenerNode) -> Row {
+pub fn listener(p: &ProxyNode, l: &ListenerNode) -> Row {
     let c = &l.live.counters;
     let mut r = Row::new(Kind::Listener, p, l.id, &l.name);
     r.set("status", "OPEN");
@@ -323,7 +323,7 @@ pub fn server_status(s: &ServerNode) -> String {
     }
 }
 
-fn server(p: &ProxyNode, s: &ServerNode) -> Row {
+pub fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     let (l, c) = (&s.live, &s.live.counters);
     let mut r = Row::new(Kind::Server, p, s.sid, &s.conf.name);
     r.set("qcur", l.queued.get());
@@ -421,7 +421,8 @@ fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     r.set("used_conn_cur", l.sessions.get());
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
-    r.zeros(&["safe_conn_cur", "need_conn_est", "srid", "priv_idle_cur"]);
+    r.set("need_conn_est", l.needed());
+    r.zeros(&["safe_conn_cur", "srid", "priv_idle_cur"]);
     r.ssl(c);
     r
 }
@@ -435,7 +436,7 @@ pub fn address(s: &ServerNode) -> String {
     }
 }
 
-fn backend(p: &ProxyNode) -> Row {
+pub fn backend(p: &ProxyNode) -> Row {
     let (l, c) = (&p.live, &p.live.back);
     let mut r = Row::new(Kind::Backend, p, 0, "BACKEND");
     r.set("qcur", l.queued.get());

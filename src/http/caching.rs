@@ -229,6 +229,50 @@ pub fn answers(varies: Varies, good: &Secondary, said: &Secondary) -> bool {
         && (!varies.origin || good.origin == said.origin)
 }
 
+/// What the `Link` headers of an answer tell a client that it will need: a value for each of them that tells something (RFC 8297, RFC 8288).
+pub fn hints(res: &Head) -> Vec<Vec<u8>> {
+    let lines = res.headers().filter(|(n, _)| *n == b"link");
+    lines
+        .filter_map(|(_, line)| {
+            let kept: Vec<&[u8]> = elements(line, b',').filter(|e| is_hint(e)).collect();
+            (!kept.is_empty()).then(|| kept.join(&b", "[..]))
+        })
+        .collect()
+}
+
+/// The parts of a list between `by`, outside of quotes and angle brackets, without the space around them.
+fn elements(line: &[u8], by: u8) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped, mut inside) = (false, false, false);
+    line.split(move |c| {
+        match c {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if !inside => quoted = !quoted,
+            b'<' if !quoted => inside = true,
+            b'>' if !quoted => inside = false,
+            c => return *c == by && !quoted && !inside,
+        }
+        false
+    })
+    .map(<[u8]>::trim_ascii)
+}
+
+/// An element of `Link` whose first `rel` has one of the relations that are worth a hint.
+fn is_hint(element: &[u8]) -> bool {
+    const WORTH: [&[u8]; 5] = [b"preload", b"preconnect", b"dns-prefetch", b"modulepreload", b"prefetch"];
+    if element.first() != Some(&b'<') {
+        return false;
+    }
+    let params = elements(element, b';').skip(1);
+    let rel = params.filter_map(|p| {
+        let at = p.iter().position(|c| *c == b'=')?;
+        p[..at].trim_ascii().eq_ignore_ascii_case(b"rel").then(|| p[at + 1..].trim_ascii())
+    });
+    let Some(rel) = rel.into_iter().next() else { return false };
+    let rel = rel.strip_prefix(b"\"").and_then(|r| r.strip_suffix(b"\"")).unwrap_or(rel);
+    rel.split(u8::is_ascii_whitespace).any(|r| WORTH.iter().any(|w| r.eq_ignore_ascii_case(w)))
+}
+
 /// True if the client has what is kept already (RFC 9110, 13.1). `stored`: when it was kept.
 pub fn not_modified(req: &Head, kept: &Head, stored: u64) -> bool {
     let mut any = false;
@@ -325,6 +369,28 @@ mod tests {
         assert!(keep(&response("Cache-Control: max-age=5\r\nVary: *\r\n"), true, 60, true, 0).is_none());
         let many = secondary(&request(&format!("Origin: a\r\nAccept-Encoding: {}\r\n", "gzip,".repeat(20))));
         assert!(!answers(k.varies, &good, &many));
+    }
+
+    #[test]
+    fn what_is_worth_a_hint() {
+        for (headers, want) in [
+            ("Link: </a>; rel=preload; as=style\r\n", &["</a>; rel=preload; as=style"][..]),
+            ("Link: </a>; rel=author\r\n", &[]),
+            (
+                "Link: </a,b>; REL=\"x PreConnect\" , </c>; rel=next,</d>;rel=prefetch\r\n",
+                &["</a,b>; REL=\"x PreConnect\", </d>;rel=prefetch"],
+            ),
+            ("Link: </a>; rel=next; rel=preload\r\n", &[]),
+            (
+                "Link: a; rel=preload\r\nLink: </b>; title=\"x, </c>; rel=preload\"; rel=modulepreload\r\n",
+                &["</b>; title=\"x, </c>; rel=preload\"; rel=modulepreload"],
+            ),
+            ("Link: </a>\r\nX: </b>; rel=preload\r\n", &[]),
+        ] {
+            let got: Vec<String> =
+                hints(&response(headers)).into_iter().map(|h| String::from_utf8(h).unwrap()).collect();
+            assert_eq!(got, want, "{headers}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::load::load;
 use crate::config::model::CliLevel;
 use crate::config::source::LoadArgs;
 use crate::control::execute::Asked;
-use crate::control::{Pages, runtime, socket};
+use crate::control::{Pages, runtime, socket, statsfile};
 use crate::health::{prober, resolver};
 use crate::log::console::Console;
 use crate::log::{Sinks, ship};
@@ -170,6 +170,9 @@ impl Worker {
         let snapshot = Snapshot::compile(model, &mut recorded, &live, sinks.clone(), first.generation, &mut report);
         if report.has_fatal() {
             return Err(report.render(std::process::id(), Severity::NotYet));
+        }
+        if let Some(bytes) = &snapshot.global.stats_file {
+            statsfile::preload(&String::from_utf8_lossy(bytes), &snapshot);
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (drain, draining) = watch::channel(false);
@@ -506,6 +509,7 @@ impl Worker {
 
     /// Rates, once a second.
     fn sample(&self) {
+        let seconds = self.live.started.elapsed().as_secs();
         let s = self.snapshot.load();
         self.live.conn_rate.sample(self.live.total_conns.load(Relaxed));
         self.live.comp_rate_in.sample(self.live.comp_in.load(Relaxed));
@@ -522,6 +526,9 @@ impl Worker {
             }
             for n in &p.servers {
                 n.live.rate.sample(n.live.counters.get(Counter::Sessions));
+                if seconds.is_multiple_of(n.conf.pool_purge.as_secs().max(1)) {
+                    n.live.rethink_need();
+                }
             }
         }
     }

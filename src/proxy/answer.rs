@@ -6,10 +6,12 @@ use super::persist;
 use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
+use super::tcp::{self, Passed};
 use super::upstream::Slot;
 use crate::config::model::{ConnMode, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::status::is_bare;
+use crate::rules::action::Refusal;
 use crate::rules::logformat::Step;
 use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
@@ -95,6 +97,15 @@ impl Session<'_> {
         let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
         if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Response);
+        }
+        match tcp::allowed(self.t, x, &be.conf.tcp_response) {
+            Ok(Passed::AsItIs | Passed::Http) => {}
+            Ok(Passed::Closed) => return Next::Close,
+            Err(how) => {
+                be.live.back.inc(Counter::DeniedResponses);
+                x.end(Cause::Denied, Phase::Data);
+                return if how == Refusal::SilentDrop { Next::Drop } else { Next::Close };
+            }
         }
         let bare = x.req.method() == b"HEAD" || is_bare(x.res.status);
         filters::response(self.t, x, be);
@@ -283,10 +294,16 @@ impl Session<'_> {
                 // Nobody will ask for one that has told of this request.
                 if most > 0 && !server.conf.proxy_options.unique_id {
                     self.own.push(Own { key: like.key, moves, stream: up });
+                } else {
+                    up.cut();
                 }
             } else if !server.conf.proxy_options.unique_id && (client_keep || !like.personal) {
                 self.t.pool_give(like, server, up, moves, reused);
+            } else {
+                up.cut();
             }
+        } else if quiet && upload.complete() && !tunnel && x.res.framing != Framing::UntilClose {
+            up.cut();
         }
         self.linger |= !upload.complete();
         if client_keep && upload.complete() { Next::Again } else { Next::Close }

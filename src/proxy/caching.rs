@@ -6,6 +6,7 @@ use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
 use super::stream::{ReadError, write_all};
 use super::upstream::BackendSession;
+use crate::config::model::Hints;
 use crate::http::caching::{self, Asked, Secondary};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::status::is_bare;
@@ -27,8 +28,8 @@ fn now(t: &Thread) -> u64 {
     wall.map_or(0, |d| d.as_secs())
 }
 
-/// `http-request cache-use`: looks for an answer.
-pub fn look(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
+/// `http-request cache-use`: looks for an answer, or for what its client will need (`hinted`).
+pub fn look(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str, hinted: bool) {
     let Some(store) = node.caches.get(name) else { return };
     let Some(asked) = caching::asked(&x.req) else { return };
     let (key, said) = (caching::key(&x.req), caching::secondary(&x.req));
@@ -40,6 +41,18 @@ pub fn look(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
         if let Some(entry) = found {
             counters.inc(Counter::CacheHits);
             x.hit = Some((store.clone(), entry));
+        } else if store.conf.hints != Hints::Off
+            && hinted
+            && let Some(entry) = store.hints(&key, &said, now(t))
+        {
+            counters.inc(Counter::CacheHintHits);
+            x.early.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+            for h in &entry.hints {
+                x.early.extend_from_slice(b"link: ");
+                x.early.extend_from_slice(h);
+                x.early.extend_from_slice(b"\r\n");
+            }
+            x.early.extend_from_slice(b"\r\n");
         }
     }
     x.cache = Some(Box::new(Use { key, said, asked }));
@@ -59,6 +72,13 @@ pub fn store(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, name: &str) {
         return;
     }
     let conf = &store.conf;
+    if conf.hints == Hints::Only {
+        let now = now(t);
+        if let Some(keep) = caching::keep(&x.res, u.asked.storable, conf.max_age, conf.vary, now) {
+            store.keep_hints(&u.key, &x.res, &keep, &u.said, now);
+        }
+        return;
+    }
     if matches!(x.res.framing, Framing::Length(n) if n > conf.max_object) {
         return;
     }

@@ -200,6 +200,9 @@ pub struct Exchange<'a> {
     pub peeked: Vec<u8>,
     pub peek_over: bool,
     pub raw: Raw,
+    /// What came in of a server's bytes that rules look into, and that it will be no more.
+    pub answered: Vec<u8>,
+    pub answer_over: bool,
     /// At least one byte of the request came.
     pub begun: bool,
     /// Its line is written.
@@ -265,6 +268,8 @@ impl<'a> Exchange<'a> {
             peeked: Vec::new(),
             peek_over: true,
             raw: Raw::No,
+            answered: Vec::new(),
+            answer_over: true,
             begun: false,
             logged: false,
             level: super::logging::Level::Usual,
@@ -339,6 +344,12 @@ impl<'a> Exchange<'a> {
         }
         self.fe.live.front.add(Counter::BytesIn, self.bytes_in);
         self.fe.live.front.add(Counter::BytesOut, self.bytes_out);
+        if self.fe.conf.options.socket_stats
+            && let Some(l) = self.fe.listeners.get(self.client.listener as usize)
+        {
+            l.live.counters.add(Counter::BytesIn, self.bytes_in);
+            l.live.counters.add(Counter::BytesOut, self.bytes_out);
+        }
         t.shared.live.bytes_out.fetch_add(self.bytes_out, Relaxed);
         let status = u16::try_from(self.status).unwrap_or(0);
         if !tcp && status > 0 {
@@ -572,6 +583,9 @@ impl Traffic for Exchange<'_> {
         let mut words = self.request_line.split(|c| *c == b' ');
         let mut next = || words.next().unwrap_or_default();
         [next(), next(), next()]
+    }
+    fn answered(&self) -> (&[u8], bool) {
+        (&self.answered, self.answer_over)
     }
     fn awaits_request(&self) -> bool {
         self.raw == Raw::Open && !self.peek_over

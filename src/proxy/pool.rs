@@ -125,7 +125,7 @@ impl Thread {
     pub fn pool_give(&self, like: Likeness, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
         let key = like.key;
         if moves != s.live.moves() {
-            return;
+            return stream.cut();
         }
         let mut pools = self.pools.borrow_mut();
         if pools.get(&key).is_some_and(|p| !Arc::ptr_eq(&p.live, &s.live)) {
@@ -140,10 +140,12 @@ impl Thread {
         let named = key != s.pool_key && !like.personal;
         let most = s.conf.pool_max.map(u64::from).or(named.then_some(MAX_NAMED));
         let room = most.is_none_or(|most| s.live.idle.load(Relaxed) < most);
-        if pool.idle.len() < MAX_IDLE && room && s.live.reachable() {
+        if pool.idle.len() < MAX_IDLE && room && s.live.reachable() && s.live.needs_idle(s.conf.pool_low) {
             s.live.idle.fetch_add(1, Relaxed);
             s.live.idle_at.store(self.id, Relaxed);
             pool.idle.push(Idle { stream, age: 0, moves, proven });
+        } else {
+            stream.cut();
         }
     }
 
@@ -153,7 +155,11 @@ impl Thread {
             let before = pool.idle.len();
             pool.idle.retain_mut(|i| {
                 i.age += 1;
-                i.age <= pool.most && i.stream.is_quiet()
+                let quiet = i.stream.is_quiet();
+                if quiet && i.age > pool.most {
+                    i.stream.cut();
+                }
+                quiet && i.age <= pool.most
             });
             pool.live.idle.fetch_sub((before - pool.idle.len()) as u64, Relaxed);
             !pool.idle.is_empty()

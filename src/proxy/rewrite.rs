@@ -63,7 +63,7 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
                 return Verdict::Answer(Message::service(t.shared.services.prometheus(&query)), Cause::Local);
             }
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
-            HttpAction::CacheUse(name) => caching::look(t, x, node, name),
+            HttpAction::CacheUse(name, hinted) => caching::look(t, x, node, name, *hinted),
             HttpAction::EarlyHint(name, f) => {
                 let next = node.conf.http_request.get(i + 1);
                 let goes_on = next.is_some_and(|n| n.cond.is_none() && matches!(n.action, HttpAction::EarlyHint(..)));

@@ -52,6 +52,8 @@ pub(super) struct Session<'a> {
     upgrade: Option<Box<Upgrade>>,
     /// The last request's body was not read to its end.
     pub linger: bool,
+    /// The client closed between two requests.
+    left: bool,
     /// Connections to servers that are this client's alone (`http-reuse never`).
     pub own: Vec<Own>,
 }
@@ -81,6 +83,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, begin: Begin) -> Ended {
         first,
         upgrade,
         linger: false,
+        left: false,
         own: Vec::new(),
     };
     s.ct.set(request_timeout(fe));
@@ -209,6 +212,10 @@ impl Session<'_> {
     /// Ends the connection. What the client still sends would turn the close into a reset that may overtake the answer: half-close, and read
     /// off what comes for a moment.
     async fn part(mut self) {
+        self.own.iter().for_each(|o| o.stream.cut());
+        if self.left {
+            return self.t.give_buf(self.inbuf);
+        }
         self.ct.set(Some(LINGER));
         let closed = poll_fn(|cx| match self.stream.poll_shutdown(cx) {
             Poll::Pending if self.ct.expired(cx) => Poll::Ready(false),
@@ -345,7 +352,10 @@ impl Session<'_> {
                 }
             };
             match read {
-                Ok(0) | Err(ReadError::Io(_)) if !begun && !x.first => return Err(None),
+                Ok(0) | Err(ReadError::Io(_)) if !begun && !x.first => {
+                    self.left = true;
+                    return Err(None);
+                }
                 Ok(0) | Err(ReadError::Io(_)) => {
                     x.status = 400;
                     x.end(Cause::ClientAbort, Phase::Request);

@@ -24,6 +24,8 @@ pub enum Passed {
     AsItIs,
     /// As one of HTTP (`switch-mode http`).
     Http,
+    /// Not at all (`close`).
+    Closed,
 }
 
 /// The verdict of `tcp-request` rules.
@@ -47,6 +49,7 @@ fn decided(t: &Thread, x: &mut Exchange<'_>, action: &TcpAction) -> Option<Resul
     match action {
         TcpAction::Accept => Some(Ok(Passed::AsItIs)),
         TcpAction::SwitchMode => Some(Ok(Passed::Http)),
+        TcpAction::Close => Some(Ok(Passed::Closed)),
         TcpAction::Reject => Some(Err(Refusal::Reject)),
         TcpAction::SilentDrop => Some(Err(Refusal::SilentDrop)),
         TcpAction::ExpectProxy | TcpAction::ExpectNetscaler => None,
@@ -119,9 +122,9 @@ async fn inspect(
         match verdict {
             Some(Err(action)) => return Err(action),
             // Where it goes is for its requests to say.
-            Some(Ok(Passed::Http)) => {
+            Some(Ok(other @ (Passed::Http | Passed::Closed))) => {
                 x.peek_over = true;
-                return Ok(Passed::Http);
+                return Ok(other);
             }
             Some(Ok(Passed::AsItIs)) if x.peek_over || (looked && !open()) => {
                 x.peek_over = true;
@@ -138,6 +141,20 @@ async fn inspect(
         }
         looked = true;
     }
+}
+
+/// `tcp-response content` rules, as far as what has come in decides them; none if more has to come. `from`: the rule that waits.
+fn respond(t: &Thread, x: &mut Exchange<'_>, be: &ProxyNode, from: &mut usize) -> Option<Result<Passed, Refusal>> {
+    for (i, r) in be.conf.tcp_response.iter().enumerate().skip(*from) {
+        *from = i;
+        if r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x))?
+            && let Some(d) = decided(t, x, &r.action)
+        {
+            return Some(d);
+        }
+        *from = i + 1;
+    }
+    Some(Ok(Passed::AsItIs))
 }
 
 /// Rules of a stream of bytes may ask about a request: what has come in is read as one as soon as that can be said.
@@ -289,6 +306,14 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     let mut response = Half::new(Follower::new(Framing::UntilClose));
     let (mut up_done, mut down_done) = (false, false);
     let (mut up_shut, mut down_shut) = (false, false);
+    // What the server says is held back until rules have decided.
+    let mut looking = !be.conf.tcp_response.is_empty();
+    let (patience, mut from) = (t.wheel.timer(), 0);
+    let mut refusal = None;
+    x.answer_over = be.conf.response_delay.is_none();
+    if looking {
+        patience.set(be.conf.response_delay);
+    }
     let ended = poll_fn(|cx| {
         let (mut a, mut b) = ([false; 2], [false; 2]);
         if !up_done {
@@ -305,7 +330,32 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         if up_done && !up_shut {
             up_shut = up.poll_shutdown(cx).is_ready();
         }
-        if !down_done {
+        while looking {
+            match respond(t, x, be, &mut from) {
+                Some(Ok(Passed::Closed)) => return Poll::Ready(None),
+                Some(Ok(_)) => {
+                    looking = false;
+                    response.preload(&x.answered);
+                    response.bytes = x.answered.len() as u64;
+                    continue;
+                }
+                Some(Err(how)) => {
+                    be.live.back.inc(Counter::DeniedResponses);
+                    refusal = Some(how);
+                    return Poll::Ready(Some(Cause::Denied));
+                }
+                None => {}
+            }
+            match t.poll_read_more(cx, &mut up, &mut x.answered, &patience) {
+                Poll::Ready(Ok(1..)) => {
+                    x.answer_over = x.answered.len() >= be.bufsize - be.maxrewrite;
+                    st.set(server_timeout);
+                }
+                Poll::Ready(_) => x.answer_over = true,
+                Poll::Pending => break,
+            }
+        }
+        if !down_done && !looking {
             match response.poll(cx, &mut up, stream, t, &mut b) {
                 Poll::Ready(Ok(())) => {
                     down_done = true;
@@ -344,6 +394,12 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     x.bytes_out = response.bytes;
     if let Some(cause) = ended {
         x.end(cause, Phase::Data);
+    }
+    if !down_done {
+        up.cut();
+    }
+    if refusal == Some(Refusal::SilentDrop) {
+        stream.vanish();
     }
     drop(slot);
 }

@@ -139,7 +139,8 @@ pub enum HttpAction {
         at_least: usize,
     },
     /// `cache-use` and `cache-store`, by the cache's name.
-    CacheUse(String),
+    /// With hints, if there are some.
+    CacheUse(String, bool),
     CacheStore(String),
     /// `set-bandwidth-limit <filter> [limit <size>] [period <time>]`: bytes, and milliseconds.
     SetBandwidth {
@@ -191,6 +192,8 @@ impl HttpAction {
 #[derive(Clone, Debug)]
 pub enum TcpAction {
     Accept,
+    /// Of a response: the server's connection ends.
+    Close,
     Reject,
     SilentDrop,
     /// `expect-proxy layer4`

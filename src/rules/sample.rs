@@ -254,6 +254,7 @@ enum Kind {
     ResLen,
     ResPayload,
     ResPayloadLv,
+    ResHelloType,
     ResBody,
     ResBodyLen,
     HelloType,
@@ -402,6 +403,8 @@ const FETCHES: &[Row] = &[
     row("cook_val", Kind::ReqCookVal, 2, Q, b'i'),
     row("status", Kind::Status, 0, P, b'i'),
     row("res.len", Kind::ResLen, 0, P, b'i'),
+    row("res.ssl_hello_type", Kind::ResHelloType, 0, P, b'i'),
+    row("rep_ssl_hello_type", Kind::ResHelloType, 0, P, b'i'),
     row("res.payload", Kind::ResPayload, 2, P, b's'),
     row("res.payload_lv", Kind::ResPayloadLv, 2, P, b's'),
     row("res.body", Kind::ResBody, 0, P, b's'),
@@ -812,6 +815,11 @@ impl Expr {
     /// True if its value may become another one when more bytes come in.
     pub fn may_change(&self, t: &dyn Traffic) -> bool {
         self.wants_request() && t.awaits_request()
+            || matches!(self.kind, Kind::ResLen | Kind::ResPayload | Kind::ResPayloadLv | Kind::ResHelloType)
+                && !t.answered().1
+                && (self.kind == Kind::ResLen
+                    || self.kind == Kind::ResPayload && self.numbers[1] == 0
+                    || self.look(t) == Look::More)
             || self.wants_payload()
                 && !t.payload().1
                 && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd)
@@ -822,7 +830,7 @@ impl Expr {
     /// What the bytes of the stream say so far.
     fn look<'a>(&'a self, t: &'a dyn Traffic) -> Look<Sample<'a>> {
         let (bytes, last) = match self.kind {
-            Kind::ResLen | Kind::ResPayload | Kind::ResPayloadLv => t.answered(),
+            Kind::ResLen | Kind::ResPayload | Kind::ResPayloadLv | Kind::ResHelloType => t.answered(),
             Kind::ResBody | Kind::ResBodyLen => (t.answer_body(), true),
             _ => t.payload(),
         };
@@ -856,7 +864,9 @@ impl Expr {
                     None => short,
                 }
             }
-            Kind::HelloType => client_hello::handshake_type(bytes).map(|n| Sample::Int(i64::from(n))),
+            Kind::HelloType | Kind::ResHelloType => {
+                client_hello::handshake_type(bytes).map(|n| Sample::Int(i64::from(n)))
+            }
             Kind::HelloSni => client_hello::server_name(bytes).map(Sample::str),
             Kind::HelloAlpn => client_hello::first_protocol(bytes).map(Sample::str),
             Kind::ProtoHttp if !t.method().is_empty() => Look::Yes(Sample::Bool(true)),

@@ -1,6 +1,6 @@
 //! What caches hold: answers by name and variant, least recently used first out. Shared by all threads; the lock is held for a look or a change.
 use super::live::lock;
-use crate::config::model::Cache;
+use crate::config::model::{Cache, Hints};
 use crate::http::caching::{self, Secondary, Varies};
 use crate::http::h1::head::Head;
 use std::collections::hash_map::Entry as Place;
@@ -19,6 +19,10 @@ pub struct Entry {
     pub expires: u64,
     /// How old it was then.
     pub age: u64,
+    /// What its `Link` headers tell a client that it will need.
+    pub hints: Vec<Vec<u8>>,
+    /// Nothing is left of it but the hints.
+    pub hints_alone: bool,
     varies: Varies,
     good: Secondary,
     /// What it takes besides its body.
@@ -31,12 +35,36 @@ impl Entry {
         (self.fixed + self.body.len()) as u64
     }
 
+    /// What is left of it when its time is over, if that is worth its place.
+    fn reduced(&self, key: &[u8], ratio: u32) -> Option<Self> {
+        let e = Self::of_hints(self.hints.clone(), key, self.varies, self.good.clone(), self.stored);
+        (e.size() * 100 < self.size() * u64::from(ratio)).then_some(e)
+    }
+
+    fn of_hints(hints: Vec<Vec<u8>>, key: &[u8], varies: Varies, good: Secondary, stored: u64) -> Self {
+        Self {
+            fixed: OVERHEAD + 2 * key.len() + hints.iter().map(Vec::len).sum::<usize>() + good.memory(),
+            head: Head::default(),
+            body: Vec::new(),
+            trailer: None,
+            stored,
+            expires: stored,
+            age: 0,
+            hints,
+            hints_alone: true,
+            varies,
+            good,
+        }
+    }
+
     /// Its age at `now` (RFC 9111, 5.1 and 1.2.2).
     pub fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.stored).saturating_add(self.age).min(1 << 31)
     }
 }
 
+/// A longer value of `Link` is no hint, where answers are kept as well.
+const LONGEST_HINT: usize = 1024;
 /// What an entry takes besides its texts.
 const OVERHEAD: usize = 200;
 
@@ -77,6 +105,30 @@ impl Store {
         Some(entry.clone())
     }
 
+    /// What a client will need whose answer is not here any more; of the answer nothing else is kept from then on, if that is worth its place.
+    pub fn hints(&self, key: &[u8], said: &Secondary, now: u64) -> Option<Arc<Entry>> {
+        let mut h = lock(&self.held);
+        let h = &mut *h;
+        let all = h.entries.get_mut(key)?;
+        let fits = |e: &Entry| now >= e.expires && !e.hints.is_empty() && caching::answers(e.varies, &e.good, said);
+        let (entry, _) = all.iter_mut().find(|(e, _)| fits(e))?;
+        let found = entry.clone();
+        if !entry.hints_alone
+            && let Some(less) = entry.reduced(key, self.conf.hints_ratio)
+        {
+            h.used = h.used - entry.size() + less.size();
+            *entry = Arc::new(less);
+        }
+        Some(found)
+    }
+
+    /// Keeps nothing of an answer but what its client will need (`early-hints only`).
+    pub fn keep_hints(&self, key: &[u8], head: &Head, keep: &caching::Keep, said: &Secondary, now: u64) {
+        let hints = caching::hints(head);
+        let Some(good) = caching::good_for(head, keep.varies, said).filter(|_| !hints.is_empty()) else { return };
+        self.insert(key.to_vec(), Entry::of_hints(hints, key, keep.varies, good, now));
+    }
+
     /// Begins to keep an answer, unless another like it is on its way in, or there are variants enough.
     pub fn begin(
         self: &Arc<Self>,
@@ -104,7 +156,10 @@ impl Store {
         drop(h);
         let mut kept = head.clone();
         kept.kill("age");
-        let fixed = OVERHEAD + 2 * key.len() + kept.memory() + good.memory();
+        let mut hints = if self.conf.hints == Hints::Off { Vec::new() } else { caching::hints(&kept) };
+        hints.retain(|h| h.len() <= LONGEST_HINT);
+        let hinted = hints.iter().map(Vec::len).sum::<usize>();
+        let fixed = OVERHEAD + 2 * key.len() + kept.memory() + good.memory() + hinted;
         let entry = Entry {
             fixed,
             head: kept,
@@ -113,6 +168,8 @@ impl Store {
             stored: now,
             expires: now + keep.lifetime,
             age: keep.age,
+            hints,
+            hints_alone: false,
             varies: keep.varies,
             good,
         };
@@ -133,7 +190,7 @@ impl Store {
     pub fn list(&self, now: u64) -> Vec<(Vec<u8>, Arc<Entry>)> {
         let h = lock(&self.held);
         let all = h.entries.iter().flat_map(|(k, all)| all.iter().map(|(e, _)| (k.clone(), e.clone())));
-        all.filter(|(_, e)| now < e.expires).collect()
+        all.filter(|(_, e)| now < e.expires || e.hints_alone).collect()
     }
 
     /// Bytes that are not in use.
@@ -236,7 +293,7 @@ mod tests {
     use crate::http::h1::head::Accept;
 
     fn store(total: u64) -> Arc<Store> {
-        let conf = Cache { name: "c".into(), total, max_object: total / 2, max_age: 60, vary: true, max_variants: 2 };
+        let conf = Cache { total, max_object: total / 2, vary: true, max_variants: 2, ..Cache::new("c") };
         Arc::new(Store::new(conf))
     }
 

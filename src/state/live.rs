@@ -136,6 +136,9 @@ pub struct ServerLive {
     /// Counts changes of the address: connections to another one are not used again.
     moves: AtomicU64,
     pub idle: AtomicU64,
+    /// Connections that it needs at a time, and most that were in use since that was last thought over.
+    needed: AtomicU64,
+    peak: AtomicU64,
     /// The thread that kept one last.
     pub idle_at: AtomicUsize,
     pub times: Times,
@@ -237,6 +240,8 @@ impl ServerLive {
             suspicion: tokio::sync::Notify::new(),
             moves: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            needed: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
             idle_at: AtomicUsize::new(0),
             times: Times::default(),
             said: Mutex::new((s.weight, s.disabled, s.maxconn)),
@@ -275,6 +280,26 @@ impl ServerLive {
     pub fn move_to(&self, ip: IpAddr, port: Option<u16>) {
         *lock(&self.addr) = Some((ip, port));
         self.moves.fetch_add(1, Relaxed);
+    }
+
+    /// Whether one more connection is worth being kept idle: the first, and as many as there were in use at a time lately, with `low` more
+    /// (`pool-low-conn`).
+    pub fn needs_idle(&self, low: u64) -> bool {
+        let (used, idle) = (self.sessions.get(), self.idle.load(Relaxed));
+        if used > self.peak.load(Relaxed) {
+            self.peak.fetch_max(used, Relaxed);
+        }
+        idle == 0 || used + idle <= used.max(self.needed()) + low
+    }
+
+    pub fn needed(&self) -> u64 {
+        self.needed.load(Relaxed).max(self.peak.load(Relaxed))
+    }
+
+    /// Thinks over how many connections it needs: half of what there was counts as long as nothing more comes.
+    pub fn rethink_need(&self) {
+        let peak = self.peak.swap(self.sessions.get(), Relaxed);
+        self.needed.store(peak.max((self.needed.load(Relaxed) + peak) / 2), Relaxed);
     }
 
     pub fn moves(&self) -> u64 {

@@ -194,7 +194,10 @@ fn regex(cx: &mut Cx<'_>, what: &str, text: &str) -> Option<regex::bytes::Regex>
 /// An expression that has a value where the rule stands.
 pub fn expression(cx: &mut Cx<'_>, what: &str, text: &str, scope: Scope) -> Option<Box<Expr>> {
     match Expr::parse(text, &names(&cx.env)) {
-        Ok((e, "")) if e.least() <= scope => return Some(Box::new(e)),
+        Ok((e, "")) if e.least() <= scope => {
+            super::rules::asked(cx, &e);
+            return Some(Box::new(e));
+        }
         Ok((_, "")) => cx.error(format!("'{what}' : '{text}' has no value at this point of the exchange")),
         Ok((_, rest)) => cx.error(format!("'{what}' : unexpected '{rest}'")),
         Err(e) => cx.expr_error(what, e),

@@ -124,8 +124,10 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         user: None,
         group: None,
         options: SocketOptions::default(),
+        guid: None,
         never_http: false,
     };
+    let mut guids: Option<String> = None;
     let (mut tls, mut ssl) = (BindTls::default(), false);
     let (mut v4v6, mut v6only, mut device) = (false, false, None);
     // The rest of the line was not read.
@@ -240,6 +242,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                     cx.error_of(Code::Number, "'bind' : 'id' has to be larger than 0");
                 }
             }
+            "guid-prefix" => guids = value(cx),
             "proto" => match value(cx).as_deref() {
                 Some("h1") | None => {}
                 Some("none") => b.never_http = true,
@@ -298,13 +301,16 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if cx.listeners > super::MAX_LISTENERS {
         return cx.too_much("listeners", super::MAX_LISTENERS);
     }
+    let before = p.binds.len();
     for mut addr in all {
         if let ListenAddr::Inet { addr: ip, v4v6: both, device: dev, .. } = &mut addr {
             // HAProxy leaves bindv6only to the system: "::" takes both families unless v6only.
             *both = ip.is_ipv6() && ip.is_unspecified() && (v4v6 || !v6only);
             *dev = device.clone();
         }
-        p.binds.push(Bind { addr, ..b.clone() });
+        let number = p.binds.len() - before;
+        let guid = guids.as_ref().and_then(|g| cx.guid(&format!("{g}-{number}"), &format!("listener of {}", p.name)));
+        p.binds.push(Bind { addr, guid, ..b.clone() });
     }
 }
 
@@ -372,6 +378,7 @@ const HONOURED: &[&str] = &[
     "no-tlsv13",
     "npn",
     "prefer-client-ciphers",
+    "guid-prefix",
     "proto",
     "ssl",
     "ssl-max-ver",
@@ -393,7 +400,6 @@ const HONOURED: &[&str] = &[
 const ACCEPTED: &[(&str, &str)] = &[
     ("curves", LIBRARY),
     ("ecdhe", LIBRARY),
-    ("guid-prefix", "nothing here is found by it"),
     ("level", STATS),
     ("nice", "all connections are equal"),
     ("process", THREADS),

@@ -1,7 +1,7 @@
 //! `cache` sections (configuration manual 6.1).
 use super::{Cx, sections};
 use crate::base::code::Code;
-use crate::config::model::Cache;
+use crate::config::model::{Cache, Hints};
 
 /// What the lines of the section say; their shape was checked where every section's is.
 pub fn line(cx: &mut Cx<'_>, c: &mut Cache, s: &mut sections::Open, w: &[String]) {
@@ -27,8 +27,30 @@ pub fn line(cx: &mut Cx<'_>, c: &mut Cache, s: &mut sections::Open, w: &[String]
             o => cx.error(format!("'process-vary' expects 'on' or 'off', not '{}'", o.unwrap_or_default())),
         },
         "max-secondary-entries" => c.max_variants = cx.number(w, 1, "a number of variants").unwrap_or(c.max_variants),
-        "early-hints" if w.get(1).map(String::as_str) != Some("off") => cx.not_yet("'early-hints'"),
+        "early-hints" => early_hints(cx, c, w),
         _ => {}
+    }
+}
+
+/// `early-hints on|off|only [ratio <percent>]`
+fn early_hints(cx: &mut Cx<'_>, c: &mut Cache, w: &[String]) {
+    c.hints = match w.get(1).map(String::as_str) {
+        Some("on") => Hints::On,
+        Some("off") => Hints::Off,
+        Some("only") => Hints::Only,
+        _ => {
+            return cx.warn(
+                "'early-hints' expects \"on\", \"off\" or \"only\" (enable or disable HTTP 103 Early Hints support, or store only hints).",
+            );
+        }
+    };
+    match (w.get(2).map(String::as_str), w.get(3).map(|n| n.parse::<u32>())) {
+        (None, _) => {}
+        (Some("ratio"), Some(Ok(n @ 1..=99))) => c.hints_ratio = n,
+        (Some("ratio"), _) => {
+            cx.error_of(Code::Number, "'early-hints ratio' expects an integer argument between 1 and 99.");
+        }
+        (Some(o), _) => cx.error(format!("'early-hints' unexpected argument '{o}', expected 'ratio'.")),
     }
 }
 

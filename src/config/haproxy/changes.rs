@@ -213,7 +213,7 @@ fn add_backend(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], name: &str, a
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         return Err(format!("Invalid character '{bad}' in backend name."));
     }
-    let (mut from, mut mode) = (None, None);
+    let (mut from, mut mode, mut guid) = (None, None, None);
     let mut words = args.iter();
     while let Some(w) = words.next() {
         let value = words.next().ok_or_else(usage)?;
@@ -229,7 +229,7 @@ fn add_backend(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], name: &str, a
                     _ => return Err("Unknown proxy mode.".into()),
                 });
             }
-            "guid" => {}
+            "guid" => guid = cx.guid(value, &format!("backend {name}")),
             _ => return Err(usage()),
         }
     }
@@ -247,7 +247,7 @@ fn add_backend(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], name: &str, a
     }
     let mut p = base.clone();
     (p.kind, p.name, p.place) = (Kind::Backend, name.to_owned(), cx.place.clone());
-    (p.mode, p.unpublished) = (mode, true);
+    (p.mode, p.unpublished, p.guid) = (mode, true, guid);
     p.binds.clear();
     p.servers.clear();
     super::check::begin(&mut p);

@@ -114,12 +114,44 @@ pub fn filter(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             p.filters.push(Filter::Cache(cache.to_owned()));
         }
         "bwlim-in" | "bwlim-out" => bandwidth(cx, p, w),
+        "trace" => trace(cx, w),
         o if super::keywords::is(super::keywords::Class::Filter, o) => cx.not_yet(&format!("'filter {o}'")),
         o => cx.error_of(
             Code::UnknownWord,
             format!("'filter' : unknown filter '{o}'{}", suggestion(o, FILTERS.iter().copied())),
         ),
     }
+}
+
+/// `filter trace`, a tool of those who write filters: with `quiet` it says nothing, and that is all that is known of it here.
+fn trace(cx: &mut Cx<'_>, w: &[String]) {
+    let (mut name, mut quiet, mut i) = (false, false, 2);
+    while let Some(word) = w.get(i) {
+        match word.as_str() {
+            "name" if name => return cx.error("'filter' : 'trace' : 'name' already defined"),
+            "name" => {
+                if w.get(i + 1).is_none() {
+                    return cx.error_of(Code::Missing, "'filter' : 'trace' : 'name' option without value");
+                }
+                (name, i) = (true, i + 1);
+            }
+            "max-fwd" => {
+                if w.get(i + 1).is_none_or(|n| n.parse::<u32>().is_err()) {
+                    let text = "'filter' : 'trace' : 'max-fwd' expect unsigned integer (0 to 4294967295 expected)";
+                    return cx.error_of(Code::Number, text);
+                }
+                i += 1;
+            }
+            "quiet" => quiet = true,
+            "random-parsing" | "random-forwarding" | "hexdump" => {}
+            o => return cx.error_of(Code::UnknownWord, format!("'filter trace' : unknown keyword '{o}'.")),
+        }
+        i += 1;
+    }
+    if quiet {
+        return cx.no_effect("filter trace", "there is nothing to be traced, and what passes is cut as it comes");
+    }
+    cx.not_yet("'filter trace'");
 }
 
 /// Longer ones are no limits any more.

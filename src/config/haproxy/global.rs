@@ -35,6 +35,20 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("log-tag", Honoured(|cx, g, w| g.log_tag = cx.arg(w, 1, "a tag").unwrap_or("haproxy").to_owned())),
     ("log-send-hostname", Honoured(|_, g, w| g.log_hostname = Some(w.get(1).cloned().unwrap_or_default()))),
     ("stats", Honoured(stats)),
+    (
+        "stats-file",
+        Honoured(|cx, g, w| {
+            let Some(path) = cx.arg(w, 1, "a file path").map(str::to_owned) else { return };
+            match cx.src.read(&path) {
+                // Whoever begins without it has lost counters, and serves.
+                Err(_) => cx.warn(format!("config: Can't load stats-file '{path}': cannot open file.")),
+                Ok(bytes) if !is_stats_file(&bytes) => {
+                    cx.warn(format!("config: Invalid stats-file format in file '{path}'."));
+                }
+                Ok(bytes) => g.stats_file = Some(bytes),
+            }
+        }),
+    ),
     ("hard-stop-after", Honoured(|cx, g, w| g.hard_stop_after = cx.time(w, 1, TimeUnit::Millis))),
     ("crt-base", Honoured(|cx, g, w| once(cx, |g| &mut g.crt_base, g, w))),
     ("ca-base", Honoured(|cx, g, w| once(cx, |g| &mut g.ca_base, g, w))),
@@ -562,4 +576,11 @@ pub fn tls_options(cx: &mut Cx<'_>, limits: &mut TlsLimits, w: &[String], what: 
             _ => cx.error_of(Code::UnknownWord, format!("'{what}' : unknown option '{word}'")),
         }
     }
+}
+
+/// Whether a file begins as one with counters does; blank lines and comments may stand in front.
+fn is_stats_file(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let first = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with("//"));
+    first.is_none_or(|l| l.starts_with("#fe guid,") || l.starts_with("#be guid,"))
 }

@@ -23,6 +23,7 @@ mod rules;
 mod sections;
 mod server;
 mod source;
+mod tcp_rules;
 mod vrrp;
 
 pub use changes::dynamic_server_words;
@@ -73,9 +74,11 @@ pub fn state(r: &keywords::Row) -> State {
         Class::Option => proxy::state(true, r.name),
         Class::Bind => bind::state(r.name),
         Class::Server => server::state(r.name),
-        Class::TcpConnection | Class::TcpSession if rules::effects("session").contains(&r.name) => State::Honoured,
-        Class::TcpContent if rules::effects("content").contains(&r.name) => State::Honoured,
-        Class::TcpConnection | Class::TcpSession | Class::TcpContent => known(rules::TCP_ACTIONS),
+        Class::TcpConnection | Class::TcpSession if tcp_rules::effects("session").contains(&r.name) => State::Honoured,
+        Class::TcpContent if tcp_rules::effects("content").contains(&r.name) => State::Honoured,
+        Class::TcpConnection | Class::TcpSession | Class::TcpContent => known(tcp_rules::TCP_ACTIONS),
+        Class::TcpResponse if tcp_rules::RESPONSE_EFFECTS.contains(&r.name) => State::Honoured,
+        Class::TcpResponse => known(tcp_rules::RESPONSE_ACTIONS),
         Class::HttpRequest | Class::HttpResponse | Class::HttpAfterResponse
             if matches!(r.name, "set-var" | "set-var-fmt" | "unset-var" | "do-log" | "set-log-level") =>
         {
@@ -130,6 +133,8 @@ pub struct Cx<'a> {
     asked_caches: Vec<(String, Place)>,
     /// `log-profile` sections that rules name, and where.
     asked_profiles: Vec<(String, Place)>,
+    /// Who has which `guid`.
+    guids: HashMap<String, String>,
     /// Rings read so far.
     rings: Vec<Arc<crate::config::model::Ring>>,
     /// Servers of the section being read.
@@ -144,8 +149,9 @@ pub struct Cx<'a> {
     variables: usize,
     /// That there is too much of something is said once.
     too_much: bool,
-    /// The kind of the proxy section being read.
+    /// The kind of the proxy section being read, and its name.
     kind: Kind,
+    own: String,
     /// Proxies that expressions ask about, and where: a backend, or a frontend.
     asked: Vec<(bool, String, Place)>,
     /// `defaults` with rules that were used: where, and whether by a frontend or by a backend.
@@ -287,6 +293,22 @@ impl Cx<'_> {
     pub fn expand(&mut self, word: &str) -> Option<String> {
         let out = lex::expand(word, &|n| self.env_of(n));
         out.map_err(|e| self.error_of(Code::Quoting, format!("'{word}' : {e}"))).ok()
+    }
+    /// A name that nothing else has (`guid`); `what` has it from here on.
+    pub fn guid(&mut self, name: &str, what: &str) -> Option<Arc<str>> {
+        if name.is_empty() || name.len() > 127 {
+            self.error_of(Code::Value, "'guid': invalid length");
+            return None;
+        }
+        if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+            self.error_of(Code::Value, format!("'guid': invalid character '{bad}'"));
+            return None;
+        }
+        if let Some(other) = self.guids.insert(name.to_owned(), what.to_owned()) {
+            self.error_of(Code::Duplicate, format!("'guid': duplicate entry with {other}"));
+            return None;
+        }
+        Some(name.into())
     }
     /// Warns when more words stand on the line than the directive takes.
     pub fn at_most(&mut self, w: &[String], n: usize) {
@@ -460,6 +482,7 @@ pub fn parse(
         asked_resolvers: Vec::new(),
         asked_caches: Vec::new(),
         asked_profiles: Vec::new(),
+        guids: HashMap::new(),
         rings: Vec::new(),
         servers: HashMap::new(),
         sections_read: 0,
@@ -470,6 +493,7 @@ pub fn parse(
         variables: 0,
         too_much: false,
         kind: Kind::Defaults,
+        own: String::new(),
         asked: Vec::new(),
         ruled: Vec::new(),
         sections: BTreeSet::new(),
@@ -723,6 +747,9 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::Global => global::line(cx, &mut model.global, &w),
         Section::Proxy(p) => {
             cx.kind = p.kind;
+            if cx.own != p.name {
+                cx.own.clone_from(&p.name);
+            }
             proxy::line(cx, p, &w);
         }
         Section::Other(s) => sections::line(cx, s, &w),
@@ -821,7 +848,8 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
             && base.http_after_response.is_empty()
             && base.tcp_connection.is_empty()
             && base.tcp_session.is_empty()
-            && base.tcp_content.is_empty())
+            && base.tcp_content.is_empty()
+            && base.tcp_response.is_empty())
     {
         if cx.ruled.iter().any(|(at, k)| *at == base.place && *k != kind) {
             let text = format!(

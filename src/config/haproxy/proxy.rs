@@ -1,6 +1,6 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, errors, filter, log, mailers, older, rules, server, source};
+use super::{Cx, State, bind, check, errors, filter, log, mailers, older, rules, server, source, tcp_rules};
 use crate::balance::Algorithm;
 use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
@@ -63,7 +63,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     ("capture", F, 0, capture),
     ("declare", F, 0, declare),
     ("redirect", F | B, 0, rules::redirect),
-    ("tcp-request", ALL, 0, rules::tcp_request),
+    ("tcp-request", ALL, 0, tcp_rules::tcp_request),
+    ("tcp-response", D | B, 0, tcp_rules::tcp_response),
     ("errorfile", ALL, 3, errors::errorfile),
     ("errorfiles", ALL, 0, errors::errorfiles),
     ("http-error", ALL, 0, errors::http_error),
@@ -121,7 +122,10 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     }),
     ("be-unpublished", B, 1, |_, p, _| p.unpublished = true),
     ("force-be-switch", F, 0, rules::force_switch),
-    ("guid", ALL, 2, |cx, _, _| cx.no_effect("guid", "nothing here is found by it")),
+    ("guid", F | B, 2, |cx, p, w| {
+        let Some(g) = cx.arg(w, 1, "an identifier") else { return };
+        p.guid = cx.guid(g, &format!("{} {}", p.kind.name(), p.name));
+    }),
     ("max-session-srv-conns", D | F, 2, |cx, p, w| {
         p.session_conns = cx.number(w, 1, "a number of connections").unwrap_or(p.session_conns);
     }),
@@ -920,7 +924,6 @@ pub fn state(option: bool, name: &str) -> State {
         return ACCEPTED_OPTIONS.iter().find(|o| o.0 == name).map_or(State::NotYet, |o| State::Accepted(o.1));
     }
     match name {
-        "guid" => State::Accepted("it has no meaning here"),
         n if KEYWORDS.iter().any(|k| k.0 == n) => State::Honoured,
         n => older::state(n),
     }

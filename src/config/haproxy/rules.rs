@@ -7,7 +7,7 @@ use crate::config::model::{Chosen, Kind, Proxy};
 use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
-use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, TcpAction};
+use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service};
 use crate::rules::gauge::Subject;
 use crate::rules::logformat::{LogFormat, Step};
 use crate::rules::sample::{self, Expr, ExprError, KnownNames, Scope};
@@ -32,7 +32,7 @@ pub fn acl(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             if t.is_empty() {
                 cx.warn_of(Code::Useless, format!("'acl {name}' has no value to match, so that it is never true; use '-m found' to ask for presence"));
             }
-            asked(cx, &p.name, std::iter::once(&t));
+            asked_by(cx, std::iter::once(&t));
             p.acls.add(name, t);
         }
         Err(e) => {
@@ -48,29 +48,33 @@ fn first_address(src: &mut dyn Source, name: &str) -> Option<std::net::IpAddr> {
     all.iter().find(|a| a.is_ipv4()).or(all.first()).copied()
 }
 
-/// Remembers the proxies that expressions ask about: they may be defined further down.
-fn asked<'e>(cx: &mut Cx<'_>, own: &str, all: impl Iterator<Item = &'e Term>) {
+/// Remembers the proxies and servers that an expression asks about: they may be defined further down.
+pub fn asked(cx: &mut Cx<'_>, e: &Expr) {
+    let Some((gauge, name)) = e.gauge() else { return };
+    let subject = gauge.subject();
+    match (subject, name) {
+        (Subject::Backend, "") if cx.kind == Kind::Frontend => cx.error_of(
+            Code::Misplaced,
+            format!(
+                "'{}' asks about a backend, and this is a frontend; name the backend: {}(<name>)",
+                e.text(),
+                e.text()
+            ),
+        ),
+        (Subject::Server, name) => {
+            let (b, s) = name.rsplit_once('/').unwrap_or((&cx.own, name));
+            cx.asked_servers.push((b.to_owned(), s.to_owned(), cx.place.clone()));
+        }
+        (_, "") => {}
+        _ => cx.asked.push((subject == Subject::Backend, name.to_owned(), cx.place.clone())),
+    }
+}
+
+/// The same for all of a condition.
+fn asked_by<'e>(cx: &mut Cx<'_>, all: impl Iterator<Item = &'e Term>) {
     for t in all {
         cx.regex_work(t.regex_work());
-        let e = t.expr();
-        let Some((gauge, name)) = e.gauge() else { continue };
-        let subject = gauge.subject();
-        match (subject, name) {
-            (Subject::Backend, "") if cx.kind == Kind::Frontend => cx.error_of(
-                Code::Misplaced,
-                format!(
-                    "'{}' asks about a backend, and this is a frontend; name the backend: {}(<name>)",
-                    e.text(),
-                    e.text()
-                ),
-            ),
-            (Subject::Server, name) => {
-                let (b, s) = name.rsplit_once('/').unwrap_or((own, name));
-                cx.asked_servers.push((b.to_owned(), s.to_owned(), cx.place.clone()));
-            }
-            (_, "") => {}
-            _ => cx.asked.push((subject == Subject::Backend, name.to_owned(), cx.place.clone())),
-        }
+        asked(cx, t.expr());
     }
 }
 
@@ -103,7 +107,7 @@ pub fn cond(cx: &mut Cx<'_>, p: &Proxy, w: &[String], at: usize, scope: Scope) -
                 "a criterion has no value to match, so that it is never true; use '-m found' to ask for presence",
             );
         }
-        asked(cx, &p.name, c.terms());
+        asked_by(cx, c.terms());
     }
     match parsed {
         Ok(c) if c.least() > scope => {
@@ -204,7 +208,9 @@ pub fn format_at(
 ) -> Option<LogFormat> {
     let fits = |name: &str| columns.is_empty() || keywords::fits(name, columns);
     let known = KnownNames { fits: Some(&fits), ..names(&cx.env) };
-    compile(text, scope, &known).map_err(|e| cx.expr_error(what, e)).ok()
+    let made = compile(text, scope, &known).map_err(|e| cx.expr_error(what, e)).ok()?;
+    made.samples().for_each(|e| asked(cx, e));
+    Some(made)
 }
 
 /// `redirect ...` alone is `http-request redirect ...`.
@@ -415,8 +421,9 @@ fn http_rule(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) {
         "cache-use" | "cache-store" => {
             let Some(cache) = cx.arg(w, 2, "the name of a section 'cache'").map(str::to_owned) else { return };
             cx.asked_caches.push((cache.clone(), cx.place.clone()));
-            let action = if request { HttpAction::CacheUse(cache) } else { HttpAction::CacheStore(cache) };
-            (action, 3)
+            let unhinted = request && w.get(3).is_some_and(|o| o == "no-early-hints");
+            let action = if request { HttpAction::CacheUse(cache, !unhinted) } else { HttpAction::CacheStore(cache) };
+            (action, 3 + usize::from(unhinted))
         }
         "set-status" => {
             let Some(status) = cx.number::<u16>(w, 2, "a status code") else { return };
@@ -695,144 +702,4 @@ pub fn checked_errorfile(cx: &mut Cx<'_>, path: &str, bytes: &[u8]) -> Option<Ar
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
     Some(out.into())
-}
-
-/// `tcp-request connection|content|session|inspect-delay`.
-/// Actions of `tcp-request` rules that are honoured, in all three rule sets.
-pub const TCP_ACTIONS: &[&str] = &["accept", "expect-netscaler-cip", "expect-proxy", "reject", "silent-drop"];
-
-/// Actions of `tcp-request` that rules of requests have as well, and behind which the next rule follows.
-pub fn effects(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "content" => &[
-            "do-log",
-            "set-dst",
-            "set-dst-port",
-            "set-log-level",
-            "set-src",
-            "set-src-port",
-            "set-var",
-            "set-var-fmt",
-            "unset-var",
-        ],
-        _ => &["do-log", "set-dst", "set-dst-port", "set-src", "set-src-port", "set-var", "set-var-fmt", "unset-var"],
-    }
-}
-
-fn tcp_known(name: &str) -> bool {
-    [Class::TcpConnection, Class::TcpSession, Class::TcpContent].into_iter().any(|c| keywords::is(c, name))
-}
-
-pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    let Some(kind) = cx.arg(w, 1, "'connection', 'content', 'session' or 'inspect-delay'") else { return };
-    if kind == "inspect-delay" {
-        p.inspect_delay = cx.time(w, 2, crate::base::units::TimeUnit::Millis).filter(|d| !d.is_zero());
-        return;
-    }
-    if cx.kind == Kind::Backend && matches!(kind, "connection" | "session") {
-        return cx.error_of(
-            Code::Misplaced,
-            format!(
-                "'tcp-request {kind}' is not allowed in a backend: its connections come from frontends; move it there"
-            ),
-        );
-    }
-    if !matches!(kind, "connection" | "content" | "session") {
-        return cx.error(format!(
-            "'tcp-request' expects 'connection', 'content', 'session' or 'inspect-delay', but got '{kind}'"
-        ));
-    }
-    let Some(name) = cx.arg(w, 2, "an action") else { return };
-    let mut used = 3;
-    let action = match name {
-        "expect-proxy" | "expect-netscaler-cip" if kind == "connection" => {
-            if w.get(3).map(String::as_str) != Some("layer4") {
-                let got = w.get(3).map_or("", String::as_str);
-                return cx.error(format!("'tcp-request connection {name}' only supports 'layer4', not '{got}'"));
-            }
-            used = 4;
-            if name == "expect-proxy" { TcpAction::ExpectProxy } else { TcpAction::ExpectNetscaler }
-        }
-        "expect-proxy" | "expect-netscaler-cip" => {
-            return cx.error_of(
-                Code::Misplaced,
-                format!("'{name} layer4' is not allowed in 'tcp-request {kind}' rules; it belongs to 'connection'"),
-            );
-        }
-        o if effects(kind).iter().any(|e| o == *e || o.strip_prefix(e).is_some_and(|r| r.starts_with('('))) => {
-            // As a rule of requests has it, in its own words.
-            let line: Vec<String> = w[1..].to_vec();
-            let scope = if kind == "content" { Scope::Request } else { Scope::Connection };
-            let step = match kind {
-                "connection" => Step::TcpReqConn,
-                "session" => Step::TcpReqSess,
-                _ => Step::TcpReqCont,
-            };
-            let Some((action, n)) = actions::effect(cx, &line, scope, step) else { return };
-            used = n + 1;
-            TcpAction::Effect(Arc::new(action))
-        }
-        "switch-mode" if kind == "content" => {
-            if cx.kind == Kind::Backend {
-                let text = format!(
-                    "'tcp-request switch-mode' not allowed because backend '{}' has no frontend capability",
-                    p.name
-                );
-                return cx.error_of(Code::Misplaced, text);
-            }
-            match w.get(3).map(String::as_str) {
-                Some("http") => used = 4,
-                Some(o) => {
-                    return cx.error(format!("'tcp-request switch-mode' expects a valid mode (got '{o}')."));
-                }
-                None => return cx.error_of(Code::Missing, "'tcp-request switch-mode' expects a mode as argument."),
-            }
-            if w.get(4).is_some_and(|x| x == "proto") {
-                match w.get(5).map(String::as_str) {
-                    Some("h1") => used = 6,
-                    Some("h2") => return cx.not_yet("'proto h2' of 'tcp-request content switch-mode'"),
-                    Some(o) => {
-                        return cx.error_of(
-                            Code::UnknownWord,
-                            format!("'tcp-request switch-mode' : unknown MUX protocol '{o}'"),
-                        );
-                    }
-                    None => return cx.error_of(Code::Missing, "'proto' expects a protocol: h1"),
-                }
-            }
-            p.switches = true;
-            TcpAction::SwitchMode
-        }
-        "accept" => TcpAction::Accept,
-        "reject" => TcpAction::Reject,
-        "silent-drop" => TcpAction::SilentDrop,
-        o => {
-            let base = o.split('(').next().unwrap_or(o);
-            if tcp_known(base)
-                || base.starts_with("track-sc")
-                || base.starts_with("sc-")
-                || o.starts_with("lua.")
-                || matches!(base, "capture" | "use-service")
-            {
-                return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
-            }
-            return cx.error_of(
-                Code::UnknownWord,
-                format!(
-                    "'tcp-request {kind}' does not know the action '{o}'{}",
-                    suggestion(o, ["accept", "reject", "silent-drop"])
-                ),
-            );
-        }
-    };
-    // Where the contents are bytes, a request is looked for in them.
-    let scope = if kind == "content" { Scope::Request } else { Scope::Connection };
-    if let Ok(cond) = cond(cx, p, w, used, scope) {
-        let rule = Rule { place: cx.place.clone(), cond, action };
-        match kind {
-            "content" => p.tcp_content.push(rule),
-            "session" => p.tcp_session.push(rule),
-            _ => p.tcp_connection.push(rule),
-        }
-    }
 }

@@ -94,7 +94,7 @@ const WORDS: &[Word] = &[
     w("cache", "max-object-size", 1, 1, &[Int(0, U32)]),
     w("cache", "process-vary", 0, 1, &[Any]),
     w("cache", "max-secondary-entries", 1, 1, &[Int(1, U32)]),
-    w("cache", "early-hints", 0, 3, &[Any, Pairs(&[("ratio", 1)])]),
+    w("cache", "early-hints", 0, 3, &[Any]),
     w("ring", "size", 1, 1 + TAIL, &[Size]),
     w("ring", "maxlen", 1, 1 + TAIL, &[Int(1, U32)]),
     w("ring", "format", 1, 1 + TAIL, &[LOG_FORMATS]),

@@ -381,6 +381,11 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 return false;
             }
             "check-proto" => i += 1,
+            "guid" => {
+                if let Some(g) = value!("an identifier") {
+                    s.guid = cx.guid(g, &format!("server {}", s.name));
+                }
+            }
             "id" => {
                 s.id = number!(u32);
                 if s.id == Some(0) {
@@ -582,21 +587,13 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 },
                 None => {}
             },
+            "pool-low-conn" => s.pool_low = number!(u32).unwrap_or(0).into(),
             "pool-purge-delay" => {
                 i += 1;
                 s.pool_purge = cx.time(w, at, TimeUnit::Millis).unwrap_or(s.pool_purge);
             }
             "max-reuse" if w.get(i).is_some_and(|n| n == "-1") => i += 1,
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
-                match o {
-                    "pool-low-conn" => {
-                        number!(u32);
-                    }
-                    "guid" => {
-                        value!("a value");
-                    }
-                    _ => {}
-                }
                 if let State::Accepted(why) = state(o) {
                     cx.no_effect(o, why);
                 }
@@ -704,6 +701,7 @@ const HONOURED: &[&str] = &[
     "force-tlsv12",
     "force-tlsv13",
     "from",
+    "guid",
     "id",
     "init-addr",
     "init-state",
@@ -735,6 +733,7 @@ const HONOURED: &[&str] = &[
     "pool-max-conn",
     "log-proto",
     "pool-conn-name",
+    "pool-low-conn",
     "pool-purge-delay",
     "port",
     "proto",
@@ -767,12 +766,10 @@ const HONOURED: &[&str] = &[
 
 /// Words without a meaning here.
 const ACCEPTED: &[(&str, &str)] = &[
-    ("guid", "nothing here is found by it"),
     ("no-renegotiate", NEVER_RENEGOTIATED),
     ("no-ssl-reuse", RESUMED),
     ("no-tfo", NO_TFO),
     ("non-stick", NO_TABLES),
-    ("pool-low-conn", "threads do not take idle connections of one another"),
     ("renegotiate", NEVER_RENEGOTIATED),
     ("ssl-reuse", RESUMED),
     ("stick", NO_TABLES),

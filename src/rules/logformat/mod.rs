@@ -293,6 +293,14 @@ impl LogFormat {
         self.has(&[alias::Alias::LogCounter])
     }
 
+    /// The expressions in it.
+    pub fn samples(&self) -> impl Iterator<Item = &Expr> {
+        self.ops.iter().filter_map(|op| match op {
+            Op::Item(Item { value: Value::Sample(e), .. }) => Some(&**e),
+            _ => None,
+        })
+    }
+
     /// True if it looks into the bytes of a stream.
     pub fn wants_payload(&self) -> bool {
         let looks = |i: &Item| matches!(&i.value, Value::Sample(e) if e.wants_payload() || e.wants_request());

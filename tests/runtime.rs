@@ -1,0 +1,215 @@
+//! Ring 3: servers and backends made, renamed and removed while the proxy serves; counters that outlive it.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::time::Duration;
+use support::{Origin, Proxy, ok, tandem, wait_for};
+
+const HEAD: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 2\ndefaults\n mode http\n timeout client 5s\n timeout server 2s\n timeout connect 500ms\n log stdout format raw local0\n";
+
+fn proxy(rest: &str) -> Proxy {
+    Proxy::start(&tandem(), &format!("{HEAD}{rest}"))
+}
+
+fn origin(name: &'static str) -> Origin {
+    Origin::start(move |_| ok(name))
+}
+
+/// Ids and names of a backend's servers, as `show servers state` has them.
+fn servers(p: &Proxy, backend: &str) -> Vec<String> {
+    let state = p.cli(&format!("show servers state {backend}"));
+    let rows = state.lines().skip(2).filter(|l| !l.is_empty());
+    rows.map(|l| l.split(' ').skip(2).take(2).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn servers_are_made_and_removed_while_others_serve() {
+    let (a, b) = (origin("a"), origin("b"));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend be\nbackend be\n balance roundrobin\n server one 127.0.0.1:{} weight 10\n\
+         backend fixed\n balance static-rr\n server x 127.0.0.1:1\n use-server x if FALSE\n",
+        a.port
+    ));
+    assert_eq!(p.cli("add server nobody/s 127.0.0.1:1").trim(), "No such backend.");
+    assert_eq!(p.cli("add server be/one 127.0.0.1:1").trim(), "Already exists a server with the same name in backend.");
+    assert_eq!(p.cli("add server be/s").trim(), "'server' expects <name> and <addr>[:<port>] as arguments.");
+    assert!(p.cli("add server fixed/s 127.0.0.1:1").contains("uses a non dynamic load balancing method."));
+    assert_eq!(
+        p.cli("add server be/s 127.0.0.1:1 resolvers r").trim(),
+        "'resolvers' option is not accepted for dynamic server"
+    );
+    assert!(p.cli("add server be/s 127.0.0.1:1 wieght 3").contains("unknown keyword 'wieght'"));
+    assert_eq!(servers(&p, "be"), ["1 one"], "what was refused left something behind");
+
+    // A kept connection goes over to the new configuration.
+    let mut kept = p.connect();
+    let mut ask = |want: &str| {
+        kept.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut buf = vec![0; 4096];
+        let n = kept.read(&mut buf).unwrap();
+        let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+        assert!(text.ends_with(want), "{want}: {text}");
+    };
+    ask("a");
+    assert_eq!(p.cli(&format!("add server be/two 127.0.0.1:{} weight 256", b.port)).trim(), "New server registered.");
+    // It has the configured weight and nothing of the others' lines, and serves nobody yet.
+    assert_eq!(p.cli("get weight be/two").trim(), "256 (initial 256)");
+    (0..5).for_each(|_| ask("a"));
+    assert_eq!(p.cli("set weight be/one 0; enable server be/two").trim(), "");
+    ask("b");
+
+    // Numbers stay when others go, and are used again.
+    assert_eq!(p.cli("add server be/three 127.0.0.1:1").trim(), "New server registered.");
+    assert_eq!(p.cli("del server be/one").trim(), "Only servers in maintenance mode can be deleted.");
+    assert_eq!(p.cli("disable server be/one; del server be/one").trim(), "Server deleted.");
+    assert_eq!(servers(&p, "be"), ["2 two", "3 three"]);
+    assert_eq!(p.cli("add server be/four 127.0.0.1:1").trim(), "New server registered.");
+    assert_eq!(servers(&p, "be"), ["2 two", "3 three", "1 four"]);
+    ask("b");
+    assert_eq!(
+        p.cli("del server fixed/x").trim(),
+        "This server cannot be removed at runtime due to other configuration elements pointing to it."
+    );
+
+    // Another name: what it is and has been stays.
+    assert_eq!(p.cli("set server be/three name other").trim(), "Server name updated.");
+    assert_eq!(
+        p.cli("disable server be/two; set server be/two name five; enable server be/five").trim().lines().last(),
+        Some("Server name updated.")
+    );
+    ask("b");
+    let stat = p.cli("show stat be 4 -1");
+    let row = stat.lines().find(|l| l.starts_with("be,five,")).unwrap().split(',').nth(7).unwrap().to_owned();
+    assert!(row.parse::<u32>().unwrap() >= 3, "{row} sessions");
+
+    // The next reload has what the file has.
+    p.cli("reload");
+    assert!(wait_for(Duration::from_secs(5), || servers(&p, "be") == ["1 one"]), "{:?}", servers(&p, "be"));
+}
+
+#[test]
+fn a_server_in_use_is_waited_for() {
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel();
+    let released = std::sync::Mutex::new(released);
+    let slow = Origin::start(move |r| {
+        if r.contains("ready-check") {
+            return ok("");
+        }
+        begun.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        ok("late")
+    });
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend be\nbackend be\n balance roundrobin\n server one 127.0.0.1:{}\n",
+        slow.port
+    ));
+    let mut c = p.connect();
+    c.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    begins.recv().unwrap();
+    p.cli("disable server be/one");
+    let busy = "Server still has connections attached to it, cannot remove it.";
+    assert_eq!(p.cli("del server be/one").trim(), busy);
+    assert_eq!(p.cli("wait 1ms srv-removable be/one").trim(), format!("Wait delay expired. {busy}"));
+    release.send(()).unwrap();
+    assert_eq!(p.cli("wait 5s srv-removable be/one").trim(), "Done.");
+    assert_eq!(p.cli("del server be/one").trim(), "Server deleted.");
+    let mut text = String::new();
+    c.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("late"), "{text}");
+    assert_eq!(p.cli("wait 5s srv-removable be/one").trim(), "Failed. No such server.");
+    assert_eq!(p.cli("wait 5ms").trim(), "Done.");
+    assert_eq!(p.cli("wait soon").trim(), "Invalid duration.");
+}
+
+#[test]
+fn backends_are_made_published_and_removed() {
+    let o = origin("new");
+    let p = proxy(
+        "frontend f\n bind 127.0.0.1:{port}\n force-be-switch if { req.hdr(x-admin) 1 }\n use_backend %[req.hdr(x-be)]\n\
+         defaults plain\n timeout connect 1s\n timeout server 1s\ndefaults web\n mode http\n timeout connect 1s\n timeout server 1s\nbackend old\n server s 127.0.0.1:1\n",
+    );
+    let ask = |more: &str| p.exchange(format!("GET / HTTP/1.0\r\nX-Be: be\r\n{more}\r\n").as_bytes());
+    assert!(ask("").starts_with("HTTP/1.1 503"));
+    assert_eq!(p.cli("show defaults").trim(), "plain\nweb");
+    assert_eq!(p.cli("add backend be from nothing").trim(), "Cannot find default proxy 'nothing'.");
+    assert!(p.cli("add backend old from web").contains("name is already used by other proxy 'backend old'"));
+    assert_eq!(p.cli("add backend be from web").trim(), "New backend registered.");
+    assert_eq!(p.cli(&format!("add server be/s 127.0.0.1:{}", o.port)).trim(), "New server registered.");
+    p.cli("enable server be/s");
+    assert!(ask("").starts_with("HTTP/1.1 503"), "it is not published");
+    assert!(ask("X-Admin: 1\r\n").ends_with("new"));
+    assert!(p.cli("show stat be 2 -1").contains(",UP (UNPUB),"));
+    assert_eq!(p.cli("publish backend be").trim(), "Backend published.");
+    assert!(ask("").ends_with("new"));
+    // It stays what it is through other changes.
+    p.cli("disable server be/s");
+    assert_eq!(p.cli("del server be/s").trim(), "Server deleted.");
+    assert_eq!(p.cli("del backend be").trim(), "Backend must be unpublished prior to its deletion.");
+    p.cli("unpublish backend be");
+    assert_eq!(p.cli("del backend be").trim(), "Backend deleted.");
+    assert_eq!(p.cli("del backend be").trim(), "No such backend.");
+}
+
+#[test]
+fn checks_of_new_servers_begin_when_they_are_asked_for_and_trackers_follow() {
+    let o = origin("x");
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n default_backend be\nbackend be\n balance roundrobin\n log global\n server one 127.0.0.1:{} check inter 100ms\n",
+        o.port
+    ));
+    let row = |name: &str, column: usize| {
+        let all = p.cli("show stat be 4 -1");
+        all.lines().find(|l| l.starts_with(&format!("be,{name},"))).unwrap().split(',').nth(column).unwrap().to_owned()
+    };
+    p.cli("add server be/dead 127.0.0.1:1 check inter 50ms rise 1 fall 1");
+    p.cli("enable server be/dead");
+    assert_eq!(row("dead", 17), "no check");
+    p.cli("enable health be/dead");
+    assert!(wait_for(Duration::from_secs(5), || row("dead", 17) == "DOWN"), "{}", row("dead", 17));
+    assert!(p.cli("add server be/t 127.0.0.1:1 track be/dead").contains("for tracking as it is a dynamic server."));
+    assert_eq!(p.cli(&format!("add server be/t 127.0.0.1:{} track be/one", o.port)).trim(), "New server registered.");
+    p.cli("enable server be/t");
+    p.drain();
+    p.cli("disable server be/one");
+    assert_eq!(
+        p.line(),
+        "Server be/one is going DOWN for maintenance. 1 active and 0 backup servers left. 0 sessions active, 0 requeued, 0 remaining in queue."
+    );
+    assert_eq!(
+        p.line(),
+        "Server be/t is going DOWN for maintenance via be/one. 0 active and 0 backup servers left. 0 sessions active, 0 requeued, 0 remaining in queue."
+    );
+    assert_eq!(p.line(), "backend be has no server available!");
+    assert_eq!(row("t", 17), "MAINT (via be/one)");
+    p.cli("enable server be/one");
+    assert_eq!(p.line(), "Server be/one is UP/READY (leaving forced maintenance).");
+    assert_eq!(p.line(), "Server be/t is UP/READY (leaving maintenance).");
+}
+
+#[test]
+fn counters_outlive_the_process_by_their_guid() {
+    let o = origin("x");
+    let rest = |port: u16| {
+        format!(
+            "frontend f\n guid fe-1\n bind 127.0.0.1:{{port}} guid-prefix li\n option socket-stats\n default_backend be\nbackend be\n guid be-1\n server s 127.0.0.1:{port} guid srv-1\n server t 127.0.0.1:{port} weight 0\n"
+        )
+    };
+    let p = proxy(&rest(o.port));
+    p.cli("clear counters all");
+    (0..3).for_each(|_| drop(p.get("/")));
+    let saved = p.cli("dump stats-file");
+    assert!(saved.starts_with("#fe guid,stot,bin,bout,dreq,") && saved.contains("\n#be guid,stot,"), "{saved}");
+    assert!(saved.contains("\nfe-1,3,") && saved.contains("\nli-0,3,") && saved.contains("\nsrv-1,3,"), "{saved}");
+    let file = std::env::temp_dir().join(format!("tandem-stats-{}", std::process::id()));
+    std::fs::write(&file, format!("{saved}\n// nothing\nunknown,5,\n")).unwrap();
+    let head = HEAD.replacen("global\n", &format!("global\n stats-file {}\n", file.display()), 1);
+    let q = Proxy::start(&tandem(), &format!("{head}{}", rest(o.port)));
+    std::fs::remove_file(&file).unwrap();
+    // A connection and a request were made to see that it serves.
+    q.get("/");
+    let again = q.cli("dump stats-file");
+    assert!(again.contains("\nfe-1,6,") && again.contains("\nli-0,6,") && again.contains("\nbe-1,5,"), "{again}");
+}
