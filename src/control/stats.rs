@@ -415,7 +415,7 @@ pub fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     if let Some(k) = &s.conf.cookie {
         r.set("cookie", k);
     }
-    let idle = l.idle.load(Relaxed);
+    let idle = l.idle();
     r.set("srv_icur", idle);
     r.set("idle_conn_cur", idle);
     r.set("used_conn_cur", l.sessions.get());
@@ -494,7 +494,7 @@ pub fn backend(p: &ProxyNode) -> Row {
     r.set("eint", c.get(Counter::InternalErrors));
     r.zeros(&["downtime", "agg_server_status", "agg_server_check_status", "agg_check_status"]);
     if p.conf.mode == Mode::Http {
-        let open = p.servers.iter().map(|s| s.live.sessions.get() + s.live.idle.load(Relaxed)).sum();
+        let open = p.servers.iter().map(|s| s.live.sessions.get() + s.live.idle()).sum();
         r.h1(c, (open, c.get(Counter::Connects)), l.back_sessions.get());
     }
     r.ssl(c);

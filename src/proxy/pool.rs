@@ -29,14 +29,25 @@ pub struct Idle {
 /// What one thread keeps for one server, by the key of its address: a reload may give the server another.
 pub struct Pool {
     live: Arc<ServerLive>,
+    /// Whose it is.
+    thread: usize,
     /// Sweeps to survive (`pool-purge-delay`).
     most: u32,
     idle: Vec<Idle>,
 }
 
+impl Pool {
+    /// Lets go of those whose server closed them: nobody has looked at them since.
+    fn drop_dead(&mut self) {
+        let before = self.idle.len();
+        self.idle.retain(|i| i.stream.is_quiet());
+        self.live.idle_less(self.thread, before - self.idle.len());
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.live.idle.fetch_sub(self.idle.len() as u64, Relaxed);
+        self.live.idle_less(self.thread, self.idle.len());
     }
 }
 
@@ -76,7 +87,7 @@ impl Thread {
         // The one that came last is the one that lives most likely.
         while let Some(at) = pool.idle.iter().rposition(|i| i.proven || !proven) {
             let i = pool.idle.swap_remove(at);
-            pool.live.idle.fetch_sub(1, Relaxed);
+            pool.live.idle_less(pool.thread, 1);
             if i.moves == moves && i.stream.is_quiet() {
                 return Some(i.stream);
             }
@@ -90,7 +101,7 @@ impl Thread {
         let (mail, other) = (&self.shared.inboxes, s.live.idle_at.load(Relaxed));
         // One with TLS keeps its state in its own thread.
         let tls = s.tls.is_some() && s.conf.traffic_tls;
-        if tls || s.live.idle.load(Relaxed) == 0 || other == self.id {
+        if tls || s.live.idle() == 0 || other == self.id {
             return None;
         }
         let (to, answer) = oneshot::channel();
@@ -134,15 +145,19 @@ impl Thread {
         }
         let pool = pools.entry(key).or_insert_with(|| {
             let most = u32::try_from(s.conf.pool_purge.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-            Pool { live: s.live.clone(), most, idle: Vec::new() }
+            Pool { live: s.live.clone(), thread: self.id, most, idle: Vec::new() }
         });
         // There may be as many names as clients can think of, but only so many clients.
         let named = key != s.pool_key && !like.personal;
         let most = s.conf.pool_max.map(u64::from).or(named.then_some(MAX_NAMED));
-        let room = most.is_none_or(|most| s.live.idle.load(Relaxed) < most);
-        if pool.idle.len() < MAX_IDLE && room && s.live.reachable() && s.live.needs_idle(s.conf.pool_low) {
-            s.live.idle.fetch_add(1, Relaxed);
-            s.live.idle_at.store(self.id, Relaxed);
+        let room = most.is_none_or(|most| s.live.idle() < most);
+        let mut needed = s.live.needs_idle(self.id, s.conf.pool_low);
+        if !needed {
+            pool.drop_dead();
+            needed = s.live.needs_idle(self.id, s.conf.pool_low);
+        }
+        if pool.idle.len() < MAX_IDLE && room && s.live.reachable() && needed {
+            s.live.idle_more(self.id);
             pool.idle.push(Idle { stream, age: 0, moves, proven });
         } else {
             stream.cut();
@@ -161,7 +176,7 @@ impl Thread {
                 }
                 quiet && i.age <= pool.most
             });
-            pool.live.idle.fetch_sub((before - pool.idle.len()) as u64, Relaxed);
+            pool.live.idle_less(pool.thread, before - pool.idle.len());
             !pool.idle.is_empty()
         });
     }

@@ -135,7 +135,9 @@ pub struct ServerLive {
     pub suspicion: tokio::sync::Notify,
     /// Counts changes of the address: connections to another one are not used again.
     moves: AtomicU64,
-    pub idle: AtomicU64,
+    idle: AtomicU64,
+    /// The same, of each thread.
+    idle_of: Box<[AtomicU64]>,
     /// Connections that it needs at a time, and most that were in use since that was last thought over.
     needed: AtomicU64,
     peak: AtomicU64,
@@ -240,6 +242,7 @@ impl ServerLive {
             suspicion: tokio::sync::Notify::new(),
             moves: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            idle_of: (0..threads.max(1)).map(|_| AtomicU64::new(0)).collect(),
             needed: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             idle_at: AtomicUsize::new(0),
@@ -282,14 +285,32 @@ impl ServerLive {
         self.moves.fetch_add(1, Relaxed);
     }
 
-    /// Whether one more connection is worth being kept idle: the first, and as many as there were in use at a time lately, with `low` more
-    /// (`pool-low-conn`).
-    pub fn needs_idle(&self, low: u64) -> bool {
-        let (used, idle) = (self.sessions.get(), self.idle.load(Relaxed));
+    /// Whether one more connection is worth being kept idle by a thread: its first, and as many as there were in use at a time lately, with
+    /// `low` more (`pool-low-conn`).
+    pub fn needs_idle(&self, thread: usize, low: u64) -> bool {
+        let (used, idle) = (self.sessions.get(), self.idle());
         if used > self.peak.load(Relaxed) {
             self.peak.fetch_max(used, Relaxed);
         }
-        idle == 0 || used + idle <= used.max(self.needed()) + low
+        used + idle <= used.max(self.needed()) + low || self.idle_of[thread].load(Relaxed) == 0
+    }
+
+    /// Idle connections, of all threads.
+    pub fn idle(&self) -> u64 {
+        self.idle.load(Relaxed)
+    }
+
+    /// A thread has one more.
+    pub fn idle_more(&self, thread: usize) {
+        self.idle.fetch_add(1, Relaxed);
+        self.idle_of[thread].fetch_add(1, Relaxed);
+        self.idle_at.store(thread, Relaxed);
+    }
+
+    /// A thread has so many less.
+    pub fn idle_less(&self, thread: usize, n: usize) {
+        self.idle.fetch_sub(n as u64, Relaxed);
+        self.idle_of[thread].fetch_sub(n as u64, Relaxed);
     }
 
     pub fn needed(&self) -> u64 {
