@@ -779,6 +779,20 @@ fn servers_follow_their_names() {
     let state = p.cli("show servers state t");
     let those: Vec<&str> = state.lines().filter(|l| l.contains(" t ")).map(|l| l.split(' ').nth(4).unwrap()).collect();
     assert_eq!(those, ["127.0.0.1", "127.0.0.2", "-"], "{state}");
+    // Another name, while it serves on where it is.
+    names.set(&[("app.test.", [127, 0, 0, 1]), ("other.test.", [127, 0, 0, 1])]);
+    assert!(soon(&|| p.get("/").ends_with("first")));
+    let said = p.cli("set server b/s fqdn other.test");
+    assert_eq!(said.trim(), "b/s changed its FQDN from app.test to other.test by 'stats socket command'");
+    assert!(p.get("/").ends_with("first"));
+    names.set(&[("other.test.", [127, 0, 0, 2])]);
+    assert!(soon(&|| p.get("/").ends_with("second")));
+    let tallies = p.cli("show resolvers r");
+    let of = |name: &str| -> u64 {
+        tallies.lines().find_map(|l| l.trim().strip_prefix(&format!("{name}:"))?.trim().parse().ok()).unwrap()
+    };
+    assert!(of("sent") > 10 && of("valid") > 3 && of("nx") > 0 && of("update") >= 4 && of("invalid") == 0, "{tallies}");
+    assert_eq!(p.cli("show resolvers nobody").trim(), "Can't find that resolvers section");
 }
 
 #[test]

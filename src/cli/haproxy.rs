@@ -136,7 +136,16 @@ fn fold(text: &str) -> String {
 fn condition(text: &str) -> i32 {
     use crate::config::haproxy::{cond, facts, features};
     let features = features();
-    match cond::eval(text, &facts(&|n| std::env::var(n).ok(), &features)) {
+    let env = |n: &str| std::env::var(n).ok();
+    // Quotes and variables are those of a line in a file.
+    let text = match crate::config::lex::words(text, &env) {
+        Ok(w) => w.words.join(" "),
+        Err(e) => {
+            eprintln!("[ALERT]    ({}) : -cc: {} at position {}", std::process::id(), e.message, e.column);
+            return 2;
+        }
+    };
+    match cond::eval(&text, &facts(&env, &features)) {
         Ok(yes) => i32::from(!yes),
         Err(e) => {
             eprintln!("[ALERT]    ({}) : -cc: {e}", std::process::id());

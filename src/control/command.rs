@@ -25,6 +25,8 @@ pub enum Command {
         sid: i64,
         hide: Hide,
     },
+    ShowResolvers(Option<String>),
+    StatOfResolvers,
     ShowServersState(Option<String>),
     ShowBackend,
     ShowVersion,
@@ -121,6 +123,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("show events", "[<sink>] [-w] [-n] [-0]", CliLevel::User, "rings of events, or what one of them holds"),
     ("show info", "", CliLevel::User, "what this process is and does"),
     ("show reloads", "", CliLevel::User, "reloads in force and reloads that failed"),
+    ("show resolvers", "[<id>]", CliLevel::User, "what became of questions to name servers"),
     ("show servers state", "[<backend>]", CliLevel::User, "states of servers, one a line"),
     ("show sess", "", CliLevel::User, "current connections, summed up"),
     ("show stat", "[<iid>|<proxy> <type> <sid>]", CliLevel::User, "statistics as CSV"),
@@ -223,6 +226,7 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             Some(&"json") => Command::ShowInfo(Some(Form::Json)),
             None | Some(_) => Command::ShowInfo(None),
         },
+        "show stat" if rest == ["domain", "resolvers"] => Command::StatOfResolvers,
         "show stat" => {
             let form = rest.iter().find_map(|w| match *w {
                 "typed" => Some(Form::Typed),
@@ -241,6 +245,7 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
                 hide,
             }
         }
+        "show resolvers" => Command::ShowResolvers(rest.first().map(|w| (*w).to_owned())),
         "show servers state" => Command::ShowServersState(rest.first().map(|w| (*w).to_owned())),
         "show backend" => Command::ShowBackend,
         "show version" => Command::ShowVersion,

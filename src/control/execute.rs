@@ -8,6 +8,7 @@ use crate::config::model::CliLevel;
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
 use crate::state::live::{CONFIG_MAINT, Live, lock};
+use crate::state::names::TALLIES;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -74,6 +75,19 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             let f = typed::Filter { proxy: iid.as_deref(), kinds: *kinds, sid: *sid };
             let table = stats::table(s, *hide, |r| f.takes(r));
             form.map_or_else(|| stats::csv(&table), |form| typed::stat(&table, form))
+        }
+        Command::ShowResolvers(id) => show_resolvers(s, live, id.as_deref()),
+        Command::StatOfResolvers => {
+            let mut out = format!("# id,pid,{},\n", TALLIES.join(",").replace("snd_error", "send_error"));
+            for r in &s.resolvers {
+                for (name, ..) in &r.servers {
+                    let all = live.name_server(&r.name, name);
+                    let values: Vec<String> = all.all().map(|n| n.to_string()).collect();
+                    // Writing to a String cannot fail.
+                    let _ = writeln!(out, "{name},{},{},", r.name, values.join(","));
+                }
+            }
+            out
         }
         Command::ShowServersState(be) => servers_state(s, be.as_deref()),
         Command::ShowBackend => {
@@ -195,6 +209,21 @@ fn show_sinks(s: &Snapshot, live: &Live) -> String {
         );
     }
     text
+}
+
+fn show_resolvers(s: &Snapshot, live: &Live, id: Option<&str>) -> String {
+    let mut out = String::new();
+    for r in s.resolvers.iter().filter(|r| id.is_none_or(|i| i == r.name)) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "Resolvers section {}", r.name);
+        for (name, ..) in &r.servers {
+            let _ = writeln!(out, " nameserver {name}:");
+            for (label, n) in TALLIES.iter().zip(live.name_server(&r.name, name).all()) {
+                let _ = writeln!(out, "  {:<13}{n}", format!("{label}:"));
+            }
+        }
+    }
+    if out.is_empty() && id.is_some() { "Can't find that resolvers section\n".into() } else { out }
 }
 
 /// The ring of a name, or why its events cannot be shown.

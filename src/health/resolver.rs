@@ -5,6 +5,7 @@ use crate::base::addr::Host;
 use crate::config::model::{PortRule, Resolvers};
 use crate::net::dns::{self, Failure, Kind};
 use crate::state::live::{Live, RESOLUTION_MAINT, lock};
+use crate::state::names::{NameServer, Tally};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -47,13 +48,35 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Resolutions {
     }
     let tasks = names.into_iter().filter_map(|((section, name), groups)| {
         let r = snapshot.resolvers.iter().find(|r| r.name == section)?.clone();
+        let tallies = r.servers.iter().map(|s| live.name_server(&r.name, &s.0)).collect();
         let (snapshot, live) = (snapshot.clone(), live.clone());
-        Some(tokio::task::spawn_local(follow(r, name, groups, snapshot, live)))
+        Some(tokio::task::spawn_local(follow(Section { r, tallies }, name, groups, snapshot, live)))
     });
     Resolutions(tasks.collect())
 }
 
-async fn follow(r: Resolvers, name: String, mut groups: Vec<Group>, snapshot: Arc<Snapshot>, live: Arc<Live>) {
+/// A `resolvers` section, and what becomes of the questions to each of its name servers.
+struct Section {
+    r: Resolvers,
+    tallies: Vec<Arc<NameServer>>,
+}
+
+impl std::ops::Deref for Section {
+    type Target = Resolvers;
+    fn deref(&self) -> &Resolvers {
+        &self.r
+    }
+}
+
+impl Section {
+    fn count(&self, server: &str, t: Tally) {
+        if let Some(i) = self.servers.iter().position(|s| s.0 == server) {
+            self.tallies[i].count(t);
+        }
+    }
+}
+
+async fn follow(r: Section, name: String, mut groups: Vec<Group>, snapshot: Arc<Snapshot>, live: Arc<Live>) {
     let mut last_good = Instant::now();
     loop {
         // Sections may be shared by servers with other wishes; the first one's preference is asked for first.
@@ -85,7 +108,7 @@ async fn follow(r: Resolvers, name: String, mut groups: Vec<Group>, snapshot: Ar
 }
 
 /// Gives the servers of a group their places.
-fn settle(g: &mut Group, found: &[Place], r: &Resolvers, by: &str, snapshot: &Snapshot, live: &Live) {
+fn settle(g: &mut Group, found: &[Place], r: &Section, by: &str, snapshot: &Snapshot, live: &Live) {
     let held: Vec<_> = g.servers.iter().map(|i| address(&g.backend.servers[*i])).collect();
     let shared = g.servers.iter().any(|i| g.backend.servers[*i].conf.dup_ip);
     for ((i, new), lost) in g.servers.iter().zip(assign(&held, found, shared)).zip(&mut g.lost) {
@@ -106,6 +129,7 @@ fn settle(g: &mut Group, found: &[Place], r: &Resolvers, by: &str, snapshot: &Sn
         let mut changed = false;
         if old.map(|o| o.0) != Some(new.ip) || new.port.is_some() && old.and_then(|o| o.1) != port {
             s.live.move_to(new.ip, port);
+            r.count(by, Tally::Update);
             changed = true;
             let from = old.map_or_else(|| "(none)".to_owned(), |o| o.0.to_string());
             let text = format!(
@@ -181,7 +205,7 @@ fn address(s: &ServerNode) -> Option<(IpAddr, Option<u16>)> {
 }
 
 /// All places of a name, and the name server that knew them.
-async fn places(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<Place>, Failure>, String) {
+async fn places(r: &Section, name: &str, prefer_ipv4: bool) -> (Result<Vec<Place>, Failure>, String) {
     if !name.starts_with('_') {
         let (found, by) = addresses(r, name, prefer_ipv4).await;
         return (found.map(|v| v.into_iter().map(|ip| Place { ip, port: None, weight: None }).collect()), by);
@@ -206,7 +230,7 @@ async fn places(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<Pla
 }
 
 /// Addresses of one family, the preferred one if there are any.
-async fn addresses(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<IpAddr>, Failure>, String) {
+async fn addresses(r: &Section, name: &str, prefer_ipv4: bool) -> (Result<Vec<IpAddr>, Failure>, String) {
     let order = if prefer_ipv4 { [Kind::V4, Kind::V6] } else { [Kind::V6, Kind::V4] };
     let mut last = (Err(Failure::Other), String::new());
     for kind in order {
@@ -224,28 +248,37 @@ async fn addresses(r: &Resolvers, name: &str, prefer_ipv4: bool) -> (Result<Vec<
 }
 
 /// Asks all name servers at once, as often as `resolve_retries` says; the first usable answer counts.
-async fn ask(r: &Resolvers, name: &str, kind: Kind) -> (Result<dns::Answer, Failure>, String) {
+async fn ask(r: &Section, name: &str, kind: Kind) -> (Result<dns::Answer, Failure>, String) {
     let mut worst = (Err(Failure::Timeout), String::new());
     for _ in 0..r.retries.max(1) {
         let mut round = tokio::task::JoinSet::new();
-        for (who, addr, tcp) in r.servers.clone() {
-            let (name, payload) = (name.to_owned(), r.payload);
-            round.spawn_local(async move { (query(&name, kind, addr, tcp, payload).await, who) });
+        let mut open: Vec<bool> = vec![true; r.servers.len()];
+        for (i, (_, addr, tcp)) in r.servers.clone().into_iter().enumerate() {
+            let (name, payload, tally) = (name.to_owned(), r.payload, r.tallies[i].clone());
+            round.spawn_local(async move { (query(&name, kind, addr, tcp, payload, &tally).await, i) });
         }
         let end = tokio::time::Instant::now() + r.timeout_retry;
         loop {
             match tokio::time::timeout_at(end, round.join_next()).await {
-                Ok(Some(Ok((Ok(answer), who)))) => return (Ok(answer), who),
-                // That a name is not there is an answer, too.
-                Ok(Some(Ok((Err(Failure::NoSuchName), who)))) => return (Err(Failure::NoSuchName), who),
-                Ok(Some(Ok((Err(e), who)))) => worst = (Err(e), who),
+                Ok(Some(Ok((said, i)))) => {
+                    open[i] = false;
+                    let who = r.servers[i].0.clone();
+                    match said {
+                        // That a name is not there is an answer, too.
+                        Ok(_) | Err(Failure::NoSuchName) => return (said, who),
+                        Err(e) => worst = (Err(e), who),
+                    }
+                }
                 Ok(Some(Err(_))) => {}
                 // All have failed: the next try comes when it is due.
                 Ok(None) => {
                     tokio::time::sleep_until(end).await;
                     break;
                 }
-                Err(_) => break,
+                Err(_) => {
+                    r.tallies.iter().zip(&open).filter(|(_, o)| **o).for_each(|(t, _)| t.count(Tally::Timeout));
+                    break;
+                }
             }
         }
     }
@@ -253,22 +286,36 @@ async fn ask(r: &Resolvers, name: &str, kind: Kind) -> (Result<dns::Answer, Fail
 }
 
 /// One question to one name server, over TCP if the answer does not fit (RFC 7766).
-async fn query(name: &str, kind: Kind, server: SocketAddr, tcp: bool, payload: u16) -> Result<dns::Answer, Failure> {
+async fn query(
+    name: &str,
+    kind: Kind,
+    server: SocketAddr,
+    tcp: bool,
+    payload: u16,
+    tally: &NameServer,
+) -> Result<dns::Answer, Failure> {
     let (id, question) = dns::question(name, kind, payload).ok_or(Failure::Other)?;
     let failed = |_| Failure::Other;
     if !tcp {
         let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = tokio::net::UdpSocket::bind(any).await.map_err(failed)?;
         socket.connect(server).await.map_err(failed)?;
-        socket.send(&question).await.map_err(failed)?;
+        if socket.send(&question).await.is_err() {
+            tally.count(Tally::SendError);
+            return Err(Failure::Other);
+        }
+        tally.count(Tally::Sent);
         let mut buf = vec![0u8; usize::from(payload.max(512))];
         loop {
             let n = socket.recv(&mut buf).await.map_err(failed)?;
             match dns::answer(&buf[..n], id, name, kind) {
                 // Not what was asked for: the real one may still come.
-                None => {}
-                Some(Ok(a)) if a.truncated => break,
-                Some(other) => return other,
+                None => tally.count(Tally::Invalid),
+                Some(Ok(a)) if a.truncated => {
+                    tally.count(Tally::Truncated);
+                    break;
+                }
+                Some(other) => return counted(other, tally),
             }
         }
     }
@@ -276,8 +323,27 @@ async fn query(name: &str, kind: Kind, server: SocketAddr, tcp: bool, payload: u
     let mut out = u16::try_from(question.len()).map_err(|_| Failure::Other)?.to_be_bytes().to_vec();
     out.extend_from_slice(&question);
     s.write_all(&out).await.map_err(failed)?;
+    tally.count(Tally::Sent);
     let len = s.read_u16().await.map_err(failed)?;
     let mut buf = vec![0u8; usize::from(len)];
     s.read_exact(&mut buf).await.map_err(failed)?;
-    dns::answer(&buf, id, name, kind).unwrap_or(Err(Failure::Other))
+    match dns::answer(&buf, id, name, kind) {
+        Some(said) => counted(said, tally),
+        None => {
+            tally.count(Tally::Invalid);
+            Err(Failure::Other)
+        }
+    }
+}
+
+/// What a name server said, in its tallies.
+fn counted(said: Result<dns::Answer, Failure>, tally: &NameServer) -> Result<dns::Answer, Failure> {
+    tally.count(match &said {
+        Ok(_) => Tally::Valid,
+        Err(Failure::NoSuchName) => Tally::NoSuchName,
+        Err(Failure::Refused) => Tally::Refused,
+        Err(Failure::Timeout) => Tally::Timeout,
+        Err(Failure::Other) => Tally::Other,
+    });
+    said
 }

@@ -1,5 +1,6 @@
 //! What outlives a reload, keyed by name: states of servers, counters, connections, queues, overrides made at run time.
 use super::counters::{Counters, Gauge, Rate};
+use super::names::NameServer;
 use crate::base::addr::Host;
 use crate::config::model::{PortRule, Proxy, Server};
 use crate::health::found::Found;
@@ -706,6 +707,8 @@ pub struct Live {
     /// Messages that `log-forward` sections received.
     pub received_logs: AtomicU64,
     rings: Mutex<HashMap<String, Arc<Ring>>>,
+    /// Name servers, by their section and their own name.
+    names: Mutex<HashMap<(String, String), Arc<NameServer>>>,
     pub buf0: Arc<Ring>,
     pub bytes_out: AtomicU64,
     /// Of these, what went through a pipe.
@@ -748,6 +751,7 @@ impl Live {
             offences: AtomicU64::new(0),
             received_logs: AtomicU64::new(0),
             rings: Mutex::default(),
+            names: Mutex::default(),
             buf0: Arc::new(Ring::buf0()),
             bytes_out: AtomicU64::new(0),
             spliced_bytes: AtomicU64::new(0),
@@ -802,6 +806,11 @@ impl Live {
         let ring = Arc::new(Ring::open(conf.clone())?);
         rings.insert(conf.name.clone(), ring.clone());
         Ok(ring)
+    }
+
+    /// A name server of a `resolvers` section: the one there is, or a new one.
+    pub fn name_server(&self, section: &str, name: &str) -> Arc<NameServer> {
+        lock(&self.names).entry((section.to_owned(), name.to_owned())).or_default().clone()
     }
 
     /// `buf0`, which is always there.

@@ -4,4 +4,5 @@ pub mod counters;
 pub mod gauges;
 pub mod live;
 pub mod logging;
+pub mod names;
 pub mod snapshot;
