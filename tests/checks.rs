@@ -399,3 +399,17 @@ fn who_tracks_a_server_is_what_it_is() {
     assert_eq!(p.cli("set server b/t state ready").trim(), "");
     assert_eq!(field(&p, "t", "status"), "DOWN");
 }
+
+#[test]
+fn an_operator_says_where_checks_go() {
+    let good = Origin::start(|_| ok("x"));
+    let p = proxy("backend b\n server s 127.0.0.1:1 check inter 50ms\n server t 127.0.0.1:1\n");
+    stat(&p, "s", "status", "DOWN");
+    assert_eq!(p.cli("set server b/s check-port nine").trim(), "provided port is not an integer");
+    assert_eq!(p.cli("set server b/s check-port 70000").trim(), "provided port is invalid");
+    assert_eq!(p.cli("set server b/t check-port 9").trim(), "health checks are not enabled on this server");
+    assert_eq!(p.cli("set server b/s check-addr nowhere").trim(), "invalid addr 'nowhere'");
+    assert_eq!(p.cli(&format!("set server b/s check-addr 127.0.0.1 port {}", good.port)).trim(), "");
+    stat(&p, "s", "status", "UP");
+    assert!(p.cli("show servers state b").contains(&format!(" {} 127.0.0.1 ", good.port)));
+}

@@ -297,6 +297,13 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
             }
             ["agent-port", p] => act(ServerAct::AgentPort(p.to_owned()))?,
             ["agent-port", ..] => return Err("set server <b>/<s> agent-port requires a port.\n".into()),
+            ["check-addr", a] => act(ServerAct::CheckAddr(a.to_owned(), None))?,
+            ["check-addr", a, "port", p] => act(ServerAct::CheckAddr(a.to_owned(), Some(p.to_owned())))?,
+            ["check-addr", ..] => {
+                return Err("set server <b>/<s> check-addr requires an address and optionally a port.\n".into());
+            }
+            ["check-port", p] => act(ServerAct::CheckPort(p.to_owned()))?,
+            ["check-port", ..] => return Err("set server <b>/<s> check-port requires a port.\n".into()),
             ["agent-send", ..] => act(ServerAct::AgentSend(unescaped(line, "agent-send")))?,
             ["addr", a] => act(ServerAct::Addr(a.to_owned(), None))?,
             ["addr", a, "port", p] => act(ServerAct::Addr(a.to_owned(), Some(p.to_owned())))?,
@@ -310,7 +317,7 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
                 let (backend, server) = server()?;
                 Command::Make(Wish::RenameServer { backend, server, name: name.to_owned() })
             }
-            _ => return Err("usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | fqdn | health | name | state | weight\n".into()),
+            _ => return Err("usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | check-addr | check-port | fqdn | health | name | state | weight\n".into()),
         },
         "add server" if rest == ["help"] => Command::ServerWords,
         "add server" => {

@@ -319,8 +319,11 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
                 u8::from(n.conf.id.is_some()),
                 addr.map_or(0, |a| a.port()),
                 u8::from(n.conf.traffic_tls),
-                n.conf.check_port.unwrap_or(0),
-                n.conf.check_addr.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+                match l.check_port.load(Relaxed) {
+                    0 => n.conf.check_port.map_or(0, u32::from),
+                    p => p,
+                },
+                lock(&l.check_addr).or(n.conf.check_addr).map_or_else(|| "-".to_owned(), |a| a.to_string()),
                 n.conf
                     .agent
                     .addr

@@ -85,10 +85,11 @@ pub fn dump(s: &Snapshot) -> String {
     out
 }
 
+type ByGuid<'s> = HashMap<&'s str, &'s Counters>;
+
 /// Takes the counters of a file over. What it does not know, a column or a GUID, is passed over.
 pub fn preload(text: &str, s: &Snapshot) {
-    let mut front: HashMap<&str, &Counters> = HashMap::new();
-    let mut back: HashMap<&str, &Counters> = HashMap::new();
+    let (mut front, mut back) = (ByGuid::new(), ByGuid::new());
     for p in &s.proxies {
         if let Some(g) = &p.conf.guid {
             if p.conf.is_frontend() {
@@ -105,7 +106,7 @@ pub fn preload(text: &str, s: &Snapshot) {
             back.extend(n.conf.guid.iter().map(|g| (&**g, &n.live.counters)));
         }
     }
-    let mut those: Option<(&HashMap<&str, &Counters>, Vec<Option<C>>)> = None;
+    let mut those: Option<(&ByGuid<'_>, Vec<Option<C>>)> = None;
     for line in text.lines().map(str::trim) {
         let columns = |l: &str| {
             l.split(',').skip(1).map(|c| SET.iter().find(|s| s.0 == c).map(|s| s.1)).collect::<Vec<Option<C>>>()

@@ -107,14 +107,17 @@ pub async fn connect(be: &ProxyNode, s: &ServerNode, w: Wish, limit: Instant) ->
         }
     }
     let set = *lock(&s.live.addr);
-    let ip = w.addr.map(|a| a.0).or(s.conf.check_addr).or(set.map(|a| a.0)).or(s.conf.ip);
+    let said = *lock(&s.live.check_addr);
+    let ip = w.addr.map(|a| a.0).or(said).or(s.conf.check_addr).or(set.map(|a| a.0)).or(s.conf.ip);
     let ip = ip.ok_or_else(|| Trouble("SOCKERR", String::new()))?;
     let own = match (set, &s.conf.port) {
         (Some((_, Some(port))), _) => port,
         (_, PortRule::Fixed(port)) => *port,
         (_, _) => 0,
     };
-    let port = w.port.or(w.addr.and_then(|a| a.1)).or(s.conf.check_port).or(s.conf.check_addr_port).unwrap_or(own);
+    let said = u16::try_from(s.live.check_port.load(std::sync::atomic::Ordering::Relaxed)).ok().filter(|p| *p > 0);
+    let port =
+        w.port.or(w.addr.and_then(|a| a.1)).or(said).or(s.conf.check_port).or(s.conf.check_addr_port).unwrap_or(own);
     let addr = SocketAddr::new(ip, port);
     let through = s.conf.socks4.filter(|_| w.socks4);
     let late = |_| Trouble("L4TOUT", String::new());

@@ -36,6 +36,8 @@ pub enum ServerAct {
     AgentSays(bool),
     AgentAddr(String, Option<String>),
     AgentPort(String),
+    CheckAddr(String, Option<String>),
+    CheckPort(String),
     AgentSend(String),
 }
 
@@ -436,6 +438,25 @@ impl Office<'_> {
                 l.agent.up.store(*up, Relaxed);
                 if *up { self.up(p, n, cli) } else { self.down(p, n, cli) }
             }
+            ServerAct::CheckAddr(..) | ServerAct::CheckPort(_) if !n.conf.check => {
+                return "health checks are not enabled on this server\n".into();
+            }
+            ServerAct::CheckAddr(addr, port) => {
+                let Ok(ip) = addr.parse() else { return format!("invalid addr '{addr}'\n") };
+                match port.as_deref().map(port_of).transpose() {
+                    Err(e) => return e.into(),
+                    Ok(port) => {
+                        *lock(&l.check_addr) = Some(ip);
+                        if let Some(port) = port {
+                            l.check_port.store(port.into(), Relaxed);
+                        }
+                    }
+                }
+            }
+            ServerAct::CheckPort(port) => match port_of(port) {
+                Ok(port) => l.check_port.store(port.into(), Relaxed),
+                Err(e) => return e.into(),
+            },
             ServerAct::AgentAddr(..) | ServerAct::AgentPort(_) if !agent_enabled(n) => {
                 return "agent checks are not enabled on this server\n".into();
             }

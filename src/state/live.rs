@@ -118,6 +118,9 @@ pub struct ServerLive {
     pub check: Mutex<Option<CheckResult>>,
     /// Health checks are wanted: `disable health` says no.
     pub check_enabled: AtomicBool,
+    /// Where checks go, if an operator said so.
+    pub check_addr: Mutex<Option<IpAddr>>,
+    pub check_port: AtomicU32,
     pub agent: AgentLive,
     /// It serves only those that are bound to it (`http-check disable-on-404`).
     stopping: AtomicBool,
@@ -228,6 +231,8 @@ impl ServerLive {
             health: Mutex::new(Health::begin(s.health, s.init_state)),
             params: Mutex::new(s.health),
             check: Mutex::new(None),
+            check_addr: Mutex::default(),
+            check_port: AtomicU32::new(0),
             // Of a server that was made at run time they begin when they are asked for.
             check_enabled: AtomicBool::new(!s.dynamic),
             agent: AgentLive::new(!s.dynamic),
