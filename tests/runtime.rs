@@ -84,6 +84,12 @@ fn servers_are_made_and_removed_while_others_serve() {
     let row = stat.lines().find(|l| l.starts_with("be,five,")).unwrap().split(',').nth(7).unwrap().to_owned();
     assert!(row.parse::<u32>().unwrap() >= 3, "{row} sessions");
 
+    // A change that is refused late leaves nothing of it behind.
+    assert!(p.cli("add server be/w 127.0.0.1:1 track be/five").contains("for tracking as it is a dynamic server."));
+    assert_eq!(p.cli("add server be/w localhost:80 cookie a#b\\ c weight 7").trim(), "New server registered.");
+    assert_eq!(p.cli("get weight be/w").trim(), "7 (initial 7)");
+    assert!(p.cli("show stat be 4 -1").contains(",a#b c,"), "{}", p.cli("show stat be 4 -1"));
+    assert_eq!(p.cli("disable server be/w; del server be/w").trim(), "Server deleted.");
     // The next reload has what the file has.
     p.cli("reload");
     assert!(wait_for(Duration::from_secs(5), || servers(&p, "be") == ["1 one"]), "{:?}", servers(&p, "be"));
@@ -121,7 +127,7 @@ fn a_server_in_use_is_waited_for() {
     assert!(text.ends_with("late"), "{text}");
     assert_eq!(p.cli("wait 5s srv-removable be/one").trim(), "Failed. No such server.");
     assert_eq!(p.cli("wait 5ms").trim(), "Done.");
-    assert_eq!(p.cli("wait soon").trim(), "Invalid duration.");
+    assert_eq!(p.cli("wait soon; wait 0").trim(), "Invalid duration.\n\nInvalid duration.");
 }
 
 #[test]
@@ -187,6 +193,32 @@ fn checks_of_new_servers_begin_when_they_are_asked_for_and_trackers_follow() {
     p.cli("enable server be/one");
     assert_eq!(p.line(), "Server be/one is UP/READY (leaving forced maintenance).");
     assert_eq!(p.line(), "Server be/t is UP/READY (leaving maintenance).");
+}
+
+/// What was made by hand first and then stands in the file is as if it had stood there always.
+#[test]
+fn what_was_made_at_run_time_and_is_in_the_file_then_is_like_the_rest() {
+    let o = origin("x");
+    let text = format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n use_backend %[req.hdr(x-be)]\n default_backend be\nbackend be\n balance roundrobin\n server one 127.0.0.1:{}\n\
+         defaults web\n mode http\n timeout connect 1s\n timeout server 1s\n",
+        o.port
+    );
+    let p = proxy(&text);
+    p.cli("add server be/dead 127.0.0.1:1 check inter 50ms rise 1 fall 1");
+    p.cli("enable server be/dead");
+    p.cli("add backend late from web");
+    let file = format!(
+        "{HEAD}{text} backend late\n http-request return status 204\nbackend be2\n server x 127.0.0.1:1\n",
+        HEAD = HEAD
+    );
+    let file = file.replace(" server one", " server dead 127.0.0.1:1 check inter 50ms rise 1 fall 1\n server one");
+    std::fs::write(p.path("h.cfg"), file.replace("{port}", &p.port.to_string()).replace("{dir}", &p.path(""))).unwrap();
+    p.cli("reload");
+    assert!(wait_for(Duration::from_secs(5), || p.cli("show backend").contains("be2")));
+    let down = || p.cli("show stat be 4 -1").lines().any(|l| l.starts_with("be,dead,") && l.contains(",DOWN,"));
+    assert!(wait_for(Duration::from_secs(5), down), "{}", p.cli("show stat be 4 -1"));
+    assert!(p.exchange(b"GET / HTTP/1.0\r\nX-Be: late\r\n\r\n").starts_with("HTTP/1.1 204"));
 }
 
 #[test]

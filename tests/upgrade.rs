@@ -140,13 +140,66 @@ fn what_servers_send_is_looked_at_before_it_goes_on() {
     assert_eq!((text.as_str(), line.as_str()), ("220 mail\r\nhello", "127.0.0.1 f b/s -1 -- \"<BADREQ>\""));
     let (text, line) = run(" tcp-response content reject if { res.payload(0,3) -m str 220 }");
     assert_eq!((text.as_str(), line.as_str()), ("", "127.0.0.1 f b/s -1 PD \"<BADREQ>\""));
-    let (text, _) = run(" tcp-response content close if { res.len ge 4 }");
-    assert_eq!(text, "");
-    // Of an answer in HTTP, its head is there.
+    let (text, line) = run(" tcp-response content close if { res.len ge 4 }");
+    assert_eq!((text.as_str(), line.as_str()), ("", "127.0.0.1 f b/s -1 -- \"<BADREQ>\""));
+    // Of an answer in HTTP its head is there, where there is a delay.
     let o = Origin::start(|_| ok("secret"));
+    let web = |rules: &str| {
+        proxy(&format!(
+            "frontend f\n mode http\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n mode http\n{rules}\n server s 127.0.0.1:{}\n",
+            o.port
+        ))
+    };
+    let get = b"GET / HTTP/1.0\r\n\r\n";
+    let p = web(" tcp-response inspect-delay 1s\n tcp-response content reject if { status 200 }");
+    p.cli("clear counters all");
+    assert_eq!(p.exchange(get), "");
+    assert_eq!(p.line(), "127.0.0.1 f b/s 200 PD \"GET / HTTP/1.0\"");
+    let stat = p.cli("show stat");
+    let denied = |row: &str| stat.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(11).unwrap().to_owned();
+    assert_eq!([denied("f,FRONTEND"), denied("b,s"), denied("b,BACKEND")], ["1", "1", "1"]);
+    let p = web(" tcp-response content reject if { status 200 }");
+    assert!(p.exchange(get).ends_with("secret"));
+    // The server's connection ends, not the answer.
+    let p = web(" tcp-response inspect-delay 1s\n tcp-response content close if { status 200 }");
+    assert!(p.exchange(get).ends_with("secret") && p.get("/").ends_with("secret"));
+    let stat = p.cli("show stat");
+    let reuse = stat.lines().next().unwrap().split(',').position(|c| c == "reuse").unwrap();
+    assert_eq!(stat.lines().find(|l| l.starts_with("b,s,")).unwrap().split(',').nth(reuse), Some("0"));
+}
+
+/// What leads round the rules of a backend or of a frontend: a first request that comes late or in pieces, or one that is answered early.
+#[test]
+fn every_request_of_an_upgraded_stream_meets_the_rules() {
+    let o = origin();
     let p = proxy(&format!(
-        "frontend f\n mode http\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n mode http\n tcp-response content reject if {{ status 200 }}\n server s 127.0.0.1:{}\n",
+        "frontend f\n mode tcp\n bind 127.0.0.1:{{port}}\n default_backend b\n\
+         backend b\n mode http\n tcp-request content reject if {{ path_beg /admin }}\n server s 127.0.0.1:{}\n",
         o.port
     ));
-    assert_eq!(p.exchange(b"GET / HTTP/1.0\r\n\r\n"), "");
+    let mut c = p.connect();
+    c.set_nodelay(true).unwrap();
+    for part in ["GET /ad", "min HTTP/1.0\r\n", "\r\n"] {
+        c.write_all(part.as_bytes()).unwrap();
+        // Each part comes by itself: that is what is tried here.
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    let mut text = String::new();
+    let _ = c.read_to_string(&mut text);
+    assert_eq!(text, "");
+    assert!(p.exchange(b"GET /fine HTTP/1.0\r\n\r\n").ends_with("/fine  "));
+    let p = proxy(&format!(
+        "frontend f\n mode tcp\n bind 127.0.0.1:{{port}}\n monitor-uri /alive\n tcp-request inspect-delay 2s\n tcp-request content reject if {{ path_beg /admin }}\n\
+         tcp-request content switch-mode http if HTTP\n default_backend b\nbackend b\n mode http\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let mut c = p.connect();
+    c.write_all(b"GET /alive HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut buf = [0; 4096];
+    let n = c.read(&mut buf).unwrap();
+    assert!(buf[..n].starts_with(b"HTTP/1.1 200"));
+    c.write_all(b"GET /admin HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut rest = Vec::new();
+    let _ = c.read_to_end(&mut rest);
+    assert!(!String::from_utf8_lossy(&rest).contains("/admin"), "{}", String::from_utf8_lossy(&rest));
 }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// `args`: what stands behind the name on a `server` line.
+    /// `args`: what stands behind the name on a `server` line; `number`: the one it was given when it was made.
     AddServer {
         backend: String,
         server: String,
         args: Vec<String>,
+        number: Option<u32>,
     },
     DelServer {
         backend: String,
@@ -27,12 +28,76 @@ pub enum Change {
         name: String,
         ip: Option<IpAddr>,
     },
-    /// `args`: what stands behind the name of the backend.
+    /// `args`: what stands behind the name of the backend; `number` as above.
     AddBackend {
         name: String,
         args: Vec<String>,
+        number: Option<u32>,
     },
     DelBackend {
         name: String,
     },
+}
+
+/// Puts one more behind the changes in force. What was made at run time and is removed again leaves nothing behind: the list is as long as
+/// what it stands for.
+pub fn push(all: &mut Vec<Change>, change: Change) {
+    match &change {
+        Change::DelServer { backend, server } => {
+            // From its last name back to its first one.
+            let (mut name, mut its, mut made) = (server.clone(), Vec::new(), false);
+            for (i, c) in all.iter().enumerate().rev() {
+                match c {
+                    Change::RenameServer { backend: b, server: from, name: to } if b == backend && *to == name => {
+                        name.clone_from(from);
+                        its.push(i);
+                    }
+                    Change::Fqdn { backend: b, server: s, .. } if b == backend && *s == name => its.push(i),
+                    Change::AddServer { backend: b, server: s, .. } if b == backend && *s == name => {
+                        its.push(i);
+                        made = true;
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            if !made {
+                return all.push(change);
+            }
+            its.into_iter().for_each(|i| drop(all.remove(i)));
+        }
+        Change::DelBackend { name } => {
+            let made = |c: &Change| matches!(c, Change::AddBackend { name: n, .. } if n == name);
+            let Some(at) = all.iter().rposition(made) else { return all.push(change) };
+            // It had no servers any more: theirs are gone already.
+            all.remove(at);
+        }
+        _ => all.push(change),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_again_leaves_nothing_behind() {
+        let text = |t: &str| t.to_owned();
+        let add =
+            |s: &str| Change::AddServer { backend: text("b"), server: text(s), args: Vec::new(), number: Some(1) };
+        let del = |s: &str| Change::DelServer { backend: text("b"), server: text(s) };
+        let name = |s: &str, n: &str| Change::RenameServer { backend: text("b"), server: text(s), name: text(n) };
+        let mut all = Vec::new();
+        for c in [add("x"), add("y"), name("x", "z"), name("old", "x"), del("z"), name("y", "w")] {
+            push(&mut all, c);
+        }
+        assert_eq!(all, [add("y"), name("old", "x"), name("y", "w")]);
+        push(&mut all, del("x"));
+        assert_eq!(all, [add("y"), name("old", "x"), name("y", "w"), del("x")]);
+        push(&mut all, del("w"));
+        push(&mut all, Change::AddBackend { name: text("n"), args: Vec::new(), number: None });
+        push(&mut all, Change::DelBackend { name: text("n") });
+        push(&mut all, Change::DelBackend { name: text("file") });
+        assert_eq!(all, [name("old", "x"), del("x"), Change::DelBackend { name: text("file") }]);
+    }
 }

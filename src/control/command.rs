@@ -97,7 +97,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("disable agent", "<backend>/<server>", CliLevel::Admin, "stop asking a server's agent"),
     ("disable health", "<backend>/<server>", CliLevel::Admin, "stop checking a server"),
     ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
-    ("dump stats-file", "", CliLevel::Admin, "counters of what has a GUID, for 'stats-file'"),
+    ("dump stats-file", "", CliLevel::User, "counters of what has a GUID, for 'stats-file'"),
     ("enable agent", "<backend>/<server>", CliLevel::Admin, "ask a server's agent again"),
     ("enable health", "<backend>/<server>", CliLevel::Admin, "check a server again"),
     ("enable server", "<backend>/<server>", CliLevel::Admin, "take a server out of maintenance"),
@@ -136,7 +136,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     (
         "wait",
         "<delay> [srv-removable <backend>/<server> | be-removable <backend>]",
-        CliLevel::User,
+        CliLevel::Admin,
         "wait for a time, or until something can be removed",
     ),
 ];
@@ -322,7 +322,7 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "add server" if rest == ["help"] => Command::ServerWords,
         "add server" => {
             let (backend, server) = server()?;
-            Command::Make(Wish::AddServer { backend, server, args: quoted(line, 3)? })
+            Command::Make(Wish::AddServer { backend, server, args: words_from(line, 3) })
         }
         "del server" => {
             let (backend, server) = server()?;
@@ -353,16 +353,28 @@ fn named(rest: &[&str], missing: &str) -> Result<String, Refusal> {
     rest.first().map(|n| (*n).to_owned()).ok_or_else(|| missing.to_owned())
 }
 
-/// The words of a line from the one at `at` on; quotes and backslashes keep what belongs together.
-fn quoted(line: &str, at: usize) -> Result<Vec<String>, Refusal> {
-    let words = crate::config::lex::words(line, &|_| None).map_err(|e| format!("{}\n", e.message))?.words;
-    Ok(words.into_iter().skip(at).collect())
+/// The words of a line from the one at `at` on: blanks divide them, a backslash takes what stands behind it as it is.
+fn words_from(line: &str, at: usize) -> Vec<String> {
+    let (mut all, mut word, mut escaped) = (Vec::new(), None::<String>, false);
+    for c in line.chars() {
+        if !escaped && c.is_whitespace() {
+            all.extend(word.take());
+        } else if !escaped && c == '\\' {
+            escaped = true;
+            word.get_or_insert_default();
+        } else {
+            word.get_or_insert_default().push(c);
+            escaped = false;
+        }
+    }
+    all.extend(word);
+    all.split_off(at.min(all.len()))
 }
 
 fn wait(rest: &[&str]) -> Result<Command, Refusal> {
     let delay = rest.first().ok_or("Expects a duration in milliseconds.\n")?;
     let most = crate::base::units::parse_time(delay, crate::base::units::TimeUnit::Millis);
-    let most = most.map_err(|_| "Invalid duration.\n")?;
+    let most = most.ok().filter(|d| !d.is_zero()).ok_or("Invalid duration.\n")?;
     let until = match rest[1..] {
         [] => None,
         ["srv-removable", name, ..] => {

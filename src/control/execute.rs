@@ -1,9 +1,8 @@
 //! Carries commands out.
 use super::command::{Command, help};
-use super::runtime::{self, Removable};
+use super::runtime::{self, Removable, Wish};
 use super::stats;
 use super::typed;
-use crate::config::change::Change;
 use crate::config::model::CliLevel;
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
@@ -24,7 +23,7 @@ pub enum Asked {
     /// One thread into a loop.
     Loop(u64),
     /// The configuration in force is to be another one; the word back says why it is not.
-    Change(Change, oneshot::Sender<Result<(), String>>),
+    Change(Wish, oneshot::Sender<Result<String, String>>),
 }
 
 /// What comes of a command.
@@ -32,8 +31,8 @@ pub enum Reply {
     Said(String),
     /// And what is to be asked.
     Ask(String, Asked),
-    /// A change of the configuration, and what is said when it is in force.
-    Change(Change, String),
+    /// A change of the configuration: what is said of it is known when it is in force.
+    Change(Wish),
     Wait {
         most: Duration,
         until: Option<Removable>,
@@ -46,10 +45,7 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> Reply
         Command::DebugLoop(ms) => Reply::Ask(String::new(), Asked::Loop(*ms)),
         Command::Standby(yes) => Reply::Ask(String::new(), Asked::Standby(*yes)),
         Command::Wait { most, until } => Reply::Wait { most: *most, until: until.clone() },
-        Command::Make(wish) => match runtime::plan(wish, s) {
-            Ok((change, said)) => Reply::Change(change, said),
-            Err(why) => Reply::Said(format!("{why}\n")),
-        },
+        Command::Make(wish) => Reply::Change(wish.clone()),
         c => Reply::Said(say(c, s, live, level)),
     }
 }

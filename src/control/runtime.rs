@@ -53,7 +53,8 @@ pub fn plan(w: &Wish, s: &Snapshot) -> Result<(Change, String), String> {
     Ok(match w {
         Wish::AddServer { backend, server, args } => {
             let p = s.backend_of(backend).ok_or("No such backend.")?;
-            let change = Change::AddServer { backend: p.conf.name.clone(), server: server.clone(), args: args.clone() };
+            let (backend, server) = (p.conf.name.clone(), server.clone());
+            let change = Change::AddServer { backend, server, args: args.clone(), number: None };
             let cookie = p.conf.mode == Mode::Tcp && args.iter().any(|a| a == "cookie");
             let note = if cookie { "Ignoring cookie as HTTP mode is disabled.\n" } else { "" };
             (change, format!("{note}New server registered.\n"))
@@ -114,9 +115,10 @@ pub fn plan(w: &Wish, s: &Snapshot) -> Result<(Change, String), String> {
             let ip = server_address(n).map(|a| a.ip());
             (Change::Fqdn { backend, server, name: name.clone(), ip }, said)
         }
-        Wish::AddBackend { name, args } => {
-            (Change::AddBackend { name: name.clone(), args: args.clone() }, "New backend registered.\n".into())
-        }
+        Wish::AddBackend { name, args } => (
+            Change::AddBackend { name: name.clone(), args: args.clone(), number: None },
+            "New backend registered.\n".into(),
+        ),
         Wish::DelBackend { name } => {
             let p = s.backend_of(name).ok_or("No such backend.")?;
             backend_removable(s, p).map_err(|r| r.text().to_owned())?;
@@ -198,14 +200,27 @@ pub fn publish(s: &Snapshot, name: &str, yes: bool) -> String {
 }
 
 /// Why a change did not come into force, from what was found against it.
-pub fn refusal(change: Option<&Change>, found: &str) -> String {
+pub fn refusal(change: &Change, found: &str) -> String {
     match change {
-        Some(Change::DelBackend { .. }) => BACKEND_POINTED_AT.to_owned(),
+        Change::DelBackend { .. } => BACKEND_POINTED_AT.to_owned(),
+        Change::DelServer { .. } => POINTED_AT.to_owned(),
         // The line that it would be in a file is not what the client wrote.
-        Some(Change::AddServer { server, .. }) => {
+        Change::AddServer { server, .. } => {
             let line = format!("'server {server}' : ");
             found.strip_prefix(&line).or(found.strip_prefix("'server' : ")).unwrap_or(found).to_owned()
         }
         _ => found.to_owned(),
+    }
+}
+
+/// What was made keeps its number, whatever goes before it.
+pub fn pin(change: &mut Change, s: &Snapshot) {
+    match change {
+        Change::AddServer { backend, server, number, .. } => {
+            let its = s.backend(backend).and_then(|p| p.servers.iter().find(|n| n.conf.name == *server));
+            *number = its.map(|n| n.sid);
+        }
+        Change::AddBackend { name, number, .. } => *number = s.backend(name).map(|p| p.iid),
+        _ => {}
     }
 }

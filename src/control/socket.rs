@@ -58,15 +58,16 @@ pub async fn serve<S>(
                             let _ = ask.send(asked);
                             text
                         }
-                        Reply::Change(change, said) => {
+                        Reply::Change(wish) => {
                             let (done, word) = oneshot::channel();
-                            let _ = ask.send(Asked::Change(change, done));
+                            let _ = ask.send(Asked::Change(wish, done));
                             match word.await {
-                                Ok(Ok(())) => said,
+                                Ok(Ok(said)) => said,
                                 Ok(Err(why)) => format!("{why}\n"),
                                 Err(_) => "Not possible now: the process is ending.\n".into(),
                             }
                         }
+                        // Who has said all closes one half: that is no sign of having gone.
                         Reply::Wait { most, until } => wait(most, until.as_ref(), &snapshot).await,
                     }
                 }

@@ -12,6 +12,7 @@ use crate::rules::sample::{Number, Traffic};
 use crate::state::gauges;
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -38,8 +39,11 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
     let mut tasks = Vec::new();
     // Who tracks a server that was checked before the reload begins with what it is.
     let office = Office { snapshot, live };
-    for p in &snapshot.proxies {
-        p.servers.iter().filter(|s| s.conf.check || s.conf.agent.wanted).for_each(|s| office.follow(p, s));
+    let tracks = snapshot.proxies.iter().flat_map(|p| &p.servers).filter_map(|s| s.conf.track.as_ref());
+    let tracked: HashSet<(&str, &str)> = tracks.map(|(b, s)| (b.as_str(), s.as_str())).collect();
+    for p in snapshot.proxies.iter().filter(|_| !tracked.is_empty()) {
+        let is = |s: &&ServerNode| tracked.contains(&(p.conf.name.as_str(), s.conf.name.as_str()));
+        p.servers.iter().filter(is).for_each(|s| office.follow(p, s));
     }
     let backends = || snapshot.proxies.iter().filter(|p| p.conf.is_backend() && !p.conf.disabled);
     // All together are spread over the least interval that is not short; those with short ones do not hurry the others.
@@ -97,11 +101,24 @@ impl Probe {
         Instant::now() + limit
     }
 
+    /// Waits for the first turn: `offset` from now, or when the check was due that went before.
+    async fn await_turn(&self, which: Which, offset: Duration) {
+        let s = self.server();
+        let inter = match which {
+            Which::Health => s.conf.inter,
+            Which::Agent => s.conf.agent.inter.unwrap_or(s.conf.inter),
+        };
+        let due = *lock(&s.live.due[which as usize]);
+        match due {
+            Some(due) => sleep_until(due.min(Instant::now() + inter)).await,
+            None => sleep(offset).await,
+        }
+    }
+
     async fn health(self, offset: Duration) {
         let s = self.server();
-        // A server that was checked before the reload keeps its state and its rhythm.
-        let known = lock(&s.live.check).is_some();
-        sleep(if known { s.conf.inter.min(offset + Duration::from_millis(100)) } else { offset }).await;
+        // A server that was checked before keeps its state and its rhythm.
+        self.await_turn(Which::Health, offset).await;
         loop {
             if s.live.in_maintenance() || !s.live.check_enabled.load(Relaxed) {
                 sleep(s.conf.inter).await;
@@ -120,6 +137,7 @@ impl Probe {
                 _ => s.conf.fastinter.unwrap_or(s.conf.inter),
             };
             let next = Instant::now() + inter.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
+            *lock(&s.live.due[Which::Health as usize]) = Some(next);
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = s.live.suspicion.notified(), if s.conf.observe.is_some() => {
@@ -207,8 +225,9 @@ impl Probe {
     async fn agent(self, offset: Duration) {
         let s = self.server();
         let inter = s.conf.agent.inter.unwrap_or(s.conf.inter);
-        let known = lock(&s.live.agent.last).is_some();
-        sleep(if known { inter.min(offset + Duration::from_millis(100)) } else { offset }).await;
+        // Whoever asked it before was cut short.
+        s.live.agent.running.store(false, Relaxed);
+        self.await_turn(Which::Agent, offset).await;
         loop {
             if s.live.agent.enabled.load(Relaxed) {
                 let begin = Instant::now();
@@ -223,7 +242,9 @@ impl Probe {
                     Err(Some(f)) => self.office().checked(&self.p, self.i, Which::Agent, f, took),
                     Err(None) => {}
                 }
-                sleep_until(begin + inter.max(took + Duration::from_millis(1))).await;
+                let next = begin + inter.max(took + Duration::from_millis(1));
+                *lock(&s.live.due[Which::Agent as usize]) = Some(next);
+                sleep_until(next).await;
             } else {
                 sleep(inter).await;
             }

@@ -4,12 +4,13 @@ use super::ipc::{Channel, Control, SocketRef, ToGuardian, ToWorker};
 use super::privilege;
 use super::proof::Page;
 use crate::base::diag::Severity;
-use crate::config::change::Change;
+use crate::config::change::{self, Change};
 use crate::config::load::load;
 use crate::config::model::CliLevel;
 use crate::config::source::LoadArgs;
 use crate::control::execute::Asked;
-use crate::control::{Pages, runtime, socket, statsfile};
+use crate::control::runtime::{self, Wish};
+use crate::control::{Pages, socket, statsfile};
 use crate::health::{prober, resolver};
 use crate::log::console::Console;
 use crate::log::{Sinks, ship};
@@ -354,34 +355,46 @@ impl Worker {
         let _ = tokio::time::timeout(LAST_LINES, all).await;
     }
 
-    /// Compiles what was loaded last with one change more, and swaps. The error says what speaks against it; nothing has changed then.
-    async fn change(&mut self, change: Change) -> Result<(), String> {
+    /// Compiles what was loaded last with one change more, and swaps; says what is to be said of that. The error says what speaks against
+    /// it; nothing has changed then.
+    async fn change(&mut self, wish: Wish) -> Result<String, String> {
+        if self.live.stopping.load(Relaxed) {
+            return Err("Not possible now: the process is ending.".into());
+        }
+        // What is in force now counts, not what was when the command came.
+        let current = self.snapshot.load_full();
+        let (change, said) = runtime::plan(&wish, &current)?;
         let (live, sinks) = (self.live.clone(), self.sinks.clone());
         let fd = self.bundle.try_clone().map_err(|e| e.to_string())?;
-        let mut changes = self.changes.clone();
-        let generation = self.snapshot.load().generation + 1;
+        let (mut changes, old) = (self.changes.clone(), current.clone());
         // The old name's counters and state go on under the new one.
         if let Change::RenameServer { backend, server, name } = &change
-            && let Some(p) = self.snapshot.load().backend(backend)
+            && let Some(p) = current.backend(backend)
         {
             Live::rename_server(&p.live, server, name);
         }
-        changes.push(change);
+        let latest = change.clone();
+        change::push(&mut changes, change);
         let compiled = tokio::task::spawn_blocking(move || -> Result<(Snapshot, Vec<Change>), String> {
             let mut recorded = bundle::read(&fd, true).map_err(|e| e.to_string())?.recorded;
             let args = LoadArgs { changes, ..recorded.args.clone() };
             let (model, mut report) = load(&mut recorded, &args);
-            let s = Snapshot::compile(model, &mut recorded, &live, sinks, generation, &mut report);
+            let s =
+                Snapshot::compile_from(model, &mut recorded, &live, sinks, old.generation + 1, Some(&old), &mut report);
             match report.diags.iter().find(|d| d.severity >= Severity::NotYet) {
-                Some(d) => Err(runtime::refusal(args.changes.last(), &d.message)),
+                Some(d) => Err(runtime::refusal(&latest, &d.message)),
                 None => Ok((s, args.changes)),
             }
         })
         .await;
-        let (s, changes) = compiled.map_err(|e| e.to_string()).and_then(|s| s)?;
+        let compiled = compiled.map_err(|e| e.to_string()).and_then(|s| s);
+        let (s, mut changes) = compiled.inspect_err(|_| current.forget_others(&self.live))?;
+        if let Some(last) = changes.last_mut() {
+            runtime::pin(last, &s);
+        }
         self.changes = changes;
         drop(self.put_in_force(s));
-        Ok(())
+        Ok(said)
     }
 
     /// The snapshot serves from here on; the one before is given back, to be dropped by the control thread.

@@ -98,11 +98,18 @@ impl Session<'_> {
         if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Response);
         }
-        match tcp::allowed(self.t, x, &be.conf.tcp_response) {
-            Ok(Passed::AsItIs | Passed::Http) => {}
-            Ok(Passed::Closed) => return Next::Close,
-            Err(how) => {
-                be.live.back.inc(Counter::DeniedResponses);
+        let mut server_ends = false;
+        if !be.conf.tcp_response.is_empty() {
+            // Without a delay these rules look as soon as the server is connected, when nothing has come yet.
+            let early = be.conf.response_delay.is_none();
+            let early = early.then(|| (std::mem::take(&mut x.res), std::mem::replace(&mut x.status, -1)));
+            let verdict = tcp::allowed(self.t, x, &be.conf.tcp_response);
+            if let Some(what) = early {
+                (x.res, x.status) = what;
+            }
+            server_ends = verdict == Ok(Passed::Closed);
+            if let Err(how) = verdict {
+                x.count_denied_response();
                 x.end(Cause::Denied, Phase::Data);
                 return if how == Refusal::SilentDrop { Next::Drop } else { Next::Close };
             }
@@ -136,7 +143,7 @@ impl Session<'_> {
                 return self.no_room(x, cause, upload.complete()).await;
             }
             if !matches!(verdict, Verdict::Go) {
-                be.live.back.inc(Counter::DeniedResponses);
+                x.count_denied_response();
                 x.end(Cause::Denied, Phase::Headers);
                 x.req.keep_alive = false;
                 self.linger |= !upload.complete();
@@ -284,7 +291,7 @@ impl Session<'_> {
             filters::count(self.t, x, r, true);
             r.keep();
         }
-        if server_keep && quiet && upload.complete() {
+        if server_keep && !server_ends && quiet && upload.complete() {
             let Link { like, moves, reused } = link;
             if be.conf.reuse == Reuse::Never {
                 let most = x.fe.conf.session_conns;

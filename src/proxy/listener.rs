@@ -5,7 +5,6 @@ use super::session::{self, Begin};
 use super::stream::Stream;
 use super::wheel::Timer;
 use super::{Thread, tcp};
-use crate::base::addr::ListenAddr;
 use crate::config::model::Mode;
 use crate::net::sockopt;
 use crate::rules::acl;
@@ -14,7 +13,7 @@ use crate::state::counters::{Counter, Gauge, Held};
 use crate::state::live::{ListenerLive, ProxyLive};
 use crate::state::snapshot::ProxyNode;
 use crate::wire::proxy;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -313,15 +312,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
     };
     if let Stream::Tcp(s) = &stream {
         let _ = s.set_nodelay(true);
-        client.dst = match &listener.conf.addr {
-            // It is there: the kernel need not be asked.
-            ListenAddr::Inet { addr: ip @ IpAddr::V4(v4), port, .. }
-                if !v4.is_unspecified() && *port > 0 && !listener.conf.options.transparent =>
-            {
-                Some(SocketAddr::new(*ip, *port))
-            }
-            _ => s.local_addr().ok(),
-        };
+        client.dst = s.local_addr().ok();
         if fe.conf.options.tcpka_client {
             sockopt::keepalive(s.as_fd(), &fe.conf.keepalive_client);
         }

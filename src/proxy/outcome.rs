@@ -285,6 +285,7 @@ impl<'a> Exchange<'a> {
         t.give_head(self.req);
         t.give_head(self.res);
         t.give_buf(self.request_line);
+        t.give_buf(self.answered);
         t.give_buf(self.scratch);
         t.give_buf(self.peeked);
     }
@@ -390,6 +391,16 @@ impl<'a> Exchange<'a> {
             }
         }
         self.log_end(t, tcp, times);
+    }
+
+    /// A rule refused what the server said.
+    pub(super) fn count_denied_response(&self) {
+        let be = self.backend();
+        self.fe.live.front.inc(Counter::DeniedResponses);
+        be.live.back.inc(Counter::DeniedResponses);
+        if let Some(s) = self.server.and_then(|i| be.servers.get(i)) {
+            s.live.counters.inc(Counter::DeniedResponses);
+        }
     }
 
     /// What a format makes of this exchange now.

@@ -417,6 +417,8 @@ impl Session<'_> {
     }
 
     async fn serve(&mut self, x: &mut Exchange<'_>, snapshot: &Snapshot, used: usize) -> Next {
+        // Whatever becomes of the first request, the next one is a request like any other.
+        let upgrade = self.upgrade.take();
         let fe = x.fe.clone();
         let mut body = Follower::new(x.req.framing);
         let monitored = |u: &String| match u.starts_with('/') {
@@ -435,7 +437,6 @@ impl Session<'_> {
         if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Request);
         }
-        let upgrade = self.upgrade.take();
         if let Some(f) = fe.conf.unique_id.clone().filter(|_| x.unique.is_empty()) {
             x.make_unique(self.t, &f);
         }
@@ -475,8 +476,8 @@ impl Session<'_> {
                     return self.fail(x, status, used, &mut body).await;
                 }
             }
-            // Of a stream of bytes they have looked at those.
-            let looked = upgrade.as_ref().is_some_and(|u| !back || u.be.is_some());
+            // The frontend's have looked at the bytes of a stream.
+            let looked = upgrade.is_some() && !back;
             let verdict = if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, &node.conf.tcp_content) };
             if let Err(how) = verdict {
                 fe.live.front.inc(Counter::DeniedRequests);

@@ -2,7 +2,7 @@
 use super::Thread;
 use super::listener::Connection;
 use super::outcome::{Cause, Exchange, Phase, Raw};
-use super::stream::{Half, HalfError, Stream};
+use super::stream::{Half, HalfError, ReadError, Stream};
 use super::upstream::{self, AfterFailure, BackendSession, NoServer};
 use super::wheel::FOREVER;
 use crate::config::model::{Chosen, Mode};
@@ -202,7 +202,9 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) -> Option<Box<Upgrade>> {
     let mut verdict = inspect(t, &mut x, &fe, stream).await;
     if verdict == Ok(Passed::AsItIs) {
         x.be = fe.route(&x);
-        if let Some(be) = x.be.clone().filter(|be| !Arc::ptr_eq(be, &fe)) {
+        // The rules of one that speaks HTTP are for requests.
+        let bytes = |be: &Arc<ProxyNode>| be.conf.mode != Mode::Http && !Arc::ptr_eq(be, &fe);
+        if let Some(be) = x.be.clone().filter(bytes) {
             verdict = inspect(t, &mut x, &be, stream).await;
         }
     }
@@ -340,7 +342,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                     continue;
                 }
                 Some(Err(how)) => {
-                    be.live.back.inc(Counter::DeniedResponses);
+                    x.count_denied_response();
                     refusal = Some(how);
                     return Poll::Ready(Some(Cause::Denied));
                 }
@@ -350,6 +352,9 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                 Poll::Ready(Ok(1..)) => {
                     x.answer_over = x.answered.len() >= be.bufsize - be.maxrewrite;
                     st.set(server_timeout);
+                }
+                Poll::Ready(Err(ReadError::Io(_))) if x.answered.is_empty() => {
+                    return Poll::Ready(Some(Cause::ServerAbort));
                 }
                 Poll::Ready(_) => x.answer_over = true,
                 Poll::Pending => break,

@@ -138,21 +138,8 @@ fn foreign(x: &Exchange<'_>, from: &Source) -> Option<SocketAddr> {
     }
 }
 
-/// Sessions that a server may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;
-/// while the server warms up it has its part of it.
-fn most(be: &ProxyNode, s: &ServerNode) -> u64 {
-    let max = u64::from(s.live.maxconn.load(Relaxed));
-    if max == 0 {
-        return 0;
-    }
-    let min = u64::from(s.conf.minconn);
-    let (load, whole) = (be.live.back_sessions.get(), u64::from(be.fullconn));
-    let now = if min == 0 || min >= max || load >= whole { max } else { (load * max / whole).max(min) };
-    (now * u64::from(s.live.warmth()) / 100).max(1)
-}
-
 fn full(be: &ProxyNode, s: &ServerNode) -> bool {
-    let max = most(be, s);
+    let max = be.limit(s);
     max > 0 && s.live.sessions.get() >= max
 }
 
@@ -367,7 +354,7 @@ pub async fn assign(
         };
         let s = &be.servers[i];
         // Nobody overtakes who waits already, unless he was just woken.
-        if (queued || be.live.queued.get() == 0) && s.live.take_slot(most(be, s)) {
+        if (queued || be.live.queued.get() == 0) && s.live.take_slot(be.limit(s)) {
             s.live.counters.inc(Counter::Sessions);
             s.live.counters.inc(Counter::Chosen);
             be.live.back.inc(Counter::Chosen);

@@ -204,7 +204,7 @@ impl Store {
         // One that has the same variant, and what is over, makes room.
         if let Some(all) = h.entries.get_mut(&key) {
             all.retain(|(e, place)| {
-                let stays = e.good != entry.good && entry.stored < e.expires;
+                let stays = e.good != entry.good && (entry.stored < e.expires || e.hints_alone);
                 if !stays {
                     h.order.remove(place);
                     h.used -= e.size();

@@ -10,21 +10,19 @@ fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// One of a server's numbers: what is free of its limit, -1 without one, -2 if it is dynamic.
-fn free(s: &ServerNode) -> i64 {
-    let max = i64::from(s.live.maxconn.load(Relaxed));
-    match max {
+/// What is free of a server's limit, -1 without one.
+fn free(p: &ProxyNode, s: &ServerNode) -> i64 {
+    match p.limit(s) {
         0 => -1,
-        _ if s.conf.minconn > 0 && s.conf.minconn != s.conf.maxconn => -2,
-        max => (max - int(s.live.sessions.get()) - int(s.live.queued.get())).max(0),
+        most => int(most.saturating_sub(s.live.sessions.get())),
     }
 }
 
-fn of_server(what: Gauge, s: &ServerNode) -> i64 {
+fn of_server(what: Gauge, p: &ProxyNode, s: &ServerNode) -> i64 {
     let l: &ServerLive = &s.live;
     match what {
         Gauge::SrvConn => int(l.sessions.get()),
-        Gauge::SrvConnFree => free(s),
+        Gauge::SrvConnFree => free(p, s),
         Gauge::SrvIsUp => i64::from(l.is_up() && !l.in_maintenance()),
         Gauge::SrvIweight => i64::from(s.conf.weight),
         Gauge::SrvQueue => int(l.queued.get()),
@@ -49,14 +47,15 @@ fn of_proxy(what: Gauge, p: &ProxyNode) -> i64 {
             n => (waiting() + n - 1) / n,
         },
         Gauge::BeConnFree => {
-            let mut sum = 0;
-            for s in running() {
-                match free(s) {
-                    n @ ..0 => return n,
-                    n => sum += n,
-                }
-            }
-            sum
+            // Of those that may get traffic now.
+            let mut sum = Some(0);
+            p.candidates(|_, s| {
+                sum = match (sum, free(p, s)) {
+                    (Some(sum), n @ 0..) => Some(sum + n),
+                    _ => None,
+                };
+            });
+            sum.unwrap_or(-1)
         }
         Gauge::ConnSlots => {
             let mut sum = 0;
@@ -94,6 +93,6 @@ pub fn gauge(
     };
     match server {
         None => Some(of_proxy(what, p)),
-        Some(n) => Some(of_server(what, p.servers.iter().find(|s| s.conf.name == n)?)),
+        Some(n) => Some(of_server(what, p, p.servers.iter().find(|s| s.conf.name == n)?)),
     }
 }

@@ -117,6 +117,10 @@ pub struct ServerLive {
     pub params: Mutex<Params>,
     pub check: Mutex<Option<CheckResult>>,
     /// Health checks are wanted: `disable health` says no.
+    /// Made at run time.
+    dynamic: AtomicBool,
+    /// When its health check and its agent are due, from one set of checks to the next.
+    pub due: [Mutex<Option<tokio::time::Instant>>; 2],
     pub check_enabled: AtomicBool,
     /// Where checks go, if an operator said so.
     pub check_addr: Mutex<Option<IpAddr>>,
@@ -231,6 +235,8 @@ impl ServerLive {
             health: Mutex::new(Health::begin(s.health, s.init_state)),
             params: Mutex::new(s.health),
             check: Mutex::new(None),
+            dynamic: AtomicBool::new(s.dynamic),
+            due: Default::default(),
             check_addr: Mutex::default(),
             check_port: AtomicU32::new(0),
             // Of a server that was made at run time they begin when they are asked for.
@@ -383,6 +389,11 @@ impl ServerLive {
     pub fn reconcile(&self, s: &Server) {
         self.slowstart.store(u32::try_from(s.slowstart.as_millis()).unwrap_or(u32::MAX), Relaxed);
         let now = (s.weight, s.disabled, s.maxconn);
+        // One that was made at run time and stands in the file now is like the others.
+        if self.dynamic.swap(s.dynamic, Relaxed) && !s.dynamic {
+            self.check_enabled.store(true, Relaxed);
+            self.agent.enabled.store(true, Relaxed);
+        }
         let mut said = lock(&self.said);
         if said.0 != now.0 {
             self.weight.store(now.0, Relaxed);
@@ -605,6 +616,8 @@ pub struct ProxyLive {
     pub stopped: AtomicBool,
     /// Rules pass over it (`unpublish backend`).
     pub unpublished: AtomicBool,
+    /// What the configuration in force says of that.
+    said_unpublished: AtomicBool,
     pub times: Times,
     pub last_session: AtomicI64,
 }
@@ -619,6 +632,7 @@ impl ProxyLive {
     fn new(p: &Proxy, threads: usize) -> Self {
         Self {
             unpublished: AtomicBool::new(p.unpublished),
+            said_unpublished: AtomicBool::new(p.unpublished),
             lines: AtomicU64::new(0),
             offences: Default::default(),
             front: Counters::new(threads),
@@ -637,6 +651,13 @@ impl ProxyLive {
             stopped: AtomicBool::new(false),
             times: Times::default(),
             last_session: AtomicI64::new(-1),
+        }
+    }
+
+    /// A configuration in force: what it says counts where it says something else than before.
+    pub fn reconcile(&self, p: &Proxy) {
+        if self.said_unpublished.swap(p.unpublished, Relaxed) != p.unpublished {
+            self.unpublished.store(p.unpublished, Relaxed);
         }
     }
 

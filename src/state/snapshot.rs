@@ -175,26 +175,48 @@ impl Snapshot {
     pub fn adopt(&self, live: &Live) {
         for p in &self.proxies {
             p.live.stopped.store(false, std::sync::atomic::Ordering::Relaxed);
+            p.live.reconcile(&p.conf);
             p.servers.iter().for_each(|s| s.live.reconcile(&s.conf));
-            lock(&p.live.servers)
-                .retain(|name, l| p.servers.iter().any(|s| s.conf.name == *name && Arc::ptr_eq(&s.live, l)));
         }
         live.adopt_caches(&self.caches);
         live.adopt_rings(|r| {
             let used = self.rings.iter().chain(self.feeds.iter().map(|f| &f.ring));
             used.into_iter().any(|u| Arc::ptr_eq(u, r))
         });
+        self.forget_others(live);
+    }
+
+    /// Forgets what lives on of configurations that did not come into force, or are in force no more.
+    pub fn forget_others(&self, live: &Live) {
+        for p in &self.proxies {
+            let mine: HashMap<&str, &Arc<ServerLive>> =
+                p.servers.iter().map(|s| (s.conf.name.as_str(), &s.live)).collect();
+            lock(&p.live.servers).retain(|name, l| mine.get(name.as_str()).is_some_and(|m| Arc::ptr_eq(m, l)));
+        }
         let kept: HashSet<*const ProxyLive> = self.proxies.iter().map(|p| Arc::as_ptr(&p.live)).collect();
         live.forget_proxies(|l| kept.contains(&Arc::as_ptr(l)));
     }
 
-    /// Compiles a model. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.
+    /// Compiles a model. See [`compile_from`](Self::compile_from).
     pub fn compile(
         model: Model,
         src: &mut dyn Source,
         live: &Live,
         sinks: Arc<crate::log::Sinks>,
         generation: u64,
+        report: &mut Report,
+    ) -> Self {
+        Self::compile_from(model, src, live, sinks, generation, None, report)
+    }
+
+    /// Compiles a model. `old`: one that was made of the same files, whose TLS parameters (tickets with them) go on. `live` is given by a worker; a check compiles with a throw-away one. Findings go to `report`.
+    pub fn compile_from(
+        model: Model,
+        src: &mut dyn Source,
+        live: &Live,
+        sinks: Arc<crate::log::Sinks>,
+        generation: u64,
+        old: Option<&Self>,
         report: &mut Report,
     ) -> Self {
         let (resolvers, defaults) = (model.resolvers, model.defaults);
@@ -240,9 +262,17 @@ impl Snapshot {
         };
         let node = |conf: Box<Proxy>, src: &mut dyn Source, report: &mut Report| {
             let plive = live.proxy(&conf);
+            let before =
+                old.and_then(|o| o.proxies.iter().find(|p| p.conf.name == conf.name && p.conf.kind == conf.kind));
             let mut servers = Vec::new();
             for s in &conf.servers {
-                let tls = client_tls(s, &global, src, report);
+                // The same number on the same line is the same server.
+                let same =
+                    |o: &&ServerNode| o.sid == s.number && o.conf.place == s.place && o.conf.dynamic == s.dynamic;
+                let tls = match before.and_then(|p| p.servers.get(servers.len()).filter(same)) {
+                    Some(o) => o.tls.clone(),
+                    None => client_tls(s, &global, src, report),
+                };
                 use std::hash::{Hash, Hasher};
                 let mut h = std::hash::DefaultHasher::new();
                 (
@@ -264,7 +294,10 @@ impl Snapshot {
             }
             let mut listeners = Vec::new();
             for (id, b) in (1..).zip(&conf.binds) {
-                let tls = server_tls(b, &global, src, report);
+                let tls = match before.and_then(|p| p.listeners.get(listeners.len())) {
+                    Some(o) => o.tls.clone(),
+                    None => server_tls(b, &global, src, report),
+                };
                 let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));
                 let id = b.id.unwrap_or(id);
                 listeners.push(ListenerNode { live: live.listener(&plive, &name), name, id, tls, conf: b.clone() });
@@ -499,6 +532,20 @@ impl ProxyNode {
                 }
             }
         }
+    }
+
+    /// Sessions that one of its servers may have now; 0 is no limit. With `minconn` the limit follows the backend's load, up to `fullconn`;
+    /// while the server warms up it has its part of it.
+    pub fn limit(&self, s: &ServerNode) -> u64 {
+        use std::sync::atomic::Ordering::Relaxed;
+        let max = u64::from(s.live.maxconn.load(Relaxed));
+        if max == 0 {
+            return 0;
+        }
+        let min = u64::from(s.conf.minconn);
+        let (load, whole) = (self.live.back_sessions.get(), u64::from(self.fullconn));
+        let now = if min == 0 || min >= max || load >= whole { max } else { (load * max / whole).max(min) };
+        (now * u64::from(s.live.warmth()) / 100).max(1)
     }
 
     pub fn usable_servers(&self) -> usize {

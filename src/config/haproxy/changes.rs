@@ -65,17 +65,30 @@ pub fn number(m: &mut Model) {
 pub fn apply(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], change: &Change) {
     cx.place = Place::new(&std::sync::Arc::from("runtime"), 0);
     let done = match change {
-        Change::AddServer { backend, server, args } => add_server(cx, m, backend, server, args),
-        Change::DelServer { backend, server } => of(m, backend, server).map(|(p, i)| drop(p.servers.remove(i))),
-        Change::RenameServer { backend, server, name } => {
-            of(m, backend, server).map(|(p, i)| p.servers[i].name.clone_from(name))
-        }
+        Change::AddServer { backend, server, args, number } => add_server(cx, m, (backend, server), args, *number),
+        Change::DelServer { backend, server } => of(m, backend, server).map(|(p, i)| {
+            // Its GUID may be another's.
+            if let Some(g) = p.servers.remove(i).guid {
+                cx.guids.remove(&*g);
+            }
+        }),
+        Change::RenameServer { backend, server, name } => of(m, backend, server).and_then(|(p, i)| {
+            if p.servers.iter().any(|s| s.name == *name && p.servers[i].name != *name) {
+                return Err("A server with the same name already exists in this backend.".into());
+            }
+            p.servers[i].name.clone_from(name);
+            Ok(())
+        }),
         Change::Fqdn { backend, server, name, ip } => of(m, backend, server).map(|(p, i)| {
             p.servers[i].host = crate::base::addr::Host::Name(name.clone());
             p.servers[i].ip = *ip;
         }),
-        Change::AddBackend { name, args } => add_backend(cx, m, defaults, name, args),
+        Change::AddBackend { name, args, number } => add_backend(cx, m, defaults, name, args, *number),
         Change::DelBackend { name } => {
+            let its = m.proxies.iter().find(|p| p.kind == Kind::Backend && p.name == *name);
+            if let Some(g) = its.and_then(|p| p.guid.clone()) {
+                cx.guids.remove(&*g);
+            }
             m.proxies.retain(|p| p.kind != Kind::Backend || p.name != *name);
             Ok(())
         }
@@ -91,7 +104,13 @@ fn of<'m>(m: &'m mut Model, backend: &str, server: &str) -> Result<(&'m mut Prox
     Ok((p, i))
 }
 
-fn add_server(cx: &mut Cx<'_>, m: &mut Model, backend: &str, name: &str, args: &[String]) -> Result<(), String> {
+fn add_server(
+    cx: &mut Cx<'_>,
+    m: &mut Model,
+    (backend, name): (&str, &str),
+    args: &[String],
+    number: Option<u32>,
+) -> Result<(), String> {
     let at = m.proxies.iter().position(|p| p.is_backend() && p.name == backend).ok_or("No such backend.")?;
     let p = &*m.proxies[at];
     let no = |why: &str| {
@@ -115,7 +134,9 @@ fn add_server(cx: &mut Cx<'_>, m: &mut Model, backend: &str, name: &str, args: &
     // Variables count as in a file.
     let Some(addr) = &cx.expand(addr) else { return Ok(()) };
     address(addr)?;
-    let base = match words {
+    // What it says is judged where it stands.
+    (cx.kind, cx.own) = (p.kind, p.name.clone());
+    let mut base = match words {
         [from, rest @ ..] if from == "from" => {
             let value = rest.first().ok_or("from: missing value.")?;
             words = &rest[1..];
@@ -134,6 +155,8 @@ fn add_server(cx: &mut Cx<'_>, m: &mut Model, backend: &str, name: &str, args: &
     }
     let mut line = vec!["server".to_owned(), name.to_owned(), addr.clone()];
     line.extend_from_slice(words);
+    // Nobody is asked for its name.
+    (base.may_lack_address, base.ask_at_start, base.guid) = (true, false, None);
     let p = &mut m.proxies[at];
     cx.servers.clear();
     let usual = std::mem::replace(&mut p.default_server, base);
@@ -153,8 +176,8 @@ fn add_server(cx: &mut Cx<'_>, m: &mut Model, backend: &str, name: &str, args: &
         return Err(format!("'id' : custom id {id} already used."));
     }
     // Never none: there are more numbers than servers.
-    s.number = s.id.or_else(|| (1..).find(|n| !taken.contains(n))).unwrap_or(u32::MAX);
-    (s.disabled, s.dynamic, s.may_lack_address) = (true, true, true);
+    s.number = s.id.or(number).or_else(|| (1..).find(|n| !taken.contains(n))).unwrap_or(u32::MAX);
+    (s.disabled, s.dynamic) = (true, true);
     Ok(())
 }
 
@@ -208,7 +231,14 @@ fn inherited(m: &Model, own: &Proxy, value: &str) -> Result<Server, String> {
     Ok(s)
 }
 
-fn add_backend(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], name: &str, args: &[String]) -> Result<(), String> {
+fn add_backend(
+    cx: &mut Cx<'_>,
+    m: &mut Model,
+    defaults: &[Proxy],
+    name: &str,
+    args: &[String],
+    number: Option<u32>,
+) -> Result<(), String> {
     let usage = || "Usage: add backend <name> from <defproxy>.".to_owned();
     if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         return Err(format!("Invalid character '{bad}' in backend name."));
@@ -238,6 +268,11 @@ fn add_backend(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], name: &str, a
     let base = base.ok_or_else(|| format!("Cannot find default proxy '{from}'."))?;
     let mode = match mode {
         Some(m) => m,
+        None if base.mode_said && !matches!(base.mode, Mode::Http | Mode::Tcp) => {
+            return Err(format!(
+                "Dynamic backends only support TCP or HTTP mode, whereas default proxy '{from}' uses another one."
+            ));
+        }
         None if base.mode_said => base.mode,
         None => return Err(format!("Mode is required as '{from}' default proxy does not explicitly defines it.")),
     };
@@ -257,7 +292,7 @@ fn add_backend(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], name: &str, a
     let taken: HashSet<u32> = m.proxies.iter().map(|p| p.number).collect();
     let first = if m.global.stats_sockets.is_empty() { 1 } else { 2 };
     // Never none: there are more numbers than proxies.
-    p.number = (first..).find(|n| !taken.contains(n)).unwrap_or(u32::MAX);
+    p.number = number.or_else(|| (first..).find(|n| !taken.contains(n))).unwrap_or(u32::MAX);
     m.proxies.push(Box::new(p));
     Ok(())
 }

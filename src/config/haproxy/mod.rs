@@ -123,8 +123,6 @@ pub struct Cx<'a> {
     names: HashMap<String, Vec<(Kind, Place)>>,
     /// The `http-errors` sections read so far.
     error_sets: BTreeMap<String, ErrorSet>,
-    /// Servers that others track, as backend and server, and where.
-    tracked: Vec<(String, String, Place)>,
     /// Servers that expressions ask about, as backend and server, and where.
     asked_servers: Vec<(String, String, Place)>,
     /// `resolvers` sections that servers name, and where.
@@ -477,7 +475,6 @@ pub fn parse(
         strict: args.strict,
         names: HashMap::new(),
         error_sets: BTreeMap::new(),
-        tracked: Vec::new(),
         asked_servers: Vec::new(),
         asked_resolvers: Vec::new(),
         asked_caches: Vec::new(),
@@ -600,7 +597,9 @@ pub fn parse(
             }
         }
     }
-    for (backend, name, place) in std::mem::take(&mut cx.tracked) {
+    let tracks =
+        model.proxies.iter().flat_map(|p| &p.servers).filter_map(|s| Some((s.track.clone()?, s.place.clone())));
+    for ((backend, name), place) in tracks.collect::<Vec<_>>() {
         let there = model.proxies.iter().filter(|p| p.is_backend() && p.name == backend).flat_map(|p| &p.servers);
         match there.clone().find(|s| s.name == name) {
             None => {

@@ -80,11 +80,10 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if s.observe.is_some() && !s.check {
         cx.warn(format!("'server {name}' : 'observe' counts for nothing without 'check'"));
     }
-    if let Some((b, n)) = &mut s.track {
+    if let Some((b, _)) = &mut s.track {
         if b.is_empty() {
             b.clone_from(&p.name);
         }
-        cx.tracked.push((b.clone(), n.clone(), cx.place.clone()));
         if s.check {
             cx.error(format!("'server {name}' : it cannot have both 'check' and 'track'; remove one of them"));
         }

@@ -10,7 +10,6 @@ use crate::rules::logformat::Step;
 use crate::rules::sample::Scope;
 use std::sync::Arc;
 
-/// `tcp-request connection|content|session|inspect-delay`.
 /// Actions of `tcp-request` rules that are honoured, in all three rule sets.
 pub const TCP_ACTIONS: &[&str] =
     &["accept", "expect-netscaler-cip", "expect-proxy", "reject", "silent-drop", "switch-mode"];
@@ -37,6 +36,7 @@ fn tcp_known(name: &str) -> bool {
     [Class::TcpConnection, Class::TcpSession, Class::TcpContent].into_iter().any(|c| keywords::is(c, name))
 }
 
+/// `tcp-request connection|content|session|inspect-delay`
 pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(kind) = cx.arg(w, 1, "'connection', 'content', 'session' or 'inspect-delay'") else { return };
     if kind == "inspect-delay" {
