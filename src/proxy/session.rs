@@ -139,7 +139,7 @@ pub enum Ended {
 }
 
 /// How long a connection waits for its next request on the event loop.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(400);
 
 /// One of the connections that wait warm.
 struct Warm<'a>(&'a Thread);
