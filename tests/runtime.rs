@@ -96,6 +96,24 @@ fn servers_are_made_and_removed_while_others_serve() {
 }
 
 #[test]
+fn what_others_began_with_may_go_and_circles_are_refused() {
+    let p = proxy(
+        "frontend f\n bind 127.0.0.1:{port}\n default_backend be\nbackend be\n balance roundrobin\n server one 127.0.0.1:1\n",
+    );
+    assert_eq!(p.cli("add server be/x 127.0.0.1:1 weight 9").trim(), "New server registered.");
+    assert_eq!(p.cli("add server be/y 127.0.0.1:1 from srv:x").trim(), "New server registered.");
+    assert_eq!(p.cli("del server be/x").trim(), "Server deleted.");
+    assert_eq!(p.cli("add server be/z 127.0.0.1:1").trim(), "New server registered.");
+    assert_eq!(p.cli("get weight be/y").trim(), "9 (initial 9)");
+    assert_eq!(servers(&p, "be"), ["1 one", "3 y", "2 z"]);
+    let text = "defaults\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nbackend b\n server a 127.0.0.1:1 track c\n server b 127.0.0.1:1 track a\n server c 127.0.0.1:1 track b/b\n server d 127.0.0.1:1 track a\n";
+    let file = p.path("loop.cfg");
+    std::fs::write(&file, text).unwrap();
+    let said = std::process::Command::new(tandem()).args(["-c", "-f", &file]).output().unwrap();
+    assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("tracking chain looping back"));
+}
+
+#[test]
 fn a_server_in_use_is_waited_for() {
     let (begun, begins) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel();
@@ -213,7 +231,11 @@ fn what_was_made_at_run_time_and_is_in_the_file_then_is_like_the_rest() {
         HEAD = HEAD
     );
     let file = file.replace(" server one", " server dead 127.0.0.1:1 check inter 50ms rise 1 fall 1\n server one");
-    std::fs::write(p.path("h.cfg"), file.replace("{port}", &p.port.to_string()).replace("{dir}", &p.path(""))).unwrap();
+    std::fs::write(
+        p.path("h.cfg"),
+        file.replace("{port}", &p.port.to_string()).replace("{dir}", p.path("").trim_end_matches('/')),
+    )
+    .unwrap();
     p.cli("reload");
     assert!(wait_for(Duration::from_secs(5), || p.cli("show backend").contains("be2")));
     let down = || p.cli("show stat be 4 -1").lines().any(|l| l.starts_with("be,dead,") && l.contains(",DOWN,"));

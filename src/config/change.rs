@@ -64,15 +64,40 @@ pub fn push(all: &mut Vec<Change>, change: Change) {
             if !made {
                 return all.push(change);
             }
+            // What another began with has to be there when that one is made again.
+            let first = its.last().copied().unwrap_or(0);
+            if all[first..].iter().any(Change::begins_with_another) {
+                return all.push(change);
+            }
             its.into_iter().for_each(|i| drop(all.remove(i)));
         }
         Change::DelBackend { name } => {
             let made = |c: &Change| matches!(c, Change::AddBackend { name: n, .. } if n == name);
-            let Some(at) = all.iter().rposition(made) else { return all.push(change) };
+            let at = all.iter().rposition(made);
+            let Some(at) = at.filter(|at| !all[*at..].iter().any(Change::begins_with_another)) else {
+                return all.push(change);
+            };
             // It had no servers any more: theirs are gone already.
             all.remove(at);
         }
+        Change::Fqdn { backend, server, .. } => {
+            // The last name is the one that is asked for.
+            let same =
+                |c: &Change| matches!(c, Change::Fqdn { backend: b, server: s, .. } if b == backend && s == server);
+            if all.last().is_some_and(same) {
+                all.pop();
+            }
+            all.push(change);
+        }
         _ => all.push(change),
+    }
+}
+
+impl Change {
+    /// A server that begins with what another one has (`from srv:`, `from be:`).
+    fn begins_with_another(&self) -> bool {
+        let Self::AddServer { args, .. } = self else { return false };
+        args.get(1).is_some_and(|w| w == "from") && args.get(2).is_some_and(|w| w != "none")
     }
 }
 

@@ -42,7 +42,9 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
     let tracks = snapshot.proxies.iter().flat_map(|p| &p.servers).filter_map(|s| s.conf.track.as_ref());
     let tracked: HashSet<(&str, &str)> = tracks.map(|(b, s)| (b.as_str(), s.as_str())).collect();
     for p in snapshot.proxies.iter().filter(|_| !tracked.is_empty()) {
-        let is = |s: &&ServerNode| tracked.contains(&(p.conf.name.as_str(), s.conf.name.as_str()));
+        // Those behind it are told by it.
+        let is =
+            |s: &&ServerNode| s.conf.track.is_none() && tracked.contains(&(p.conf.name.as_str(), s.conf.name.as_str()));
         p.servers.iter().filter(is).for_each(|s| office.follow(p, s));
     }
     let backends = || snapshot.proxies.iter().filter(|p| p.conf.is_backend() && !p.conf.disabled);
@@ -108,11 +110,10 @@ impl Probe {
             Which::Health => s.conf.inter,
             Which::Agent => s.conf.agent.inter.unwrap_or(s.conf.inter),
         };
-        let due = *lock(&s.live.due[which as usize]);
-        match due {
-            Some(due) => sleep_until(due.min(Instant::now() + inter)).await,
-            None => sleep(offset).await,
-        }
+        let now = Instant::now();
+        // What was never asked keeps its first turn, however often everything begins anew.
+        let due = *lock(&s.live.due[which as usize]).get_or_insert(now + offset);
+        sleep_until(due.min(now + inter.max(offset))).await;
     }
 
     async fn health(self, offset: Duration) {
@@ -121,6 +122,8 @@ impl Probe {
         self.await_turn(Which::Health, offset).await;
         loop {
             if s.live.in_maintenance() || !s.live.check_enabled.load(Relaxed) {
+                // When it is wanted again, it has its own turn.
+                *lock(&s.live.due[Which::Health as usize]) = Some(Instant::now() + s.conf.inter);
                 sleep(s.conf.inter).await;
                 continue;
             }

@@ -446,7 +446,10 @@ impl Worker {
                 drop(old);
                 self.say(&ToGuardian::Ready { generation, threads: Vec::new() });
             }
-            Err(why) => self.failed(generation, why),
+            Err(why) => {
+                self.snapshot.load().forget_others(&self.live);
+                self.failed(generation, why);
+            }
         }
     }
 

@@ -251,6 +251,12 @@ impl Session<'_> {
             x.end(if matches!(e, ReadError::Timeout) { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Data);
             return Next::Close;
         }
+        if server_ends && (tunnel || !follower.done()) {
+            // What was there of the answer is out; its server is not listened to any longer.
+            up.cut();
+            x.end(Cause::ServerAbort, Phase::Data);
+            return Next::Close;
+        }
         if tunnel {
             upload = Half::new(Follower::new(Framing::UntilClose));
             let rest = std::mem::take(&mut self.inbuf);

@@ -427,7 +427,11 @@ impl ServerLive {
         if !s.check && lock(&self.check).take().is_some() && s.track.is_none() {
             self.begin_again();
         }
+        for (due, _) in self.due.iter().zip([s.check, s.agent.wanted]).filter(|(_, wanted)| !wanted) {
+            *lock(due) = None;
+        }
         if !s.agent.wanted {
+            self.agent.running.store(false, Relaxed);
             *lock(&self.agent.last) = None;
             self.agent.up.store(true, Relaxed);
         }

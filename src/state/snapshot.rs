@@ -264,12 +264,18 @@ impl Snapshot {
             let plive = live.proxy(&conf);
             let before =
                 old.and_then(|o| o.proxies.iter().find(|p| p.conf.name == conf.name && p.conf.kind == conf.kind));
+            // By their numbers, where one has gone or come.
+            let earlier: HashMap<u32, &ServerNode> = match before {
+                Some(p) if p.servers.len() != conf.servers.len() => p.servers.iter().map(|n| (n.sid, n)).collect(),
+                _ => HashMap::new(),
+            };
             let mut servers = Vec::new();
             for s in &conf.servers {
                 // The same number on the same line is the same server.
                 let same =
                     |o: &&ServerNode| o.sid == s.number && o.conf.place == s.place && o.conf.dynamic == s.dynamic;
-                let tls = match before.and_then(|p| p.servers.get(servers.len()).filter(same)) {
+                let there = || before.and_then(|p| p.servers.get(servers.len()).filter(same));
+                let tls = match there().or_else(|| earlier.get(&s.number).copied().filter(same)) {
                     Some(o) => o.tls.clone(),
                     None => client_tls(s, &global, src, report),
                 };

@@ -597,6 +597,7 @@ pub fn parse(
             }
         }
     }
+    tracking_loops(&mut cx, &model);
     let tracks =
         model.proxies.iter().flat_map(|p| &p.servers).filter_map(|s| Some((s.track.clone()?, s.place.clone())));
     for ((backend, name), place) in tracks.collect::<Vec<_>>() {
@@ -643,6 +644,29 @@ pub fn parse(
         }
     }
     model
+}
+
+/// Servers that track one another in a circle would wait for each other's state for ever.
+fn tracking_loops(cx: &mut Cx<'_>, model: &Model) {
+    let backends = model.proxies.iter().filter(|p| p.is_backend());
+    let all = backends.flat_map(|p| p.servers.iter().map(move |s| ((p.name.as_str(), s.name.as_str()), s)));
+    let follows: HashMap<_, _> = all.filter_map(|(name, s)| Some((name, (s.track.as_ref()?, s)))).collect();
+    let mut seen = std::collections::HashSet::new();
+    for begin in follows.keys() {
+        let (mut at, mut way) = (*begin, std::collections::HashSet::new());
+        while seen.insert(at) {
+            way.insert(at);
+            match follows.get(&at) {
+                Some(((b, n), _)) => at = (b.as_str(), n.as_str()),
+                None => break,
+            }
+        }
+        // Where it has been on this very way, it goes round.
+        if let (true, Some((_, s))) = (way.contains(&at), follows.get(&at)) {
+            let text = format!("unable to track {}/{}: tracking chain looping back to the same server", at.0, at.1);
+            cx.report.error(Code::Loop, &s.place, text);
+        }
+    }
 }
 
 const SECTIONS: &[&str] =
