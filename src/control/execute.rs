@@ -39,6 +39,7 @@ pub enum Reply {
     },
 }
 
+/// Carries a command out, or says what is to be asked of others.
 pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> Reply {
     match c {
         Command::Reload => Reply::Ask("Reloading\n".into(), Asked::Reload),

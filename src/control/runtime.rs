@@ -3,6 +3,7 @@
 use super::execute::find;
 use crate::base::addr::Host;
 use crate::config::change::Change;
+use crate::config::haproxy::foreign;
 use crate::config::model::{Chosen, Kind, Mode};
 use crate::proxy::server_address;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
@@ -44,7 +45,7 @@ impl Refusal {
 }
 
 const POINTED_AT: &str = "This server cannot be removed at runtime due to other configuration elements pointing to it.";
-pub const BACKEND_POINTED_AT: &str =
+const BACKEND_POINTED_AT: &str =
     "This proxy cannot be removed at runtime due to other configuration elements pointing to it.";
 
 /// What is to be done, and what is said when it is done.
@@ -67,7 +68,7 @@ pub fn plan(w: &Wish, s: &Snapshot) -> Result<(Change, String), String> {
         }
         Wish::RenameServer { backend, server, name } => {
             let (p, n) = find(s, backend, server)?;
-            if name.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(c))) {
+            if foreign(name).is_some() {
                 return Err("Server name contains invalid characters.".into());
             }
             if name.len() > 64 {
@@ -134,7 +135,7 @@ fn pointed_at(s: &Snapshot, p: &ProxyNode, n: &ServerNode) -> bool {
     used || n.conf.asked || s.proxies.iter().any(|q| q.servers.iter().any(tracks))
 }
 
-pub fn server_removable(s: &Snapshot, p: &ProxyNode, n: &ServerNode) -> Result<(), Refusal> {
+fn server_removable(s: &Snapshot, p: &ProxyNode, n: &ServerNode) -> Result<(), Refusal> {
     if pointed_at(s, p, n) || n.conf.resolvers.is_some() {
         return Err(Refusal::Never(POINTED_AT.into()));
     }
@@ -148,7 +149,7 @@ pub fn server_removable(s: &Snapshot, p: &ProxyNode, n: &ServerNode) -> Result<(
     Ok(())
 }
 
-pub fn backend_removable(s: &Snapshot, p: &ProxyNode) -> Result<(), Refusal> {
+fn backend_removable(s: &Snapshot, p: &ProxyNode) -> Result<(), Refusal> {
     let never = |t: &str| Err(Refusal::Never(t.into()));
     if p.conf.kind == Kind::Listen {
         return never("Cannot delete a listen section.");

@@ -11,8 +11,9 @@ use crate::state::live::{
     RESOLUTION_MAINT, lock,
 };
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// What is done to a server from outside.
@@ -441,18 +442,10 @@ impl Office<'_> {
             ServerAct::CheckAddr(..) | ServerAct::CheckPort(_) if !n.conf.check => {
                 return "health checks are not enabled on this server\n".into();
             }
-            ServerAct::CheckAddr(addr, port) => {
-                let Ok(ip) = addr.parse() else { return format!("invalid addr '{addr}'\n") };
-                match port.as_deref().map(port_of).transpose() {
-                    Err(e) => return e.into(),
-                    Ok(port) => {
-                        *lock(&l.check_addr) = Some(ip);
-                        if let Some(port) = port {
-                            l.check_port.store(port.into(), Relaxed);
-                        }
-                    }
-                }
-            }
+            ServerAct::CheckAddr(addr, port) => match place_of(addr, port.as_deref()) {
+                Ok(place) => place.put(&l.check_addr, &l.check_port),
+                Err(e) => return e,
+            },
             ServerAct::CheckPort(port) => match port_of(port) {
                 Ok(port) => l.check_port.store(port.into(), Relaxed),
                 Err(e) => return e.into(),
@@ -463,18 +456,10 @@ impl Office<'_> {
             ServerAct::AgentSend(_) if !agent_enabled(n) => {
                 return "agent checks are not enabled on this server.\n".into();
             }
-            ServerAct::AgentAddr(addr, port) => {
-                let Ok(ip) = addr.parse() else { return format!("invalid addr '{addr}'\n") };
-                match port.as_deref().map(port_of).transpose() {
-                    Err(e) => return e.into(),
-                    Ok(port) => {
-                        *lock(&l.agent.addr) = Some(ip);
-                        if let Some(port) = port {
-                            l.agent.port.store(port.into(), Relaxed);
-                        }
-                    }
-                }
-            }
+            ServerAct::AgentAddr(addr, port) => match place_of(addr, port.as_deref()) {
+                Ok(place) => place.put(&l.agent.addr, &l.agent.port),
+                Err(e) => return e,
+            },
             ServerAct::AgentPort(port) => match port_of(port) {
                 Ok(port) => l.agent.port.store(port.into(), Relaxed),
                 Err(e) => return e.into(),
@@ -528,6 +513,23 @@ fn came_up(p: &ProxyNode, s: &ServerNode) {
 
 fn agent_enabled(n: &ServerNode) -> bool {
     n.conf.agent.wanted && n.live.agent.enabled.load(Relaxed)
+}
+
+/// Where an operator sends checks or questions: an address, and a port if one is said.
+struct Told(IpAddr, Option<u16>);
+
+impl Told {
+    fn put(self, addr: &Mutex<Option<IpAddr>>, port: &AtomicU32) {
+        *lock(addr) = Some(self.0);
+        if let Some(p) = self.1 {
+            port.store(p.into(), Relaxed);
+        }
+    }
+}
+
+fn place_of(addr: &str, port: Option<&str>) -> Result<Told, String> {
+    let ip = addr.parse().map_err(|_| format!("invalid addr '{addr}'\n"))?;
+    Ok(Told(ip, port.map(port_of).transpose()?))
 }
 
 fn port_of(text: &str) -> Result<u16, &'static str> {

@@ -43,10 +43,14 @@ pub fn dynamic_server_words() -> impl Iterator<Item = &'static str> {
     super::keywords::names(super::keywords::Class::Server).filter(known)
 }
 
+/// A statistics socket takes the first number.
+fn first_number(m: &Model) -> u32 {
+    if m.global.stats_sockets.is_empty() { 1 } else { 2 }
+}
+
 /// Numbers proxies and servers as statistics and processes know them: who says none gets the next one that nobody said.
 pub fn number(m: &mut Model) {
-    // A statistics socket takes the first number.
-    let first = if m.global.stats_sockets.is_empty() { 1 } else { 2 };
+    let first = first_number(m);
     let said: HashSet<u32> = m.proxies.iter().filter_map(|p| p.id).collect();
     let mut free = (first..).filter(|n| !said.contains(n));
     for p in &mut m.proxies {
@@ -128,7 +132,7 @@ fn add_server(
     let Some((addr, mut words)) = args.split_first().filter(|_| !name.is_empty()) else {
         return Err("'server' expects <name> and <addr>[:<port>] as arguments.".into());
     };
-    if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+    if let Some(c) = super::args::foreign(name) {
         return Err(format!("character '{c}' is not permitted in server name '{name}'."));
     }
     // Variables count as in a file.
@@ -240,7 +244,7 @@ fn add_backend(
     number: Option<u32>,
 ) -> Result<(), String> {
     let usage = || "Usage: add backend <name> from <defproxy>.".to_owned();
-    if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+    if let Some(bad) = super::args::foreign(name) {
         return Err(format!("Invalid character '{bad}' in backend name."));
     }
     let (mut from, mut mode, mut guid) = (None, None, None);
@@ -290,7 +294,7 @@ fn add_backend(
     super::older::finish(&mut p);
     super::filter::finish(cx, &mut p);
     let taken: HashSet<u32> = m.proxies.iter().map(|p| p.number).collect();
-    let first = if m.global.stats_sockets.is_empty() { 1 } else { 2 };
+    let first = first_number(m);
     // Never none: there are more numbers than proxies.
     p.number = number.or_else(|| (first..).find(|n| !taken.contains(n))).unwrap_or(u32::MAX);
     m.proxies.push(Box::new(p));

@@ -26,6 +26,7 @@ mod source;
 mod tcp_rules;
 mod vrrp;
 
+pub use args::foreign;
 pub use changes::dynamic_server_words;
 
 use super::lex;
@@ -298,7 +299,7 @@ impl Cx<'_> {
             self.error_of(Code::Value, "'guid': invalid length");
             return None;
         }
-        if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+        if let Some(bad) = args::foreign(name) {
             self.error_of(Code::Value, format!("'guid': invalid character '{bad}'"));
             return None;
         }
@@ -841,7 +842,7 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
             return Section::Skipped;
         }
     };
-    if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+    if let Some(bad) = args::foreign(name) {
         cx.error_of(
             Code::Name,
             format!(

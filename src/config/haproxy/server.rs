@@ -18,7 +18,7 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     else {
         return;
     };
-    if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+    if let Some(bad) = super::args::foreign(name) {
         cx.error_of(Code::Name, format!("character '{bad}' is not permitted in server name '{name}'"));
     }
     if let Some(other) = cx.servers.insert(name.to_owned(), cx.place.clone()) {
