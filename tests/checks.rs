@@ -403,7 +403,7 @@ fn who_tracks_a_server_is_what_it_is() {
 #[test]
 fn an_operator_says_where_checks_go() {
     let good = Origin::start(|_| ok("x"));
-    let p = proxy("backend b\n server s 127.0.0.1:1 check inter 50ms\n server t 127.0.0.1:1\n");
+    let p = proxy("backend b\n server s 127.0.0.2:1 check inter 50ms\n server t 127.0.0.1:1\n");
     stat(&p, "s", "status", "DOWN");
     assert_eq!(p.cli("set server b/s check-port nine").trim(), "provided port is not an integer");
     assert_eq!(p.cli("set server b/s check-port 70000").trim(), "provided port is invalid");

@@ -106,6 +106,15 @@ fn what_others_began_with_may_go_and_circles_are_refused() {
     assert_eq!(p.cli("add server be/z 127.0.0.1:1").trim(), "New server registered.");
     assert_eq!(p.cli("get weight be/y").trim(), "9 (initial 9)");
     assert_eq!(servers(&p, "be"), ["1 one", "3 y", "2 z"]);
+    // What is gone without a trace has had its number all the same.
+    for (line, said) in [
+        ("add server be/p 127.0.0.1:1", "New server registered."),
+        ("add server be/q 127.0.0.1:1", "New server registered."),
+        ("del server be/p", "Server deleted."),
+    ] {
+        assert_eq!(p.cli(line).trim(), said);
+    }
+    assert_eq!(servers(&p, "be"), ["1 one", "3 y", "2 z", "5 q"]);
     let text = "defaults\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nbackend b\n server a 127.0.0.1:1 track c\n server b 127.0.0.1:1 track a\n server c 127.0.0.1:1 track b/b\n server d 127.0.0.1:1 track a\n";
     let file = p.path("loop.cfg");
     std::fs::write(&file, text).unwrap();
