@@ -26,19 +26,33 @@ impl Load {
     }
 }
 
-/// Binds this thread, and the threads it starts, to the proxies' core or to all others.
-pub fn pin(proxy: bool) {
+/// Where a thread, and the threads it starts, may run.
+#[derive(Clone, Copy)]
+pub enum Cores {
+    /// The proxies'.
+    First,
+    /// Those of proxies with two threads.
+    Two,
+    /// All but the first, which the load has.
+    Others,
+    /// All but the first two; all of them where there are no more.
+    Wide,
+}
+
+/// Binds this thread, and the threads it starts.
+pub fn pin(cores: Cores) {
     let n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let which = match cores {
+        Cores::First => 0..1,
+        Cores::Two => 0..n.min(2),
+        Cores::Others => n.min(2) - 1..n,
+        Cores::Wide if n >= 4 => 2..n,
+        Cores::Wide => 0..n,
+    };
     // SAFETY: a plain set of bits, filled before use; the call reads it only.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if proxy {
-            libc::CPU_SET(0, &mut set);
-        } else {
-            for i in n.min(2) - 1..n {
-                libc::CPU_SET(i, &mut set);
-            }
-        }
+        which.for_each(|i| libc::CPU_SET(i, &mut set));
         libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &raw const set);
     }
 }
@@ -179,6 +193,24 @@ pub fn drive(load: &Load, port: u16, time: Duration) -> u64 {
         }
     });
     done.get()
+}
+
+/// [`drive`], from as many threads as the proxies of [`Cores::Two`] leave cores, or two.
+pub fn drive_wide(load: &Load, port: u16, time: Duration) -> u64 {
+    let n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let each = if n >= 4 { n - 2 } else { 2 };
+    let part = Load { connections: load.connections / each, ..*load };
+    std::thread::scope(|s| {
+        let all: Vec<_> = (0..each)
+            .map(|_| {
+                s.spawn(|| {
+                    pin(Cores::Wide);
+                    drive(&part, port, time)
+                })
+            })
+            .collect();
+        all.into_iter().map(|t| t.join().unwrap()).sum()
+    })
 }
 
 /// Clients that ask once and stay.

@@ -1,7 +1,7 @@
 //! Tandem, HAProxy and nginx side by side: CPU time of the proxy's whole process tree for each request, in interleaved rounds of one run,
 //! proxies on the first core, clients and servers on the others.
 //!
-//! `cargo bench --bench forward [-- WORK...]`, where WORK is part of a name in [`WORKS`], `idle`, `start` or `latency`. `HAPROXY=<path>` and
+//! `cargo bench --bench forward [-- WORK...]`, where WORK is part of a name in [`WORKS`], `idle`, `start`, `latency` or `threads`. `HAPROXY=<path>` and
 //! `NGINX=<path>` name other binaries, `ROUNDS=<n>` the number of rounds. It prints figures and ratios with their spread; there is no limit in it, machines differ.
 #![allow(clippy::unwrap_used)]
 mod load;
@@ -106,7 +106,7 @@ fn main() {
     }
     let rounds = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(5usize);
     let wanted = |name: &str| args.is_empty() || args.iter().any(|a| name.contains(a.as_str()));
-    load::pin(false);
+    load::pin(load::Cores::Others);
     let origin = Origin::start();
     println!(
         "{:<24} {:<8} {:>12} {:>10}   against HAProxy: median (least to most)",
@@ -144,6 +144,44 @@ fn main() {
     }
     if wanted("latency") {
         latency(&programs, &origin, rounds);
+    }
+    if wanted("threads") {
+        threads(&programs, &origin, rounds);
+    }
+}
+
+/// Two threads against one. With four cores or more the proxies have two of them, and what they forward is compared. With fewer the load runs on the
+/// proxies' cores: what a request costs is compared, which says what two threads would forward if they had their cores to themselves.
+fn threads(programs: &[(Kind, String)], origin: &Origin, rounds: usize) {
+    let apart = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) >= 4;
+    let load = Load { connections: 128, ..PLAIN.load };
+    for (kind, program) in programs.iter().filter(|(k, _)| *k != Kind::Nginx) {
+        let mut pair: Vec<Peer> = [1, 2]
+            .iter()
+            .filter_map(|n| {
+                let config = kind.config(&PLAIN, origin)?.replace("nbthread 1", &format!("nbthread {n}"));
+                Peer::start_on(*kind, program, &config, load::Cores::Two)
+            })
+            .collect();
+        let mut gains: Vec<f64> = Vec::new();
+        for round in 0..rounds {
+            let mut seen = [(0.0, 0.0); 2];
+            for k in 0..pair.len() {
+                let i = (k + round) % 2;
+                let (cpu, n) = pair[i].round(|port| load::drive_wide(&load, port, ROUND));
+                seen[i] = (cpu / n as f64, n as f64);
+            }
+            gains.push(if apart { seen[1].1 / seen[0].1 } else { 2.0 * seen[0].0 / seen[1].0 });
+        }
+        println!(
+            "{:<24} {:<8} {:>12.2} {:>10.0}   {:.2} times one thread, {}",
+            "two threads",
+            kind.name(),
+            pair[1].median(),
+            pair[1].rate(ROUND),
+            median(&mut gains),
+            if apart { "by rate" } else { "by cost" }
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! A proxy under test: its configuration, its processes, what they cost.
 use crate::Work;
-use crate::load::{self, Origin};
+use crate::load::{self, Cores, Origin};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,11 @@ pub struct Peer {
 
 impl Peer {
     pub fn start(kind: Kind, program: &str, config: &Option<String>) -> Option<Self> {
-        let p = Self::start_eagerly(kind, program, config)?;
+        Self::start_on(kind, program, config.as_deref()?, Cores::First)
+    }
+
+    pub fn start_on(kind: Kind, program: &str, config: &str, cores: Cores) -> Option<Self> {
+        let p = Self::launch(kind, program, config, cores)?;
         // What a start leaves to be done in the background is not the work's.
         std::thread::sleep(Duration::from_millis(500));
         Some(p)
@@ -102,8 +106,11 @@ impl Peer {
 
     /// Returns as soon as the proxy accepts a connection.
     pub fn start_eagerly(kind: Kind, program: &str, config: &Option<String>) -> Option<Self> {
+        Self::launch(kind, program, config.as_deref()?, Cores::First)
+    }
+
+    fn launch(kind: Kind, program: &str, config: &str, cores: Cores) -> Option<Self> {
         use std::os::unix::process::CommandExt;
-        let config = config.as_deref()?;
         let port = load::free_port();
         let dir = std::env::temp_dir().join(format!("tandem-bench-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -117,8 +124,8 @@ impl Peer {
         };
         // SAFETY: between fork and exec, only the affinity of this very thread is set; nothing is allocated.
         unsafe {
-            c.pre_exec(|| {
-                load::pin(true);
+            c.pre_exec(move || {
+                load::pin(cores);
                 Ok(())
             });
         }
@@ -174,10 +181,13 @@ impl Peer {
             .sum()
     }
 
-    pub fn round(&mut self, work: impl FnOnce(u16) -> u64) {
+    /// One round: CPU microseconds and requests.
+    pub fn round(&mut self, work: impl FnOnce(u16) -> u64) -> (f64, u64) {
         let before = self.cpu();
         let n = work(self.port);
-        self.rounds.push((self.cpu() - before, n));
+        let round = (self.cpu() - before, n);
+        self.rounds.push(round);
+        round
     }
 
     fn costs(&self) -> Vec<f64> {

@@ -8,7 +8,7 @@ use crate::health::fsm;
 use crate::http::coding::Coding;
 use crate::http::h1::case::Cases;
 use crate::rules::acl::{AclSet, Cond};
-use crate::rules::action::{HttpAction, Rule, TcpAction};
+use crate::rules::action::{HttpAction, Packets, Rule, TcpAction};
 use crate::rules::logformat::LogFormat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,6 +43,7 @@ pub struct Global {
     pub pidfile: Option<String>,
     pub nbthread: Option<u32>,
     pub maxconn: Option<u32>,
+    pub rates: Rates,
     pub logs: Vec<LogTarget>,
     pub log_tag: String,
     /// `log-send-hostname`: the name to send, or none.
@@ -83,6 +84,14 @@ pub struct Global {
     pub setenv: BTreeMap<String, String>,
 }
 
+/// `maxconnrate`, `maxsessrate`, `maxsslrate`: so many a second; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    pub connections: u32,
+    pub sessions: u32,
+    pub tls: u32,
+}
+
 /// What may be spliced, and with how much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pipes {
@@ -112,6 +121,7 @@ impl Default for Global {
             pidfile: None,
             nbthread: None,
             maxconn: None,
+            rates: Rates::default(),
             logs: Vec::new(),
             log_tag: "haproxy".to_owned(),
             log_hostname: None,
@@ -264,6 +274,17 @@ pub struct Options {
     pub forwardfor: Option<ForwardFor>,
     /// `option originalto`: the address that the client asked for.
     pub originalto: Option<ForwardFor>,
+    /// `option forwarded`
+    pub forwarded: Option<Box<Forwarded>>,
+    /// `option http-pretend-keepalive`
+    pub pretend_keepalive: bool,
+    /// `option independent-streams`
+    pub independent: bool,
+    /// `option idle-close-on-response`
+    pub idle_close_on_response: bool,
+    /// `option http-drop-request-trailers`, `option http-drop-response-trailers`
+    pub drop_request_trailers: bool,
+    pub drop_response_trailers: bool,
     /// `option http-buffer-request`
     pub buffer_request: bool,
     pub allbackups: bool,
@@ -276,6 +297,25 @@ pub struct Options {
     pub adjust_client: bool,
     pub adjust_server: bool,
     pub ignore_probes: bool,
+}
+
+/// A part of `Forwarded`: what the connection says, or an expression.
+#[derive(Clone, Debug)]
+pub enum Told {
+    Usual,
+    Expr(Arc<crate::rules::sample::Expr>),
+}
+
+/// `option forwarded` (RFC 7239): what is said.
+#[derive(Clone, Debug, Default)]
+pub struct Forwarded {
+    pub proto: bool,
+    pub host: Option<Told>,
+    pub by: Option<Told>,
+    pub by_port: Option<Told>,
+    /// `for`
+    pub client: Option<Told>,
+    pub client_port: Option<Told>,
 }
 
 #[derive(Clone, Debug)]
@@ -538,6 +578,8 @@ pub struct Server {
     pub resolvers: Option<String>,
     /// `resolve-prefer ipv4`
     pub prefer_ipv4: bool,
+    /// `resolve-net`
+    pub resolve_nets: Vec<IpNet>,
     /// `resolve-opts allow-dup-ip`
     pub dup_ip: bool,
     /// `resolve-opts ignore-weight`
@@ -601,6 +643,10 @@ pub struct Server {
     pub datagram: bool,
     /// `pool-max-conn`: idle connections kept, by all threads together; none is no limit.
     pub pool_max: Option<u32>,
+    /// `redir`: where GET and HEAD are sent to.
+    pub redirect: Option<String>,
+    /// `max-reuse`: a connection is used again so many times at most.
+    pub max_reuse: Option<u32>,
     /// `pool-low-conn`: so many idle connections are kept beyond what is needed.
     pub pool_low: u64,
     /// `pool-purge-delay`: an idle connection lives at most this long.
@@ -635,6 +681,7 @@ impl Default for Server {
             ask_at_start: true,
             resolvers: None,
             prefer_ipv4: false,
+            resolve_nets: Vec::new(),
             dup_ip: false,
             ignore_weight: false,
             port: PortRule::Same,
@@ -678,6 +725,8 @@ impl Default for Server {
             log_proto: LogProto::Legacy,
             datagram: false,
             pool_max: None,
+            max_reuse: None,
+            redirect: None,
             pool_low: 0,
             pool_purge: Duration::from_secs(5),
         }
@@ -709,6 +758,11 @@ pub struct CookiePersist {
     pub secure: bool,
     pub domains: Vec<String>,
     pub attrs: Vec<String>,
+    /// `maxidle`, `maxlife`: in seconds.
+    pub max_idle: Option<u64>,
+    pub max_life: Option<u64>,
+    /// Servers without a value get one made of their address.
+    pub dynamic: bool,
 }
 
 /// `hash-preserve-affinity`: which servers a hash passes over.
@@ -735,7 +789,11 @@ pub enum HashKey {
         whole: bool,
         path_only: bool,
     },
-    Param(String),
+    /// Also looked for in the body of a POST (`check_post`).
+    Param {
+        name: String,
+        post: bool,
+    },
     Header {
         /// In lower case.
         name: String,
@@ -998,6 +1056,16 @@ pub struct Proxy {
     pub mode_said: bool,
     /// `be-unpublished`: rules pass over it until it is published.
     pub unpublished: bool,
+    /// `rate-limit sessions`: so many a second; 0 is no limit.
+    pub session_rate: u32,
+    /// `http-send-name-header`
+    pub name_header: Option<String>,
+    /// `max-keep-alive-queue`: a client's last server is given up where more than so many wait for it.
+    pub keep_alive_queue: Option<u32>,
+    /// `persist rdp-cookie`: its name.
+    pub rdp_persist: Option<String>,
+    /// `dynamic-cookie-key`
+    pub cookie_key: Option<String>,
     /// `force-be-switch`: when rules may lead to backends that are disabled or not published.
     pub force_switch: Vec<Cond>,
     pub disabled: bool,
@@ -1105,6 +1173,11 @@ impl Proxy {
             guid: None,
             mode_said: false,
             unpublished: false,
+            session_rate: 0,
+            name_header: None,
+            keep_alive_queue: None,
+            rdp_persist: None,
+            cookie_key: None,
             force_switch: Vec::new(),
             disabled: false,
             description: None,
@@ -1188,6 +1261,14 @@ impl Proxy {
             Algorithm::RoundRobin | Algorithm::LeastConn | Algorithm::First | Algorithm::Random(_) => false,
             _ => !self.hash_type.consistent,
         }
+    }
+    /// Rules of it set marks, which takes a right (`set-fc-mark`, `set-bc-mark`).
+    pub fn marks_packets(&self) -> bool {
+        let marks = |a: &HttpAction| matches!(a, HttpAction::SetPackets { what: Packets::Mark, .. });
+        let tcp = [&self.tcp_connection, &self.tcp_session, &self.tcp_content, &self.tcp_response];
+        let mut http = self.http_request.iter().chain(&self.http_response);
+        http.any(|r| marks(&r.action))
+            || tcp.into_iter().flatten().any(|r| matches!(&r.action, TcpAction::Effect(a) if marks(a)))
     }
     /// The bandwidth limit of this name.
     pub fn bandwidth(&self, name: &str) -> Option<&Bandwidth> {

@@ -58,6 +58,12 @@ pub enum Command {
         backend: String,
         yes: bool,
     },
+    /// Another ceiling of the process or of a frontend.
+    SetLimit(Ceilings, u64),
+    DynamicCookie {
+        backend: String,
+        what: Dynamic,
+    },
     Wait {
         most: Duration,
         until: Option<Removable>,
@@ -67,6 +73,26 @@ pub enum Command {
     ShowReloads,
     /// Keeps one traffic thread in a loop, in milliseconds: for testing what happens then.
     DebugLoop(u64),
+}
+
+/// What `set maxconn` and `set rate-limit` set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ceilings {
+    Frontend(String),
+    Maxconn,
+    Connections,
+    Sessions,
+    Tls,
+    /// In kilobytes a second.
+    Compression,
+}
+
+/// What becomes of cookies made of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dynamic {
+    On,
+    Off,
+    Key(String),
 }
 
 /// `show events <sink>`: how its events are shown.
@@ -95,10 +121,12 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("del backend", "<backend>", CliLevel::Admin, "remove a backend that is unpublished and empty"),
     ("del server", "<backend>/<server>", CliLevel::Admin, "remove a server in maintenance"),
     ("disable agent", "<backend>/<server>", CliLevel::Admin, "stop asking a server's agent"),
+    ("disable dynamic-cookie backend", "<backend>", CliLevel::Admin, "make no cookies of addresses"),
     ("disable health", "<backend>/<server>", CliLevel::Admin, "stop checking a server"),
     ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
     ("dump stats-file", "", CliLevel::User, "counters of what has a GUID, for 'stats-file'"),
     ("enable agent", "<backend>/<server>", CliLevel::Admin, "ask a server's agent again"),
+    ("enable dynamic-cookie backend", "<backend>", CliLevel::Admin, "make cookies of addresses again"),
     ("enable health", "<backend>/<server>", CliLevel::Admin, "check a server again"),
     ("enable server", "<backend>/<server>", CliLevel::Admin, "take a server out of maintenance"),
     ("get weight", "<backend>/<server>", CliLevel::User, "a server's weight now and as configured"),
@@ -107,7 +135,16 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("publish backend", "<backend>", CliLevel::Admin, "let rules lead to a backend"),
     ("quit", "", CliLevel::User, "disconnect"),
     ("reload", "", CliLevel::Admin, "load the configuration again"),
+    ("set dynamic-cookie-key backend", "<backend> <key>", CliLevel::Admin, "another key for cookies of addresses"),
+    ("set maxconn frontend", "<frontend> <n>", CliLevel::Admin, "change a frontend's connection limit"),
+    ("set maxconn global", "<n>", CliLevel::Admin, "change the process's connection limit"),
     ("set maxconn server", "<backend>/<server> <n>", CliLevel::Admin, "change a server's connection limit"),
+    (
+        "set rate-limit",
+        "connections|sessions|ssl-sessions|http-compression global <n>",
+        CliLevel::Admin,
+        "change how many a second there may be",
+    ),
     ("set server", "<backend>/<server> state|weight|health|addr|fqdn|name ...", CliLevel::Admin, "change a server"),
     ("set weight", "<backend>/<server> <weight>", CliLevel::Admin, "change a server's weight"),
     ("show backend", "", CliLevel::User, "names of the backends"),
@@ -335,6 +372,33 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "del backend" => Command::Make(Wish::DelBackend { name: named(rest, "Require backend name.\n")? }),
         "publish backend" => Command::Publish { backend: named(rest, "Require backend name.\n")?, yes: true },
         "unpublish backend" => Command::Publish { backend: named(rest, "Require backend name.\n")?, yes: false },
+        "set maxconn frontend" => {
+            let frontend = named(rest, "A frontend name is expected.\n")?;
+            let n = rest.get(1).and_then(|n| n.parse().ok()).ok_or("Integer value expected.\n")?;
+            Command::SetLimit(Ceilings::Frontend(frontend), n)
+        }
+        "set maxconn global" => Command::SetLimit(Ceilings::Maxconn, ceiling(rest.first())?),
+        "set rate-limit" => {
+            let what = match rest {
+                ["connections", "global", ..] => Ceilings::Connections,
+                ["sessions", "global", ..] => Ceilings::Sessions,
+                ["ssl-sessions", "global", ..] => Ceilings::Tls,
+                ["http-compression", "global", ..] => Ceilings::Compression,
+                _ => return Err(RATE_LIMITS.into()),
+            };
+            Command::SetLimit(what, ceiling(rest.get(2))?)
+        }
+        "set dynamic-cookie-key backend" => {
+            let backend = named(rest, NO_BACKEND)?;
+            let key = rest.get(1).ok_or("String value expected.\n")?;
+            Command::DynamicCookie { backend, what: Dynamic::Key((*key).to_owned()) }
+        }
+        "enable dynamic-cookie backend" => {
+            Command::DynamicCookie { backend: named(rest, NO_BACKEND)?, what: Dynamic::On }
+        }
+        "disable dynamic-cookie backend" => {
+            Command::DynamicCookie { backend: named(rest, NO_BACKEND)?, what: Dynamic::Off }
+        }
         "wait" => wait(rest)?,
         "reload" => Command::Reload,
         "show reloads" => Command::ShowReloads,
@@ -347,6 +411,15 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "vrrp standby" => Command::Standby(true),
         _ => Command::Standby(false),
     })
+}
+
+const NO_BACKEND: &str = "A backend name is expected.\n";
+const RATE_LIMITS: &str = "'set rate-limit' only supports :\n   - 'connections global' to set the per-process maximum connection rate\n   - 'sessions global' to set the per-process maximum session rate\n   - 'ssl-sessions global' to set the per-process maximum SSL session rate\n   - 'http-compression global' to set the per-process maximum compression speed in kB/s\n";
+
+/// A number from 0.
+fn ceiling(word: Option<&&str>) -> Result<u64, Refusal> {
+    let word = word.ok_or("Expects an integer value.\n")?;
+    word.parse::<u32>().map(u64::from).map_err(|_| "Value out of range.\n".to_owned())
 }
 
 fn named(rest: &[&str], missing: &str) -> Result<String, Refusal> {

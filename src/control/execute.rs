@@ -1,5 +1,5 @@
 //! Carries commands out.
-use super::command::{Command, help};
+use super::command::{Ceilings, Command, Dynamic, help};
 use super::runtime::{self, Removable, Wish};
 use super::stats;
 use super::typed;
@@ -49,6 +49,25 @@ pub fn execute(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> Reply
         Command::Make(wish) => Reply::Change(wish.clone()),
         c => Reply::Said(say(c, s, live, level)),
     }
+}
+
+/// `set maxconn` and `set rate-limit`: in force until a file says something else than the one in force.
+fn set_limit(what: &Ceilings, n: u64, s: &Snapshot, live: &Live) -> String {
+    let limits = &live.limits;
+    match what {
+        Ceilings::Frontend(name) => match s.frontend(name) {
+            Some(fe) => fe.live.maxconn.set(n),
+            None => return "No such frontend.\n".into(),
+        },
+        // Descriptors were raised for as many as the file says.
+        Ceilings::Maxconn if n > s.maxconn.into() => return "Value out of range.\n".into(),
+        Ceilings::Maxconn => limits.maxconn.set(if n == 0 { s.maxconn.into() } else { n }),
+        Ceilings::Connections => limits.connections.limit.set(n),
+        Ceilings::Sessions => limits.sessions.limit.set(n),
+        Ceilings::Tls => limits.tls.limit.set(n),
+        Ceilings::Compression => limits.compression.set(n << 10),
+    }
+    String::new()
 }
 
 /// The answers of commands that are answered here and now.
@@ -134,6 +153,16 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             Ok((p, n)) => Office { snapshot: s, live }.operate(&p, n, act),
             Err(e) => e,
         },
+        Command::SetLimit(what, n) => set_limit(what, *n, s, live),
+        Command::DynamicCookie { backend, what } => {
+            let Some(p) = s.backend_of(backend) else { return "No such backend.\n".into() };
+            match what {
+                Dynamic::On => p.live.cookies.switch(true),
+                Dynamic::Off => p.live.cookies.switch(false),
+                Dynamic::Key(key) => p.live.cookies.set_key(key),
+            }
+            String::new()
+        }
         Command::ShowDefaults => s.defaults.iter().map(|n| format!("{n}\n")).collect(),
         Command::ShowDefaultServer(be) => {
             if be.as_ref().is_some_and(|b| s.backend_of(b).is_none()) {

@@ -231,7 +231,7 @@ pub fn frontend(p: &ProxyNode) -> Row {
     r.set("status", if stopped { "STOP" } else { "OPEN" });
     r.set("scur", l.front_conns.get());
     r.set("smax", l.front_conns.max());
-    r.set("slim", p.maxconn);
+    r.set("slim", l.maxconn.get());
     r.set("stot", c.get(Counter::Sessions));
     r.set("conn_tot", c.get(Counter::Sessions));
     r.bytes(c);
@@ -256,7 +256,8 @@ pub fn frontend(p: &ProxyNode) -> Row {
     r.set("h1req", c.get(Counter::Requests));
     r.set("wrew", c.get(Counter::FailedRewrites));
     r.set("eint", c.get(Counter::InternalErrors));
-    r.zeros(&["rate_lim", "dses", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
+    r.set("rate_lim", l.sessions.limit.get());
+    r.zeros(&["dses", "sess_other", "h2sess", "h3sess", "req_other", "h2req", "h3req"]);
     if p.conf.mode == Mode::Http {
         let streams = c.get(Counter::Begun).saturating_sub(c.get(Counter::Ended));
         r.h1(c, (l.front_conns.get(), c.get(Counter::Sessions)), streams);
@@ -507,7 +508,8 @@ pub fn backend(p: &ProxyNode) -> Row {
 pub fn info(s: &Snapshot, live: &Live) -> Vec<(&'static str, String)> {
     let up = live.started.elapsed().as_secs();
     let listeners: usize = s.proxies.iter().map(|p| p.listeners.len()).sum();
-    let limit = u64::from(s.maxconn);
+    let limits = &live.limits;
+    let limit = limits.maxconn.get();
     let n = |v: u64| v.to_string();
     let z = || "0".to_owned();
     vec![
@@ -527,7 +529,7 @@ pub fn info(s: &Snapshot, live: &Live) -> Vec<(&'static str, String)> {
         ("Ulimit-n", n(limit * 2 + 100)),
         ("Maxsock", n(limit * 2 + 100)),
         ("Maxconn", n(limit)),
-        ("Hard_maxconn", n(limit)),
+        ("Hard_maxconn", n(s.maxconn.into())),
         ("CurrConns", n(live.conns.get())),
         ("CumConns", n(live.total_conns.load(Relaxed))),
         ("CumReq", n(live.total_requests.load(Relaxed))),
@@ -538,13 +540,13 @@ pub fn info(s: &Snapshot, live: &Live) -> Vec<(&'static str, String)> {
         ("PipesUsed", z()),
         ("PipesFree", z()),
         ("ConnRate", n(live.conn_rate.get())),
-        ("ConnRateLimit", z()),
+        ("ConnRateLimit", n(limits.connections.limit.get())),
         ("MaxConnRate", n(live.conn_rate.max())),
         ("SessRate", n(live.conn_rate.get())),
-        ("SessRateLimit", z()),
+        ("SessRateLimit", n(limits.sessions.limit.get())),
         ("MaxSessRate", n(live.conn_rate.max())),
         ("SslRate", n(live.ssl_rate.get())),
-        ("SslRateLimit", z()),
+        ("SslRateLimit", n(limits.tls.limit.get())),
         ("MaxSslRate", n(live.ssl_rate.max())),
         ("SslFrontendKeyRate", z()),
         ("SslFrontendMaxKeyRate", z()),
@@ -555,7 +557,7 @@ pub fn info(s: &Snapshot, live: &Live) -> Vec<(&'static str, String)> {
         ("SslCacheMisses", z()),
         ("CompressBpsIn", n(live.comp_rate_in.get())),
         ("CompressBpsOut", n(live.comp_rate_out.get())),
-        ("CompressBpsRateLim", n(s.global.comp_rate)),
+        ("CompressBpsRateLim", n(limits.compression.get())),
         ("Tasks", n(live.conns.get() + 1)),
         ("Run_queue", z()),
         ("Idle_pct", "100".into()),

@@ -1,7 +1,7 @@
 //! Names of servers at run time (configuration manual 5.3): one task for each name of a `resolvers` section, on the worker's control thread.
 use super::names::{Place, assign, weight_of};
 use super::verdict::Office;
-use crate::base::addr::Host;
+use crate::base::addr::{Host, IpNet};
 use crate::config::model::{PortRule, Resolvers};
 use crate::net::dns::{self, Failure, Kind};
 use crate::state::live::{Live, RESOLUTION_MAINT, lock};
@@ -110,6 +110,7 @@ async fn follow(r: Section, name: String, mut groups: Vec<Group>, snapshot: Arc<
 /// Gives the servers of a group their places.
 fn settle(g: &mut Group, found: &[Place], r: &Section, by: &str, snapshot: &Snapshot, live: &Live) {
     let held: Vec<_> = g.servers.iter().map(|i| address(&g.backend.servers[*i])).collect();
+    let found = &preferred(found, &g.backend.servers[g.servers[0]].conf.resolve_nets, g.servers.len());
     let shared = g.servers.iter().any(|i| g.backend.servers[*i].conf.dup_ip);
     for ((i, new), lost) in g.servers.iter().zip(assign(&held, found, shared)).zip(&mut g.lost) {
         let s = &g.backend.servers[*i];
@@ -162,6 +163,16 @@ fn settle(g: &mut Group, found: &[Place], r: &Section, by: &str, snapshot: &Snap
             g.backend.live.wake(None);
         }
     }
+}
+
+/// Places in the networks that are preferred (`resolve-net`): first, and alone if they are enough for all.
+fn preferred(found: &[Place], nets: &[IpNet], wanted: usize) -> Vec<Place> {
+    let (mut near, far): (Vec<Place>, Vec<Place>) =
+        found.iter().cloned().partition(|p| nets.iter().any(|n| n.contains(p.ip)));
+    if near.len() < wanted {
+        near.extend(far);
+    }
+    near
 }
 
 /// A server without an address is in maintenance until it has one.

@@ -1,5 +1,6 @@
 //! Options of TCP sockets, in the order in which HAProxy sets them (configuration manual 4.2, `source`; 5.1 and 5.2, `mss`, `tcp-ut`, `tfo`, ...).
 use crate::config::model::{Keepalive, SocketOptions};
+use crate::rules::sample::TcpFact;
 use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -109,6 +110,28 @@ pub fn shrink_mss(s: &TcpStream, by: i32) {
     }
 }
 
+/// One of the kernel's facts about a connection.
+pub fn fact(fd: BorrowedFd<'_>, what: TcpFact) -> Option<i64> {
+    // SAFETY: zeroes are valid in a structure of integers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+    // SAFETY: the kernel writes at most `len` bytes into `info`.
+    let r = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
+    };
+    let n = match what {
+        TcpFact::Rtt => info.tcpi_rtt,
+        TcpFact::RttVar => info.tcpi_rttvar,
+        TcpFact::Unacked => info.tcpi_unacked,
+        TcpFact::Sacked => info.tcpi_sacked,
+        TcpFact::Lost => info.tcpi_lost,
+        TcpFact::Retrans => info.tcpi_retrans,
+        TcpFact::Fackets => info.tcpi_fackets,
+        TcpFact::Reordering => info.tcpi_reordering,
+    };
+    (r == 0).then(|| n.into())
+}
+
 /// `option tcpka` with its numbers.
 pub fn keepalive(fd: BorrowedFd<'_>, k: &Keepalive) {
     let s = SockRef::from(&fd);
@@ -143,6 +166,30 @@ pub struct Outgoing<'a> {
     pub congestion: Option<&'a str>,
     pub md5: Option<&'a str>,
     pub user_timeout: Option<Duration>,
+    pub packets: Packets,
+}
+
+/// What the packets of a connection carry, where rules have said so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Packets {
+    /// The whole byte of differentiated services (RFC 2474).
+    pub tos: Option<u8>,
+    /// The mark of the host's own firewall and routes.
+    pub mark: Option<u32>,
+}
+
+impl Packets {
+    /// The mark needs CAP_NET_RAW or CAP_NET_ADMIN; without it, packets go unmarked, as there.
+    pub fn set(&self, fd: BorrowedFd<'_>) {
+        if let Some(tos) = self.tos.map(i32::from) {
+            // A socket of version 6 may carry version 4, and the other way round one of the two is refused.
+            let _ = set(fd, libc::SOL_IP, libc::IP_TOS, &tos);
+            let _ = set(fd, libc::SOL_IPV6, libc::IPV6_TCLASS, &tos);
+        }
+        if let Some(mark) = self.mark {
+            let _ = set(fd, libc::SOL_SOCKET, libc::SO_MARK, &mark);
+        }
+    }
 }
 
 /// The source address could not be had, or the server not be reached.
@@ -181,6 +228,7 @@ async fn attempt(to: SocketAddr, o: &Outgoing<'_>) -> Result<TcpStream, Unreache
     let plain = Unreached::Connect;
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(plain)?;
     socket.set_nodelay(true).map_err(plain)?;
+    o.packets.set(socket.as_fd());
     if let Some(k) = o.keepalive {
         keepalive(socket.as_fd(), k);
     }

@@ -20,8 +20,8 @@ pub struct Spec {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub chroot: Option<String>,
-    /// Connections come from addresses that are not this host's (`usesrc`).
-    pub foreign_sources: bool,
+    /// Connections come from addresses that are not this host's (`usesrc`), or packets are marked: CAP_NET_RAW is kept.
+    pub raw: bool,
     pub vrrp: VrrpModel,
     pub pidfile: Option<String>,
     pub daemon: bool,
@@ -36,8 +36,8 @@ pub struct Spec {
 impl Spec {
     /// The words that need a new worker when they change: user, group, chroot, nbthread, cpu-map; and whether there is anything to proxy.
     pub fn needs_new_worker(&self, other: &Self) -> bool {
-        (self.threads, self.uid, self.gid, &self.chroot, self.proxy, self.foreign_sources, &self.cpu_map)
-            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy, other.foreign_sources, &other.cpu_map)
+        (self.threads, self.uid, self.gid, &self.chroot, self.proxy, self.raw, &self.cpu_map)
+            != (other.threads, other.uid, other.gid, &other.chroot, other.proxy, other.raw, &other.cpu_map)
     }
 }
 

@@ -197,8 +197,10 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let foreign =
         |s: &Option<std::sync::Arc<crate::config::model::Source>>| s.as_ref().is_some_and(|s| s.usesrc.is_some());
+    // Marks need the same right.
+    let marked = m.proxies.iter().any(|p| p.marks_packets());
     Spec {
-        foreign_sources: m.proxies.iter().any(|p| foreign(&p.source) || p.servers.iter().any(|s| foreign(&s.source))),
+        raw: marked || m.proxies.iter().any(|p| foreign(&p.source) || p.servers.iter().any(|s| foreign(&s.source))),
         listeners,
         threads: g.nbthread.map_or(cpus, |n| n as usize).clamp(1, crate::state::counters::MAX_THREADS),
         uid,

@@ -44,7 +44,7 @@ pub fn become_nobody() {
 
 /// Gives up root for good: chroot, groups, user, capabilities. Must run before threads are started.
 /// Returns what could not be done and does not matter (an unprivileged user namespace cannot change users).
-/// `raw`: the right to speak from foreign addresses is kept (`usesrc`).
+/// `raw`: the right to speak from foreign addresses (`usesrc`) and to mark packets is kept.
 pub fn confine(chroot: Option<&str>, uid: Option<u32>, gid: Option<u32>, raw: bool) -> Result<Vec<String>, String> {
     if raw {
         // SAFETY: prctl with these arguments takes no pointers. Without it a change of user takes all rights.

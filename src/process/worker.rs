@@ -166,7 +166,7 @@ impl Worker {
         }
         let sinks = Arc::new(Sinks::open(targets.iter(), console.clone(), crate::log::utc_offset(), pid));
         privilege::raise_nofile(u64::from(spec.maxconn) * 2 + u64::from(spec.maxconn) / 2 + 200);
-        let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid, spec.foreign_sources)?;
+        let notes = privilege::confine(spec.chroot.as_deref(), spec.uid, spec.gid, spec.raw)?;
         notes.into_iter().for_each(|n| console.notice(n));
         let snapshot = Snapshot::compile(model, &mut recorded, &live, sinks.clone(), first.generation, &mut report);
         if report.has_fatal() {
@@ -240,6 +240,7 @@ impl Worker {
             bundle: first.bundle.try_clone().map_err(|e| e.to_string())?,
             changes: Vec::new(),
         };
+        w.snapshot.load().adopt(&w.live);
         let generation = first.generation;
         listen_on(&first)?;
         w.put_in_service(first);

@@ -1,5 +1,5 @@
 //! An answer on its way to the client: rules, what of it is wanted, and both bodies.
-use super::filters::{self, Paced, Recoded};
+use super::filters::{self, Recoded};
 use super::forward::{Attempt, Link, NoResponse, Own, no_response, server_timeout, set_timeout};
 use super::outcome::{Cause, Exchange, Phase};
 use super::persist;
@@ -10,6 +10,7 @@ use super::tcp::{self, Passed};
 use super::upstream::Slot;
 use crate::config::model::{ConnMode, Reuse};
 use crate::http::h1::body::{Follower, Framing};
+use crate::http::h1::head::Head;
 use crate::http::status::is_bare;
 use crate::rules::action::Refusal;
 use crate::rules::logformat::Step;
@@ -94,6 +95,8 @@ impl Session<'_> {
         x.status = x.res.status.into();
         // A chunked message has an end of its own, which HAProxy counts as one.
         x.bytes_out = x.res.accounted() + u64::from(x.res.framing == Framing::Chunked);
+        let personal = matches!(x.res.status, 401 | 407) && authenticates_connection(&x.res);
+        self.stays |= personal;
         let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
         if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
             rewrite::capture_headers(x, HeadSide::Response);
@@ -103,7 +106,7 @@ impl Session<'_> {
             // Without a delay these rules look as soon as the server is connected, when nothing has come yet.
             let early = be.conf.response_delay.is_none();
             let early = early.then(|| (std::mem::take(&mut x.res), std::mem::replace(&mut x.status, -1)));
-            let verdict = tcp::allowed(self.t, x, &be.conf.tcp_response);
+            let verdict = tcp::allowed(self.t, x, be, &be.conf.tcp_response);
             if let Some(what) = early {
                 (x.res, x.status) = what;
             }
@@ -120,7 +123,17 @@ impl Session<'_> {
         for node in [be, &x.fe.clone()] {
             x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
             let mut verdict = rewrite::response_rules(self.t, x, node, 0);
-            while let Verdict::Wait { next, time, at_least } = verdict {
+            loop {
+                let (next, time, at_least) = match verdict {
+                    Verdict::Wait { next, time, at_least } => (next, time, at_least),
+                    Verdict::Pause { next, time } => {
+                        self.st.set(Some(time));
+                        self.st.wait().await;
+                        verdict = rewrite::response_rules(self.t, x, node, next);
+                        continue;
+                    }
+                    _ => break,
+                };
                 let wanted = (time, at_least);
                 let waited = self.wait_for_answer(x, be, slot, (&mut up, &mut upload), (&mut resbuf, res_used), wanted);
                 let waited = waited.await;
@@ -159,7 +172,7 @@ impl Session<'_> {
             }
         }
         if let Some(c) = &be.conf.cookie {
-            persist::answer_cookie(x, c, server);
+            persist::answer_cookie(x, be, c, server);
         }
         if rewrite::wants_after(x) && !rewrite::after_response(self.t, x) {
             return self.no_room(x, Cause::Denied, upload.complete()).await;
@@ -212,13 +225,16 @@ impl Session<'_> {
             _ => None,
         };
         let mut follower = Follower::new(if tunnel { Framing::UntilClose } else { x.res.framing });
+        if x.fe.conf.options.drop_response_trailers {
+            follower.drop_trailer();
+        }
         let mut out = self.t.take_buf();
         x.res.write_response(connection, &mut out);
         x.fe.adjust_answer(&mut out);
         let draft = x.draft.take();
         let mut recoded =
             (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(x.coding.response, draft)));
-        let paced = x.pace[1].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
+        let paced = filters::paced(self.t, x, 1);
         let mut held = Vec::new();
         let to = if paced.is_some() { &mut held } else { &mut out };
         let passed = match &mut recoded {
@@ -297,21 +313,23 @@ impl Session<'_> {
             filters::count(self.t, x, r, true);
             r.keep();
         }
-        if server_keep && !server_ends && quiet && upload.complete() {
-            let Link { like, moves, reused } = link;
-            if be.conf.reuse == Reuse::Never {
+        let uses = link.uses.saturating_add(1);
+        let worn = server.conf.max_reuse.is_some_and(|most| uses > most);
+        if server_keep && !worn && !server_ends && quiet && upload.complete() {
+            let Link { like, moves, own, .. } = link;
+            if be.conf.reuse == Reuse::Never || personal || own {
                 let most = x.fe.conf.session_conns;
                 if self.own.len() >= most && most > 0 {
                     self.own.remove(0);
                 }
                 // Nobody will ask for one that has told of this request.
                 if most > 0 && !server.conf.proxy_options.unique_id {
-                    self.own.push(Own { key: like.key, moves, stream: up });
+                    self.own.push(Own { key: like.key, moves, stream: up, uses, server: server.live.clone() });
                 } else {
                     up.cut();
                 }
             } else if !server.conf.proxy_options.unique_id && (client_keep || !like.personal) {
-                self.t.pool_give(like, server, up, moves, reused);
+                self.t.pool_give(like, server, up, moves, uses);
             } else {
                 up.cut();
             }
@@ -392,10 +410,10 @@ impl Session<'_> {
             if down_done && up_done {
                 return Poll::Ready(Ok(()));
             }
-            if moved[0] || moved_up[1] {
+            if moved[0] || moved_up[1] && !be.conf.options.independent {
                 st.set(if down_done && tunnel { server_fin.or(server_timeout) } else { server_timeout });
             }
-            if moved[1] || moved_up[0] {
+            if moved[1] && !fe.conf.options.independent || moved_up[0] {
                 ct.set(if up_done && tunnel { client_fin.or(client_timeout) } else { client_timeout });
             }
             if let Some(why) = slot.over() {
@@ -427,4 +445,12 @@ impl Session<'_> {
 fn buffered(x: &Exchange<'_>, resbuf: &[u8], used: usize) -> usize {
     let there = if x.res.framing == Framing::None { 0 } else { resbuf.len() - used };
     x.res.beside(there, x.fe.bufsize - x.fe.maxrewrite)
+}
+
+/// NTLM and Negotiate (RFC 4559) authenticate the connection, not the request: whoever else used it would be taken for this client.
+fn authenticates_connection(res: &Head) -> bool {
+    let named = |n: &[u8]| n == b"www-authenticate" || n == b"proxy-authenticate";
+    let schemes = res.headers().filter(|(n, _)| named(n)).flat_map(|(_, v)| crate::rules::sample::split_list(v));
+    let mut words = schemes.map(|v| v.split(u8::is_ascii_whitespace).next().unwrap_or_default());
+    words.any(|w| w.eq_ignore_ascii_case(b"ntlm") || w.eq_ignore_ascii_case(b"negotiate"))
 }

@@ -134,8 +134,17 @@ impl Session<'_> {
         filters::response(self.t, x, &be);
         for node in [&be, &x.fe.clone()] {
             let mut verdict = rewrite::response_rules(self.t, x, node, 0);
-            // All of the body is there.
-            while let Verdict::Wait { next, .. } = verdict {
+            loop {
+                let next = match verdict {
+                    // All of the body is there.
+                    Verdict::Wait { next, .. } => next,
+                    Verdict::Pause { next, time } => {
+                        self.st.set(Some(time));
+                        self.st.wait().await;
+                        next
+                    }
+                    _ => break,
+                };
                 verdict = rewrite::response_rules(self.t, x, node, next);
             }
             match verdict {

@@ -94,6 +94,11 @@ pub struct Paced {
     granted: usize,
 }
 
+/// What slows one direction of an exchange down, if rules say so: towards the server (0), or towards the client (1).
+pub fn paced(t: &Thread, x: &Exchange<'_>, direction: usize) -> Option<Box<Paced>> {
+    x.pace[direction].as_ref().map(|p| Box::new(Paced::new(t, (**p).clone())))
+}
+
 impl Paced {
     pub fn new(t: &Thread, pace: Pace) -> Self {
         Self { pace, timer: t.wheel.timer(), granted: 0 }
@@ -161,7 +166,7 @@ fn length(framing: Framing) -> Option<u64> {
 
 /// `maxcomprate` leaves room for more.
 fn has_room(t: &Thread) -> bool {
-    let most = t.snapshot().global.comp_rate;
+    let most = t.shared.live.limits.compression.get();
     most == 0 || t.shared.live.comp_rate_in.get() <= most
 }
 

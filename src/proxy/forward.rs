@@ -1,18 +1,22 @@
 //! One request to a server: attempts, and the head of the answer that is waited for. What becomes of the answer is in [`answer`](super::answer).
-use super::filters::{self, Paced, Recoded};
+use super::filters::{self, Recoded};
+use super::forwarded;
+use super::key;
 use super::outcome::{Cause, Exchange, Phase};
 use super::persist;
+use super::reply;
 use super::rewrite;
 use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::upstream::{self, AfterFailure, BackendSession, ConnectError, Likeness, NoServer, Slot};
 use super::wheel::FOREVER;
+use crate::balance::Algorithm;
 use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::rules::logformat::Step;
 use crate::state::counters::Counter;
-use crate::state::live::Met;
+use crate::state::live::{Met, ServerLive};
 use crate::state::snapshot::{ProxyNode, ServerNode};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -24,7 +28,10 @@ pub(super) struct Link {
     pub like: Likeness,
     /// How often the server had moved then: where the connection leads is what counts later.
     pub moves: u64,
-    pub reused: bool,
+    /// Requests that it had served before.
+    pub uses: u32,
+    /// It was this client's alone.
+    pub own: bool,
 }
 
 /// A connection that nobody else may use.
@@ -32,6 +39,8 @@ pub(super) struct Own {
     pub key: u64,
     pub moves: u64,
     pub stream: Stream,
+    pub uses: u32,
+    pub server: Arc<ServerLive>,
 }
 
 impl Session<'_> {
@@ -44,18 +53,22 @@ impl Session<'_> {
         mut body: Follower,
     ) -> Next {
         let session = BackendSession::new(&be);
+        if be.conf.options.drop_request_trailers {
+            body.drop_trailer();
+        }
         be.live.back.inc(Counter::Requests);
-        let by_cookie = persist::persistence(x, &be);
         let by_rule = upstream::asked_for(x, &be);
         x.by_rule = by_rule.is_some();
-        let mut bound = by_rule.or(by_cookie);
-        rewrite::forwarded(x, &be);
+        let by_cookie = persist::persistence(x, &be, x.by_rule);
+        let mut bound = by_rule.or(by_cookie).or_else(|| self.last_server(&be));
+        forwarded::tell(x, &be);
         if let Some(h) = x.fe.conf.unique_id_header.clone().filter(|_| !x.unique.is_empty()) {
             let id = std::mem::take(&mut x.unique);
             x.req.set(&h, &id);
             x.unique = id;
         }
         filters::request(self.t, x, &be);
+        x.posted = key::posted(x, &be, &self.inbuf[used..]);
         let mut avoid = None;
         let mut fresh = false;
         loop {
@@ -67,6 +80,14 @@ impl Session<'_> {
                 }
             };
             x.server = Some(slot.index());
+            if let Some(prefix) = &slot.server().conf.redirect
+                && matches!(x.req.method(), b"GET" | b"HEAD")
+            {
+                let m = reply::elsewhere(prefix, x.req.target());
+                drop(slot);
+                drop(session);
+                return self.answer(x, m, Cause::Local, used, &mut body).await;
+            }
             let tried = self.attempt(x, &be, &slot, used, body.clone(), fresh).await;
             match tried {
                 Attempt::Done(next) => {
@@ -167,9 +188,12 @@ impl Session<'_> {
         };
         let like = upstream::likeness(self.t, x, be, server);
         let moves = server.live.moves();
+        let own = if mode == ConnMode::KeepAlive && !fresh { self.take_own(like.key, server) } else { None };
+        let is_own = own.is_some();
         let pooled = match mode {
+            _ if is_own => own,
             ConnMode::KeepAlive if !fresh && may => match be.conf.reuse {
-                Reuse::Never => self.take_own(like.key, server),
+                Reuse::Never => None,
                 _ => match self.t.pool_take(like.key, server, proven) {
                     None if !like.personal && !self.t.alone() => {
                         self.t.pool_ask(like.key, server, proven, &self.st).await
@@ -180,9 +204,9 @@ impl Session<'_> {
             _ => None,
         };
         let reused = pooled.is_some();
-        let link = Link { like, moves, reused };
+        let link = Link { like, moves, uses: pooled.as_ref().map_or(0, |p| p.1), own: is_own };
         let mut up = match pooled {
-            Some(s) => {
+            Some((s, _)) => {
                 server.live.counters.inc(Counter::Reuses);
                 be.live.back.inc(Counter::Reuses);
                 s
@@ -215,17 +239,21 @@ impl Session<'_> {
             // HAProxy says nothing beside a change of protocol, and nothing where the framing is not that of the version.
             _ if x.req.upgrade || x.req.doubtful => None,
             (1, ConnMode::KeepAlive) => None,
+            (1, _) if be.conf.options.pretend_keepalive => None,
             (1, _) => Some("close"),
             (_, ConnMode::KeepAlive) => Some("keep-alive"),
             _ => None,
         };
+        if let Some(name) = &be.conf.name_header {
+            x.req.set(name, server.conf.name.as_bytes());
+        }
         x.req.write_request(connection, &mut out);
         if let Some(c) = &be.cases[1] {
             c.apply(&mut out);
         }
         let mut recoded = x.coding.request.map(|c| Box::new(Recoded::new(c)));
         // What is to be slowed down does not leave with the head.
-        let paced = x.pace[0].as_ref().map(|p| Box::new(Paced::new(self.t, (**p).clone())));
+        let paced = filters::paced(self.t, x, 0);
         let mut held = Vec::new();
         let to = if paced.is_some() { &mut held } else { &mut out };
         let passed = match &mut recoded {
@@ -311,10 +339,30 @@ impl Session<'_> {
     }
 
     /// This client's own connection, if it leads to this server and still lives.
-    fn take_own(&mut self, key: u64, server: &ServerNode) -> Option<Stream> {
+    fn take_own(&mut self, key: u64, server: &ServerNode) -> Option<(Stream, u32)> {
+        if self.own.is_empty() {
+            return None;
+        }
         self.own.retain(|o| o.stream.is_quiet());
         let at = self.own.iter().position(|o| o.key == key && o.moves == server.live.moves())?;
-        Some(self.own.swap_remove(at).stream)
+        let o = self.own.swap_remove(at);
+        Some((o.stream, o.uses))
+    }
+
+    /// The server that this client has a connection of its own to, where it is to stay with that one: it has authenticated itself there, or
+    /// `option prefer-last-server` (and `max-keep-alive-queue`) say so.
+    fn last_server(&self, be: &ProxyNode) -> Option<usize> {
+        if self.own.is_empty() || !(self.stays || be.conf.options.prefer_last_server) {
+            return None;
+        }
+        if be.conf.balance.is_some_and(Algorithm::is_hash) {
+            return None;
+        }
+        let patient = |s: &ServerNode| {
+            be.conf.keep_alive_queue.is_none_or(|most| !upstream::full(be, s) || s.live.queued.get() < u64::from(most))
+        };
+        let mine = |s: &ServerNode| self.own.iter().any(|o| Arc::ptr_eq(&o.server, &s.live));
+        be.servers.iter().position(|s| mine(s) && s.live.usable() && patient(s))
     }
 
     /// Takes the request off the input: its head, the body part that was there, and puts what came behind the body back.

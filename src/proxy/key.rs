@@ -1,6 +1,7 @@
 //! What hash-based balancing hashes of a request (configuration manual, `balance`).
 use super::outcome::Exchange;
 use crate::config::model::HashKey;
+use crate::http::h1::body::Framing;
 use crate::rules::sample::{HeadSide, Sample, Traffic, param, pathq_of, query_of, split_list};
 use crate::state::snapshot::ProxyNode;
 use crate::wire::rdp;
@@ -19,7 +20,9 @@ pub fn hash(x: &Exchange<'_>, be: &ProxyNode) -> Option<u32> {
             }
             Some(kind.of(part_of_uri(url, *len, *depth, *whole)))
         }
-        HashKey::Param(name) => param(query_of(x.url()), name.as_bytes()).map(|v| kind.of(v)),
+        HashKey::Param { name, .. } => {
+            param(query_of(x.url()), name.as_bytes()).or(x.posted.as_deref()).map(|v| kind.of(v))
+        }
         HashKey::Header { name, domain_only } => {
             let mut found = None;
             x.header(name, HeadSide::Request, &mut |line| {
@@ -41,6 +44,22 @@ pub fn hash(x: &Exchange<'_>, be: &ProxyNode) -> Option<u32> {
             })
         }
     }
+}
+
+/// The parameter that `balance url_param ... check_post` wants of a POST whose target has none: what of it stands in the body's first bytes.
+pub fn posted(x: &Exchange<'_>, be: &ProxyNode, body: &[u8]) -> Option<Vec<u8>> {
+    let HashKey::Param { name, post: true } = &be.conf.hash_key else { return None };
+    if x.method() != b"POST" || param(query_of(x.url()), name.as_bytes()).is_some() {
+        return None;
+    }
+    let mut first = body;
+    if x.req.framing == Framing::Chunked {
+        // Of chunks, the first one counts.
+        first = &first[first.iter().position(|c| *c == b'\n')? + 1..];
+    }
+    // A list of parameters has neither blanks nor control characters.
+    let end = first.iter().position(|c| *c <= b' ' || *c == 0x7f).unwrap_or(first.len());
+    param(&first[..end], name.as_bytes()).map(<[u8]>::to_vec)
 }
 
 /// `len`, `depth` and `whole` of `balance uri`.

@@ -10,7 +10,8 @@ use crate::net::sockopt;
 use crate::rules::acl;
 use crate::rules::action::{Refusal, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
-use crate::state::live::{ListenerLive, ProxyLive};
+use crate::state::limits::Ceiling;
+use crate::state::live::{ListenerLive, Live, ProxyLive};
 use crate::state::snapshot::ProxyNode;
 use crate::wire::proxy;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub struct Accepted {
     frontend: Arc<str>,
     listener: usize,
     seats: Seats,
+    turn: Turn,
 }
 
 /// The places that a connection takes within the limits of process, frontend and listener (`maxconn` of each); given back when dropped.
@@ -40,21 +42,69 @@ struct Seats {
     listener: Held<ListenerConn>,
 }
 
+/// A connection's turn under the ceilings of what may come in a second; given back if it does not come, or is refused before it is a session.
+#[derive(Default)]
+struct Turn(Option<Box<Taken>>);
+
+struct Taken {
+    live: Arc<Live>,
+    fe: Arc<ProxyLive>,
+    tls: bool,
+}
+
+impl Turn {
+    fn take(live: &Arc<Live>, fe: &Arc<ProxyNode>, tls: bool) -> Option<Self> {
+        let one = Taken { live: live.clone(), fe: fe.live.clone(), tls };
+        let now = crate::state::live::now_ms;
+        let taken = one.ceilings().take_while(|c| c.take(now)).count();
+        if taken == one.ceilings().count() {
+            return Some(Self(Some(Box::new(one))));
+        }
+        one.ceilings().take(taken).for_each(Ceiling::give_back);
+        None
+    }
+
+    /// It has become a session.
+    fn used(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Taken {
+    fn ceilings(&self) -> impl Iterator<Item = &Ceiling> {
+        let l = &self.live.limits;
+        [Some(&l.connections), Some(&l.sessions), Some(&l.tls).filter(|_| self.tls), Some(&self.fe.sessions)]
+            .into_iter()
+            .flatten()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|t| t.ceilings().for_each(Ceiling::give_back));
+    }
+}
+
 impl Seats {
     /// Taken before the accept, so that no number of threads goes beyond a limit.
-    fn reserve(t: &Thread, place: &Place) -> Result<Option<Self>, ()> {
+    fn reserve(t: &Thread, place: &Place) -> Result<Option<(Self, Turn)>, ()> {
         let snapshot = t.snapshot();
         let live = &t.shared.live;
         let Some(fe) = snapshot.frontend(&place.frontend) else { return Err(()) };
         let Some(l) = fe.listeners.get(place.listener) else { return Err(()) };
         let most = if l.conf.maxconn > 0 { u64::from(l.conf.maxconn) } else { u64::MAX };
-        let Some(process) = Held::reserve(live.conns.clone(), u64::from(snapshot.maxconn)) else {
+        let Some(process) = Held::reserve(live.conns.clone(), live.limits.maxconn.get()) else {
             live.maxconn_reached.fetch_add(1, Relaxed);
             return Ok(None);
         };
-        let front = Held::reserve(FrontConn(fe.live.clone()), u64::from(fe.maxconn));
+        let front = Held::reserve(FrontConn(fe.live.clone()), fe.live.maxconn.get());
         let listener = Held::reserve(ListenerConn(l.live.clone()), most);
-        Ok(front.zip(listener).map(|(front, listener)| Self { process, front, listener }))
+        let Some((front, listener)) = front.zip(listener) else { return Ok(None) };
+        let seats = Self { process, front, listener };
+        if !live.limits.any() && fe.live.sessions.limit.get() == 0 {
+            return Ok(Some((seats, Turn::default())));
+        }
+        Ok(Turn::take(live, fe, l.tls.is_some()).map(|turn| (seats, turn)))
     }
 
     fn confirm(&self) {
@@ -95,7 +145,7 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
             }
         };
         for _ in 0..BATCH {
-            let seats = match Seats::reserve(&t, &place) {
+            let (seats, turn) = match Seats::reserve(&t, &place) {
                 Ok(Some(s)) => s,
                 // At a limit connections wait in the kernel, as in HAProxy.
                 Ok(None) => {
@@ -123,6 +173,7 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
                             frontend: place.frontend.clone(),
                             listener: place.listener,
                             seats,
+                            turn,
                         },
                     );
                 }
@@ -282,7 +333,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
     let generation = snapshot.generation;
     drop(snapshot);
     let listener = fe.listeners.get(a.listener)?;
-    let seats = a.seats;
+    let (seats, turn) = (a.seats, a.turn);
     live.total_conns.fetch_add(1, Relaxed);
     fe.live.front.inc(Counter::Sessions);
     listener.live.counters.inc(Counter::Sessions);
@@ -295,6 +346,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
         accepted,
         accepted_at,
         handshake_ms: 0,
+        fd: (!a.unix).then(|| a.fd.as_raw_fd()),
         // A configuration has at most MAX_LISTENERS.
         listener: u32::try_from(a.listener).unwrap_or(u32::MAX),
         id: t.shared.unique.fetch_add(1, Relaxed),
@@ -344,6 +396,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
             }
         }
     }
+    turn.used();
     // One deadline for all that comes before the session.
     let limit = fe.conf.timeouts.client_hs.or(fe.conf.timeouts.client);
     if expected.proxy || expected.netscaler {
@@ -368,7 +421,7 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
     }
     if !fe.conf.tcp_session.is_empty() {
         let mut x = Exchange::new(&client, fe.clone(), t, true);
-        let verdict = tcp::allowed(t, &mut x, &fe.conf.tcp_session);
+        let verdict = tcp::allowed(t, &mut x, &fe, &fe.conf.tcp_session);
         let ends = (x.src, x.dst);
         x.recycle(t);
         (client.src, client.dst) = ends;
@@ -438,7 +491,7 @@ fn connection_rules(t: &Thread, x: &mut Exchange<'_>, fe: &ProxyNode) -> Result<
         match &r.action {
             TcpAction::ExpectProxy => e.proxy = true,
             TcpAction::ExpectNetscaler => e.netscaler = true,
-            TcpAction::Effect(a) => super::rewrite::effect(t, x, a),
+            TcpAction::Effect(a) => super::rewrite::effect(t, x, fe, a),
             TcpAction::Accept | TcpAction::SwitchMode | TcpAction::Close => break,
             TcpAction::Reject => return Err(Refusal::Reject),
             TcpAction::SilentDrop => return Err(Refusal::SilentDrop),

@@ -4,6 +4,7 @@ mod caching;
 mod evidence;
 mod filters;
 mod forward;
+mod forwarded;
 mod key;
 pub mod listener;
 mod logging;

@@ -99,6 +99,8 @@ pub struct ClientInfo {
     pub accepted: Instant,
     pub accepted_at: SystemTime,
     pub handshake_ms: u32,
+    /// Its socket, which is open as long as this is; none of unix sockets.
+    pub fd: Option<std::os::fd::RawFd>,
     /// Which of the frontend's listeners accepted it.
     pub listener: u32,
     pub id: u64,
@@ -164,11 +166,21 @@ pub struct Exchange<'a> {
     pub redispatched: bool,
     /// `force-persist`: a server that is down may be used if persistence wants it.
     pub force_persist: bool,
+    /// `ignore-persist`: its cookie counts for nothing, and it gets none.
+    pub ignore_persist: bool,
+    /// When the client's cookie was last seen, and first, in seconds since 1970; 0 for unknown.
+    pub cookie_dates: [u64; 2],
     /// `disable-l7-retry`
     pub no_retry: bool,
     /// `use-server` chose the server.
     pub by_rule: bool,
+    /// The parameter of its body that decides about the server (`balance url_param ... check_post`).
+    pub posted: Option<Vec<u8>>,
     pub queues: [u64; 2],
+    /// `set-priority-class`, and `set-priority-offset` in milliseconds.
+    pub priority: (i16, i32),
+    /// What packets to the server are to carry.
+    pub packets: crate::net::sockopt::Packets,
     pub first: bool,
     pub request_line: Vec<u8>,
     pub backend_src: Option<SocketAddr>,
@@ -236,9 +248,14 @@ impl<'a> Exchange<'a> {
             retries: 0,
             redispatched: false,
             force_persist: false,
+            ignore_persist: false,
+            cookie_dates: [0; 2],
             no_retry: false,
             by_rule: false,
+            posted: None,
             queues: [0; 2],
+            priority: (0, 0),
+            packets: crate::net::sockopt::Packets::default(),
             first,
             request_line: Vec::new(),
             wire: [0; 4],
@@ -495,6 +512,9 @@ impl Traffic for Exchange<'_> {
     fn dst(&self) -> Option<SocketAddr> {
         self.dst
     }
+    fn ends(&self) -> [Option<SocketAddr>; 2] {
+        [self.client.src, self.client.dst]
+    }
     fn ssl_fc(&self) -> bool {
         self.client.tls.is_some()
     }
@@ -565,6 +585,13 @@ impl Traffic for Exchange<'_> {
             }
             Number::IsHttp => i64::from(self.raw == Raw::No),
             Number::Reused => i64::from(self.reused?),
+            Number::Tcp(what) => {
+                let fd = self.client.fd?;
+                // SAFETY: the exchange borrows its client, whose connection has the socket open.
+                crate::net::sockopt::fact(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }, what)?
+            }
+            Number::PriorityClass => self.priority.0.into(),
+            Number::PriorityOffset => self.priority.1.into(),
             Number::Now => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
                 i64::try_from(now.as_secs()).ok()?

@@ -22,8 +22,8 @@ pub struct Idle {
     age: u32,
     /// How often its server had moved when it was put here.
     moves: u64,
-    /// It has served more than one request: its server does keep connections.
-    proven: bool,
+    /// Requests that it has served.
+    uses: u32,
 }
 
 /// What one thread keeps for one server, by the key of its address: a reload may give the server another.
@@ -76,20 +76,20 @@ const MAX_IDLE: usize = 128;
 const MAX_NAMED: u64 = 1024;
 
 impl Thread {
-    /// A connection to where the server is now; with `proven`, one that was used again before.
-    pub fn pool_take(&self, key: u64, s: &ServerNode, proven: bool) -> Option<Stream> {
+    /// A connection to where the server is now, and how many requests it has served; with `proven`, more than one: its server does keep connections.
+    pub fn pool_take(&self, key: u64, s: &ServerNode, proven: bool) -> Option<(Stream, u32)> {
         self.take_idle(key, s.live.moves(), proven)
     }
 
-    fn take_idle(&self, key: u64, moves: u64, proven: bool) -> Option<Stream> {
+    fn take_idle(&self, key: u64, moves: u64, proven: bool) -> Option<(Stream, u32)> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&key)?;
         // The one that came last is the one that lives most likely.
-        while let Some(at) = pool.idle.iter().rposition(|i| i.proven || !proven) {
+        while let Some(at) = pool.idle.iter().rposition(|i| i.uses > 1 || !proven) {
             let i = pool.idle.swap_remove(at);
             pool.live.idle_less(pool.thread, 1);
             if i.moves == moves && i.stream.is_quiet() {
-                return Some(i.stream);
+                return Some((i.stream, i.uses));
             }
         }
         None
@@ -97,7 +97,7 @@ impl Thread {
 
     /// As [`pool_take`](Self::pool_take), from the thread that kept one last, if it answers before the next tick of the clock
     /// (`tune.idle-pool.shared`).
-    pub async fn pool_ask(&self, key: u64, s: &ServerNode, proven: bool, timer: &Timer) -> Option<Stream> {
+    pub async fn pool_ask(&self, key: u64, s: &ServerNode, proven: bool, timer: &Timer) -> Option<(Stream, u32)> {
         let (mail, other) = (&self.shared.inboxes, s.live.idle_at.load(Relaxed));
         // One with TLS keeps its state in its own thread.
         let tls = s.tls.is_some() && s.conf.traffic_tls;
@@ -113,27 +113,30 @@ impl Thread {
             Poll::Pending if timer.expired(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
-        match lent.await? {
-            Lent::Tcp(s) => TcpStream::from_std(s).map(Stream::Tcp).ok(),
-            Lent::Unix(s) => UnixStream::from_std(s).map(Stream::Unix).ok(),
-        }
+        let (lent, uses) = lent.await?;
+        let stream = match lent {
+            Lent::Tcp(s) => TcpStream::from_std(s).map(Stream::Tcp),
+            Lent::Unix(s) => UnixStream::from_std(s).map(Stream::Unix),
+        };
+        Some((stream.ok()?, uses))
     }
 
     /// Answers another thread.
     pub fn lend(&self, a: Ask) {
-        let lent = match self.take_idle(a.key, a.moves, a.proven) {
-            Some(Stream::Tcp(s)) => s.into_std().map(Lent::Tcp),
-            Some(Stream::Unix(s)) => s.into_std().map(Lent::Unix),
+        let Some((stream, uses)) = self.take_idle(a.key, a.moves, a.proven) else { return };
+        let lent = match stream {
+            Stream::Tcp(s) => s.into_std().map(Lent::Tcp),
+            Stream::Unix(s) => s.into_std().map(Lent::Unix),
             _ => return,
         };
         if let Ok(lent) = lent {
             // Who does not wait any more has made one of his own.
-            let _ = a.to.send(lent);
+            let _ = a.to.send((lent, uses));
         }
     }
 
-    /// `moves`: how often the server had moved when the connection was asked for; `proven`: it was taken from here before.
-    pub fn pool_give(&self, like: Likeness, s: &ServerNode, stream: Stream, moves: u64, proven: bool) {
+    /// `moves`: how often the server had moved when the connection was asked for; `uses`: requests that it has served.
+    pub fn pool_give(&self, like: Likeness, s: &ServerNode, stream: Stream, moves: u64, uses: u32) {
         let key = like.key;
         if moves != s.live.moves() {
             return stream.cut();
@@ -158,7 +161,7 @@ impl Thread {
         }
         if pool.idle.len() < MAX_IDLE && room && s.live.reachable() && needed {
             s.live.idle_more(self.id);
-            pool.idle.push(Idle { stream, age: 0, moves, proven });
+            pool.idle.push(Idle { stream, age: 0, moves, uses });
         } else {
             stream.cut();
         }
@@ -187,7 +190,7 @@ pub struct Ask {
     key: u64,
     moves: u64,
     proven: bool,
-    to: oneshot::Sender<Lent>,
+    to: oneshot::Sender<(Lent, u32)>,
 }
 
 /// An idle connection between two event loops.

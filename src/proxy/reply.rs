@@ -199,6 +199,14 @@ pub fn redirect(r: &Redirect, x: &Exchange<'_>) -> Message {
     Message::new(r.code, status::reason(r.code), &headers, Vec::new())
 }
 
+/// `redir` of a server: the client is to ask somebody else.
+pub fn elsewhere(prefix: &str, target: &[u8]) -> Message {
+    let location = [prefix.as_bytes(), pathq_of(target).unwrap_or(b"/")].concat();
+    let headers: [(&str, &[u8]); 3] =
+        [("cache-control", b"no-cache"), ("content-length", b"0"), ("location", &location)];
+    Message::new(302, status::reason(302), &headers, Vec::new())
+}
+
 fn push_path(url: &[u8], r: &Redirect, out: &mut Vec<u8>) {
     let (path, pathq) = (path_of(url).unwrap_or(b"/"), pathq_of(url).unwrap_or(b"/"));
     let base = if r.drop_query { path } else { pathq };

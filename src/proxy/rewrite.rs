@@ -4,12 +4,12 @@ use super::caching;
 use super::logging::Level;
 use super::outcome::{Cause, Exchange};
 use super::reply::{self, Message};
-use crate::base::addr::canonical;
 use crate::base::pace::Pace;
 use crate::config::model::Slot;
 use crate::http::h1::head::Head;
+use crate::net::sockopt::Packets;
 use crate::rules::acl;
-use crate::rules::action::{HttpAction, Part, Service, Timer, Value};
+use crate::rules::action::{self, HttpAction, Part, Service, Side, Timer, Value};
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{HeadSide, Traffic, back_references, path_of, pathq_of, query_of};
 use crate::state::counters::{Counter, Counters};
@@ -36,6 +36,17 @@ pub enum Verdict {
         time: Duration,
         at_least: usize,
     },
+    /// `pause`; the rules go on from this one.
+    Pause {
+        next: usize,
+        time: Duration,
+    },
+}
+
+/// `pause`: none if there is nothing to wait for.
+fn pause(x: &Exchange<'_>, time: &Value, next: usize) -> Option<Verdict> {
+    let ms = number(x, time).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0)?;
+    Some(Verdict::Pause { next, time: Duration::from_millis(ms) })
 }
 
 /// Runs `http-request` rules from number `from` on.
@@ -55,6 +66,11 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
             HttpAction::Reject => return Verdict::Close,
             HttpAction::WaitForBody { time, at_least } => {
                 return Verdict::Wait { next: i + 1, time: *time, at_least: *at_least };
+            }
+            HttpAction::Pause(v) => {
+                if let Some(p) = pause(x, v, i + 1) {
+                    return p;
+                }
             }
             HttpAction::UseService(Service::PrometheusExporter) => {
                 x.applet = Some("<PROMEX>");
@@ -97,6 +113,11 @@ pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, f
             HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Denied),
             HttpAction::SilentDrop => return Verdict::Drop,
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
+            HttpAction::Pause(v) => {
+                if let Some(p) = pause(x, v, i + 1) {
+                    return p;
+                }
+            }
             HttpAction::CacheStore(name) => caching::store(t, x, node, name),
             HttpAction::WaitForBody { time, at_least } => {
                 return Verdict::Wait { next: i + 1, time: *time, at_least: *at_least };
@@ -165,8 +186,11 @@ fn frames(name: &[u8]) -> bool {
 }
 
 /// What a `tcp-request` rule does beside letting through.
-pub fn effect(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction) {
-    edit(t, x, action, HeadSide::Request);
+pub fn effect(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, action: &HttpAction) {
+    match action {
+        HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
+        a => edit(t, x, a, HeadSide::Request),
+    }
 }
 
 /// Carries out a rule that changes a head or what is known of the exchange. False if the head has become too large for the buffer it shares with
@@ -299,6 +323,14 @@ fn edit(t: &Thread, x: &mut Exchange<'_>, action: &HttpAction, side: HeadSide) {
         HttpAction::StrictMode(on) => x.strict = *on,
         HttpAction::DisableRetry => x.no_retry = true,
         HttpAction::SetRetries(v) => x.most_retries = number(x, v).and_then(|n| u64::try_from(n).ok()),
+        HttpAction::SetPriority { offset, value } => {
+            let Some(n) = value.eval(&*x).and_then(|v| v.int()) else { return };
+            match offset {
+                false => x.priority.0 = i16::try_from(n.clamp(-2_047, 2_047)).unwrap_or(0),
+                true => x.priority.1 = i32::try_from(n.clamp(-524_287, 524_287)).unwrap_or(0),
+            }
+        }
+        HttpAction::SetPackets { side, what, value } => set_packets(x, *side, *what, value),
         HttpAction::SetAddress { source, port, value } => set_address(x, *source, *port, value),
         HttpAction::Capture { slot, value } => {
             let Some(v) = value.eval(&*x).map(|s| s.text().into_owned()) else { return };
@@ -376,6 +408,24 @@ fn set_address(x: &mut Exchange<'_>, source: bool, port: bool, value: &crate::ru
     if source { x.src = Some(addr) } else { x.dst = Some(addr) }
 }
 
+fn set_packets(x: &mut Exchange<'_>, side: Side, what: action::Packets, value: &Value) {
+    let Some(n) = number(x, value) else { return };
+    let mut said = Packets::default();
+    match what {
+        // The low byte of whatever it is.
+        action::Packets::Tos => said.tos = Some(n.to_le_bytes()[0]),
+        action::Packets::Mark => said.mark = u32::try_from(n & i64::from(u32::MAX)).ok(),
+    }
+    match (side, x.client.fd) {
+        (Side::Server, _) => {
+            x.packets = Packets { tos: said.tos.or(x.packets.tos), mark: said.mark.or(x.packets.mark) };
+        }
+        // SAFETY: the exchange borrows its client, whose connection has the socket open.
+        (Side::Client, Some(fd)) => said.set(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }),
+        (Side::Client, None) => {}
+    }
+}
+
 /// `set-bandwidth-limit`: what is not said, or has no value, is as the filter has it.
 fn set_pace(x: &mut Exchange<'_>, node: &ProxyNode, name: &str, said: [&Option<Value>; 2]) {
     let Some(b) = node.conf.bandwidth(name) else { return };
@@ -425,24 +475,6 @@ fn keep(slots: &mut Vec<Option<Vec<u8>>>, slot: usize, value: &[u8], most: usize
         slots.resize(slot + 1, None);
     }
     slots[slot] = Some(value[..value.len().min(most)].to_vec());
-}
-
-/// `option forwardfor` and `option originalto`.
-pub fn forwarded(x: &mut Exchange<'_>, be: &ProxyNode) {
-    let fe = x.fe.clone();
-    let client = (x.src(), [&be.conf.options.forwardfor, &fe.conf.options.forwardfor]);
-    let asked = (x.dst(), [&be.conf.options.originalto, &fe.conf.options.originalto]);
-    for (addr, said) in [client, asked] {
-        let Some(ip) = addr.map(|a| canonical(a.ip())) else { continue };
-        let said = || said.iter().filter_map(|f| f.as_ref());
-        // The backend's name for the header goes first; 'if-none' counts if both say it.
-        let Some(first) = said().next() else { continue };
-        let excepted = said().any(|f| f.except.is_some_and(|n| n.contains(ip)));
-        if excepted || said().all(|f| f.if_none) && x.req.get(&first.header).is_some() {
-            continue;
-        }
-        x.req.add(&first.header, ip.to_string().as_bytes());
-    }
 }
 
 /// Timeouts that rules of this exchange have set; each is none unless it was, and then what it was set to.

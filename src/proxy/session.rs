@@ -54,8 +54,10 @@ pub(super) struct Session<'a> {
     pub linger: bool,
     /// The client closed between two requests.
     left: bool,
-    /// Connections to servers that are this client's alone (`http-reuse never`).
+    /// Connections to servers that are this client's alone: `http-reuse never`, or they were authenticated as a whole.
     pub own: Vec<Own>,
+    /// It is to stay with the servers of these.
+    pub stays: bool,
 }
 
 /// How long a connection waits for its next request with everything that serving one takes; then it keeps only itself.
@@ -85,6 +87,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, begin: Begin) -> Ended {
         linger: false,
         left: false,
         own: Vec::new(),
+        stays: false,
     };
     s.ct.set(request_timeout(fe));
     loop {
@@ -102,7 +105,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, begin: Begin) -> Ended {
         })
         .await;
         let Some(heard) = heard else {
-            if *t.shared.draining.borrow() {
+            if *t.shared.draining.borrow() && !fe.conf.options.idle_close_on_response {
                 break;
             }
             return Ended::Quiet { until: s.ct.deadline() };
@@ -183,7 +186,7 @@ impl Session<'_> {
                 return next;
             }
             if self.inbuf.is_empty() {
-                if *self.t.shared.draining.borrow() {
+                if *self.t.shared.draining.borrow() && !fe.conf.options.idle_close_on_response {
                     return Next::Close;
                 }
                 self.ct.set(fe.conf.timeouts.http_keep_alive.or(request_timeout(fe)));
@@ -478,7 +481,8 @@ impl Session<'_> {
             }
             // The frontend's have looked at the bytes of a stream.
             let looked = upgrade.is_some() && !back;
-            let verdict = if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, &node.conf.tcp_content) };
+            let verdict =
+                if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, &node, &node.conf.tcp_content) };
             if let Err(how) = verdict {
                 fe.live.front.inc(Counter::DeniedRequests);
                 x.end(Cause::Denied, Phase::Request);
@@ -503,7 +507,20 @@ impl Session<'_> {
             if !self.send_early(x).await {
                 return Next::Close;
             }
-            while let Verdict::Wait { next, time, at_least } = verdict {
+            loop {
+                let (next, time, at_least) = match verdict {
+                    Verdict::Wait { next, time, at_least } => (next, time, at_least),
+                    Verdict::Pause { next, time } => {
+                        self.st.set(Some(time));
+                        self.st.wait().await;
+                        verdict = rewrite::request_rules(self.t, x, &node, next);
+                        if !self.send_early(x).await {
+                            return Next::Close;
+                        }
+                        continue;
+                    }
+                    _ => break,
+                };
                 if let Err(status) = self.wait_for_body(x, used, Some(time), at_least).await {
                     x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
                     x.req.keep_alive = false;
@@ -516,7 +533,7 @@ impl Session<'_> {
                 }
             }
             match verdict {
-                Verdict::Go | Verdict::Wait { .. } => {}
+                Verdict::Go | Verdict::Wait { .. } | Verdict::Pause { .. } => {}
                 Verdict::Failed(cause) => {
                     x.end(cause, Phase::Request);
                     return self.fail(x, 500, used, &mut body).await;

@@ -1,5 +1,6 @@
 //! A client connection of a TCP frontend: one server, two directions, one task.
 use super::Thread;
+use super::filters;
 use super::listener::Connection;
 use super::outcome::{Cause, Exchange, Phase, Raw};
 use super::stream::{Half, HalfError, ReadError, Stream};
@@ -32,11 +33,12 @@ pub enum Passed {
 pub fn allowed(
     t: &Thread,
     x: &mut Exchange<'_>,
+    node: &ProxyNode,
     rules: &[crate::rules::action::Rule<TcpAction>],
 ) -> Result<Passed, Refusal> {
     for r in rules {
         if acl::holds(r.cond.as_ref(), &*x)
-            && let Some(verdict) = decided(t, x, &r.action)
+            && let Some(verdict) = decided(t, x, node, &r.action)
         {
             return verdict;
         }
@@ -45,7 +47,7 @@ pub fn allowed(
 }
 
 /// Does what a rule says; none if the next one follows.
-fn decided(t: &Thread, x: &mut Exchange<'_>, action: &TcpAction) -> Option<Result<Passed, Refusal>> {
+fn decided(t: &Thread, x: &mut Exchange<'_>, node: &ProxyNode, action: &TcpAction) -> Option<Result<Passed, Refusal>> {
     match action {
         TcpAction::Accept => Some(Ok(Passed::AsItIs)),
         TcpAction::SwitchMode => Some(Ok(Passed::Http)),
@@ -54,7 +56,7 @@ fn decided(t: &Thread, x: &mut Exchange<'_>, action: &TcpAction) -> Option<Resul
         TcpAction::SilentDrop => Some(Err(Refusal::SilentDrop)),
         TcpAction::ExpectProxy | TcpAction::ExpectNetscaler => None,
         TcpAction::Effect(a) => {
-            super::rewrite::effect(t, x, a);
+            super::rewrite::effect(t, x, node, a);
             None
         }
     }
@@ -73,7 +75,7 @@ async fn inspect(
     let rules = || conf.use_backend.iter().chain(&conf.use_server);
     let routed = rules().any(|(c, n, _)| looks(c) || computed(n));
     if !routed && !conf.tcp_content.iter().any(|r| looks(&r.cond)) {
-        return allowed(t, x, &conf.tcp_content);
+        return allowed(t, x, node, &conf.tcp_content);
     }
     let timer = t.wheel.timer();
     timer.set(Some(conf.inspect_delay.unwrap_or_default()));
@@ -92,7 +94,7 @@ async fn inspect(
             match r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x)) {
                 Some(false) => {}
                 Some(true) => {
-                    done = decided(t, x, &r.action);
+                    done = decided(t, x, node, &r.action);
                     if let Some(d) = done {
                         verdict = Some(d);
                         from = conf.tcp_content.len();
@@ -148,7 +150,7 @@ fn respond(t: &Thread, x: &mut Exchange<'_>, be: &ProxyNode, from: &mut usize) -
     for (i, r) in be.conf.tcp_response.iter().enumerate().skip(*from) {
         *from = i;
         if r.cond.as_ref().map_or(Some(true), |c| c.holds_so_far(&*x))?
-            && let Some(d) = decided(t, x, &r.action)
+            && let Some(d) = decided(t, x, be, &r.action)
         {
             return Some(d);
         }
@@ -258,7 +260,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) -> Option<Box<Upgrade>> {
 async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream: &mut Stream) {
     let (ct, st) = (t.wheel.timer(), t.wheel.timer());
     let mut avoid = None;
-    let mut bound = upstream::asked_for(x, be);
+    let mut bound = upstream::asked_for(x, be).or_else(|| upstream::by_rdp_cookie(x, be));
     let (slot, mut up) = loop {
         t.fresh();
         let slot = match upstream::assign(t, x, be, bound, avoid, &st, |_| false).await {
@@ -306,11 +308,15 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     request.bytes = peeked.len() as u64;
     t.give_buf(peeked);
     let mut response = Half::new(Follower::new(Framing::UntilClose));
+    request.paced = filters::paced(t, x, 0);
     let (mut up_done, mut down_done) = (false, false);
     let (mut up_shut, mut down_shut) = (false, false);
     // What the server says is held back until rules have decided.
     let mut looking = !be.conf.tcp_response.is_empty();
     let (patience, mut from) = (t.wheel.timer(), 0);
+    if !looking {
+        response.paced = filters::paced(t, x, 1);
+    }
     let mut refusal = None;
     x.answer_over = be.conf.response_delay.is_none();
     if looking {
@@ -337,6 +343,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
                 Some(Ok(Passed::Closed)) => return Poll::Ready(None),
                 Some(Ok(_)) => {
                     looking = false;
+                    response.paced = filters::paced(t, x, 1);
                     response.preload(&x.answered);
                     response.bytes = x.answered.len() as u64;
                     continue;
@@ -377,10 +384,10 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         if up_done && down_done {
             return Poll::Ready(None);
         }
-        if a[0] || b[1] {
+        if a[0] || b[1] && !x.fe.conf.options.independent {
             ct.set(if up_done { client_fin.or(client_timeout) } else { client_timeout });
         }
-        if b[0] || a[1] {
+        if b[0] || a[1] && !be.conf.options.independent {
             st.set(if down_done { server_fin.or(server_timeout) } else { server_timeout });
         }
         if let Some(why) = slot.over() {

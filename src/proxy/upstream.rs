@@ -6,9 +6,9 @@ use super::{key, wheel::Timer};
 use crate::balance::{self, Algorithm, Load};
 use crate::base::addr::Host;
 use crate::config::model::{Affinity, Chosen, Observe, PortRule, SendProxy, SniRule, Source, UseSource};
-use crate::net::sockopt::{self, Outgoing, Unreached};
+use crate::net::sockopt::{self, Outgoing, Packets, Unreached};
 use crate::state::counters::{Counter, Gauge};
-use crate::state::live::{Ended, Met, ServerLive, Waiter, lock};
+use crate::state::live::{self, Ended, Met, Rank, ServerLive, Waiter, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Table};
 use crate::wire::{proxy, socks4};
 use rustls_pki_types::ServerName;
@@ -120,12 +120,13 @@ pub fn likeness(t: &Thread, x: &Exchange<'_>, be: &ProxyNode, s: &ServerNode) ->
     let to = if is_fixed(s) { None } else { address(s, x.dst) };
     let header = s.conf.send_proxy.map(|v| proxy_header_of(t, x, s, v));
     let personal = header.is_some() || from.is_some_and(|a| a.port() > 0);
-    if name.is_none() && from.is_none() && to.is_none() && header.is_none() {
+    let packets = x.packets;
+    if name.is_none() && from.is_none() && to.is_none() && header.is_none() && packets == Packets::default() {
         return Likeness { key: s.pool_key, personal };
     }
     let name = name.map(|e| e.eval(x).map(|v| v.text().into_owned()));
     // The hash has a secret in it: nobody can think of two names that share connections.
-    Likeness { key: t.shared.secret.hash_one((s.pool_key, name, from, to, header)), personal }
+    Likeness { key: t.shared.secret.hash_one((s.pool_key, name, from, to, header, packets)), personal }
 }
 
 /// The client's address, or another that is not ours, that a connection is to come from (`usesrc`).
@@ -138,7 +139,8 @@ fn foreign(x: &Exchange<'_>, from: &Source) -> Option<SocketAddr> {
     }
 }
 
-fn full(be: &ProxyNode, s: &ServerNode) -> bool {
+/// True if it has all the connections that it may have.
+pub fn full(be: &ProxyNode, s: &ServerNode) -> bool {
     let max = be.limit(s);
     max > 0 && s.live.sessions.get() >= max
 }
@@ -305,6 +307,18 @@ pub fn asked_for(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
     .next()
 }
 
+/// `persist rdp-cookie`: the server whose address and port the client's cookie has, as numbers of the other byte order.
+pub fn by_rdp_cookie(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
+    let name = be.conf.rdp_persist.as_deref()?;
+    let value = crate::wire::rdp::cookie(&x.peeked, name).found()?;
+    let mut parts = std::str::from_utf8(value).ok()?.splitn(3, '.');
+    let ip = std::net::Ipv4Addr::from(parts.next()?.parse::<u32>().ok()?.swap_bytes());
+    let port = parts.next()?.parse::<u16>().ok()?.swap_bytes();
+    parts.next()?;
+    let wanted = SocketAddr::from((ip, port));
+    be.servers.iter().position(|s| address(s, x.dst) == Some(wanted) && (s.live.reachable() || be.conf.options.persist))
+}
+
 /// The servers that may be used, made anew when one's state or weight changed.
 fn table(be: &ProxyNode) -> Arc<Table> {
     let version = be.live.version.load(Relaxed);
@@ -373,7 +387,8 @@ pub async fn assign(
             return Err(NoServer::QueueFull);
         }
         let (wake, mut woken) = tokio::sync::oneshot::channel();
-        x.queued_at.get_or_insert(t.now());
+        let since = *x.queued_at.get_or_insert(t.now());
+        let rank = Rank { class: x.priority.0, at: live::millis(since).saturating_add(x.priority.1.into()) };
         let gauge: &Gauge = if only { &s.live.queued } else { &be.live.queued };
         {
             let mut q = lock(&be.live.queue);
@@ -384,8 +399,8 @@ pub async fn assign(
                     if only { [place(&s.live.queued), place(&be.live.queued)] } else { [0, place(&be.live.queued)] };
             }
             // Who was woken and found the slot taken keeps its place.
-            let w = Waiter { wake, server: only.then(|| be.servers[i].live.clone()) };
-            if queued { q.push_front(w) } else { q.push_back(w) }
+            let w = Waiter { wake, server: only.then(|| be.servers[i].live.clone()), rank };
+            w.queue(&mut q, queued);
         }
         if only {
             be.live.queued.up();
@@ -530,6 +545,7 @@ async fn open_tcp(
         congestion: c.congestion.as_deref(),
         md5: c.md5.as_deref(),
         user_timeout: c.user_timeout,
+        packets: x.packets,
         ..Outgoing::default()
     };
     let Some(from) = c.source.as_ref().or(be.conf.source.as_ref()) else {

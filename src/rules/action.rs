@@ -97,6 +97,20 @@ pub enum Timer {
     Tarpit,
 }
 
+/// Which connection of an exchange is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+/// What packets carry for those between: the byte of differentiated services (RFC 2474), or the mark of the host's own firewall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packets {
+    Tos,
+    Mark,
+}
+
 /// A number that is said, or taken from traffic.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -124,6 +138,19 @@ pub enum HttpAction {
     /// In milliseconds.
     SetTimeout(Timer, Value),
     SetRetries(Value),
+    /// `set-priority-class`, or `set-priority-offset` in milliseconds.
+    SetPriority {
+        offset: bool,
+        value: Box<super::sample::Expr>,
+    },
+    /// `set-fc-tos`, `set-bc-mark` and the like.
+    SetPackets {
+        side: Side,
+        what: Packets,
+        value: Value,
+    },
+    /// `pause`, in milliseconds.
+    Pause(Value),
     /// `set-src`, `set-dst` and their ports.
     SetAddress {
         source: bool,

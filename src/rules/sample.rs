@@ -75,6 +75,10 @@ pub trait Traffic {
     fn dst(&self) -> Option<SocketAddr> {
         None
     }
+    /// The ends of the client's connection, which rules of streams do not change.
+    fn ends(&self) -> [Option<SocketAddr>; 2] {
+        [self.src(), self.dst()]
+    }
     fn ssl_fc(&self) -> bool {
         false
     }
@@ -185,16 +189,38 @@ pub enum Number {
     Retries(bool),
     /// 1 if the connection to the server has carried a request before.
     Reused,
+    /// `set-priority-class` and `set-priority-offset`.
+    PriorityClass,
+    PriorityOffset,
     /// 1 if the stream is made of HTTP messages.
     IsHttp,
     /// The time of day, in seconds since 1970.
     Now,
+    /// Of the client's connection, as the kernel counts it; times in microseconds.
+    Tcp(TcpFact),
+}
+
+/// What the kernel knows of a TCP connection (`fc_rtt` and the like).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TcpFact {
+    Rtt,
+    RttVar,
+    Unacked,
+    Sacked,
+    Lost,
+    Retrans,
+    Fackets,
+    Reordering,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     AlwaysTrue,
     AlwaysFalse,
+    /// An end of the client's connection, whatever rules have made of it: where it leads (true), and the port (true).
+    End(bool, bool),
+    /// Major version of HTTP.
+    Major,
     Bool,
     Int,
     Str,
@@ -336,7 +362,23 @@ const FETCHES: &[Row] = &[
     row("fc_pp_unique_id", Kind::ProxyTlv, 0, C, b's'),
     row("fc_pp_tlv", Kind::ProxyTlv, 2, C, b's'),
     row("bc_reused", Kind::Number(Number::Reused), 0, P, b'b'),
+    row("prio_class", Kind::Number(Number::PriorityClass), 0, C, b'i'),
+    row("prio_offset", Kind::Number(Number::PriorityOffset), 0, C, b'i'),
     row("internal.strm.is_htx", Kind::Number(Number::IsHttp), 0, C, b'b'),
+    row("fc_src", Kind::End(false, false), 0, C, b'a'),
+    row("fc_src_port", Kind::End(false, true), 0, C, b'i'),
+    row("fc_dst", Kind::End(true, false), 0, C, b'a'),
+    row("fc_dst_port", Kind::End(true, true), 0, C, b'i'),
+    row("fc_http_major", Kind::Major, 0, C, b'i'),
+    row("bc_http_major", Kind::Major, 0, P, b'i'),
+    row("fc_rtt", Kind::Number(Number::Tcp(TcpFact::Rtt)), 1, C, b'i'),
+    row("fc_rttvar", Kind::Number(Number::Tcp(TcpFact::RttVar)), 1, C, b'i'),
+    row("fc_unacked", Kind::Number(Number::Tcp(TcpFact::Unacked)), 0, C, b'i'),
+    row("fc_sacked", Kind::Number(Number::Tcp(TcpFact::Sacked)), 0, C, b'i'),
+    row("fc_lost", Kind::Number(Number::Tcp(TcpFact::Lost)), 0, C, b'i'),
+    row("fc_retrans", Kind::Number(Number::Tcp(TcpFact::Retrans)), 0, C, b'i'),
+    row("fc_fackets", Kind::Number(Number::Tcp(TcpFact::Fackets)), 0, C, b'i'),
+    row("fc_reordering", Kind::Number(Number::Tcp(TcpFact::Reordering)), 0, C, b'i'),
     row("date", Kind::Number(Number::Now), 2, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -659,6 +701,9 @@ impl Expr {
         if row.kind == Kind::Number(Number::Now) && !arg.is_empty() && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is no number of seconds in '{text}'")));
         }
+        if matches!(row.kind, Kind::Number(Number::Tcp(_))) && !matches!(arg.as_str(), "" | "us" | "ms") {
+            return Err(ExprError::Bad(format!("'{arg}' is no unit in '{text}'; it is 'us' or 'ms'")));
+        }
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is not an integer")));
         }
@@ -825,6 +870,11 @@ impl Expr {
                 && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd)
                     || self.kind == Kind::Payload && self.numbers[1] == 0
                     || self.look(t) == Look::More)
+    }
+
+    /// Microseconds in one of the units that a time is asked for in.
+    fn unit(&self) -> i64 {
+        if self.arg == "us" { 1 } else { 1_000 }
     }
 
     /// What the bytes of the stream say so far.
@@ -1015,7 +1065,19 @@ impl Expr {
                 t.number(n).map(|n| Sample::Bool(n != 0))
             }
             Kind::Number(Number::Now) => t.number(Number::Now).map(|n| Sample::Int(n.saturating_add(self.offset()))),
+            Kind::Number(n @ Number::Tcp(TcpFact::Rtt | TcpFact::RttVar)) => {
+                t.number(n).map(|us| Sample::Int(us / self.unit()))
+            }
             Kind::Number(n) => t.number(n).map(Sample::Int),
+            Kind::End(dst, port) => {
+                let at = t.ends()[usize::from(dst)]?;
+                Some(if port {
+                    Sample::Int(at.port().into())
+                } else {
+                    Sample::Ip(crate::base::addr::canonical(at.ip()))
+                })
+            }
+            Kind::Major => Some(Sample::Int(1)),
             Kind::RcvdProxy => Some(Sample::Bool(t.proxied().is_some())),
             Kind::ProxyTlv => t.proxied()?.tlv(u8::try_from(self.numbers[0]).ok()?).map(Sample::str),
             Kind::SoName => t.listener().map(|n| Sample::str(n.as_bytes())),

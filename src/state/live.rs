@@ -1,5 +1,7 @@
 //! What outlives a reload, keyed by name: states of servers, counters, connections, queues, overrides made at run time.
+use super::cookies::{self, Cookies};
 use super::counters::{Counters, Gauge, Rate};
+use super::limits::{Ceiling, Limit, Limits};
 use super::names::NameServer;
 use crate::base::addr::Host;
 use crate::config::model::{PortRule, Proxy, Server};
@@ -107,6 +109,7 @@ pub struct ServerLive {
     pub counters: Counters,
     pub sessions: Gauge,
     pub queued: Gauge,
+    pub cookie: cookies::Made,
     pub rate: Rate,
     admin: AtomicU32,
     up: AtomicBool,
@@ -221,6 +224,7 @@ impl ServerLive {
             counters: Counters::new(threads),
             sessions: Gauge::default(),
             queued: Gauge::default(),
+            cookie: cookies::Made::default(),
             rate: Rate::default(),
             admin: AtomicU32::new(
                 match (s.dynamic, s.disabled) {
@@ -579,6 +583,22 @@ pub struct Waiter {
     pub wake: tokio::sync::oneshot::Sender<()>,
     /// Only this server will do (persistence); else any.
     pub server: Option<Arc<ServerLive>>,
+    pub rank: Rank,
+}
+
+/// The order of a queue: `set-priority-class`, then the moment of queueing in milliseconds, with `set-priority-offset` added. Lower goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    pub class: i16,
+    pub at: i64,
+}
+
+impl Waiter {
+    /// Takes its place among those who wait. `back`: it had one and was woken for nothing, so that it goes before its equals.
+    pub fn queue(self, q: &mut VecDeque<Self>, back: bool) {
+        let at = q.partition_point(|w| if back { w.rank < self.rank } else { w.rank <= self.rank });
+        q.insert(at, self);
+    }
 }
 
 /// A message that could not be read.
@@ -609,6 +629,10 @@ pub struct ProxyLive {
     pub back_sessions: Gauge,
     pub queued: Gauge,
     pub front_rate: Rate,
+    pub cookies: Cookies,
+    /// Connections of a frontend at a time, and sessions a second (`rate-limit sessions`).
+    pub maxconn: Limit,
+    pub sessions: Ceiling,
     pub req_rate: Rate,
     pub back_rate: Rate,
     pub turn: AtomicUsize,
@@ -645,6 +669,9 @@ impl ProxyLive {
             back_sessions: Gauge::default(),
             queued: Gauge::default(),
             front_rate: Rate::default(),
+            cookies: Cookies::default(),
+            maxconn: Limit::default(),
+            sessions: Ceiling::default(),
             req_rate: Rate::default(),
             back_rate: Rate::default(),
             turn: AtomicUsize::new(0),
@@ -749,6 +776,7 @@ pub struct Live {
     pub comp_rate_in: Rate,
     pub comp_rate_out: Rate,
     pub maxconn_reached: AtomicU64,
+    pub limits: Limits,
     pub reloads: AtomicU64,
     pub failed_reloads: AtomicU64,
     pub stopping: AtomicBool,
@@ -790,6 +818,7 @@ impl Live {
             comp_rate_in: Rate::default(),
             comp_rate_out: Rate::default(),
             maxconn_reached: AtomicU64::new(0),
+            limits: Limits::default(),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -905,6 +934,11 @@ fn same_ring(a: &crate::config::model::Ring, b: &crate::config::model::Ring) -> 
 /// As [`now_ms`], finer.
 fn now_us() -> u64 {
     u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(0)
+}
+
+/// Milliseconds of an instant on the same clock as [`now_ms`].
+pub fn millis(at: Instant) -> i64 {
+    i64::try_from(at.saturating_duration_since(*CLOCK.get_or_init(Instant::now)).as_millis()).unwrap_or(0)
 }
 
 /// Seconds of an instant on the same clock as [`now_ms`].

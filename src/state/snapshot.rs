@@ -176,8 +176,18 @@ impl Snapshot {
         for p in &self.proxies {
             p.live.stopped.store(false, std::sync::atomic::Ordering::Relaxed);
             p.live.reconcile(&p.conf);
+            let dynamic = p.conf.cookie.as_ref().is_some_and(|c| c.dynamic);
+            p.live.cookies.adopt(p.conf.cookie_key.as_deref(), dynamic);
+            p.live.maxconn.adopt(p.maxconn.into());
+            p.live.sessions.limit.adopt(p.conf.session_rate.into());
             p.servers.iter().for_each(|s| s.live.reconcile(&s.conf));
         }
+        let (limits, rates) = (&live.limits, self.global.rates);
+        limits.maxconn.adopt(self.maxconn.into());
+        limits.connections.limit.adopt(rates.connections.into());
+        limits.sessions.limit.adopt(rates.sessions.into());
+        limits.tls.limit.adopt(rates.tls.into());
+        limits.compression.adopt(self.global.comp_rate);
         live.adopt_caches(&self.caches);
         live.adopt_rings(|r| {
             let used = self.rings.iter().chain(self.feeds.iter().map(|f| &f.ring));

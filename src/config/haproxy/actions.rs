@@ -5,7 +5,7 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::Proxy;
-use crate::rules::action::{HttpAction, Part, Timer, Value};
+use crate::rules::action::{HttpAction, Packets, Part, Side, Timer, Value};
 use crate::rules::logformat::{LogFormat, Step};
 use crate::rules::sample::{self, Expr, Scope};
 
@@ -21,16 +21,47 @@ pub const REQUEST: &[&str] = &[
     "set-dst",
     "set-dst-port",
     "set-pathq",
+    "set-priority-class",
+    "set-priority-offset",
     "set-retries",
     "set-src",
     "set-src-port",
     "set-uri",
+    "set-bc-mark",
+    "set-bc-tos",
 ];
 /// Those of requests and responses.
-pub const BOTH: &[&str] = &["replace-value", "set-bandwidth-limit", "set-timeout", "strict-mode", "wait-for-body"];
+pub const BOTH: &[&str] = &[
+    "pause",
+    "replace-value",
+    "set-bandwidth-limit",
+    "set-fc-mark",
+    "set-fc-tos",
+    "set-mark",
+    "set-nice",
+    "set-timeout",
+    "set-tos",
+    "strict-mode",
+    "wait-for-body",
+];
 
 /// Those of them that `http-after-response` has too.
 pub const AFTER: &[&str] = &["capture", "replace-value", "strict-mode"];
+
+/// Those that [`effect`] has, for rules of streams of bytes.
+pub const OF_STREAM: &[&str] = &[
+    "set-bandwidth-limit",
+    "set-bc-mark",
+    "set-bc-tos",
+    "set-fc-mark",
+    "set-fc-tos",
+    "set-mark",
+    "set-nice",
+    "set-priority-class",
+    "set-priority-offset",
+    "set-retries",
+    "set-tos",
+];
 
 /// Parses one; `None` if it was reported. The number is that of the words used.
 pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
@@ -93,38 +124,26 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
             };
             (HttpAction::SetTimeout(timer, value), 4)
         }
-        "set-bandwidth-limit" => {
-            let filter = cx.arg(w, 2, "the name of a bandwidth limit filter")?.to_owned();
-            let (mut limit, mut period, mut i) = (None, None, 3);
-            while let Some(word @ ("limit" | "period")) = w.get(i).map(String::as_str) {
-                let text = cx.arg(w, i + 1, "a value or an expression")?;
-                let said = match word {
-                    "limit" => crate::base::units::parse_size(text).ok(),
-                    _ => crate::base::units::parse_time(text, TimeUnit::Millis).ok().map(crate::base::units::millis),
-                };
-                let value = match said {
-                    Some(n) => Value::Number(i64::try_from(n).unwrap_or(i64::MAX)),
-                    None => Value::Sample(expression(cx, &what, text, scope)?),
-                };
-                *(if word == "limit" { &mut limit } else { &mut period }) = Some(value);
-                i += 2;
-            }
-            (HttpAction::SetBandwidth { filter, limit, period }, i)
-        }
-        "set-retries" if cx.kind == crate::config::model::Kind::Frontend => {
-            cx.error_of(
-                Code::Misplaced,
-                format!("'{what}' : 'set-retries' only available in backend or listen section"),
-            );
-            return None;
-        }
-        "set-retries" => {
-            let text = cx.arg(w, 2, "a number or an expression")?;
-            let value = match text.parse() {
-                Ok(n) => Value::Number(n),
+        "pause" => {
+            let text = cx.arg(w, 2, "a time or an expression")?;
+            let value = match crate::base::units::parse_time(text, TimeUnit::Millis) {
+                Ok(d) => Value::Number(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
                 Err(_) => Value::Sample(expression(cx, &what, text, scope)?),
             };
-            (HttpAction::SetRetries(value), 3)
+            (HttpAction::Pause(value), 3)
+        }
+        "set-bandwidth-limit"
+        | "set-priority-class"
+        | "set-priority-offset"
+        | "set-fc-mark"
+        | "set-fc-tos"
+        | "set-bc-mark"
+        | "set-bc-tos"
+        | "set-mark"
+        | "set-tos"
+        | "set-nice"
+        | "set-retries" => {
+            return of_stream(cx, w, &what, scope);
         }
         "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => return address(cx, w, &what, scope),
         "wait-for-body" => {
@@ -148,8 +167,92 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
     })
 }
 
+/// Actions that are for any stream, of bytes or of requests.
+fn of_stream(cx: &mut Cx<'_>, w: &[String], what: &str, scope: Scope) -> Option<(HttpAction, usize)> {
+    Some(match w[1].as_str() {
+        "set-bandwidth-limit" => {
+            let filter = cx.arg(w, 2, "the name of a bandwidth limit filter")?.to_owned();
+            let (mut limit, mut period, mut i) = (None, None, 3);
+            while let Some(word @ ("limit" | "period")) = w.get(i).map(String::as_str) {
+                let text = cx.arg(w, i + 1, "a value or an expression")?;
+                let said = match word {
+                    "limit" => crate::base::units::parse_size(text).ok(),
+                    _ => crate::base::units::parse_time(text, TimeUnit::Millis).ok().map(crate::base::units::millis),
+                };
+                let value = match said {
+                    Some(n) => Value::Number(i64::try_from(n).unwrap_or(i64::MAX)),
+                    None => Value::Sample(expression(cx, what, text, scope)?),
+                };
+                *(if word == "limit" { &mut limit } else { &mut period }) = Some(value);
+                i += 2;
+            }
+            (HttpAction::SetBandwidth { filter, limit, period }, i)
+        }
+        "set-priority-class" | "set-priority-offset" => {
+            let text = cx.arg(w, 2, "an expression")?;
+            let offset = w[1] == "set-priority-offset";
+            (HttpAction::SetPriority { offset, value: expression(cx, what, text, scope)? }, 3)
+        }
+        "set-nice" => {
+            let text = cx.arg(w, 2, "a number")?;
+            if text.parse::<i64>().is_err() {
+                cx.error_of(Code::Number, format!("'{what}' : '{text}' is no number from -1024 to 1024"));
+                return None;
+            }
+            cx.no_effect("set-nice", "all requests of a thread take turns");
+            return None;
+        }
+        "set-fc-mark" | "set-fc-tos" | "set-bc-mark" | "set-bc-tos" | "set-mark" | "set-tos" => {
+            let modern = match w[1].as_str() {
+                "set-mark" => "set-fc-mark",
+                "set-tos" => "set-fc-tos",
+                o => o,
+            };
+            if modern != w[1] {
+                cx.warn_of(Code::OldWord, format!("'{what}' is old syntax; write '{modern}'"));
+            }
+            let text = cx.arg(w, 2, "a number or an expression")?;
+            let number = match text.strip_prefix("0x") {
+                Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                None => text.parse().ok(),
+            };
+            let value = match number {
+                Some(n) => Value::Number(n.into()),
+                None if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                    cx.error_of(
+                        Code::Number,
+                        format!("'{what}' : invalid character starting at '{text}' (integer/hex value expected)"),
+                    );
+                    return None;
+                }
+                None => Value::Sample(expression(cx, what, text, scope)?),
+            };
+            let packets = if modern.ends_with("-tos") { Packets::Tos } else { Packets::Mark };
+            let side = if modern.starts_with("set-bc") { Side::Server } else { Side::Client };
+            (HttpAction::SetPackets { side, what: packets, value }, 3)
+        }
+        "set-retries" if cx.kind == crate::config::model::Kind::Frontend => {
+            cx.error_of(
+                Code::Misplaced,
+                format!("'{what}' : 'set-retries' only available in backend or listen section"),
+            );
+            return None;
+        }
+        "set-retries" => {
+            let text = cx.arg(w, 2, "a number or an expression")?;
+            let value = match text.parse() {
+                Ok(n) => Value::Number(n),
+                Err(_) => Value::Sample(expression(cx, what, text, scope)?),
+            };
+            (HttpAction::SetRetries(value), 3)
+        }
+        // The callers' lists of words have no other.
+        _ => return None,
+    })
+}
+
 /// `http-request capture <expr> [len <n> | id <n>]`: with a length, a slot of its own.
-fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
+pub fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
     let what = format!("{} capture", w[0]);
     // The slots are the frontend's.
     let backend = cx.kind == crate::config::model::Kind::Backend;
@@ -234,6 +337,7 @@ pub fn effect(cx: &mut Cx<'_>, w: &[String], scope: Scope, step: Step) -> Option
             Some((HttpAction::SetLogLevel(level), 3))
         }
         "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => address(cx, w, &what, scope),
+        o if OF_STREAM.contains(&o) => of_stream(cx, w, &what, scope),
         o if o.starts_with("set-var(") => {
             let name = o.strip_prefix("set-var(")?.strip_suffix(')')?;
             if name.contains(',') {

@@ -19,7 +19,16 @@ enum Row {
 use Row::{Accepted, Honoured};
 
 /// Honoured words that refuse what stands behind so many arguments.
-const MOST: &[(&str, usize)] = &[("maxconn", 1), ("daemon", 0), ("node", 1), ("localpeer", 1), ("nbthread", 1)];
+const MOST: &[(&str, usize)] = &[
+    ("maxconn", 1),
+    ("maxconnrate", 1),
+    ("maxsessrate", 1),
+    ("maxsslrate", 1),
+    ("daemon", 0),
+    ("node", 1),
+    ("localpeer", 1),
+    ("nbthread", 1),
+];
 
 const KEYWORDS: &[(&str, Row)] = &[
     ("daemon", Honoured(|_, g, _| g.daemon = true)),
@@ -31,6 +40,9 @@ const KEYWORDS: &[(&str, Row)] = &[
     ("pidfile", Honoured(|cx, g, w| g.pidfile = cx.arg(w, 1, "a file name").map(str::to_owned))),
     ("nbthread", Honoured(nbthread)),
     ("maxconn", Honoured(|cx, g, w| g.maxconn = cx.number(w, 1, "a number of connections"))),
+    ("maxconnrate", Honoured(|cx, g, w| g.rates.connections = cx.number(w, 1, "a number of connections").unwrap_or(0))),
+    ("maxsessrate", Honoured(|cx, g, w| g.rates.sessions = cx.number(w, 1, "a number of sessions").unwrap_or(0))),
+    ("maxsslrate", Honoured(|cx, g, w| g.rates.tls = cx.number(w, 1, "a number of sessions").unwrap_or(0))),
     ("log", Honoured(log_line)),
     ("log-tag", Honoured(|cx, g, w| g.log_tag = cx.arg(w, 1, "a tag").unwrap_or("haproxy").to_owned())),
     ("log-send-hostname", Honoured(|_, g, w| g.log_hostname = Some(w.get(1).cloned().unwrap_or_default()))),

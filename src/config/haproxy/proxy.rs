@@ -8,8 +8,8 @@ use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    Affinity, ConnMode, CookieMode, CookiePersist, ForwardFor, HashKey, Kind, LogChoice, Mode, Proxy, Restrict,
-    RetryOn, Reuse, Slot, Step, Steps,
+    Affinity, ConnMode, CookieMode, CookiePersist, ForwardFor, Forwarded, HashKey, Kind, LogChoice, Mode, Proxy,
+    Restrict, RetryOn, Reuse, Slot, Step, Steps, Told,
 };
 use crate::rules::logformat::LogFormat;
 use crate::rules::sample::{Expr, Scope};
@@ -120,6 +120,25 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
             o.unwrap_or_default()
         )),
     }),
+    ("dynamic-cookie-key", D | B, 2, |cx, p, w| p.cookie_key = cx.arg(w, 1, "a key").map(str::to_owned)),
+    ("http-send-name-header", D | B, 2, |cx, p, w| {
+        p.name_header = w.get(1).map(|n| n.to_ascii_lowercase());
+        if let Some(n) = p.name_header.as_deref().filter(|n| FRAMING.contains(n)) {
+            let text = format!("'http-send-name-header' : '{n}' is not permitted: the message would be another one");
+            cx.error(text);
+        }
+    }),
+    ("max-keep-alive-queue", D | B, 2, |cx, p, w| {
+        p.keep_alive_queue = match w.get(1).map(String::as_str) {
+            Some("-1") => None,
+            _ => cx.number(w, 1, "a number of requests, or -1"),
+        };
+    }),
+    ("rate-limit", D | F, 3, |cx, p, w| match w.get(1).map(String::as_str) {
+        Some("sessions") => p.session_rate = cx.number(w, 2, "a number of sessions a second").unwrap_or(0),
+        _ => cx.error("'rate-limit' only supports 'sessions' (followed by a number)"),
+    }),
+    ("persist", D | B, 2, persist),
     ("be-unpublished", B, 1, |_, p, _| p.unpublished = true),
     ("force-be-switch", F, 0, rules::force_switch),
     ("guid", F | B, 2, |cx, p, w| {
@@ -130,6 +149,22 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
         p.session_conns = cx.number(w, 1, "a number of connections").unwrap_or(p.session_conns);
     }),
 ];
+
+/// Headers that say how a message is framed and whom it is for.
+const FRAMING: &[&str] = &["host", "content-length", "transfer-encoding", "connection"];
+
+/// `persist rdp-cookie[(<name>)]`
+fn persist(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    match w.get(1).map(|x| (x.as_str(), x.strip_prefix("rdp-cookie"))) {
+        Some((_, Some(""))) => p.rdp_persist = Some("msts".to_owned()),
+        Some((o, Some(rest))) => match rest.strip_prefix('(').and_then(|r| r.strip_suffix(')')) {
+            Some("") => cx.error_of(Code::Missing, format!("'persist {o}' : missing cookie name")),
+            Some(name) => p.rdp_persist = Some(name.to_owned()),
+            None => cx.error(format!("'persist {o}' : expected 'rdp-cookie(name)'")),
+        },
+        _ => cx.error_of(Code::Missing, "'persist' : missing persist method; it is 'rdp-cookie'"),
+    }
+}
 
 pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     if older::line(cx, p, w) {
@@ -359,6 +394,12 @@ const OPTIONS: &[(&str, Parse)] = &[
     }),
     ("forwardfor", |cx, p, w| p.options.forwardfor = sent_on(cx, w, "x-forwarded-for", p.options.forwardfor.take())),
     ("originalto", |cx, p, w| p.options.originalto = sent_on(cx, w, "x-original-to", p.options.originalto.take())),
+    ("forwarded", forwarded),
+    ("http-pretend-keepalive", |cx, p, _| p.options.pretend_keepalive = !cx.negated),
+    ("independent-streams", |cx, p, _| p.options.independent = !cx.negated),
+    ("idle-close-on-response", |cx, p, _| p.options.idle_close_on_response = !cx.negated),
+    ("http-drop-request-trailers", |cx, p, _| p.options.drop_request_trailers = !cx.negated),
+    ("http-drop-response-trailers", |cx, p, _| p.options.drop_response_trailers = !cx.negated),
     ("http-buffer-request", |cx, p, _| p.options.buffer_request = !cx.negated),
     ("httpchk", check::httpchk),
     ("tcp-check", check::tcp_rules),
@@ -391,6 +432,8 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
     ("contstats", "counters are always current"),
     ("http-no-delay", "nothing is delayed"),
     ("http-use-htx", "it has been the only way since HAProxy 2.0"),
+    ("checkcache", "no answer is blocked; HAProxy 2.6 and 3.5 were seen to block none either"),
+    ("disable-h2-upgrade", "HTTP/2 is not served yet"),
     ("use-small-buffers", "a connection has no more memory than it needs"),
 ];
 
@@ -402,6 +445,7 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             "httplog"
                 | "redispatch"
                 | "forwardfor"
+                | "forwarded"
                 | "originalto"
                 | "httpchk"
                 | "smtpchk"
@@ -472,6 +516,55 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     }
     let names = OPTIONS.iter().map(|o| o.0).chain(keywords::names(Class::Option));
     cx.error_of(Code::UnknownWord, format!("unknown option '{name}'{}", suggestion(name, names)));
+}
+
+/// `option forwarded [proto] [host | host-expr <expr>] [by...] [by_port...] [for...] [for_port...]`
+fn forwarded(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    if p.kind == Kind::Frontend {
+        return cx.warn_of(Code::Misplaced, "'option forwarded' ignored because it is for backends");
+    }
+    p.options.forwarded = None;
+    if cx.negated {
+        return;
+    }
+    let mut f = Forwarded { proto: w.len() == 2, ..Forwarded::default() };
+    if f.proto {
+        f.client = Some(Told::Usual);
+    }
+    let mut i = 2;
+    while let Some(word) = w.get(i) {
+        i += 1;
+        if word == "proto" {
+            f.proto = true;
+            continue;
+        }
+        let (name, told) = match word.strip_suffix("-expr") {
+            None => (word.as_str(), Told::Usual),
+            Some(name) => {
+                let Some(text) = cx.arg(w, i, "an expression") else { return };
+                i += 1;
+                let Some(e) = super::actions::expression(cx, "option forwarded", text, Scope::Request) else { return };
+                (name, Told::Expr(Arc::from(e)))
+            }
+        };
+        *match name {
+            "host" => &mut f.host,
+            "by" => &mut f.by,
+            "by_port" => &mut f.by_port,
+            "for" => &mut f.client,
+            "for_port" => &mut f.client_port,
+            _ => {
+                return cx.error(format!(
+                    "'option forwarded' : unknown parameter '{word}'; there are proto, host, by, by_port, for, for_port, and all but the first with -expr"
+                ));
+            }
+        } = Some(told);
+    }
+    // A port belongs to a node.
+    if f.by_port.is_some() && f.by.is_none() || f.client_port.is_some() && f.client.is_none() {
+        cx.warn("'option forwarded' : a port is left out where its node is");
+    }
+    p.options.forwarded = Some(Box::new(f));
 }
 
 /// `option forwardfor` and `option originalto`; on an error what was there stays.
@@ -637,11 +730,15 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
         Algorithm::UrlParam => {
             let Some(param) = cx.arg(w, 2, "the name of a parameter") else { return };
-            if w.get(3).map(String::as_str) == Some("check_post") {
-                return cx.not_yet("'check_post' in 'balance url_param'");
+            let post = w.get(3).is_some_and(|o| o == "check_post");
+            used = 3 + usize::from(post);
+            if post {
+                // What is looked for has to be there.
+                p.options.buffer_request = true;
+                // So much of it, in former versions.
+                used += usize::from(w.get(4).is_some_and(|n| n.parse::<u32>().is_ok()));
             }
-            used = 3;
-            HashKey::Param(param.to_owned())
+            HashKey::Param { name: param.to_owned(), post }
         }
         Algorithm::Header => {
             let Some(header) = inner.filter(|h| !h.is_empty()) else {
@@ -784,6 +881,9 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         secure: false,
         domains: Vec::new(),
         attrs: Vec::new(),
+        max_idle: None,
+        max_life: None,
+        dynamic: false,
     };
     let mut modes = 0;
     let mut i = 2;
@@ -815,8 +915,12 @@ fn cookie(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 c.attrs.extend(cx.arg(w, i, "an attribute").map(str::to_owned));
                 i += 1;
             }
-            o @ ("maxidle" | "maxlife" | "dynamic") => {
-                return cx.not_yet(&format!("'{o}' in 'cookie'"));
+            "dynamic" => c.dynamic = true,
+            o @ ("maxidle" | "maxlife") => {
+                let Some(d) = cx.time(w, i, TimeUnit::Secs) else { return };
+                let seconds = Some(d.as_secs()).filter(|s| *s > 0);
+                *(if o == "maxidle" { &mut c.max_idle } else { &mut c.max_life }) = seconds;
+                i += 1;
             }
             o => {
                 return cx.error_of(

@@ -1,7 +1,7 @@
 //! `server` and `default-server` lines (configuration manual 5.2).
 use super::keywords::{self, Class};
 use super::{Cx, State, global, names};
-use crate::base::addr::{Host, split_host_port};
+use crate::base::addr::{Host, IpNet, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
@@ -545,6 +545,15 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 Some(v) => cx.error(format!("'{what}' : 'resolve-prefer' is one of ipv4, ipv6, not '{v}'")),
                 None => {}
             },
+            "resolve-net" => {
+                s.resolve_nets.clear();
+                for n in value!("a list of networks").unwrap_or_default().split(',') {
+                    match IpNet::parse(n) {
+                        Some(net) => s.resolve_nets.push(net),
+                        None => cx.error(format!("'{what}' : invalid network '{n}' in 'resolve-net'")),
+                    }
+                }
+            }
             "resolve-opts" => {
                 for o in value!("a list of options").unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
                     match o {
@@ -591,7 +600,17 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 i += 1;
                 s.pool_purge = cx.time(w, at, TimeUnit::Millis).unwrap_or(s.pool_purge);
             }
-            "max-reuse" if w.get(i).is_some_and(|n| n == "-1") => i += 1,
+            "redir" => s.redirect = value!("a prefix").map(str::to_owned),
+            "max-reuse" => match value!("a number of times, or -1") {
+                Some("-1") => s.max_reuse = None,
+                Some(n) => match n.parse() {
+                    Ok(n) => s.max_reuse = Some(n),
+                    Err(_) => {
+                        cx.error_of(Code::Number, format!("'{what}' : invalid max-reuse argument '{n}'; it is a number from -1"));
+                    }
+                },
+                None => {}
+            },
             o if ACCEPTED.iter().any(|a| a.0 == o) => {
                 if let State::Accepted(why) = state(o) {
                     cx.no_effect(o, why);
@@ -705,6 +724,7 @@ const HONOURED: &[&str] = &[
     "init-addr",
     "init-state",
     "inter",
+    "max-reuse",
     "maxconn",
     "maxqueue",
     "minconn",
@@ -737,6 +757,8 @@ const HONOURED: &[&str] = &[
     "port",
     "proto",
     "proxy-v2-options",
+    "redir",
+    "resolve-net",
     "resolve-opts",
     "resolve-prefer",
     "resolvers",

@@ -18,17 +18,42 @@ pub const TCP_ACTIONS: &[&str] =
 pub fn effects(kind: &str) -> &'static [&'static str] {
     match kind {
         "content" => &[
+            "capture",
             "do-log",
+            "set-bandwidth-limit",
+            "set-bc-mark",
+            "set-bc-tos",
             "set-dst",
             "set-dst-port",
+            "set-fc-mark",
+            "set-fc-tos",
             "set-log-level",
+            "set-mark",
+            "set-nice",
+            "set-priority-class",
+            "set-priority-offset",
+            "set-retries",
             "set-src",
             "set-src-port",
+            "set-tos",
             "set-var",
             "set-var-fmt",
             "unset-var",
         ],
-        _ => &["do-log", "set-dst", "set-dst-port", "set-src", "set-src-port", "set-var", "set-var-fmt", "unset-var"],
+        _ => &[
+            "do-log",
+            "set-dst",
+            "set-dst-port",
+            "set-fc-mark",
+            "set-fc-tos",
+            "set-mark",
+            "set-src",
+            "set-src-port",
+            "set-tos",
+            "set-var",
+            "set-var-fmt",
+            "unset-var",
+        ],
     }
 }
 
@@ -82,7 +107,11 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 "session" => Step::TcpReqSess,
                 _ => Step::TcpReqCont,
             };
-            let Some((action, n)) = actions::effect(cx, &line, scope, step) else { return };
+            let made = match name {
+                "capture" => actions::capture(cx, p, &line, scope),
+                _ => actions::effect(cx, &line, scope, step),
+            };
+            let Some((action, n)) = made else { return };
             used = n + 1;
             TcpAction::Effect(Arc::new(action))
         }
@@ -126,7 +155,7 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 || base.starts_with("track-sc")
                 || base.starts_with("sc-")
                 || o.starts_with("lua.")
-                || matches!(base, "capture" | "use-service")
+                || base == "use-service"
             {
                 return cx.not_yet(&format!("'tcp-request {kind} {o}'"));
             }
@@ -155,7 +184,19 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 pub const RESPONSE_ACTIONS: &[&str] = &["accept", "close", "reject", "silent-drop"];
 
 /// Those that rules of responses have as well, and behind which the next rule follows.
-pub const RESPONSE_EFFECTS: &[&str] = &["do-log", "set-log-level", "set-var", "set-var-fmt", "unset-var"];
+pub const RESPONSE_EFFECTS: &[&str] = &[
+    "do-log",
+    "set-bandwidth-limit",
+    "set-fc-mark",
+    "set-fc-tos",
+    "set-log-level",
+    "set-mark",
+    "set-nice",
+    "set-tos",
+    "set-var",
+    "set-var-fmt",
+    "unset-var",
+];
 
 /// `tcp-response content|inspect-delay`
 pub fn tcp_response(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {

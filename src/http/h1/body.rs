@@ -57,6 +57,8 @@ pub struct Follower {
     held: usize,
     /// Bytes of the content itself, without chunk framing.
     payload: u64,
+    /// Trailers are read, and not sent on.
+    drops_trailer: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,12 @@ impl Follower {
             Framing::Chunked => State::Chunk(Chunk::Size { n: 0, any: false }),
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, payload: 0, trailer: Vec::new(), held: 0 }
+        Self { state, payload: 0, trailer: Vec::new(), held: 0, drops_trailer: false }
+    }
+
+    /// What trailers say ends here (`option http-drop-request-trailers`).
+    pub fn drop_trailer(&mut self) {
+        self.drops_trailer = true;
     }
 
     pub fn done(&self) -> bool {
@@ -196,6 +203,9 @@ impl Follower {
                         if bytes[i] == b'\n' && ends(&self.trailer) {
                             let mut head = super::head::Head::default();
                             self.trailer = head.parse_trailer(&self.trailer).map_err(|_| BadChunk)?;
+                            if self.drops_trailer {
+                                self.trailer = b"\r\n".to_vec();
+                            }
                             *c = Chunk::Done;
                         } else if self.trailer.len() > MAX_TRAILER {
                             return Err(BadChunk);
