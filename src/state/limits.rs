@@ -44,10 +44,12 @@ impl Periods {
     fn turn(&mut self, now: u64) {
         match now.saturating_sub(self.since) {
             0..PERIOD => return,
-            PERIOD..2_000 => (self.before, self.here) = (self.here, 0),
-            _ => (self.before, self.here) = (0, 0),
+            gone @ PERIOD..2_000 => {
+                (self.before, self.here) = (self.here, 0);
+                self.since += gone - gone % PERIOD;
+            }
+            _ => (self.since, self.before, self.here) = (now, 0, 0),
         }
-        self.since = now - now % PERIOD;
     }
 
     /// Events of the last second: of the period before, what of it belongs to that.
