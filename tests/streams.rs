@@ -298,6 +298,19 @@ fn parameters_of_posts_choose_servers() {
 
 #[test]
 fn connections_are_known_by_their_ends_and_their_times() {
+    let o = Origin::start(|_| ok("x"));
+    let b = Proxy::start(
+        &tandem(),
+        &format!(
+            "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 500ms\n log stdout format raw local0\n log-format \"%[bc_src] %[bc_dst]:%[bc_dst_port]\"\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n http-response set-header x-back \"%[bc_rtt(us)] %[bc_dst_port] %[bc_src]\"\n server s 127.0.0.1:{}\n",
+            o.port
+        ),
+    );
+    let answer = b.get("/");
+    let words: Vec<&str> = header(&answer, "x-back").unwrap().split(' ').collect();
+    assert!(words[0].parse::<u32>().unwrap() > 0, "{answer}");
+    assert_eq!(words[1..], [o.port.to_string(), "127.0.0.1".to_owned()]);
+    assert_eq!(b.line(), format!("127.0.0.1 127.0.0.1:{}", o.port));
     let p = proxy(
         "frontend f\n bind 127.0.0.1:{port}\n http-request set-src hdr(x-src) if { hdr(x-src) -m found }\n http-request return status 200 hdr x-ends \"%[src] %[fc_src] %[fc_dst] %[fc_dst_port]\" hdr x-rtt \"%[fc_rtt(us)] %[fc_rtt] %[fc_lost] %[fc_http_major]\"\n",
     );
@@ -305,4 +318,31 @@ fn connections_are_known_by_their_ends_and_their_times() {
     assert_eq!(header(&a, "x-ends"), Some(&*format!("10.1.2.3 127.0.0.1 127.0.0.1 {}", p.port)));
     let numbers: Vec<i64> = header(&a, "x-rtt").unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
     assert!(numbers[0] > 0 && numbers[0] / 1_000 >= numbers[1] && numbers[2..] == [0, 1], "{numbers:?}");
+}
+
+#[test]
+fn lines_keep_so_much_of_a_request() {
+    for (global, line, cookie) in [("", 1_023, 63), (" tune.http.logurilen 100\n tune.http.cookielen 20\n", 99, 20)] {
+        let o = Origin::start(|_| ok("x"));
+        let p = Proxy::start(
+            &tandem(),
+            &format!(
+                "global\n{global}defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 500ms\n log stdout len 8192 format raw local0\n option httplog\nfrontend f\n bind 127.0.0.1:{{port}}\n capture cookie C len 200\n http-request return status 200 if {{ path /here }}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+                o.port
+            ),
+        );
+        let ask = |path: &str| {
+            let c = "b".repeat(150);
+            p.exchange(
+                format!("GET {path} HTTP/1.1\r\nHost: x\r\nCookie: C={c}\r\nConnection: close\r\n\r\n").as_bytes(),
+            );
+            p.line()
+        };
+        let long = ask(&format!("/{}", "a".repeat(2_000)));
+        let quoted = long.split('"').nth(1).unwrap();
+        assert_eq!(quoted.len(), line, "{long}");
+        assert_eq!(long.split(' ').find(|w| w.starts_with("C=")).map(str::len), Some(cookie), "{long}");
+        // Who is answered here was not asked for it.
+        assert!(!ask("/here").contains("C=b"));
+    }
 }

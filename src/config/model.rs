@@ -71,6 +71,7 @@ pub struct Global {
     pub comp_rate: u64,
     /// `h1-accept-payload-with-any-method`
     pub any_payload: bool,
+    pub kept: Kept,
     /// `h1-case-adjust`, `h1-case-adjust-file`
     pub cases: Cases,
     pub spread_checks: u32,
@@ -82,6 +83,23 @@ pub struct Global {
     /// `zero-warning`: a configuration with warnings is refused.
     pub zero_warning: bool,
     pub setenv: BTreeMap<String, String>,
+}
+
+/// How much is taken and kept of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Header lines of a message (`tune.http.maxhdr`, without the start line).
+    pub headers: u16,
+    /// Bytes of a request's line in logs (`tune.http.logurilen`, less one).
+    pub log_line: usize,
+    /// Bytes of a captured cookie (`tune.http.cookielen`).
+    pub cookie: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { headers: 100, log_line: 1023, cookie: 63 }
+    }
 }
 
 /// `maxconnrate`, `maxsessrate`, `maxsslrate`: so many a second; 0 is no limit.
@@ -143,6 +161,7 @@ impl Default for Global {
             cpu_map: Vec::new(),
             comp_rate: 0,
             any_payload: false,
+            kept: Kept::default(),
             cases: Cases::default(),
             spread_checks: 0,
             external_check: None,

@@ -98,7 +98,7 @@ impl Session<'_> {
         let personal = matches!(x.res.status, 401 | 407) && authenticates_connection(&x.res);
         self.stays |= personal;
         let tunnel = x.res.status == 101 || (x.req.method() == b"CONNECT" && x.res.status / 100 == 2);
-        if !x.fe.conf.captures.response.is_empty() || x.fe.conf.captures.cookie.is_some() {
+        if !x.fe.conf.captures.response.is_empty() {
             rewrite::capture_headers(x, HeadSide::Response);
         }
         let mut server_ends = false;
@@ -171,6 +171,7 @@ impl Session<'_> {
                 break;
             }
         }
+        rewrite::capture_cookie(x, HeadSide::Response);
         if let Some(c) = &be.conf.cookie {
             persist::answer_cookie(x, be, c, server);
         }

@@ -15,6 +15,7 @@ use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Scan;
 use crate::rules::logformat::Step;
+use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
 use crate::state::live::{Met, ServerLive};
 use crate::state::snapshot::{ProxyNode, ServerNode};
@@ -59,6 +60,7 @@ impl Session<'_> {
         be.live.back.inc(Counter::Requests);
         let by_rule = upstream::asked_for(x, &be);
         x.by_rule = by_rule.is_some();
+        rewrite::capture_cookie(x, HeadSide::Request);
         let by_cookie = persist::persistence(x, &be, x.by_rule);
         let mut bound = by_rule.or(by_cookie).or_else(|| self.last_server(&be));
         forwarded::tell(x, &be);
@@ -89,6 +91,7 @@ impl Session<'_> {
                 return self.answer(x, m, Cause::Local, used, &mut body).await;
             }
             let tried = self.attempt(x, &be, &slot, used, body.clone(), fresh).await;
+            x.server_fd = None;
             match tried {
                 Attempt::Done(next) => {
                     drop(slot);
@@ -226,6 +229,7 @@ impl Session<'_> {
             },
         };
         x.reused = Some(reused);
+        x.server_fd = up.raw_fd();
         x.connected = Some(if reused { self.t.now() } else { self.t.fresh() });
         if !x.fe.logs.is_empty() {
             if x.fe.tells_servers {

@@ -183,6 +183,8 @@ pub struct Exchange<'a> {
     pub packets: crate::net::sockopt::Packets,
     pub first: bool,
     pub request_line: Vec<u8>,
+    /// The socket of the server's connection, while that is this exchange's: none before it is made, and from before it is given away.
+    pub server_fd: Option<std::os::fd::RawFd>,
     pub backend_src: Option<SocketAddr>,
     pub server_addr: Option<SocketAddr>,
     pub tarpit: bool,
@@ -265,6 +267,7 @@ impl<'a> Exchange<'a> {
             strict: true,
             early: Vec::new(),
             early_open: None,
+            server_fd: None,
             backend_src: None,
             server_addr: None,
             tarpit: false,
@@ -512,6 +515,15 @@ impl Traffic for Exchange<'_> {
     fn dst(&self) -> Option<SocketAddr> {
         self.dst
     }
+    fn server_ends(&self) -> [Option<SocketAddr>; 2] {
+        let (Some(fd), None) = (self.server_fd, self.server_addr) else {
+            return [self.backend_src, self.server_addr];
+        };
+        // SAFETY: see `server_fd`.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        let s = socket2::SockRef::from(&fd);
+        [s.local_addr(), s.peer_addr()].map(|a| a.ok().and_then(|a| a.as_socket()))
+    }
     fn ends(&self) -> [Option<SocketAddr>; 2] {
         [self.client.src, self.client.dst]
     }
@@ -585,9 +597,9 @@ impl Traffic for Exchange<'_> {
             }
             Number::IsHttp => i64::from(self.raw == Raw::No),
             Number::Reused => i64::from(self.reused?),
-            Number::Tcp(what) => {
-                let fd = self.client.fd?;
-                // SAFETY: the exchange borrows its client, whose connection has the socket open.
+            Number::Tcp(side, what) => {
+                let fd = if side == HeadSide::Request { self.client.fd } else { self.server_fd }?;
+                // SAFETY: the exchange borrows its client, whose connection has the socket open; and see `server_fd`.
                 crate::net::sockopt::fact(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }, what)?
             }
             Number::PriorityClass => self.priority.0.into(),

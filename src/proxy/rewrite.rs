@@ -456,18 +456,27 @@ pub fn capture_headers(x: &mut Exchange<'_>, side: HeadSide) {
         }
     }
     x.captured[usize::from(response)] = kept;
-    if let Some((name, most)) = &fe.conf.captures.cookie {
-        let header = if response { "set-cookie" } else { "cookie" };
-        let mut found = Vec::new();
-        x.header(header, side, &mut |line| {
-            let pairs = line.split(|c| *c == b';').take(if response { 1 } else { usize::MAX }).map(<[u8]>::trim_ascii);
-            for p in pairs.filter(|p| p.starts_with(name.as_bytes())) {
-                found = p[..p.len().min(*most)].to_vec();
-            }
-            false
-        });
-        x.captured_cookies[usize::from(response)] = found;
+}
+
+/// What `capture cookie` wants of a head: once it is clear that a server is asked, or has answered.
+pub fn capture_cookie(x: &mut Exchange<'_>, side: HeadSide) {
+    if x.fe.conf.captures.cookie.is_none() {
+        return;
     }
+    let fe = x.fe.clone();
+    let Some((name, most)) = &fe.conf.captures.cookie else { return };
+    let response = side == HeadSide::Response;
+    let header = if response { "set-cookie" } else { "cookie" };
+    let most = (*most).min(fe.log_cookie_len);
+    let mut found = Vec::new();
+    x.header(header, side, &mut |line| {
+        let pairs = line.split(|c| *c == b';').take(if response { 1 } else { usize::MAX }).map(<[u8]>::trim_ascii);
+        for p in pairs.filter(|p| p.starts_with(name.as_bytes())) {
+            found = p[..p.len().min(most)].to_vec();
+        }
+        false
+    });
+    x.captured_cookies[usize::from(response)] = found;
 }
 
 fn keep(slots: &mut Vec<Option<Vec<u8>>>, slot: usize, value: &[u8], most: usize) {

@@ -396,6 +396,7 @@ impl Session<'_> {
         // As it came: for logs, and for rules that ask what it was.
         let mut line = self.t.take_buf();
         x.req.write_request_line(&mut line);
+        line.truncate(x.fe.log_line_len);
         x.request_line = line;
         Ok(used)
     }
@@ -437,7 +438,7 @@ impl Session<'_> {
             x.level = Level::Silent;
             return self.answer(x, m, Cause::Local, used, &mut body).await;
         }
-        if !fe.conf.captures.request.is_empty() || fe.conf.captures.cookie.is_some() {
+        if !fe.conf.captures.request.is_empty() {
             rewrite::capture_headers(x, HeadSide::Request);
         }
         if let Some(f) = fe.conf.unique_id.clone().filter(|_| x.unique.is_empty()) {

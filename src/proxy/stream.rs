@@ -96,6 +96,10 @@ impl Stream {
             Self::Client(s) => Some(s.get_ref().0),
         }
     }
+    /// Its socket, if that is one of TCP.
+    pub fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+        self.tcp().map(std::os::fd::AsRawFd::as_raw_fd)
+    }
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.tcp().and_then(|s| s.local_addr().ok())
     }

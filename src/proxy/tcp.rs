@@ -292,6 +292,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         }
     };
     x.connected = Some(t.fresh());
+    x.server_fd = up.raw_fd();
     if x.fe.tells_servers {
         (x.backend_src, x.server_addr) = (up.local_addr(), up.peer_addr());
     }
@@ -402,6 +403,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         Poll::Pending
     })
     .await;
+    x.server_fd = None;
     x.bytes_in = request.bytes;
     x.bytes_out = response.bytes;
     if let Some(cause) = ended {

@@ -75,6 +75,10 @@ pub trait Traffic {
     fn dst(&self) -> Option<SocketAddr> {
         None
     }
+    /// The ends of the server's connection, ours first.
+    fn server_ends(&self) -> [Option<SocketAddr>; 2] {
+        [None, None]
+    }
     /// The ends of the client's connection, which rules of streams do not change.
     fn ends(&self) -> [Option<SocketAddr>; 2] {
         [self.src(), self.dst()]
@@ -196,8 +200,8 @@ pub enum Number {
     IsHttp,
     /// The time of day, in seconds since 1970.
     Now,
-    /// Of the client's connection, as the kernel counts it; times in microseconds.
-    Tcp(TcpFact),
+    /// Of the client's connection, or of the server's, as the kernel counts it; times in microseconds.
+    Tcp(HeadSide, TcpFact),
 }
 
 /// What the kernel knows of a TCP connection (`fc_rtt` and the like).
@@ -219,6 +223,8 @@ enum Kind {
     AlwaysFalse,
     /// An end of the client's connection, whatever rules have made of it: where it leads (true), and the port (true).
     End(bool, bool),
+    /// The same of the server's connection.
+    ServerEnd(bool, bool),
     /// Major version of HTTP.
     Major,
     Bool,
@@ -371,14 +377,20 @@ const FETCHES: &[Row] = &[
     row("fc_dst_port", Kind::End(true, true), 0, C, b'i'),
     row("fc_http_major", Kind::Major, 0, C, b'i'),
     row("bc_http_major", Kind::Major, 0, P, b'i'),
-    row("fc_rtt", Kind::Number(Number::Tcp(TcpFact::Rtt)), 1, C, b'i'),
-    row("fc_rttvar", Kind::Number(Number::Tcp(TcpFact::RttVar)), 1, C, b'i'),
-    row("fc_unacked", Kind::Number(Number::Tcp(TcpFact::Unacked)), 0, C, b'i'),
-    row("fc_sacked", Kind::Number(Number::Tcp(TcpFact::Sacked)), 0, C, b'i'),
-    row("fc_lost", Kind::Number(Number::Tcp(TcpFact::Lost)), 0, C, b'i'),
-    row("fc_retrans", Kind::Number(Number::Tcp(TcpFact::Retrans)), 0, C, b'i'),
-    row("fc_fackets", Kind::Number(Number::Tcp(TcpFact::Fackets)), 0, C, b'i'),
-    row("fc_reordering", Kind::Number(Number::Tcp(TcpFact::Reordering)), 0, C, b'i'),
+    row("bc_src", Kind::ServerEnd(false, false), 0, P, b'a'),
+    row("bc_src_port", Kind::ServerEnd(false, true), 0, P, b'i'),
+    row("bc_dst", Kind::ServerEnd(true, false), 0, P, b'a'),
+    row("bc_dst_port", Kind::ServerEnd(true, true), 0, P, b'i'),
+    row("bc_rtt", Kind::Number(Number::Tcp(HeadSide::Response, TcpFact::Rtt)), 1, P, b'i'),
+    row("bc_rttvar", Kind::Number(Number::Tcp(HeadSide::Response, TcpFact::RttVar)), 1, P, b'i'),
+    row("fc_rtt", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Rtt)), 1, C, b'i'),
+    row("fc_rttvar", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::RttVar)), 1, C, b'i'),
+    row("fc_unacked", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Unacked)), 0, C, b'i'),
+    row("fc_sacked", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Sacked)), 0, C, b'i'),
+    row("fc_lost", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Lost)), 0, C, b'i'),
+    row("fc_retrans", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Retrans)), 0, C, b'i'),
+    row("fc_fackets", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Fackets)), 0, C, b'i'),
+    row("fc_reordering", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Reordering)), 0, C, b'i'),
     row("date", Kind::Number(Number::Now), 2, C, b'i'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
@@ -701,7 +713,7 @@ impl Expr {
         if row.kind == Kind::Number(Number::Now) && !arg.is_empty() && arg.parse::<i64>().is_err() {
             return Err(ExprError::Bad(format!("'{arg}' is no number of seconds in '{text}'")));
         }
-        if matches!(row.kind, Kind::Number(Number::Tcp(_))) && !matches!(arg.as_str(), "" | "us" | "ms") {
+        if matches!(row.kind, Kind::Number(Number::Tcp(..))) && !matches!(arg.as_str(), "" | "us" | "ms") {
             return Err(ExprError::Bad(format!("'{arg}' is no unit in '{text}'; it is 'us' or 'ms'")));
         }
         if matches!(row.kind, Kind::Int) && arg.parse::<i64>().is_err() {
@@ -870,6 +882,11 @@ impl Expr {
                 && (matches!(self.kind, Kind::ReqLen | Kind::WaitEnd)
                     || self.kind == Kind::Payload && self.numbers[1] == 0
                     || self.look(t) == Look::More)
+    }
+
+    /// It asks where the server's connection leads.
+    pub fn tells_server(&self) -> bool {
+        matches!(self.kind, Kind::ServerEnd(..))
     }
 
     /// Microseconds in one of the units that a time is asked for in.
@@ -1065,12 +1082,13 @@ impl Expr {
                 t.number(n).map(|n| Sample::Bool(n != 0))
             }
             Kind::Number(Number::Now) => t.number(Number::Now).map(|n| Sample::Int(n.saturating_add(self.offset()))),
-            Kind::Number(n @ Number::Tcp(TcpFact::Rtt | TcpFact::RttVar)) => {
+            Kind::Number(n @ Number::Tcp(_, TcpFact::Rtt | TcpFact::RttVar)) => {
                 t.number(n).map(|us| Sample::Int(us / self.unit()))
             }
             Kind::Number(n) => t.number(n).map(Sample::Int),
-            Kind::End(dst, port) => {
-                let at = t.ends()[usize::from(dst)]?;
+            Kind::End(dst, port) | Kind::ServerEnd(dst, port) => {
+                let of = if matches!(self.kind, Kind::End(..)) { t.ends() } else { t.server_ends() };
+                let at = of[usize::from(dst)]?;
                 Some(if port {
                     Sample::Int(at.port().into())
                 } else {

@@ -75,6 +75,11 @@ pub struct ProxyNode {
     pub bufsize: usize,
     pub maxrewrite: usize,
     any_payload: bool,
+    most_headers: u16,
+    /// Bytes that logs keep of a request's line.
+    pub log_line_len: usize,
+    /// And of a captured cookie, its name included.
+    pub log_cookie_len: usize,
     /// How names of headers are written for its clients, and for its servers.
     pub cases: [Option<Arc<Cases>>; 2],
     pub caches: Arc<HashMap<String, Arc<super::cache::Store>>>,
@@ -360,6 +365,9 @@ impl Snapshot {
                 bufsize: global.bufsize,
                 maxrewrite: global.maxrewrite.min(global.bufsize / 2),
                 any_payload: global.any_payload,
+                most_headers: global.kept.headers,
+                log_line_len: global.kept.log_line,
+                log_cookie_len: global.kept.cookie,
                 cases: [conf.options.adjust_client, conf.options.adjust_server]
                     .map(|yes| cases.clone().filter(|_| yes)),
                 caches: by_cache.clone(),
@@ -484,7 +492,7 @@ impl ProxyNode {
     pub fn accept(&self, request: bool) -> crate::http::h1::head::Accept {
         let o = &self.conf.options;
         let violations = if request { o.violations_request } else { o.violations_response };
-        crate::http::h1::head::Accept { violations, any_payload: self.any_payload }
+        crate::http::h1::head::Accept { violations, any_payload: self.any_payload, most_headers: self.most_headers }
     }
 
     pub fn routes(&self) -> &Routes {

@@ -98,6 +98,19 @@ const KEYWORDS: &[(&str, Row)] = &[
             }
         }),
     ),
+    (
+        "tune.http.maxhdr",
+        Honoured(|cx, g, w| match cx.number::<u16>(w, 1, "a number of headers") {
+            Some(n @ 1..=32_767) => g.kept.headers = n - 1,
+            Some(_) => cx.error_of(Code::Number, "'tune.http.maxhdr' expects a numeric value between 1 and 32767"),
+            None => {}
+        }),
+    ),
+    (
+        "tune.http.logurilen",
+        Honoured(|cx, g, w| g.kept.log_line = cx.number(w, 1, "a number of bytes").unwrap_or(1_024usize).max(1) - 1),
+    ),
+    ("tune.http.cookielen", Honoured(|cx, g, w| g.kept.cookie = cx.number(w, 1, "a number of bytes").unwrap_or(63))),
     ("cpu-map", Honoured(|cx, g, w| super::cpus::cpu_map(cx, &mut g.cpu_map, w))),
     ("tune.pipesize", Honoured(|cx, g, w| g.pipes.size = cx.number(w, 1, "a size in bytes"))),
     ("maxpipes", Honoured(|cx, g, w| g.pipes.most = cx.number(w, 1, "a number of pipes"))),

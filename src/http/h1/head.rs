@@ -29,12 +29,20 @@ pub(super) struct Field {
 }
 
 /// What is let through that the RFCs forbid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {
     /// `option accept-unsafe-violations-in-http-request` or `-response`
     pub violations: bool,
     /// `h1-accept-payload-with-any-method`
     pub any_payload: bool,
+    /// Header lines of one message (`tune.http.maxhdr`, which counts the start line as well).
+    pub most_headers: u16,
+}
+
+impl Default for Accept {
+    fn default() -> Self {
+        Self { violations: false, any_payload: false, most_headers: 100 }
+    }
 }
 
 /// Why a head was refused. The variant says whose fault it is; `status` says what the client is told for a request.

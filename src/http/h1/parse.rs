@@ -3,8 +3,8 @@
 use super::head::{Accept, Field, Head, HeadError, Span, may_begin};
 use std::mem::MaybeUninit;
 
-/// HAProxy's `tune.http.maxhdr`: header lines of one message.
-const MAX_HEADERS: usize = 100;
+/// Header lines that the quick reader has room for; where more are allowed, the other one reads them.
+const QUICK: usize = 100;
 /// Length of a header's name, as HAProxy limits it.
 const MAX_NAME: u32 = 255;
 
@@ -29,7 +29,7 @@ impl Head {
     }
 
     pub(super) fn read_request(&mut self, bytes: &[u8], accept: Accept) -> Result<usize, HeadError> {
-        let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
+        let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; QUICK];
         let mut req = httparse::Request::new(&mut []);
         let config = httparse::ParserConfig::default();
         let len = match config.parse_request_with_uninit_headers(&mut req, bytes, &mut headers) {
@@ -49,11 +49,11 @@ impl Head {
         self.method = Span::of(bytes, req.method.unwrap_or_default().as_bytes());
         self.target = Span::of(bytes, req.path.unwrap_or_default().as_bytes());
         self.minor = req.version.unwrap_or(1);
-        self.take_fields(bytes, len, req.headers)
+        self.take_fields(bytes, len, req.headers, accept)
     }
 
     pub(super) fn read_response(&mut self, bytes: &[u8], accept: Accept) -> Result<usize, HeadError> {
-        let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
+        let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; QUICK];
         let mut res = httparse::Response::new(&mut []);
         let mut config = httparse::ParserConfig::default();
         config.allow_spaces_after_header_name_in_responses(false);
@@ -77,10 +77,19 @@ impl Head {
         let line = &bytes[..bytes.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(0)];
         let from = line.len().min("HTTP/1.1 200 ".len());
         self.reason = Span::new(from, line.len() - from);
-        self.take_fields(bytes, len, res.headers)
+        self.take_fields(bytes, len, res.headers, accept)
     }
 
-    fn take_fields(&mut self, bytes: &[u8], len: usize, headers: &[httparse::Header<'_>]) -> Result<usize, HeadError> {
+    fn take_fields(
+        &mut self,
+        bytes: &[u8],
+        len: usize,
+        headers: &[httparse::Header<'_>],
+        accept: Accept,
+    ) -> Result<usize, HeadError> {
+        if headers.len() > usize::from(accept.most_headers) {
+            return Err(HeadError::TooManyHeaders);
+        }
         self.fields.extend(headers.iter().map(|h| Field {
             name: Span::of(bytes, h.name.as_bytes()),
             value: Span::of(bytes, h.value),
@@ -107,7 +116,7 @@ impl Head {
         // Line ends within folded values, to be blanked.
         let mut folds = Vec::new();
         while !at.blank_line()? {
-            if self.fields.len() == MAX_HEADERS {
+            if self.fields.len() == usize::from(accept.most_headers) {
                 return Err(HeadError::TooManyHeaders);
             }
             let (name, valid) = at.name(accept)?;
@@ -308,11 +317,17 @@ mod tests {
             sent(&format!("GET / HTTP/1.1\r\n{one_more}\r\n"), Accept::default()),
             Err(HeadError::TooManyHeaders)
         );
+        // Another limit, lower and higher than what the quick reader has room for.
+        for (most, is) in [(3, 3), (3, 4), (200, 200), (200, 201)] {
+            let text = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(is));
+            let accept = Accept { most_headers: most, ..Accept::default() };
+            assert_eq!(sent(&text, accept).is_ok(), is <= usize::from(most), "{most} {is}");
+        }
     }
 
     #[test]
     fn violations_are_let_through_or_dropped() {
-        let accept = Accept { violations: true, any_payload: false };
+        let accept = Accept { violations: true, ..Accept::default() };
         assert_eq!(
             sent("GET /#\u{e9} HTTP/1.1\r\nA : b\r\nB: \0\r\n\r\n", accept).as_deref(),
             Ok("GET /#\u{e9} HTTP/1.1\r\nb: \0\r\n\r\n")

@@ -310,7 +310,9 @@ impl LogFormat {
     /// True if it says which addresses the connection to the server has.
     pub fn tells_servers(&self) -> bool {
         use alias::Alias::{BackendSourceIp, BackendSourcePort, ServerIp, ServerPort};
+        let asks = |i: &Item| matches!(&i.value, Value::Sample(e) if e.tells_server());
         self.has(&[BackendSourceIp, BackendSourcePort, ServerIp, ServerPort])
+            || self.ops.iter().any(|op| matches!(op, Op::Item(i) if asks(i)))
     }
 
     fn has(&self, any: &[alias::Alias]) -> bool {
