@@ -228,3 +228,27 @@ fn a_server_of_remote_desktops_is_found_by_its_address() {
         assert!(String::from_utf8_lossy(&out[..n]).ends_with(name));
     }
 }
+
+#[test]
+fn first_requests_share_connections_as_the_file_says() {
+    for (line, shared) in
+        [("", true), (" http-reuse safe\n", false), (" http-reuse aggressive\n", false), (" http-reuse always\n", true)]
+    {
+        let port = numbered();
+        let p = proxy(&format!(
+            "frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n{line} server a 127.0.0.1:{port}\n"
+        ));
+        let mut first = p.connect();
+        let one = request(&mut first, "/");
+        assert_eq!(request(&mut p.connect(), "/") == one, shared, "{line}");
+        // Only a client's first request is special.
+        let mut other = p.connect();
+        request(&mut other, "/");
+        let seen: Vec<String> = (0..3).map(|_| request(&mut other, "/")).collect();
+        assert!(seen.iter().all(|n| *n == seen[0]), "{line} {seen:?}");
+        if line.contains("aggressive") {
+            // By now it is known that the server keeps this one.
+            assert_eq!(request(&mut p.connect(), "/"), seen[0]);
+        }
+    }
+}

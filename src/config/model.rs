@@ -265,8 +265,10 @@ pub enum ConnMode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Reuse {
-    Never,
+    /// The file says nothing: as `safe`, and first requests that can be sent again harmlessly go over any connection.
     #[default]
+    Unsaid,
+    Never,
     Safe,
     Aggressive,
     Always,
@@ -1263,7 +1265,7 @@ impl Proxy {
             cookie: None,
             check: CheckKind::Tcp,
             script: Arc::new(crate::health::script::Script::connect()),
-            reuse: Reuse::Safe,
+            reuse: Reuse::Unsaid,
             session_conns: 5,
         }
     }

@@ -182,11 +182,12 @@ impl Session<'_> {
         let mode = if x.req.says_close() { ConnMode::ServerClose } else { mode_of(x, be) };
         let idempotent = matches!(x.req.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE");
         // A connection may turn out to be dead. The first request of a client is not lost to that: it can be sent again, or gets one of its own.
-        let harmless = !x.first || idempotent && body.can_end(&self.inbuf[used..]);
+        let harmless = || idempotent && body.can_end(&self.inbuf[used..]);
         let (may, proven) = match be.conf.reuse {
-            _ if harmless => (true, false),
-            Reuse::Never | Reuse::Safe => (false, false),
-            Reuse::Aggressive => (true, true),
+            Reuse::Never => (false, false),
+            Reuse::Safe => (!x.first, false),
+            Reuse::Unsaid => (!x.first || harmless(), false),
+            Reuse::Aggressive => (true, x.first),
             Reuse::Always => (true, false),
         };
         let like = upstream::likeness(self.t, x, be, server);

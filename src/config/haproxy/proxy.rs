@@ -214,8 +214,10 @@ pub fn line(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             ),
         );
     }
-    let rule =
-        matches!(w[0].as_str(), "http-request" | "http-response" | "http-after-response" | "tcp-request" | "acl");
+    let rule = matches!(
+        w[0].as_str(),
+        "http-request" | "http-response" | "http-after-response" | "tcp-request" | "tcp-response" | "acl"
+    );
     if p.kind == Kind::Defaults && p.name.is_empty() && rule {
         return cx.error_of(
             Code::Misplaced,
