@@ -119,6 +119,51 @@ fn sessions_a_second_are_limited() {
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
 }
 
+/// Those that are refused come in as well: there would be no protection against them.
+#[test]
+fn refused_connections_count_as_connections() {
+    let p = Proxy::start(
+        &tandem(),
+        "global\n nbthread 1\n maxconnrate 50\n stats socket {dir}/admin.sock level admin\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:{port}\n http-request return status 200\nfrontend g\n bind {dir}/g.sock\n tcp-request connection reject\n http-request return status 200\n",
+    );
+    let end = Instant::now() + Duration::from_millis(900);
+    let mut refused = 0;
+    while Instant::now() < end {
+        let mut s = std::os::unix::net::UnixStream::connect(p.path("g.sock")).unwrap();
+        s.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        refused += usize::from(matches!(s.read(&mut [0; 8]), Ok(0)));
+    }
+    assert!((20..=110).contains(&refused), "{refused}");
+}
+
+#[test]
+fn effects_of_stream_rules_outlive_the_upgrade() {
+    let o = Origin::start(|_| ok("x"));
+    let p = proxy(&format!(
+        "frontend f\n mode tcp\n option tcplog\n bind 127.0.0.1:{{port}}\n tcp-request inspect-delay 1s\n tcp-request content set-priority-class int(7)\n tcp-request content capture str(kept) len 10\n tcp-request content switch-mode http if HTTP\n default_backend b\nbackend b\n http-response set-header x-seen \"%[prio_class] %[capture.req.hdr(0)]\"\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    assert_eq!(header(&p.get("/"), "x-seen"), Some("7 kept"));
+}
+
+#[test]
+fn streams_of_bytes_are_slowed_down() {
+    let o = Origin::start(|_| ok(&"x".repeat(20_000)));
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n http-request return status 200\nlisten l\n mode tcp\n bind {{dir}}/l.sock\n filter bwlim-out slow default-limit 20000 default-period 1s\n tcp-request content set-bandwidth-limit slow\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let mut s = std::os::unix::net::UnixStream::connect(p.path("l.sock")).unwrap();
+    let begun = Instant::now();
+    s.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut got = 0;
+    let mut buf = [0; 4096];
+    while got < 40_000 {
+        got += s.read(&mut buf).unwrap();
+    }
+    assert!(begun.elapsed() > Duration::from_millis(700), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn ceilings_are_changed_by_operators() {
     let p = proxy("frontend f\n bind 127.0.0.1:{port}\n http-request return status 200\n");
@@ -228,6 +273,14 @@ fn servers_are_told_by_one_header_of_everything() {
     };
     assert_eq!(ask("/a", ""), "proto=http;for=127.0.0.1");
     assert_eq!(ask("/a", "Forwarded: for=9.9.9.9\r\n"), "for=9.9.9.9,proto=http;for=127.0.0.1");
+    // Whatever a client says first, what was said last is not lost.
+    p.exchange(
+        format!("GET /a HTTP/1.1\r\nHost: {host}\r\nForwarded: for=1.1.1.1\r\nX: y\r\nForwarded: for=2.2.2.2\r\nConnection: close\r\n\r\n")
+            .as_bytes(),
+    );
+    let seen = o.next();
+    let lines: Vec<&str> = seen.lines().filter(|l| l.starts_with("forwarded")).collect();
+    assert_eq!(lines, ["forwarded: for=1.1.1.1", "forwarded: for=2.2.2.2,proto=http;for=127.0.0.1"]);
     assert_eq!(ask("/b", ""), format!("proto=http;host=\"{host}\";by=\"{host}\";for=127.0.0.1"));
     assert_eq!(ask("/c", ""), "host=\"\";by=_ha;for=\"_7F000001:10\"");
     assert_eq!(ask("/d", ""), "by=\"_h.a-p:_abc\";for=unknown");
@@ -294,6 +347,17 @@ fn parameters_of_posts_choose_servers() {
         assert_eq!(by_body(&format!("x=1&key={k}&y=2")), *c, "{k}");
         assert_eq!(by_body(&format!("key={k} and=more")), *c, "{k}");
     }
+    // What stands behind the body belongs to somebody else.
+    let mut seen = std::collections::BTreeSet::new();
+    for next in ["A", "B", "C", "D", "E", "F"] {
+        let two = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nkey=1{next} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        );
+        let answer = p.exchange(two.as_bytes());
+        let first = answer.split("\r\n\r\n").nth(1).unwrap().chars().next().unwrap();
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 1);
 }
 
 #[test]
@@ -322,7 +386,11 @@ fn connections_are_known_by_their_ends_and_their_times() {
 
 #[test]
 fn lines_keep_so_much_of_a_request() {
-    for (global, line, cookie) in [("", 1_023, 63), (" tune.http.logurilen 100\n tune.http.cookielen 20\n", 99, 20)] {
+    for (global, line, cookie) in [
+        ("", 1_023, 63),
+        (" tune.http.logurilen 100\n tune.http.cookielen 20\n", 100, 20),
+        (" tune.http.logurilen 1\n", 1, 63),
+    ] {
         let o = Origin::start(|_| ok("x"));
         let p = Proxy::start(
             &tandem(),
@@ -344,5 +412,10 @@ fn lines_keep_so_much_of_a_request() {
         assert_eq!(long.split(' ').find(|w| w.starts_with("C=")).map(str::len), Some(cookie), "{long}");
         // Who is answered here was not asked for it.
         assert!(!ask("/here").contains("C=b"));
+        let head = p.exchange(
+            b"HEAD /here HTTP/1.1\r\nHost: x\r\n\r\nGET /here HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        );
+        assert_eq!(head.matches("HTTP/1.1 200").count(), 2, "{head}");
+        p.drain();
     }
 }

@@ -90,7 +90,7 @@ pub struct Global {
 pub struct Kept {
     /// Header lines of a message (`tune.http.maxhdr`, without the start line).
     pub headers: u16,
-    /// Bytes of a request's line in logs (`tune.http.logurilen`, less one).
+    /// Bytes of a request's line in logs (`tune.http.logurilen`).
     pub log_line: usize,
     /// Bytes of a captured cookie (`tune.http.cookielen`).
     pub cookie: usize,
@@ -1282,6 +1282,10 @@ impl Proxy {
             Algorithm::RoundRobin | Algorithm::LeastConn | Algorithm::First | Algorithm::Random(_) => false,
             _ => !self.hash_type.consistent,
         }
+    }
+    /// `balance url_param ... check_post`: bodies of POST requests have to be there.
+    pub fn balances_posts(&self) -> bool {
+        self.balance == Some(Algorithm::UrlParam) && matches!(self.hash_key, HashKey::Param { post: true, .. })
     }
     /// Rules of it set marks, which takes a right (`set-fc-mark`, `set-bc-mark`).
     pub fn marks_packets(&self) -> bool {

@@ -127,8 +127,10 @@ impl Session<'_> {
                 let (next, time, at_least) = match verdict {
                     Verdict::Wait { next, time, at_least } => (next, time, at_least),
                     Verdict::Pause { next, time } => {
-                        self.st.set(Some(time));
-                        self.st.wait().await;
+                        if let Err(cause) = self.pause(x, time, Some(slot)).await {
+                            x.end(cause, Phase::Headers);
+                            return Next::Close;
+                        }
                         verdict = rewrite::response_rules(self.t, x, node, next);
                         continue;
                     }
@@ -448,7 +450,8 @@ fn buffered(x: &Exchange<'_>, resbuf: &[u8], used: usize) -> usize {
     x.res.beside(there, x.fe.bufsize - x.fe.maxrewrite)
 }
 
-/// NTLM and Negotiate (RFC 4559) authenticate the connection, not the request: whoever else used it would be taken for this client.
+/// NTLM and Negotiate (RFC 4559) authenticate the connection, not the request: whoever else used it would be taken for this client. Known, as in
+/// HAProxy, by the server's question.
 fn authenticates_connection(res: &Head) -> bool {
     let named = |n: &[u8]| n == b"www-authenticate" || n == b"proxy-authenticate";
     let schemes = res.headers().filter(|(n, _)| named(n)).flat_map(|(_, v)| crate::rules::sample::split_list(v));

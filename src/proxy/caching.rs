@@ -139,8 +139,10 @@ impl Session<'_> {
                     // All of the body is there.
                     Verdict::Wait { next, .. } => next,
                     Verdict::Pause { next, time } => {
-                        self.st.set(Some(time));
-                        self.st.wait().await;
+                        if let Err(cause) = self.pause(x, time, None).await {
+                            x.end(cause, Phase::Headers);
+                            return Next::Close;
+                        }
                         next
                     }
                     _ => break,

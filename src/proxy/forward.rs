@@ -62,7 +62,10 @@ impl Session<'_> {
         x.by_rule = by_rule.is_some();
         rewrite::capture_cookie(x, HeadSide::Request);
         let by_cookie = persist::persistence(x, &be, x.by_rule);
-        let mut bound = by_rule.or(by_cookie).or_else(|| self.last_server(&be));
+        let mut bound = by_rule.or(by_cookie);
+        // Where nothing binds it, a preference does, as long as that server is there.
+        let mut preferred = if bound.is_none() { self.last_server(&be) } else { None };
+        bound = bound.or(preferred);
         forwarded::tell(x, &be);
         if let Some(h) = x.fe.conf.unique_id_header.clone().filter(|_| !x.unique.is_empty()) {
             let id = std::mem::take(&mut x.unique);
@@ -76,6 +79,10 @@ impl Session<'_> {
         loop {
             let slot = match self.assign(x, &be, bound, avoid).await {
                 Ok(s) => s,
+                Err(NoServer::Down) if preferred.take().is_some() => {
+                    bound = None;
+                    continue;
+                }
                 Err(e) => {
                     drop(session);
                     return self.no_server(x, e, used, &mut body).await;
@@ -541,7 +548,7 @@ pub(super) fn no_response(
 }
 
 /// Asks whether the client has closed; bytes it sent stay where they are.
-fn client_left(s: &mut Stream, cx: &mut std::task::Context<'_>) -> bool {
+pub(super) fn client_left(s: &mut Stream, cx: &mut std::task::Context<'_>) -> bool {
     let Stream::Tcp(tcp) = s else { return false };
     let mut byte = [std::mem::MaybeUninit::uninit(); 1];
     let mut b = tokio::io::ReadBuf::uninit(&mut byte);

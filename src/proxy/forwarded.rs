@@ -50,9 +50,17 @@ fn forwarded(x: &mut Exchange<'_>, f: &Forwarded) {
             parts.push(node(x, word, who, port.as_ref(), at));
         }
     }
-    let mut value = x.req.get("forwarded").map(|v| [v, b","].concat()).unwrap_or_default();
-    value.extend(parts.join(&b";"[..]));
-    x.req.set("forwarded", &value);
+    let element = parts.join(&b";"[..]);
+    // Behind what the last one has said: nobody's words are lost.
+    let lines = x.req.headers().filter(|(n, _)| *n == b"forwarded").count();
+    if lines == 0 {
+        return x.req.add("forwarded", &element);
+    }
+    let mut line = 0;
+    x.req.edit("forwarded", |v| {
+        line += 1;
+        Some(if line == lines { [v, b",", &element].concat() } else { v.to_vec() })
+    });
 }
 
 /// A host that is none (RFC 3986, 3.2.2) is left out.

@@ -49,14 +49,17 @@ pub fn hash(x: &Exchange<'_>, be: &ProxyNode) -> Option<u32> {
 /// The parameter that `balance url_param ... check_post` wants of a POST whose target has none: what of it stands in the body's first bytes.
 pub fn posted(x: &Exchange<'_>, be: &ProxyNode, body: &[u8]) -> Option<Vec<u8>> {
     let HashKey::Param { name, post: true } = &be.conf.hash_key else { return None };
-    if x.method() != b"POST" || param(query_of(x.url()), name.as_bytes()).is_some() {
+    if !be.conf.balances_posts() || x.method() != b"POST" || param(query_of(x.url()), name.as_bytes()).is_some() {
         return None;
     }
-    let mut first = body;
-    if x.req.framing == Framing::Chunked {
+    let first = match x.req.framing {
+        Framing::None => return None,
+        // Behind the body there may be the next request.
+        Framing::Length(n) => &body[..body.len().min(usize::try_from(n).unwrap_or(usize::MAX))],
         // Of chunks, the first one counts.
-        first = &first[first.iter().position(|c| *c == b'\n')? + 1..];
-    }
+        Framing::Chunked => &body[body.iter().position(|c| *c == b'\n')? + 1..],
+        Framing::UntilClose => body,
+    };
     // A list of parameters has neither blanks nor control characters.
     let end = first.iter().position(|c| *c <= b' ' || *c == 0x7f).unwrap_or(first.len());
     param(&first[..end], name.as_bytes()).map(<[u8]>::to_vec)

@@ -50,11 +50,13 @@ struct Taken {
     live: Arc<Live>,
     fe: Arc<ProxyLive>,
     tls: bool,
+    /// It has come in: whatever becomes of it, it was a connection.
+    came: bool,
 }
 
 impl Turn {
     fn take(live: &Arc<Live>, fe: &Arc<ProxyNode>, tls: bool) -> Option<Self> {
-        let one = Taken { live: live.clone(), fe: fe.live.clone(), tls };
+        let one = Taken { live: live.clone(), fe: fe.live.clone(), tls, came: false };
         let now = crate::state::live::now_ms;
         let taken = one.ceilings().take_while(|c| c.take(now)).count();
         if taken == one.ceilings().count() {
@@ -62,6 +64,13 @@ impl Turn {
         }
         one.ceilings().take(taken).for_each(Ceiling::give_back);
         None
+    }
+
+    /// The connection is there.
+    fn came(&mut self) {
+        if let Some(t) = &mut self.0 {
+            t.came = true;
+        }
     }
 
     /// It has become a session.
@@ -73,7 +82,8 @@ impl Turn {
 impl Taken {
     fn ceilings(&self) -> impl Iterator<Item = &Ceiling> {
         let l = &self.live.limits;
-        [Some(&l.connections), Some(&l.sessions), Some(&l.tls).filter(|_| self.tls), Some(&self.fe.sessions)]
+        let connections = Some(&l.connections).filter(|_| !self.came);
+        [connections, Some(&l.sessions), Some(&l.tls).filter(|_| self.tls), Some(&self.fe.sessions)]
             .into_iter()
             .flatten()
     }
@@ -145,7 +155,7 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
             }
         };
         for _ in 0..BATCH {
-            let (seats, turn) = match Seats::reserve(&t, &place) {
+            let (seats, mut turn) = match Seats::reserve(&t, &place) {
                 Ok(Some(s)) => s,
                 // At a limit connections wait in the kernel, as in HAProxy.
                 Ok(None) => {
@@ -164,6 +174,7 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
             match accept(fd.get_ref().as_raw_fd()) {
                 Ok((conn, src)) => {
                     seats.confirm();
+                    turn.came();
                     hand_over(
                         &t,
                         Accepted {
@@ -453,6 +464,8 @@ async fn open(t: Rc<Thread>, a: Accepted) -> Option<Box<Connection>> {
                 stream = Stream::Server(Box::new(s));
             }
             failed => {
+                // It went with the handshake.
+                client.fd = None;
                 fe.live.front.inc(Counter::FailedHandshakes);
                 listener.live.counters.inc(Counter::FailedHandshakes);
                 let what = match failed {

@@ -182,7 +182,9 @@ pub struct Exchange<'a> {
     /// What packets to the server are to carry.
     pub packets: crate::net::sockopt::Packets,
     pub first: bool,
+    /// Cut to what logs keep of it.
     pub request_line: Vec<u8>,
+    pub asked_head: bool,
     /// The socket of the server's connection, while that is this exchange's: none before it is made, and from before it is given away.
     pub server_fd: Option<std::os::fd::RawFd>,
     pub backend_src: Option<SocketAddr>,
@@ -260,6 +262,7 @@ impl<'a> Exchange<'a> {
             packets: crate::net::sockopt::Packets::default(),
             first,
             request_line: Vec::new(),
+            asked_head: false,
             wire: [0; 4],
             reused: None,
             spliced: [0; 2],
@@ -504,7 +507,7 @@ impl Exchange<'_> {
 
     /// True if the client has asked for a head only, whatever rules have made of its method.
     pub fn is_head(&self) -> bool {
-        self.request_line.starts_with(b"HEAD ")
+        self.asked_head
     }
 }
 

@@ -1,6 +1,6 @@
 //! An HTTP/1 client connection: request after request until either side has enough.
 use super::Thread;
-use super::forward::{Own, set_timeout};
+use super::forward::{Own, client_left, set_timeout};
 use super::listener::Connection;
 use super::logging::{self, Level};
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
@@ -8,6 +8,7 @@ use super::reply::{self, Message};
 use super::rewrite::{self, Verdict};
 use super::stream::{ReadError, Stream, write_all};
 use super::tcp::{self, Passed, Upgrade};
+use super::upstream::Slot;
 use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, Mode, Restrict};
@@ -250,6 +251,8 @@ impl Session<'_> {
             Some(u) => {
                 x.unique = std::mem::take(&mut u.unique);
                 [x.src, x.dst] = u.ends;
+                (x.priority, x.packets, x.most_retries, x.level) = (u.priority, u.packets, u.most_retries, u.level);
+                (x.pace, x.captured[0]) = (std::mem::take(&mut u.pace), std::mem::take(&mut u.captured));
             }
             None => x.reached(self.t, Step::Accept),
         }
@@ -396,6 +399,7 @@ impl Session<'_> {
         // As it came: for logs, and for rules that ask what it was.
         let mut line = self.t.take_buf();
         x.req.write_request_line(&mut line);
+        x.asked_head = line.starts_with(b"HEAD ");
         line.truncate(x.fe.log_line_len);
         x.request_line = line;
         Ok(used)
@@ -448,7 +452,8 @@ impl Session<'_> {
         if let Some(u) = &upgrade {
             x.be = u.be.clone();
         }
-        let buffered = |p: &ProxyNode| p.conf.options.buffer_request;
+        let posted = x.req.method() == b"POST";
+        let buffered = |p: &ProxyNode| p.conf.options.buffer_request || posted && p.conf.balances_posts();
         // The frontend's rules, then those of the backend they lead to.
         for back in [false, true] {
             let mut node = fe.clone();
@@ -512,8 +517,10 @@ impl Session<'_> {
                 let (next, time, at_least) = match verdict {
                     Verdict::Wait { next, time, at_least } => (next, time, at_least),
                     Verdict::Pause { next, time } => {
-                        self.st.set(Some(time));
-                        self.st.wait().await;
+                        if let Err(cause) = self.pause(x, time, None).await {
+                            x.end(cause, Phase::Request);
+                            return Next::Close;
+                        }
                         verdict = rewrite::request_rules(self.t, x, &node, next);
                         if !self.send_early(x).await {
                             return Next::Close;
@@ -574,6 +581,20 @@ impl Session<'_> {
             return self.fail(x, 503, used, &mut body).await;
         };
         self.forward(x, be, used, body).await
+    }
+
+    /// `pause` of a rule: until the time is over, or there is nobody left to wait for.
+    pub(super) async fn pause(&mut self, x: &Exchange<'_>, time: Duration, slot: Option<&Slot>) -> Result<(), Cause> {
+        let abort = x.backend().conf.options.abortonclose || x.fe.conf.options.abortonclose;
+        self.st.set(Some(time));
+        let (stream, st) = (&mut *self.stream, &self.st);
+        poll_fn(|cx| match slot.and_then(Slot::over) {
+            _ if st.expired(cx) => Poll::Ready(Ok(())),
+            Some(why) => Poll::Ready(Err(why)),
+            None if abort && client_left(stream, cx) => Poll::Ready(Err(Cause::ClientAbort)),
+            None => Poll::Pending,
+        })
+        .await
     }
 
     /// How much of the request's body is there, of what the buffer takes beside its head.

@@ -182,8 +182,14 @@ pub struct Upgrade {
     /// The backend that the bytes were for, if that made them HTTP.
     pub be: Option<Arc<ProxyNode>>,
     pub unique: Vec<u8>,
-    /// Both ends, as rules have set them.
+    /// Both ends, as rules have set them, and what else they have set.
     pub ends: [Option<std::net::SocketAddr>; 2],
+    pub priority: (i16, i32),
+    pub packets: crate::net::sockopt::Packets,
+    pub pace: [Option<Box<crate::base::pace::Pace>>; 2],
+    pub most_retries: Option<u64>,
+    pub level: super::logging::Level,
+    pub captured: Vec<Option<Vec<u8>>>,
 }
 
 /// Serves a connection of bytes; or says that it is one of HTTP.
@@ -220,6 +226,12 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) -> Option<Box<Upgrade>> {
                 be: x.be.take().filter(|be| be.conf.mode == Mode::Http),
                 unique: std::mem::take(&mut x.unique),
                 ends: [x.src, x.dst],
+                priority: x.priority,
+                packets: x.packets,
+                pace: std::mem::take(&mut x.pace),
+                most_retries: x.most_retries,
+                level: x.level,
+                captured: std::mem::take(&mut x.captured[0]),
             };
             fe.live.front.inc(Counter::Upgrades);
             // It is one stream: its variables go on.

@@ -387,7 +387,7 @@ pub async fn assign(
             return Err(NoServer::QueueFull);
         }
         let (wake, mut woken) = tokio::sync::oneshot::channel();
-        let since = *x.queued_at.get_or_insert(t.now());
+        let since = *x.queued_at.get_or_insert_with(|| t.fresh());
         let rank = Rank { class: x.priority.0, at: live::millis(since).saturating_add(x.priority.1.into()) };
         let gauge: &Gauge = if only { &s.live.queued } else { &be.live.queued };
         {

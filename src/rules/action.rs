@@ -149,6 +149,8 @@ pub enum HttpAction {
         what: Packets,
         value: Value,
     },
+    /// Without effect.
+    SetNice,
     /// `pause`, in milliseconds.
     Pause(Value),
     /// `set-src`, `set-dst` and their ports.

@@ -2,7 +2,7 @@
 use super::live::{ServerLive, lock};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 
 /// What a backend has for them: the key, unless they are switched off. The number grows with each change; 0 is switched off.
 #[derive(Debug, Default)]
@@ -20,16 +20,9 @@ struct Said {
     changes: u64,
 }
 
-/// What a server remembers of its own.
+/// What a server remembers of its own: of which state of the key and which address it was made, and what it is.
 #[derive(Debug, Default)]
-pub struct Made {
-    /// Of which state of key and address it was made.
-    of: AtomicU64,
-    value: AtomicU64,
-}
-
-/// Numbers of changes that are told apart.
-const CHANGES: u32 = 24;
+pub struct Made(Mutex<Option<(u64, SocketAddr, u64)>>);
 
 impl Cookies {
     /// A configuration in force: it counts where it says something else than before.
@@ -58,21 +51,23 @@ impl Cookies {
         self.version.store(if s.on { s.changes } else { 0 }, Release);
     }
 
-    /// The cookie of a server at this address. It is made once for each address and key; nothing is locked after that.
+    /// The cookie of a server that is at `address`, made once for each address and key.
     pub fn of(&self, server: &ServerLive, address: impl FnOnce() -> Option<SocketAddr>) -> Option<u64> {
         let version = self.version.load(Acquire);
         if version == 0 {
             return None;
         }
-        let state = server.moves() << CHANGES | version & ((1 << CHANGES) - 1);
-        let made = &server.cookie;
-        if made.of.load(Acquire) == state {
-            return Some(made.value.load(Relaxed));
+        let at = address()?;
+        let mut made = lock(&server.cookie.0);
+        match *made {
+            Some((v, a, value)) if (v, a) == (version, at) => Some(value),
+            _ => {
+                let said = lock(&self.said);
+                let value = hash(&said.key, at);
+                *made = Some((said.changes, at, value));
+                Some(value)
+            }
         }
-        let value = hash(&lock(&self.said).key, address()?);
-        made.value.store(value, Relaxed);
-        made.of.store(state, Release);
-        Some(value)
     }
 }
 

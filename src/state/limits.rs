@@ -43,7 +43,7 @@ struct Periods {
 impl Periods {
     fn turn(&mut self, now: u64) {
         match now.saturating_sub(self.since) {
-            0..PERIOD => return,
+            0..PERIOD => {}
             gone @ PERIOD..2_000 => {
                 (self.before, self.here) = (self.here, 0);
                 self.since += gone - gone % PERIOD;

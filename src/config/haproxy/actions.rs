@@ -194,13 +194,9 @@ fn of_stream(cx: &mut Cx<'_>, w: &[String], what: &str, scope: Scope) -> Option<
             (HttpAction::SetPriority { offset, value: expression(cx, what, text, scope)? }, 3)
         }
         "set-nice" => {
-            let text = cx.arg(w, 2, "a number")?;
-            if text.parse::<i64>().is_err() {
-                cx.error_of(Code::Number, format!("'{what}' : '{text}' is no number from -1024 to 1024"));
-                return None;
-            }
+            cx.arg(w, 2, "a number")?;
             cx.no_effect("set-nice", "all requests of a thread take turns");
-            return None;
+            (HttpAction::SetNice, 3)
         }
         "set-fc-mark" | "set-fc-tos" | "set-bc-mark" | "set-bc-tos" | "set-mark" | "set-tos" => {
             let modern = match w[1].as_str() {

@@ -5,7 +5,7 @@ use crate::base::diag::suggestion;
 use crate::base::units::{TimeUnit, parse_size};
 use crate::config::model::{Bandwidth, Filter, Kind, Proxy};
 use crate::http::coding::Coding;
-use crate::rules::action::HttpAction;
+use crate::rules::action::{HttpAction, TcpAction};
 use std::sync::Arc;
 
 /// `compression algo|algo-req|algo-res|type|type-req|type-res|direction|offload|minsize-req|minsize-res ...`
@@ -206,12 +206,17 @@ fn bandwidth(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 /// At the end of a section: `compression` without a filter line brings its filters along, if nothing else could stand before or behind them.
 pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
-    for rule in p.http_request.iter().chain(&p.http_response) {
-        if let HttpAction::SetBandwidth { filter, .. } = &rule.action
+    let http = p.http_request.iter().chain(&p.http_response).map(|r| (&r.place, &r.action));
+    let tcp = p.tcp_content.iter().chain(&p.tcp_response).filter_map(|r| match &r.action {
+        TcpAction::Effect(a) => Some((&r.place, &**a)),
+        _ => None,
+    });
+    for (place, action) in http.chain(tcp) {
+        if let HttpAction::SetBandwidth { filter, .. } = action
             && p.bandwidth(filter).is_none()
         {
             let text = format!("unable to find bwlim filter '{filter}' referenced by set-bandwidth-limit rule");
-            cx.report.error(Code::UnknownTarget, &rule.place, text);
+            cx.report.error(Code::UnknownTarget, place, text);
         }
     }
     let compresses = |f: &Filter| matches!(f, Filter::CompressRequests | Filter::CompressResponses);

@@ -108,7 +108,7 @@ const KEYWORDS: &[(&str, Row)] = &[
     ),
     (
         "tune.http.logurilen",
-        Honoured(|cx, g, w| g.kept.log_line = cx.number(w, 1, "a number of bytes").unwrap_or(1_024usize).max(1) - 1),
+        Honoured(|cx, g, w| g.kept.log_line = cx.number(w, 1, "a number of bytes").unwrap_or(1_023usize).max(1)),
     ),
     ("tune.http.cookielen", Honoured(|cx, g, w| g.kept.cookie = cx.number(w, 1, "a number of bytes").unwrap_or(63))),
     ("cpu-map", Honoured(|cx, g, w| super::cpus::cpu_map(cx, &mut g.cpu_map, w))),

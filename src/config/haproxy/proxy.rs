@@ -122,7 +122,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     }),
     ("dynamic-cookie-key", D | B, 2, |cx, p, w| p.cookie_key = cx.arg(w, 1, "a key").map(str::to_owned)),
     ("http-send-name-header", D | B, 2, |cx, p, w| {
-        p.name_header = w.get(1).map(|n| n.to_ascii_lowercase());
+        p.name_header = cx.arg(w, 1, "a header name").map(str::to_ascii_lowercase);
         if let Some(n) = p.name_header.as_deref().filter(|n| FRAMING.contains(n)) {
             let text = format!("'http-send-name-header' : '{n}' is not permitted: the message would be another one");
             cx.error(text);
@@ -130,7 +130,7 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
     }),
     ("max-keep-alive-queue", D | B, 2, |cx, p, w| {
         p.keep_alive_queue = match w.get(1).map(String::as_str) {
-            Some("-1") => None,
+            Some(n) if n.parse::<i64>().is_ok_and(|n| n < 0) => None,
             _ => cx.number(w, 1, "a number of requests, or -1"),
         };
     }),
@@ -439,8 +439,58 @@ const ACCEPTED_OPTIONS: &[(&str, &str)] = &[
     ("use-small-buffers", "a connection has no more memory than it needs"),
 ];
 
+/// Options that only clients' side has (configuration manual, 4.1).
+const FRONTEND_OPTIONS: &[&str] = &[
+    "accept-invalid-http-request",
+    "accept-unsafe-violations-in-http-request",
+    "clitcpka",
+    "dontlog-normal",
+    "dontlognull",
+    "h1-case-adjust-bogus-client",
+    "http-drop-response-trailers",
+    "http-ignore-probes",
+    "idle-close-on-response",
+    "log-separate-errors",
+    "logasap",
+    "socket-stats",
+];
+
+/// Those that only servers' side has.
+const BACKEND_OPTIONS: &[&str] = &[
+    "accept-invalid-http-response",
+    "accept-unsafe-violations-in-http-response",
+    "allbackups",
+    "external-check",
+    "h1-case-adjust-bogus-server",
+    "http-drop-request-trailers",
+    "http-pretend-keepalive",
+    "httpchk",
+    "ldap-check",
+    "log-health-checks",
+    "mysql-check",
+    "persist",
+    "pgsql-check",
+    "prefer-last-server",
+    "redis-check",
+    "redispatch",
+    "smtpchk",
+    "spop-check",
+    "srvtcpka",
+    "ssl-hello-chk",
+    "tcp-check",
+];
+
 fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
     let Some(name) = cx.arg(w, 1, "the name of an option") else { return };
+    let misplaced = match p.kind {
+        Kind::Frontend => BACKEND_OPTIONS.contains(&name).then_some("backend"),
+        Kind::Backend => FRONTEND_OPTIONS.contains(&name).then_some("frontend"),
+        Kind::Defaults | Kind::Listen => None,
+    };
+    if let Some(side) = misplaced {
+        let text = format!("'{name}' ignored because {} '{}' has no {side} capability", p.kind.name(), p.name);
+        return cx.warn_of(Code::Misplaced, text);
+    }
     if let Some((_, f)) = OPTIONS.iter().find(|o| o.0 == name) {
         let free = matches!(
             name,
@@ -735,8 +785,6 @@ fn balance(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
             let post = w.get(3).is_some_and(|o| o == "check_post");
             used = 3 + usize::from(post);
             if post {
-                // What is looked for has to be there.
-                p.options.buffer_request = true;
                 // So much of it, in former versions.
                 used += usize::from(w.get(4).is_some_and(|n| n.parse::<u32>().is_ok()));
             }

@@ -547,7 +547,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             },
             "resolve-net" => {
                 s.resolve_nets.clear();
-                for n in value!("a list of networks").unwrap_or_default().split(',') {
+                for n in value!("a list of networks").unwrap_or_default().split(',').filter(|n| !n.is_empty()) {
                     match IpNet::parse(n) {
                         Some(net) => s.resolve_nets.push(net),
                         None => cx.error(format!("'{what}' : invalid network '{n}' in 'resolve-net'")),
@@ -602,7 +602,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
             }
             "redir" => s.redirect = value!("a prefix").map(str::to_owned),
             "max-reuse" => match value!("a number of times, or -1") {
-                Some("-1") => s.max_reuse = None,
+                Some(n) if n.parse::<i64>().is_ok_and(|n| n < 0) => s.max_reuse = None,
                 Some(n) => match n.parse() {
                     Ok(n) => s.max_reuse = Some(n),
                     Err(_) => {

@@ -107,6 +107,10 @@ pub fn tcp_request(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
                 "session" => Step::TcpReqSess,
                 _ => Step::TcpReqCont,
             };
+            if name == "capture" && line.get(3).is_none_or(|l| l != "len") {
+                return cx
+                    .error_of(Code::Missing, "'tcp-request content capture' : a positive 'len' argument is mandatory");
+            }
             let made = match name {
                 "capture" => actions::capture(cx, p, &line, scope),
                 _ => actions::effect(cx, &line, scope, step),
