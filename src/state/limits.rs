@@ -130,6 +130,11 @@ mod tests {
         // What is left of a period is an average: one more may slip in.
         assert!(most <= Some(11), "{most:?}: {taken:?}");
         assert!(taken.len() >= 90, "{}", taken.len());
+        // Nor has one that lies across two periods.
+        let c = Ceiling { limit: Limit::new(10), ..Ceiling::default() };
+        assert!(c.take(|| 5_400));
+        let across = (6_300..6_500).filter(|now| c.take(|| *now)).count();
+        assert!(across <= 11, "{across}");
         c.give_back();
         assert!(Ceiling::default().take(|| unreachable!()));
     }
