@@ -117,9 +117,10 @@ impl Watch {
         Self { limits: [PATIENT, PATIENT], ..Self::default() }
     }
 
-    /// True if the facts of `/proc` are wanted: the epoch has stood still for a look.
+    /// True if the facts of `/proc` are wanted: the epoch has stood still for a look; with patience, for a second, since a thread that has little to do
+    /// moves it less often than one looks.
     pub fn wants_facts(&self, epoch: u64) -> bool {
-        epoch == self.epoch
+        epoch == self.epoch && (self.limits[0] <= HUNG || self.stalled >= STARVED)
     }
 
     /// `gap`: time since the last look.
