@@ -419,3 +419,36 @@ fn lines_keep_so_much_of_a_request() {
         p.drain();
     }
 }
+
+/// A worker that stops lets connections be, warm or parked, until an answer has told their clients.
+#[test]
+fn idle_connections_are_told_that_they_end() {
+    let p = proxy(
+        "frontend f\n bind 127.0.0.1:{port}\n option idle-close-on-response\n http-request return status 200\nfrontend g\n bind {dir}/g.sock\n http-request return status 200\n",
+    );
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut buf = [0; 512];
+    let mut parked = p.connect();
+    parked.write_all(request).unwrap();
+    assert!(parked.read(&mut buf).unwrap() > 0);
+    // After this time of silence it is off the event loop.
+    std::thread::sleep(Duration::from_millis(1_700));
+    let mut warm = p.connect();
+    warm.write_all(request).unwrap();
+    assert!(warm.read(&mut buf).unwrap() > 0);
+    let mut other = std::os::unix::net::UnixStream::connect(p.path("g.sock")).unwrap();
+    other.write_all(request).unwrap();
+    assert!(other.read(&mut buf).unwrap() > 0);
+    p.signal(10);
+    other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(other.read(&mut buf).unwrap(), 0);
+    for s in [&mut parked, &mut warm] {
+        s.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        assert!(s.read(&mut buf).is_err());
+        s.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        s.write_all(request).unwrap();
+        let n = s.read(&mut buf).unwrap();
+        let answer = String::from_utf8_lossy(&buf[..n]).into_owned();
+        assert_eq!(header(&answer, "connection"), Some("close"), "{answer}");
+    }
+}

@@ -653,7 +653,7 @@ fn traffic(
                     Some(ThreadCmd::Drain) => {
                         t.wheel.expire_idle();
                         if let Some(p) = &t.parking {
-                            p.expire(u64::MAX);
+                            p.drain();
                         }
                     }
                     Some(ThreadCmd::Loop(ms)) => {

@@ -109,9 +109,18 @@ impl Parking {
         rests
     }
 
-    /// Closes those whose time is over at tick `now`; all with `u64::MAX`.
-    pub fn expire(&self, now: u64) {
-        let over = |p: &Option<Parked>| p.as_ref().is_some_and(|p| u64::from(p.until) <= now);
+    /// Closes those whose time is over at tick `now`.
+    fn expire(&self, now: u64) {
+        self.close(|p| u64::from(p.until) <= now);
+    }
+
+    /// The worker drains: closes all that need not wait for an answer that tells them (`option idle-close-on-response`).
+    pub fn drain(&self) {
+        self.close(|p| !p.rest.fe.conf.options.idle_close_on_response);
+    }
+
+    fn close(&self, which: impl Fn(&Parked) -> bool) {
+        let over = |p: &Option<Parked>| p.as_ref().is_some_and(&which);
         let found: Vec<u64> = {
             let places = self.places.borrow();
             let each = places.all.iter().flat_map(|b| b.iter());

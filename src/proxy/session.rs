@@ -191,7 +191,7 @@ impl Session<'_> {
                     return Next::Close;
                 }
                 self.ct.set(fe.conf.timeouts.http_keep_alive.or(request_timeout(fe)));
-                self.ct.idle(true);
+                self.ct.idle(!fe.conf.options.idle_close_on_response);
                 if self.t.warm.get() >= MOST_WARM {
                     self.st.release();
                     return Next::Rest;
