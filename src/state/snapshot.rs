@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub proxies: Vec<Arc<ProxyNode>>,
     /// Processes and statistics number proxies from here.
     by_name: HashMap<String, usize>,
+    /// Asked for each connection that comes in.
+    frontends: HashMap<String, usize>,
     pub sinks: Arc<crate::log::Sinks>,
     pub maxconn: u32,
     pub resolvers: Vec<crate::config::model::Resolvers>,
@@ -170,7 +172,7 @@ impl Snapshot {
         }
     }
     pub fn frontend(&self, name: &str) -> Option<&Arc<ProxyNode>> {
-        self.proxies.iter().find(|p| p.conf.is_frontend() && p.conf.name == name)
+        self.frontends.get(name).map(|i| &self.proxies[*i])
     }
     pub fn proxy(&self, name: &str) -> Option<&Arc<ProxyNode>> {
         self.by_name.get(name).map(|i| &self.proxies[*i])
@@ -425,9 +427,24 @@ impl Snapshot {
             // Set once, just here.
             let _ = p.routes.set(Routes { rules, default, named: named.clone() });
         }
-        let by_name = proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i)).collect();
+        let numbered = || proxies.iter().enumerate().map(|(i, p)| (p.conf.name.clone(), i));
+        let by_name = numbered().collect();
+        let frontends = numbered().filter(|(_, i)| proxies[*i].conf.is_frontend()).collect();
         let rings = rings.into_values().collect();
-        Self { generation, global, proxies, by_name, sinks, maxconn, resolvers, caches, rings, feeds, defaults }
+        Self {
+            generation,
+            global,
+            proxies,
+            by_name,
+            frontends,
+            sinks,
+            maxconn,
+            resolvers,
+            caches,
+            rings,
+            feeds,
+            defaults,
+        }
     }
 }
 
