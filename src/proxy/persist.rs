@@ -165,7 +165,10 @@ fn insert_cookie(x: &mut Exchange<'_>, be: &ProxyNode, c: &CookiePersist, server
         x.res.edit("set-cookie", |v| (!v.starts_with(prefix.as_bytes())).then(|| v.to_vec()));
     }
     let known = x.cookie[0] == b'V' || x.by_rule;
-    let ([last, first], now) = (x.cookie_dates, unix_now());
+    let [last, first] = x.cookie_dates;
+    // Most cookies have no dates, and need no clock.
+    let dated = c.max_idle.is_some() || c.max_life.is_some();
+    let now = if dated || last > 0 { unix_now() } else { 0 };
     let refresh = (c.max_idle.is_some() || last > 0) && last < now || c.max_life.is_some() != (first > 0);
     if known && !refresh || c.postonly && x.req.method() != b"POST" || x.ignore_persist {
         return;
@@ -174,7 +177,7 @@ fn insert_cookie(x: &mut Exchange<'_>, be: &ProxyNode, c: &CookiePersist, server
     let mut text = match &ours {
         Some(v) => {
             let mut dates = String::new();
-            if c.max_idle.is_some() || c.max_life.is_some() {
+            if dated {
                 dates = format!("|{}", letters(now));
             }
             if c.max_life.is_some() {

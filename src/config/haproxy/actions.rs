@@ -132,19 +132,7 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
             };
             (HttpAction::Pause(value), 3)
         }
-        "set-bandwidth-limit"
-        | "set-priority-class"
-        | "set-priority-offset"
-        | "set-fc-mark"
-        | "set-fc-tos"
-        | "set-bc-mark"
-        | "set-bc-tos"
-        | "set-mark"
-        | "set-tos"
-        | "set-nice"
-        | "set-retries" => {
-            return of_stream(cx, w, &what, scope);
-        }
+        o if OF_STREAM.contains(&o) => return of_stream(cx, w, &what, scope),
         "set-src" | "set-src-port" | "set-dst" | "set-dst-port" => return address(cx, w, &what, scope),
         "wait-for-body" => {
             if cx.arg(w, 2, "'time <time>'")? != "time" {

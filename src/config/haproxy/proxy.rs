@@ -461,6 +461,7 @@ const BACKEND_OPTIONS: &[&str] = &[
     "accept-unsafe-violations-in-http-response",
     "allbackups",
     "external-check",
+    "forwarded",
     "h1-case-adjust-bogus-server",
     "http-drop-request-trailers",
     "http-pretend-keepalive",
@@ -572,9 +573,6 @@ fn option(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 
 /// `option forwarded [proto] [host | host-expr <expr>] [by...] [by_port...] [for...] [for_port...]`
 fn forwarded(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
-    if p.kind == Kind::Frontend {
-        return cx.warn_of(Code::Misplaced, "'option forwarded' ignored because it is for backends");
-    }
     p.options.forwarded = None;
     if cx.negated {
         return;
