@@ -161,8 +161,16 @@ fn hostile_adverts() {
     assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
     let sent = s.lab.hosts[2]
         .run(|| {
-            let raw = tandem_proxy::net::raw::vrrp(false, "eth0", eth0(), true).unwrap();
             let group: IpAddr = "224.0.0.18".parse().unwrap();
+            let raw = tandem_proxy::net::raw::vrrp(&tandem_proxy::net::raw::Wire {
+                six: false,
+                ifname: "eth0".into(),
+                ifindex: eth0(),
+                group: Some(group),
+                header: false,
+                ttl: 255,
+            })
+            .unwrap();
             let mut good = Vec::new();
             let a = tandem_proxy::vrrp::packet::Advert {
                 version: tandem_proxy::vrrp::timing::Version::V3,

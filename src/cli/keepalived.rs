@@ -2,7 +2,7 @@
 use super::{haproxy, help};
 use crate::base::code::Code;
 use crate::base::diag::Severity;
-use crate::config::model::Notify;
+use crate::config::model::Tracked;
 use crate::config::source::LoadArgs;
 use crate::process::loader;
 use crate::process::rendezvous::Half;
@@ -195,13 +195,13 @@ fn test_only(load: &LoadArgs, log: &str) -> i32 {
     }
     let told: Vec<Code> = l.report.diags.iter().filter(|d| d.severity > Severity::Notice).map(|d| d.code).collect();
     let v = &l.vrrp;
-    let tracked = v.instances.iter().map(|i| &i.track_scripts).chain(v.groups.iter().map(|g| &g.track_scripts));
-    let runs = tracked.flatten().next().is_some()
+    let tracked = v.instances.iter().map(|i| &i.tracks).chain(v.groups.iter().map(|g| &g.tracks));
+    let runs = tracked.flatten().any(|t| t.kind == Tracked::Script)
         || v.instances
             .iter()
             .map(|i| &i.notify)
             .chain(v.groups.iter().map(|g| &g.notify))
-            .any(|n| *n != Notify::default());
+            .any(|n| n.calls().next().is_some());
     let fixed: Vec<Code> = told.iter().copied().filter(|c| *c != Code::ScriptUnsafe).collect();
     match fixed[..] {
         _ if fixed.contains(&Code::Missing) => 2,
@@ -228,6 +228,8 @@ fn signum(name: &str) -> i32 {
         "RELOAD" => libc::SIGHUP,
         "DATA" => libc::SIGUSR1,
         "STATS" => libc::SIGUSR2,
+        "JSON" => crate::process::stub::json_signal(),
+        "STATS_CLEAR" => crate::process::stub::clear_signal(),
         _ => return usage(&format!("unknown signal name '{name}'")),
     };
     println!("{n}");

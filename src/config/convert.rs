@@ -1,5 +1,9 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
-use super::model::{Garp, Notify, ScriptCall, TrackEntry, Vip, VrrpInstance, VrrpModel, VrrpVersion};
+use super::model::{
+    Auth, Garp, Notify, ParamMatch, Peer, ScriptCall, TrackEntry, TrackProcess, Vip, VrrpInstance, VrrpModel,
+    VrrpVersion,
+};
+use crate::vrrp::timing::DOWN_ADVERTS;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -18,6 +22,15 @@ pub fn vrrp(m: &VrrpModel) -> Result<String, String> {
         line(&mut out, "init", "fail", s.init_fail);
         line(&mut out, "", &account(&s.user), s.user.is_some());
     }
+    for f in &m.files {
+        let _ = writeln!(out, "\nvrrp-file {}\n    path {}", word(&f.name), word(&f.path));
+        line(&mut out, "weight", &f.weight.to_string(), f.weight != 1);
+        line(&mut out, "reverse", "", f.reverse);
+        if let Some((value, overwrite)) = f.init {
+            line(&mut out, "init", &format!("{value}{}", if overwrite { " overwrite" } else { "" }), true);
+        }
+    }
+    m.processes.iter().for_each(|p| process(&mut out, p));
     for i in &m.instances {
         instance(&mut out, i)?;
     }
@@ -26,8 +39,8 @@ pub fn vrrp(m: &VrrpModel) -> Result<String, String> {
         for n in &g.members {
             line(&mut out, "member", &word(n), true);
         }
-        tracks(&mut out, "interface", &g.track_interfaces);
-        tracks(&mut out, "script", &g.track_scripts);
+        tracks(&mut out, &g.tracks);
+        line(&mut out, "own-weights", "", g.own_weights);
         notify(&mut out, &g.notify);
     }
     if out.contains('\0') {
@@ -41,12 +54,49 @@ fn global(out: &mut String, m: &VrrpModel) {
     line(&mut g, "vrrp-router-id", &word(&m.router_id), !m.router_id.is_empty());
     line(&mut g, "vrrp-dynamic-interfaces", "", m.dynamic_interfaces);
     line(&mut g, "vrrp-script-security", "", m.script_security);
+    line(&mut g, "vrrp-startup-delay", &time(m.startup_delay), !m.startup_delay.is_zero());
+    line(&mut g, "vrrp-delay-after-boot", &time(m.delay_after_boot), !m.delay_after_boot.is_zero());
+    if let Some(a) = m.group4 {
+        line(&mut g, "vrrp-multicast-group", &a.to_string(), true);
+    }
+    if let Some(a) = m.group6 {
+        line(&mut g, "vrrp-multicast-group", &a.to_string(), true);
+    }
+    for f in &m.fifos {
+        let mut s = format!("{}{}", word(&f.path), spaced(&account(&f.user)));
+        if let Some(c) = &f.script {
+            let _ = write!(s, "{} exec {}", spaced(&account(&c.user)), word(&c.command));
+        }
+        line(&mut g, "vrrp-fifo", &s, true);
+    }
+    for d in &m.debounce {
+        line(&mut g, "vrrp-interface-delay", &format!("{} {} {}", word(&d.interface), time(d.down), time(d.up)), true);
+    }
+    let pace = |arp, na| format!("arp {} na {}", time(arp), time(na));
+    let p = &m.pace;
+    line(&mut g, "vrrp-announce-interval", &pace(p.arp, p.na), !(p.arp.is_zero() && p.na.is_zero()));
+    for p in &m.pace.groups {
+        let names: Vec<String> = p.interfaces.iter().map(|n| word(n)).collect();
+        line(&mut g, "vrrp-announce-interval", &format!("{} interface {}", pace(p.arp, p.na), names.join(" ")), true);
+    }
+    let dumps = [("state", &m.dumps.state), ("counters", &m.dumps.stats), ("json", &m.dumps.json)];
+    for (kind, path) in dumps {
+        if let Some(path) = path {
+            line(&mut g, "vrrp-dump", &format!("{kind} {}", word(path)), true);
+        }
+    }
+    line(&mut g, "vrrp-dump", "json-version 2", m.dumps.json2);
     if let Some((user, group)) = &m.script_user {
         let _ = writeln!(g, "    vrrp-script-user {}{}", word(user), behind(group));
     }
     if !g.is_empty() {
         let _ = write!(out, "\nglobal\n{g}");
     }
+}
+
+/// With a blank in front, if there is something.
+fn spaced(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" {text}") }
 }
 
 fn behind(name: &Option<String>) -> String {
@@ -61,11 +111,11 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     line(out, "state", "master", i.initial_master);
     line(out, "priority", &i.priority.to_string(), true);
     line(out, "advertise", &time(i.advert_int), true);
-    if let Some(pass) = &i.auth_pass {
+    if let Auth::Pass(pass) | Auth::Header(pass) = &i.auth {
         let end = pass.iter().rposition(|b| *b != 0).map_or(0, |n| n + 1);
         let text = std::str::from_utf8(&pass[..end]).ok().filter(|t| !t.is_empty() && !t.contains('\0'));
         let text = text.ok_or(format!("'{}' : its password cannot be written as text", i.name))?;
-        line(out, "auth", &word(text), true);
+        line(out, if matches!(i.auth, Auth::Pass(_)) { "auth" } else { "auth-header" }, &word(text), true);
     }
     for v in &i.vips {
         line(out, "address", &address(v), true);
@@ -79,16 +129,26 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     if let Some(a) = i.mcast_src {
         line(out, "multicast-source", &a.to_string(), true);
     }
-    for p in &i.unicast_peers {
-        line(out, "peer", &p.to_string(), true);
+    if let Some(a) = i.mcast_dst {
+        line(out, "multicast-group", &a.to_string(), true);
     }
+    i.peers.iter().for_each(|p| peer(out, p));
+    line(out, "peer-ttl", &i.unicast_ttl.unwrap_or(0).to_string(), i.unicast_ttl.is_some());
     line(out, "check-source", "", i.check_unicast_src);
     line(out, "no-address-check", "", i.skip_addr_check);
     line(out, "checksum", "v2", i.checksum_v2);
     line(out, "no preempt", "", !i.preempt);
     line(out, "preempt delay", &time(i.preempt_delay), !i.preempt_delay.is_zero());
-    tracks(out, "interface", &i.track_interfaces);
-    tracks(out, "script", &i.track_scripts);
+    line(out, "strict", "", i.strict);
+    line(out, "down-after", &i.down_adverts.to_string(), i.down_adverts != DOWN_ADVERTS);
+    line(out, "quiet-to-lower", "", i.quiet_to_lower);
+    line(out, "answer-higher", "", i.answers_higher);
+    line(out, "ignore-adverts-as-owner", "", i.owner_deaf && !i.strict);
+    line(out, "late-is-backup", &i.late_backup.unwrap_or(0).to_string(), i.late_backup.is_some());
+    line(out, "ignore-link", "", i.ignores_link);
+    line(out, "track-source", "", i.tracks_source);
+    line(out, "promote-secondaries", "", i.promote_secondaries);
+    tracks(out, &i.tracks);
     announce(out, &i.garp);
     notify(out, &i.notify);
     Ok(())
@@ -118,11 +178,43 @@ fn address(v: &Vip) -> String {
     s
 }
 
-fn tracks(out: &mut String, kind: &str, all: &[TrackEntry]) {
+fn peer(out: &mut String, p: &Peer) {
+    let mut s = p.addr.to_string();
+    if p.min_ttl != 0 {
+        let _ = write!(s, " min-ttl {}", p.min_ttl);
+    }
+    if p.max_ttl != 255 {
+        let _ = write!(s, " max-ttl {}", p.max_ttl);
+    }
+    line(out, "peer", &s, true);
+}
+
+fn process(out: &mut String, p: &TrackProcess) {
+    let command: Vec<String> = p.command.iter().map(|w| word(w)).collect();
+    let _ = writeln!(out, "\nvrrp-process {}\n    command {}", word(&p.name), command.join(" "));
+    line(out, "full-command", "", p.full_command);
+    match p.params {
+        ParamMatch::Exact => {}
+        ParamMatch::Initial => line(out, "parameters", "initial", true),
+        ParamMatch::Partial => line(out, "parameters", "partial", true),
+    }
+    line(out, "weight", &p.weight.to_string(), p.weight != 0);
+    line(out, "reverse", "", p.reverse);
+    let most = if p.quorum_max == u32::MAX { String::new() } else { format!(" max {}", p.quorum_max) };
+    line(out, "quorum", &format!("{}{most}", p.quorum), p.quorum != 1 || !most.is_empty());
+    line(out, "delay fork", &time(p.fork_delay), !p.fork_delay.is_zero());
+    line(out, "delay end", &time(p.terminate_delay), !p.terminate_delay.is_zero());
+}
+
+fn tracks(out: &mut String, all: &[TrackEntry]) {
     for t in all {
         let weight = t.weight.map_or_else(String::new, |w| format!(" weight {w}"));
-        let reverse = if t.reverse { " reverse" } else { "" };
-        let _ = writeln!(out, "    track {kind} {}{weight}{reverse}", word(&t.name));
+        let reverse = match t.reverse {
+            None => "",
+            Some(true) => " reverse",
+            Some(false) => " no-reverse",
+        };
+        let _ = writeln!(out, "    track {} {}{weight}{reverse}", t.kind.name(), word(&t.name));
     }
 }
 
@@ -140,14 +232,25 @@ fn announce(out: &mut String, g: &Garp) {
     add("refresh-repeat", g.refresh_repeat.to_string(), g.refresh_repeat != d.refresh_repeat);
     add("lower-repeat", g.lower_prio_repeat.to_string(), g.lower_prio_repeat != d.lower_prio_repeat);
     add("lower-delay", time(g.lower_prio_delay), g.lower_prio_delay != d.lower_prio_delay);
+    let (every, all) = g.extra.unwrap_or_default();
+    add(if all { "elsewhere" } else { "elsewhere-virtual" }, time(every), g.extra != d.extra);
     if !s.is_empty() {
         let _ = writeln!(out, "    announce{s}");
     }
 }
 
 fn notify(out: &mut String, n: &Notify) {
-    let all =
-        [("master", &n.master), ("backup", &n.backup), ("fault", &n.fault), ("stop", &n.stop), ("change", &n.any)];
+    let all = [
+        ("master", &n.master),
+        ("backup", &n.backup),
+        ("fault", &n.fault),
+        ("stop", &n.stop),
+        ("change", &n.any),
+        ("lower-advert", &n.lower),
+        ("deleted", &n.deleted),
+    ];
+    line(out, "on", "deleted", n.says_deleted && n.deleted.is_none());
+    line(out, "on", "priority", n.priority_changes);
     for (state, call) in all {
         if let Some(ScriptCall { command, user }) = call {
             let who = if user.is_some() { format!("{} ", account(user)) } else { String::new() };

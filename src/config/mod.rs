@@ -9,3 +9,4 @@ pub mod logging;
 pub mod model;
 pub mod source;
 mod together;
+mod vrrp;

@@ -1,6 +1,6 @@
 //! What only the whole configuration shows: sections against each other, and proxies against virtual routers.
 use super::keepalived::build::place_of;
-use super::model::{CheckKind, Chosen, Kind, Mode, Model, PortRule, Proxy, VrrpInstance};
+use super::model::{CheckKind, Chosen, Kind, Mode, Model, PortRule, Proxy, Tracked, VrrpInstance};
 use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
@@ -286,7 +286,7 @@ fn router(i: &VrrpInstance, namesake: Option<&VrrpInstance>, rival: Option<&Vrrp
         );
         report.error(Code::SameRouter, &place, text);
     }
-    if i.unicast_peers.is_empty() && i.unicast_src.is_some() {
+    if i.peers.is_empty() && i.unicast_src.is_some() {
         let text = format!("'{}' has a unicast source but no unicast peers: multicast is used", i.name);
         report.warning(Code::Advice, &place, text);
     }
@@ -295,12 +295,15 @@ fn router(i: &VrrpInstance, namesake: Option<&VrrpInstance>, rival: Option<&Vrrp
 /// Weights that leave the order of the priorities as it is.
 fn weights(m: &Model, i: &VrrpInstance, report: &mut Report) {
     let place = place_of(&i.place);
-    let scripts = i.track_scripts.iter().map(|t| {
-        let own = m.vrrp.scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight);
-        ("script", &t.name, t.weight.unwrap_or(own))
+    let all = i.tracks.iter().filter(|t| t.kind != Tracked::File).map(|t| {
+        let own = match t.kind {
+            Tracked::Script => m.vrrp.scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight),
+            Tracked::Process => m.vrrp.processes.iter().find(|p| p.name == t.name).map_or(0, |p| p.weight),
+            Tracked::Interface | Tracked::File => 0,
+        };
+        (t.kind.name(), &t.name, t.weight.unwrap_or(own))
     });
-    let interfaces = i.track_interfaces.iter().map(|t| ("interface", &t.name, t.weight.unwrap_or(0)));
-    for (kind, name, weight) in scripts.chain(interfaces).filter(|t| t.2 != 0) {
+    for (kind, name, weight) in all.filter(|t| t.2 != 0) {
         let base = i32::from(i.priority);
         let why = if base == 255 {
             "priority 255 is the owner's and does not move".to_owned()

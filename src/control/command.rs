@@ -7,6 +7,14 @@ use crate::config::model::CliLevel;
 use crate::health::verdict::ServerAct;
 use std::time::Duration;
 
+/// How much of the virtual routers is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vrrp {
+    Brief,
+    Explain,
+    /// What was wrong with packets.
+    Rejected,
+}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Help,
@@ -30,9 +38,7 @@ pub enum Command {
     ShowServersState(Option<String>),
     ShowBackend,
     ShowVersion,
-    ShowVrrp {
-        rejected: bool,
-    },
+    ShowVrrp(Vrrp),
     ShowSess,
     ClearCounters,
     ClearServerCounters {
@@ -165,7 +171,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("show sess", "", CliLevel::User, "current connections, summed up"),
     ("show stat", "[<iid>|<proxy> <type> <sid>]", CliLevel::User, "statistics as CSV"),
     ("show version", "", CliLevel::User, "the version"),
-    ("show vrrp", "[rejected]", CliLevel::User, "virtual routers with the cause of their state"),
+    ("show vrrp", "[rejected|explain]", CliLevel::User, "virtual routers with the cause of their state"),
     ("shutdown sessions server", "<backend>/<server>", CliLevel::Admin, "close a server's connections"),
     ("unpublish backend", "<backend>", CliLevel::Admin, "make rules pass over a backend"),
     ("vrrp resume", "", CliLevel::Admin, "contend for the addresses again"),
@@ -286,7 +292,11 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "show servers state" => Command::ShowServersState(rest.first().map(|w| (*w).to_owned())),
         "show backend" => Command::ShowBackend,
         "show version" => Command::ShowVersion,
-        "show vrrp" => Command::ShowVrrp { rejected: rest == ["rejected"] },
+        "show vrrp" => Command::ShowVrrp(match rest {
+            ["rejected"] => Vrrp::Rejected,
+            ["explain"] => Vrrp::Explain,
+            _ => Vrrp::Brief,
+        }),
         "show sess" => Command::ShowSess,
         "clear counters" if rest == ["all"] && level < CliLevel::Admin => return Err("Permission denied\n".into()),
         "clear counters" if rest.first() == Some(&"server") => {

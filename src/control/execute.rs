@@ -1,5 +1,5 @@
 //! Carries commands out.
-use super::command::{Ceilings, Command, Dynamic, help};
+use super::command::{Ceilings, Command, Dynamic, Vrrp, help};
 use super::runtime::{self, Removable, Wish};
 use super::stats;
 use super::typed;
@@ -9,6 +9,7 @@ use crate::health::verdict::Office;
 use crate::state::live::{CONFIG_MAINT, Live, lock};
 use crate::state::names::TALLIES;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
+use crate::vrrp::view::VrrpView;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -110,8 +111,9 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             s.proxies.iter().filter(|p| p.conf.is_backend()).fold("# name\n".to_owned(), |t, p| t + &p.conf.name + "\n")
         }
         Command::ShowVersion => format!("{}\n", super::VERSION),
-        Command::ShowVrrp { rejected: false } => show_vrrp(live),
-        Command::ShowVrrp { rejected: true } => lock(&live.vrrp).iter().fold(String::new(), |mut t, v| {
+        Command::ShowVrrp(Vrrp::Brief) => show_vrrp(live),
+        Command::ShowVrrp(Vrrp::Explain) => lock(&live.vrrp).iter().map(explain).collect(),
+        Command::ShowVrrp(Vrrp::Rejected) => lock(&live.vrrp).iter().fold(String::new(), |mut t, v| {
             let counts: Vec<String> =
                 v.rejected.iter().map(|(why, n)| format!("{}={n}", why.replace(' ', "-"))).collect();
             // Writing to a String cannot fail.
@@ -371,6 +373,50 @@ fn agent_state(n: &ServerNode) -> u8 {
     }
     let bits = [(1, &a.running), (4, &a.enabled)].map(|(bit, on)| if on.load(Relaxed) { bit } else { 0 });
     2 + 16 + bits[0] + bits[1]
+}
+
+/// Everything about a virtual router, for people.
+fn explain(v: &VrrpView) -> String {
+    let mut t = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        t,
+        "{} (VRID {} on {}): {} for {:.1} s, because {}",
+        v.name, v.vrid, v.interface, v.state, v.since, v.cause
+    );
+    let serves = if v.able { "can serve" } else { "cannot serve, and speaks with priority 1" };
+    let _ = writeln!(t, "  addresses   {}", v.vips.join(", "));
+    let _ = writeln!(
+        t,
+        "  priority    {} = {} from the file{}; {serves}",
+        v.effective,
+        v.priority,
+        if v.shares.is_empty() { "" } else { " and what it tracks" }
+    );
+    for s in &v.shares {
+        let _ = writeln!(t, "    {s}");
+    }
+    match &v.heard {
+        Some((ago, from, priority)) => {
+            let _ = writeln!(
+                t,
+                "  last advert {ago:.3} s ago from {from} with priority {priority}; adverts were up to {:.1} ms off their time",
+                v.jitter
+            );
+        }
+        None => {
+            let _ = writeln!(t, "  last advert none was heard");
+        }
+    }
+    if let Some(next) = v.next {
+        let what = if v.state == "MASTER" { "the next advert" } else { "it takes over unless a master is heard" };
+        let _ = writeln!(t, "  next        in {next:.3} s: {what}");
+    }
+    let _ = writeln!(t, "  adverts     {} sent, {} received", v.sent, v.received);
+    for (ago, what) in &v.history {
+        let _ = writeln!(t, "  {ago:>9.1} s ago  {what}");
+    }
+    t
 }
 
 fn show_vrrp(live: &Live) -> String {

@@ -154,16 +154,15 @@ enum Order {
     Put { all: Vec<NewAddress>, tag: Option<u64> },
     Remove(u32, IpAddr, u8),
     Open { tag: u64, wanted: Wanted },
+    Promote(String),
+    Restore,
     Survey,
 }
 
 /// A VRRP socket pair to be opened: see [`Opened`].
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    pub six: bool,
-    pub ifname: String,
-    pub ifindex: u32,
-    pub multicast: bool,
+    pub wire: super::raw::Wire,
     /// Address that adverts leave from.
     pub src: Option<IpAddr>,
 }
@@ -204,6 +203,7 @@ impl Keeper {
         std::thread::Builder::new().name("addresses".into()).spawn(move || {
             tokio::task::LocalSet::new().block_on(&runtime, async move {
                 let Ok(netlink) = Netlink::new() else { return };
+                let mut changed = Vec::new();
                 while let Some(o) = orders.recv().await {
                     let said = match o {
                         Order::Put { all, tag } => {
@@ -217,6 +217,14 @@ impl Keeper {
                         }
                         Order::Remove(ifindex, addr, prefix) => {
                             let _ = netlink.remove(ifindex, addr, prefix).await;
+                            continue;
+                        }
+                        Order::Promote(ifname) => {
+                            promote(&ifname, &mut changed);
+                            continue;
+                        }
+                        Order::Restore => {
+                            changed.drain(..).for_each(|path: String| drop(std::fs::write(path, "0")));
                             continue;
                         }
                         Order::Open { tag, wanted } => Done::Opened { tag, result: open(&wanted) },
@@ -243,6 +251,16 @@ impl Keeper {
         let _ = self.0.send(Order::Remove(ifindex, addr, prefix));
     }
 
+    /// `promote_secondaries`: the other addresses of a network stay when the first one goes. Undone by [`Keeper::restore`].
+    pub fn promote(&self, ifname: &str) {
+        let _ = self.0.send(Order::Promote(ifname.to_owned()));
+    }
+
+    /// Puts back what was changed in the kernel's settings.
+    pub fn restore(&self) {
+        let _ = self.0.send(Order::Restore);
+    }
+
     /// Joining a multicast group takes the lock as well.
     pub fn open(&self, tag: u64, wanted: Wanted) {
         let _ = self.0.send(Order::Open { tag, wanted });
@@ -253,12 +271,21 @@ impl Keeper {
     }
 }
 
-fn open(w: &Wanted) -> std::io::Result<Opened> {
-    let sending = super::raw::vrrp(w.six, &w.ifname, w.ifindex, w.multicast)?;
-    if let Some(src) = w.src {
-        super::raw::bind_source(&sending, src, w.ifindex)?;
+/// Sets an interface's `promote_secondaries`, and notes it if it was not set.
+fn promote(ifname: &str, changed: &mut Vec<String>) {
+    let path = format!("/proc/sys/net/ipv4/conf/{ifname}/promote_secondaries");
+    let was_off = std::fs::read_to_string(&path).is_ok_and(|v| v.trim() == "0");
+    if was_off && std::fs::write(&path, "1").is_ok() {
+        changed.push(path);
     }
-    Ok(Opened { sending, hearing: super::raw::vrrp(w.six, &w.ifname, w.ifindex, w.multicast)? })
+}
+
+fn open(w: &Wanted) -> std::io::Result<Opened> {
+    let sending = super::raw::vrrp(&w.wire)?;
+    if let Some(src) = w.src {
+        super::raw::bind_source(&sending, src, w.wire.ifindex)?;
+    }
+    Ok(Opened { sending, hearing: super::raw::vrrp(&w.wire)? })
 }
 
 /// Watches links and addresses. Must be called inside the runtime.

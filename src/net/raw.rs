@@ -1,5 +1,6 @@
 //! Raw sockets of one interface: VRRP in and out, announcements out.
-use crate::vrrp::packet::{GROUP4, GROUP6, PROTOCOL, TTL};
+use crate::vrrp::ah::AH_PROTOCOL;
+use crate::vrrp::packet::{GROUP6, PROTOCOL, TTL};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recvmsg};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 use std::io::{self, IoSliceMut};
@@ -22,25 +23,41 @@ pub struct Packet {
     pub dst: IpAddr,
     pub ttl: Option<u8>,
     pub len: usize,
-    /// Where the VRRP message begins in the buffer.
+    /// Where the message behind the IP header begins in the buffer.
     pub start: usize,
 }
 
-/// A raw socket for protocol 112 on one interface.
-pub fn vrrp(six: bool, ifname: &str, ifindex: u32, multicast: bool) -> io::Result<Socket> {
+/// What a VRRP socket is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    pub six: bool,
+    pub ifname: String,
+    pub ifindex: u32,
+    /// The group to be heard; `None` is unicast.
+    pub group: Option<IpAddr>,
+    /// Messages are in authentication headers, and whole packets are sent.
+    pub header: bool,
+    /// TTL or hop limit of what is sent to peers; to the group it is 255.
+    pub ttl: u8,
+}
+
+/// A raw socket for VRRP on one interface.
+pub fn vrrp(w: &Wire) -> io::Result<Socket> {
+    let (six, ifindex) = (w.six, w.ifindex);
     let domain = if six { Domain::IPV6 } else { Domain::IPV4 };
-    let s = Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(i32::from(PROTOCOL))))?;
-    s.bind_device(Some(ifname.as_bytes()))?;
+    let protocol = if w.header { AH_PROTOCOL } else { PROTOCOL };
+    let s = Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(i32::from(protocol))))?;
+    s.bind_device(Some(w.ifname.as_bytes()))?;
     s.set_recv_buffer_size(256 * 1024)?;
     if six {
         s.set_multicast_if_v6(ifindex)?;
         s.set_multicast_hops_v6(TTL.into())?;
-        s.set_unicast_hops_v6(TTL.into())?;
+        s.set_unicast_hops_v6(w.ttl.into())?;
         s.set_multicast_loop_v6(false)?;
         s.set_recv_hoplimit_v6(true)?;
         setopt(&s, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
-        if multicast {
-            s.join_multicast_v6(&GROUP6, ifindex)?;
+        if let Some(IpAddr::V6(g)) = w.group {
+            s.join_multicast_v6(&g, ifindex)?;
         }
     } else {
         let index = i32::try_from(ifindex).unwrap_or(0);
@@ -53,10 +70,13 @@ pub fn vrrp(six: bool, ifname: &str, ifindex: u32, multicast: bool) -> io::Resul
         s.set_multicast_ttl_v4(TTL.into())?;
         s.set_multicast_loop_v4(false)?;
         s.set_multicast_all_v4(false)?;
-        s.set_ttl_v4(TTL.into())?;
+        s.set_ttl_v4(w.ttl.into())?;
         s.set_tos_v4(TOS)?;
-        if multicast {
-            s.join_multicast_v4_n(&GROUP4, &InterfaceIndexOrAddress::Index(ifindex))?;
+        if w.header {
+            s.set_header_included_v4(true)?;
+        }
+        if let Some(IpAddr::V4(g)) = w.group {
+            s.join_multicast_v4_n(&g, &InterfaceIndexOrAddress::Index(ifindex))?;
         }
     }
     Ok(s)

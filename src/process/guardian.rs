@@ -8,11 +8,13 @@ use super::proof::{self, Clock, Verdict};
 use super::rendezvous::{self, Answer, Ask, Asked, Half, Wish};
 use super::sockets::{self, Key, Plan, Sockets};
 use super::start::{self, Options};
-use crate::config::model::CliLevel;
+use super::stub;
+use crate::config::model::{CliLevel, Tracked};
 use crate::config::source::LoadArgs;
 use crate::log::console::Console;
 use crate::net::listen::Bound;
 use crate::net::netlink;
+use crate::vrrp::dump::Clocks;
 use crate::vrrp::engine::{Engine, Told};
 use crate::vrrp::script::{self, Runner};
 use std::collections::{HashSet, VecDeque};
@@ -120,6 +122,16 @@ struct Signals {
     usr2: Signal,
     hup: Signal,
     child: Signal,
+    json: Signal,
+    clear: Signal,
+}
+
+/// keepalived's dumps.
+#[derive(Clone, Copy)]
+enum Dump {
+    Data,
+    Stats,
+    Json,
 }
 
 /// What comes in from beside the network.
@@ -246,6 +258,8 @@ impl Guardian {
                 },
                 Some(r) = i.reports.recv() => match r {
                     script::Report::Check { name, up } => self.engine.script(&name, up, Instant::now()),
+                    script::Report::File { name, value } => self.engine.file(&name, value, Instant::now()),
+                    script::Report::Processes { name, up } => self.engine.processes(&name, up, Instant::now()),
                     script::Report::Trouble(text) => self.log.alert(text),
                 },
                 Some((ask, reply)) = i.asks.recv() => self.asked(ask, reply),
@@ -255,8 +269,10 @@ impl Guardian {
                     self.interrupted = true;
                     self.stop(true);
                 }
-                _ = s.usr1.recv() => if self.options.named == Some(Half::Keepalived) { self.no_dump() } else { self.stop(false) },
-                _ = s.usr2.recv() => if self.options.named == Some(Half::Keepalived) { self.no_dump() } else { self.reload() },
+                _ = s.usr1.recv() => if self.options.named == Some(Half::Keepalived) { self.dump(Dump::Data) } else { self.stop(false) },
+                _ = s.usr2.recv() => if self.options.named == Some(Half::Keepalived) { self.dump(Dump::Stats) } else { self.reload() },
+                _ = s.json.recv() => self.dump(Dump::Json),
+                _ = s.clear.recv() => self.engine.clear_counters(),
                 _ = s.hup.recv() => self.reload(),
                 _ = s.child.recv() => self.mind_children(),
             }
@@ -271,6 +287,8 @@ impl Guardian {
             usr2: signal(SignalKind::user_defined2())?,
             hup: signal(SignalKind::hangup())?,
             child: signal(SignalKind::child())?,
+            clear: signal(SignalKind::from_raw(stub::clear_signal()))?,
+            json: signal(SignalKind::from_raw(stub::json_signal()))?,
         })
     }
 
@@ -285,6 +303,7 @@ impl Guardian {
                     let user = script::ids(s.user.as_ref().or(self.spec.vrrp.script_user.as_ref()));
                     self.scripts.notify(s.command, args, user);
                 }
+                Told::Line(text) => self.scripts.line(text),
                 Told::Changed => changed = true,
             }
         }
@@ -515,8 +534,13 @@ impl Guardian {
                 self.request(Request { load: Some(load), reply: Some(reply) });
             }
             Ask::Wish(_, Wish::Reload) => self.request(Request { load: None, reply: Some(reply) }),
-            Ask::Wish(_, Wish::Data | Wish::Stats) => {
-                self.no_dump();
+            Ask::Wish(_, w @ (Wish::Data | Wish::Stats | Wish::Json | Wish::Clear)) => {
+                match w {
+                    Wish::Data => self.dump(Dump::Data),
+                    Wish::Stats => self.dump(Dump::Stats),
+                    Wish::Json => self.dump(Dump::Json),
+                    _ => self.engine.clear_counters(),
+                }
                 self.answer(reply, Ok(String::new()));
             }
             Ask::Wish(half, Wish::Leave { soft }) => {
@@ -574,8 +598,19 @@ impl Guardian {
         self.once_placed(move || drop(reply.send(answer)));
     }
 
-    fn no_dump(&self) {
-        self.log.warning("dumps of data and statistics are not there yet; 'show vrrp' on a stats socket shows them");
+    /// keepalived's dumps: SIGUSR1, SIGUSR2, and the signal that `keepalived --signum=JSON` names.
+    fn dump(&self, what: Dump) {
+        let clocks =
+            Clocks { now: Instant::now(), wall: std::time::SystemTime::now(), offset: crate::log::utc_offset() };
+        let d = &self.spec.vrrp.dumps;
+        let (said, usual, text) = match what {
+            Dump::Data => (&d.state, "/tmp/keepalived.data", self.engine.dump_data(clocks)),
+            Dump::Stats => (&d.stats, "/tmp/keepalived.stats", self.engine.dump_stats()),
+            Dump::Json => (&d.json, "/tmp/keepalived.json", self.engine.dump_json(clocks)),
+        };
+        let path = said.clone().unwrap_or_else(|| usual.to_owned());
+        self.log.notice(format!("writing {path} on a signal"));
+        self.scripts.dump(path, text);
     }
 
     // === a change of configuration ===
@@ -807,7 +842,16 @@ impl Guardian {
 
     /// Check scripts that are not answered from inside.
     fn start_scripts(&self) {
-        self.scripts.check(self.engine.scripts(), script::ids(self.spec.vrrp.script_user.as_ref()));
+        let m = self.engine.model();
+        let user = script::ids(m.script_user.as_ref());
+        // What nobody tracks is not asked, as in keepalived.
+        let used = |kind, name: &str| m.tracks().any(|t| t.kind == kind && t.name == name);
+        let scripts: Vec<_> = m.scripts.iter().filter(|s| used(Tracked::Script, &s.name)).cloned().collect();
+        let files: Vec<_> = m.files.iter().filter(|f| used(Tracked::File, &f.name)).cloned().collect();
+        let processes: Vec<_> = m.processes.iter().filter(|p| used(Tracked::Process, &p.name)).cloned().collect();
+        self.scripts.fifos(&m.fifos, user);
+        self.scripts.check(&scripts, user);
+        self.scripts.watch(&files, &processes);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::base::code::Code;
 use crate::base::diag::{Report, Severity};
 use crate::config::keepalived::build::place_of;
 use crate::config::load::vips;
-use crate::config::model::{Model, ScriptCall, TrackEntry, VrrpModel};
+use crate::config::model::{Model, ScriptCall, TrackEntry, Tracked, VrrpModel};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -16,10 +16,10 @@ pub fn check(m: &Model, vrrp: &mut VrrpModel, strict: bool, report: &mut Report)
     interfaces(m, report);
     listeners(m, report);
     let missing = scripts(m, vrrp, strict, report);
-    let there = |t: &TrackEntry| !missing.contains(&t.name);
+    let there = |t: &TrackEntry| t.kind != Tracked::Script || !missing.contains(&t.name);
     vrrp.scripts.retain(|s| !missing.contains(&s.name));
-    vrrp.instances.iter_mut().for_each(|i| i.track_scripts.retain(there));
-    vrrp.groups.iter_mut().for_each(|g| g.track_scripts.retain(there));
+    vrrp.instances.iter_mut().for_each(|i| i.tracks.retain(there));
+    vrrp.groups.iter_mut().for_each(|g| g.tracks.retain(there));
 }
 
 fn interfaces(m: &Model, report: &mut Report) {
@@ -30,10 +30,10 @@ fn interfaces(m: &Model, report: &mut Report) {
     // An alias is not in the list, and found by the kernel all the same.
     let missing = |name: &str| !here.contains_key(name) && nix::net::if_::if_nametoindex(name).is_err();
     for g in &m.vrrp.groups {
-        for t in g.track_interfaces.iter().filter(|t| missing(&t.name)) {
+        for t in interfaces_of(&g.tracks).filter(|t| missing(t)) {
             let text = format!(
                 "vrrp_sync_group '{}' tracks interface '{}', which is not on this host; correct the name, or create it first",
-                g.name, t.name
+                g.name, t
             );
             report.push(Code::Interface, Severity::Error, None, text);
         }
@@ -47,7 +47,7 @@ fn interfaces(m: &Model, report: &mut Report) {
             report.warning(Code::Interface, &place_of(&i.place), text);
         }
         let names = std::iter::once(&i.interface)
-            .chain(i.track_interfaces.iter().map(|t| &t.name))
+            .chain(interfaces_of(&i.tracks))
             .chain(i.vips.iter().chain(&i.excluded).filter_map(|v| v.dev.as_ref()));
         for name in names.filter(|n| !n.is_empty() && missing(n)) {
             if report.is_full() {
@@ -67,6 +67,10 @@ fn interfaces(m: &Model, report: &mut Report) {
             }
         }
     }
+}
+
+fn interfaces_of(tracks: &[TrackEntry]) -> impl Iterator<Item = &String> {
+    tracks.iter().filter(|t| t.kind == Tracked::Interface).map(|t| &t.name)
 }
 
 /// Listeners on addresses that are neither here nor virtual: the kernel will not bind them.
@@ -127,7 +131,7 @@ fn scripts(m: &Model, vrrp: &VrrpModel, strict: bool, report: &mut Report) -> Ha
     let instances = vrrp.instances.iter().map(|i| (&i.name, i.place.as_str(), &i.notify));
     let groups = vrrp.groups.iter().map(|g| (&g.name, "", &g.notify));
     for (name, place, n) in instances.chain(groups) {
-        for ScriptCall { command, user } in [&n.any, &n.master, &n.backup, &n.fault, &n.stop].into_iter().flatten() {
+        for ScriptCall { command, user } in n.calls() {
             let Some(path) = program(command) else { continue };
             if let Some(why) = not_runnable(path) {
                 told(format!("'{name}' : notify script '{path}' {why}"), place, Code::NotifyMissing);

@@ -168,6 +168,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         .map(|i| &mut i.notify)
         .chain(vrrp.groups.iter_mut().map(|g| &mut g.notify))
         .flat_map(crate::config::model::Notify::each)
+        .chain(vrrp.fifos.iter_mut().map(|f| &mut f.script))
     {
         let Some((name, group)) = slot.as_ref().and_then(|c| c.user.clone()) else { continue };
         let number = |n: &str, find: &dyn Fn(&str) -> Option<u32>| n.parse().ok().or_else(|| find(n));

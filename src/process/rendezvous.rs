@@ -53,8 +53,12 @@ pub enum Wish {
     Leave {
         soft: bool,
     },
+    /// keepalived's dumps.
     Data,
     Stats,
+    Json,
+    /// Its counters begin anew.
+    Clear,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

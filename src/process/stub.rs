@@ -15,9 +15,25 @@ pub enum End {
     Gone,
 }
 
+/// keepalived's signal for a dump in JSON.
+pub fn json_signal() -> i32 {
+    libc::SIGRTMIN() + 2
+}
+
+/// keepalived's signal that clears the counters.
+pub fn clear_signal() -> i32 {
+    libc::SIGRTMAX() - 1
+}
+
 /// What a signal means to a daemon; `None`: nothing.
-fn wish(half: Half, s: Signal) -> Option<Wish> {
-    match (half, s) {
+fn wish(half: Half, number: i32) -> Option<Wish> {
+    if half == Half::Keepalived && number == json_signal() {
+        return Some(Wish::Json);
+    }
+    if half == Half::Keepalived && number == clear_signal() {
+        return Some(Wish::Clear);
+    }
+    match (half, Signal::try_from(number).ok()?) {
         (_, Signal::SIGHUP) | (Half::Haproxy, Signal::SIGUSR2) => Some(Wish::Reload),
         (_, Signal::SIGTERM | Signal::SIGINT) => Some(Wish::Leave { soft: false }),
         (Half::Haproxy, Signal::SIGUSR1) => Some(Wish::Leave { soft: true }),
@@ -30,10 +46,7 @@ fn wish(half: Half, s: Signal) -> Option<Wish> {
 /// Passes signals on until it is told to end or the guardian is gone. Must be called while single-threaded.
 pub fn run(half: Half, mut guardian: Found) -> End {
     super::privilege::set_name(half.name());
-    let mut set = SigSet::empty();
-    for s in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2] {
-        set.add(s);
-    }
+    let set = signals();
     if set.thread_block().is_err() {
         return End::Gone;
     }
@@ -41,6 +54,21 @@ pub fn run(half: Half, mut guardian: Found) -> End {
     // Whatever this process becomes hears them again.
     let _ = set.thread_unblock();
     end
+}
+
+/// What is passed on.
+fn signals() -> SigSet {
+    let mut set = SigSet::empty();
+    for s in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2] {
+        set.add(s);
+    }
+    let mut raw = *set.as_ref();
+    for n in [json_signal(), clear_signal()] {
+        // SAFETY: `raw` is a valid set, and the numbers are those of signals.
+        unsafe { libc::sigaddset(&raw mut raw, n) };
+    }
+    // SAFETY: the set was made by the library itself, with two real-time signals that its type has no names for.
+    unsafe { SigSet::from_sigset_t_unchecked(raw) }
 }
 
 fn relay(half: Half, guardian: &mut Found, signals: &SignalFd) -> End {
@@ -53,8 +81,7 @@ fn relay(half: Half, guardian: &mut Found, signals: &SignalFd) -> End {
         let (signal, gone) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
         if signal
             && let Ok(Some(info)) = signals.read_signal()
-            && let Some(w) =
-                i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok()).and_then(|s| wish(half, s))
+            && let Some(w) = i32::try_from(info.ssi_signo).ok().and_then(|n| wish(half, n))
         {
             let leaves = matches!(w, Wish::Leave { .. });
             match guardian.ask(&Ask::Wish(half, w), None) {

@@ -1,12 +1,15 @@
 //! The driver: performs what the machines decide. Runs in the guardian, on its one thread; nothing here waits.
+use super::debounce::Debouncer;
 use super::fsm::{Action, Input, Role, State, Why};
-use super::group;
-use super::packet::{Advert, Expect, Reject};
-use super::priority::{self, Track};
-use super::router::{Incoming, Router, addresses, claim, is_six, params, reject_name, version};
+use super::node::{Deed, Node};
+use super::pacer::Pacer;
+use super::packet::TTL;
+use super::priority;
+use super::router::{Incoming, Router, addresses, claim, is_six, params};
+use super::track::{Facts, Share};
 use super::view::VrrpView;
-use crate::config::model::{Notify, ScriptCall, Vip, VrrpGroup, VrrpInstance, VrrpModel};
-use crate::net::netlink::{Address, Done, Event, Keeper, Link, MARK, Netlink, Wanted};
+use crate::config::model::{Auth, Notify, ScriptCall, Vip, VrrpInstance, VrrpModel};
+use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, Wanted};
 use crate::net::raw;
 use crate::net::sockdiag::Resets;
 use std::collections::HashMap;
@@ -25,6 +28,8 @@ pub enum Told {
         script: ScriptCall,
         args: Vec<String>,
     },
+    /// A line for the FIFOs.
+    Line(String),
     /// A state or a cause is another one; for statistics.
     Changed,
 }
@@ -39,16 +44,18 @@ pub(super) type Placed = (u32, IpAddr, u8);
 
 pub struct Engine {
     pub(super) routers: Vec<Router>,
-    groups: Vec<Vec<usize>>,
-    group_conf: Vec<(String, Notify)>,
-    model: VrrpModel,
+    pub(super) node: Node,
+    pub(super) group_conf: Vec<(String, Notify)>,
+    pub(super) model: VrrpModel,
     pub(super) keeper: Keeper,
     done: mpsc::UnboundedReceiver<Done>,
     /// Orders of addresses under way: tag, and key of the router.
     pub(super) puts: Vec<(u64, u64)>,
     /// The kernel's interfaces and addresses, as its notices have them.
     pub(super) links: HashMap<String, Link>,
-    addrs: Vec<Address>,
+    pub(super) addrs: Vec<Address>,
+    pub(super) debounce: Debouncer,
+    pub(super) pacer: Pacer,
     pub(super) frames: Option<socket2::Socket>,
     incoming: mpsc::Receiver<Incoming>,
     sender: mpsc::Sender<Incoming>,
@@ -59,10 +66,10 @@ pub struct Engine {
     /// Addresses found at the start, of a predecessor that was killed.
     adopted: Vec<(u32, IpAddr)>,
     pub told: Vec<Told>,
-    serving: bool,
+    pub(super) facts: Facts,
     standby: bool,
-    scripts: HashMap<String, bool>,
-    last_tick: Instant,
+    /// Routers begin then: `vrrp_startup_delay`, `vrrp_delay_after_boot`.
+    begin_at: Instant,
     last_tag: u64,
     buf: Vec<u8>,
 }
@@ -70,6 +77,12 @@ pub struct Engine {
 /// A router is known by what its packets carry, and where.
 fn same(r: &Router, c: &VrrpInstance) -> bool {
     r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == is_six(c)
+}
+
+/// What is missing of `delay` since the host has started.
+fn until_boot(delay: Duration) -> Duration {
+    let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
+    delay.saturating_sub(up)
 }
 
 /// Something that arrived.
@@ -90,7 +103,7 @@ impl Engine {
         let (resets, reset) = Resets::start().map_err(|e| format!("cannot start a thread: {e}"))?;
         let mut e = Self {
             routers: Vec::new(),
-            groups: Vec::new(),
+            node: Node::default(),
             group_conf: Vec::new(),
             model: VrrpModel::default(),
             keeper,
@@ -98,6 +111,8 @@ impl Engine {
             puts: Vec::new(),
             links: netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect(),
             addrs: netlink.addresses().await?,
+            debounce: Debouncer::default(),
+            pacer: Pacer::default(),
             frames: None,
             incoming,
             sender,
@@ -106,13 +121,19 @@ impl Engine {
             leaving: Vec::new(),
             adopted: Vec::new(),
             told: Vec::new(),
-            serving: false,
+            facts: Facts::default(),
             standby: false,
-            scripts: HashMap::new(),
-            last_tick: now,
+            begin_at: now + model.startup_delay.max(until_boot(model.delay_after_boot)),
             last_tag: 0,
             buf: Vec::new(),
         };
+        if e.begin_at > now {
+            let text = format!("the virtual routers begin in {:.1} s", (e.begin_at - now).as_secs_f64());
+            e.told.push(Told::Log { important: false, text });
+        }
+        for l in e.links.values() {
+            e.facts.links.insert(l.name.clone(), e.debounce.see(&l.name, l.usable, now));
+        }
         // Before anything of a living predecessor is touched.
         model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
         e.clear_stale(&model, &netlink).await;
@@ -214,6 +235,8 @@ impl Engine {
                 }
             }
         }
+        self.debounce.configure(&model.debounce);
+        self.pacer.configure(&model.pace);
         let kept = self.routers.len();
         for mut r in old {
             r.departing = true;
@@ -231,7 +254,7 @@ impl Engine {
                 let up = self.up(i);
                 self.feed(i, now, Input::Interface(up));
                 self.update_priority(i, now);
-            } else if self.routers[i].opening.is_none() {
+            } else if self.routers[i].opening.is_none() && now >= self.begin_at {
                 self.begin(i, now);
             }
         }
@@ -260,10 +283,18 @@ impl Engine {
     ) {
         let gone: Vec<Vip> = r.addresses().filter(|v| !addresses(&conf).any(|w| w == *v)).cloned().collect();
         let changed = r.conf.vips != conf.vips || r.conf.excluded != conf.excluded;
-        if r.unicast() == conf.unicast_peers.is_empty()
-            || r.conf.unicast_src != conf.unicast_src
-            || r.conf.mcast_src != conf.mcast_src
-        {
+        let wire = |c: &VrrpInstance| {
+            let c = c.clone();
+            (
+                c.peers.is_empty(),
+                c.unicast_src,
+                c.mcast_src,
+                c.mcast_dst,
+                c.unicast_ttl,
+                matches!(c.auth, Auth::Header(_)),
+            )
+        };
+        if wire(&r.conf) != wire(&conf) || (self.model.group4, self.model.group6) != (model.group4, model.group6) {
             r.close();
         }
         if r.machine.state().has_address() {
@@ -279,7 +310,7 @@ impl Engine {
 
     fn regroup(&mut self) {
         let index = |routers: &[Router], name: &str| routers.iter().position(|r| r.conf.name == name && !r.departing);
-        self.groups = self
+        let mut groups: Vec<Vec<usize>> = self
             .model
             .groups
             .iter()
@@ -294,14 +325,15 @@ impl Engine {
             if let Some(twin) = &self.routers[i].conf.twin_of
                 && let Some(j) = index(&self.routers, twin)
             {
-                self.groups.push(vec![j, i]);
+                groups.push(vec![j, i]);
                 self.group_conf.push((twin.clone(), Notify::default()));
             }
         }
+        self.node.regroup(groups);
     }
 
     /// Finds a router's interface and source address, and has its sockets opened if they are not.
-    fn attach(&mut self, i: usize) {
+    pub(super) fn attach(&mut self, i: usize) {
         let own: Vec<IpAddr> = self.routers.iter().flat_map(|r| r.addresses().map(|v| v.addr.addr)).collect();
         let tag = self.next_tag();
         let r = &mut self.routers[i];
@@ -310,7 +342,14 @@ impl Engine {
             r.close();
         }
         r.link = link;
-        let src = r.source(&self.addrs, &own, MARK);
+        if r.conf.promote_secondaries
+            && let Some(l) = &r.link
+        {
+            self.keeper.promote(&l.name);
+        }
+        let src = r
+            .source(&self.addrs, &own, MARK)
+            .filter(|s| !r.conf.tracks_source || self.addrs.iter().any(|a| a.addr == *s));
         if src != r.src {
             r.close();
             r.src = src;
@@ -324,14 +363,16 @@ impl Engine {
             return self.problem(i, text);
         };
         r.opening = Some(tag);
-        let wanted = Wanted {
+        r.group = r.group_of(&self.model);
+        let wire = raw::Wire {
             six: r.six(),
             ifname: link.name.clone(),
             ifindex: link.index,
-            multicast: !r.unicast(),
-            src: Some(src),
+            group: (!r.unicast()).then_some(r.group),
+            header: matches!(r.conf.auth, Auth::Header(_)),
+            ttl: r.conf.unicast_ttl.unwrap_or(TTL),
         };
-        self.keeper.open(tag, wanted);
+        self.keeper.open(tag, Wanted { wire, src: Some(src) });
     }
 
     /// Says what is wrong with a router, once.
@@ -365,7 +406,9 @@ impl Engine {
                     }
                 }
                 if self.routers[i].machine.state() == State::Init {
-                    self.begin(i, now);
+                    if now >= self.begin_at {
+                        self.begin(i, now);
+                    }
                 } else {
                     let up = self.up(i);
                     self.feed(i, now, Input::Interface(up));
@@ -378,7 +421,7 @@ impl Engine {
 
     /// A new router begins. One that joins a group which holds its addresses joins in that, too: nobody else has to move.
     fn begin(&mut self, i: usize, now: Instant) {
-        let joins = self.groups.iter().filter(|g| g.contains(&i)).any(|g| {
+        let joins = self.node.groups().iter().filter(|g| g.contains(&i)).any(|g| {
             let mut mates = g.iter().filter(|m| **m != i).map(|m| self.routers[*m].machine.state()).peekable();
             mates.peek().is_some() && mates.all(State::has_address)
         });
@@ -406,14 +449,16 @@ impl Engine {
     }
 
     /// The router's own interface can be used; with `fault strict`, so can everything that it tracks without a weight.
-    fn up(&self, i: usize) -> bool {
-        self.routers[i].ready() && !(self.model.fault_strict && self.failed_tracks(i))
+    pub(super) fn up(&self, i: usize) -> bool {
+        let r = &self.routers[i];
+        let link = r.conf.ignores_link || self.facts.links.get(&r.conf.interface).is_some_and(|up| *up);
+        link && r.open() && !(self.model.fault_strict && self.failed_tracks(i))
     }
 
     /// Serving, not told to stand by, and nothing failed that is tracked without a weight.
     fn able(&self, i: usize) -> Result<(), Why> {
-        let mut mates = self.groups.iter().filter(|g| g.contains(&i)).flatten().copied().chain([i]);
-        if !self.serving {
+        let mut mates = self.node.groups().iter().filter(|g| g.contains(&i)).flatten().copied().chain([i]);
+        if !self.facts.serving {
             Err(Why::Proxy)
         } else if self.standby {
             Err(Why::Standby)
@@ -426,7 +471,7 @@ impl Engine {
 
     /// Whether the local proxy serves. Passed on to every router.
     pub fn serving(&mut self, yes: bool, now: Instant) {
-        self.serving = yes;
+        self.facts.serving = yes;
         self.spread_ability(now);
     }
 
@@ -436,7 +481,7 @@ impl Engine {
         self.spread_ability(now);
     }
 
-    fn spread_ability(&mut self, now: Instant) {
+    pub(super) fn spread_ability(&mut self, now: Instant) {
         for i in 0..self.routers.len() {
             if self.routers[i].machine.state() == State::Init || self.routers[i].departing {
                 continue;
@@ -452,149 +497,59 @@ impl Engine {
         self.settle(now);
     }
 
-    fn tracks(&self, i: usize) -> Vec<Track> {
-        let r = &self.routers[i];
-        let mut out = Vec::new();
-        // Members of a group share what the group tracks.
-        let groups: Vec<&VrrpGroup> = self.model.groups.iter().filter(|g| g.members.contains(&r.conf.name)).collect();
-        for t in r.conf.track_interfaces.iter().chain(groups.iter().flat_map(|g| &g.track_interfaces)) {
-            let up = self.links.get(&t.name).is_some_and(|l| l.usable);
-            out.push(Track { weight: t.weight.unwrap_or(0), reverse: t.reverse, up });
-        }
-        for t in r.conf.track_scripts.iter().chain(groups.iter().flat_map(|g| &g.track_scripts)) {
-            let Some(s) = self.model.scripts.iter().find(|s| s.name == t.name) else { continue };
-            let up = if s.liveness { self.serving } else { self.scripts.get(&s.name).copied().unwrap_or(!s.init_fail) };
-            out.push(Track { weight: t.weight.unwrap_or(s.weight), reverse: t.reverse || s.reverse, up });
-        }
-        out
-    }
-
     /// True if something tracked without weight failed: the node yields.
     fn failed_tracks(&self, i: usize) -> bool {
-        priority::effective(self.routers[i].conf.priority, self.tracks(i)).failed
+        self.outcome(i).failed
+    }
+
+    /// What its tracks come to.
+    fn outcome(&self, i: usize) -> priority::Outcome {
+        let conf = &self.routers[i].conf;
+        priority::effective(conf.priority, self.facts.shares(&self.model, conf).iter().map(|s| s.points))
     }
 
     fn update_priority(&mut self, i: usize, now: Instant) {
-        let p = priority::effective(self.routers[i].conf.priority, self.tracks(i)).priority;
-        let before = self.routers[i].machine.priority();
-        if p != before {
-            let text = format!("({}) effective priority {before} -> {p}", self.routers[i].conf.name);
-            self.told.push(Told::Log { important: false, text });
-            self.feed(i, now, Input::Priority(p));
+        let p = self.outcome(i).priority;
+        let r = &self.routers[i];
+        let before = r.machine.priority();
+        if p == before {
+            return;
         }
+        let shares = self.facts.shares(&self.model, &r.conf);
+        let why: Vec<String> = shares.iter().filter(|s| s.points.sum != 0).map(Share::text).collect();
+        let why = if why.is_empty() { "nothing adds to it or takes from it".to_owned() } else { why.join(", ") };
+        let text = format!("({}) effective priority {before} -> {p}: {why}", r.conf.name);
+        self.told.push(Told::Log { important: false, text });
+        self.feed(i, now, Input::Priority(p));
+        self.tell_priority(i);
+    }
+
+    /// Something that is tracked changed; `text` for the log.
+    pub(super) fn tracked_changed(&mut self, text: String, now: Instant) {
+        self.told.push(Told::Log { important: true, text });
+        self.spread_ability(now);
     }
 
     /// A check script's state changed.
     pub fn script(&mut self, name: &str, up: bool, now: Instant) {
-        if self.scripts.insert(name.to_owned(), up) != Some(up) {
-            self.told.push(Told::Log {
-                important: true,
-                text: format!("script {name} {}", if up { "succeeds" } else { "fails" }),
-            });
-            self.spread_ability(now);
+        if self.facts.scripts.insert(name.to_owned(), up) != Some(up) {
+            self.tracked_changed(format!("script {name} {}", if up { "succeeds" } else { "fails" }), now);
         }
     }
 
-    /// A change that the kernel reports.
-    pub fn event(&mut self, e: Event, now: Instant) {
-        match e {
-            Event::Link(l) => self.link_changed(l, now),
-            Event::LinkGone(l) => {
-                self.link_changed(Link { usable: false, ..l.clone() }, now);
-                self.links.remove(&l.name);
-                self.addrs.retain(|a| a.ifindex != l.index);
-                for r in self.routers.iter_mut().filter(|r| r.conf.interface == l.name) {
-                    (r.link, r.src) = (None, None);
-                    r.close();
-                }
-            }
-            Event::Address(a) => {
-                let known = self.addrs.iter().position(|b| b.ifindex == a.ifindex && b.addr == a.addr);
-                if known.is_some_and(|k| self.addrs[k] == a) {
-                    return;
-                }
-                match known {
-                    Some(k) => self.addrs[k] = a.clone(),
-                    None => self.addrs.push(a.clone()),
-                }
-                self.addresses_changed(a.ifindex, now);
-            }
-            Event::AddressGone(a) => {
-                self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
-                self.address_gone(a.addr);
-                self.addresses_changed(a.ifindex, now);
-            }
-            Event::Overrun => self.keeper.survey(),
+    /// What a tracked file says changed.
+    pub fn file(&mut self, name: &str, value: i64, now: Instant) {
+        if self.facts.files.insert(name.to_owned(), value) != Some(value) {
+            self.tracked_changed(format!("file {name} says {value}"), now);
         }
     }
 
-    /// Addresses of an interface came or went: adverts may have to leave from another one.
-    fn addresses_changed(&mut self, ifindex: u32, now: Instant) {
-        for i in 0..self.routers.len() {
-            if self.routers[i].link.as_ref().is_none_or(|l| l.index != ifindex) {
-                continue;
-            }
-            let before = self.routers[i].ready();
-            self.attach(i);
-            // While sockets are being opened anew nothing is said; what comes of it decides.
-            if self.routers[i].opening.is_none()
-                && self.routers[i].machine.state() != State::Init
-                && before != self.routers[i].ready()
-            {
-                let up = self.up(i);
-                self.feed(i, now, Input::Interface(up));
-            }
+    /// Enough of the processes that are looked for are there, or not.
+    pub fn processes(&mut self, name: &str, up: bool, now: Instant) {
+        if self.facts.processes.insert(name.to_owned(), up) != Some(up) {
+            let what = if up { "as many as wanted are there" } else { "not as many as wanted are there" };
+            self.tracked_changed(format!("process {name}: {what}"), now);
         }
-        self.settle(now);
-    }
-
-    /// Notices were lost: what is there now, against what was known.
-    fn surveyed(&mut self, links: Vec<Link>, addrs: Vec<Address>, now: Instant) {
-        let gone: Vec<Link> =
-            self.links.values().filter(|l| !links.iter().any(|n| n.name == l.name)).cloned().collect();
-        gone.into_iter().for_each(|l| self.event(Event::LinkGone(l), now));
-        links.into_iter().for_each(|l| self.link_changed(l, now));
-        let lost: Vec<Address> = self
-            .addrs
-            .iter()
-            .filter(|a| !addrs.iter().any(|b| b.ifindex == a.ifindex && b.addr == a.addr))
-            .cloned()
-            .collect();
-        lost.into_iter().for_each(|a| self.event(Event::AddressGone(a), now));
-        addrs.into_iter().for_each(|a| self.event(Event::Address(a), now));
-        self.routers.iter_mut().filter(|r| r.machine.state().has_address()).for_each(|r| r.renew_at = Some(now));
-    }
-
-    fn link_changed(&mut self, l: Link, now: Instant) {
-        // A rename: the old name is nobody's.
-        self.links.retain(|name, k| k.index != l.index || *name == l.name);
-        let before = self.links.insert(l.name.clone(), l.clone());
-        if before.as_ref().is_some_and(|b| *b == l) {
-            return;
-        }
-        let tracked = self.routers.iter().flat_map(|r| &r.conf.track_interfaces).any(|t| t.name == l.name)
-            || self.model.groups.iter().flat_map(|g| &g.track_interfaces).any(|t| t.name == l.name);
-        if tracked && before.is_none_or(|b| b.usable != l.usable) {
-            let text = format!("tracked interface {} {}", l.name, if l.usable { "can be used" } else { "is lost" });
-            self.told.push(Told::Log { important: true, text });
-        }
-        for i in 0..self.routers.len() {
-            if self.routers[i].conf.interface == l.name {
-                self.attach(i);
-                if self.routers[i].machine.state() == State::Init {
-                    continue;
-                }
-                let up = self.up(i);
-                // Not yet known to be up again while its sockets are opened.
-                if !up || self.routers[i].opening.is_none() {
-                    self.feed(i, now, Input::Interface(up));
-                }
-            }
-        }
-        if l.usable {
-            self.restore_on(&l.name);
-        }
-        self.spread_ability(now);
     }
 
     /// The next moment at which `tick` is wanted.
@@ -603,10 +558,17 @@ impl Engine {
             .iter()
             .flat_map(|r| {
                 let held = r.held.as_ref().map(|h| h.until);
-                [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.renew_at, held]
+                [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, held]
             })
+            .chain([self.pacer.next(), self.debounce.next(), self.beginning()])
             .flatten()
             .min()
+    }
+
+    /// When routers that wait for their beginning have waited long enough.
+    fn beginning(&self) -> Option<Instant> {
+        let waits = |r: &Router| r.machine.state() == State::Init && r.opening.is_none() && !r.departing;
+        self.routers.iter().any(waits).then_some(self.begin_at)
     }
 
     /// Waits for something to do; `work` takes it in.
@@ -634,88 +596,34 @@ impl Engine {
         }
     }
 
-    fn packet(&mut self, p: &Incoming, now: Instant) {
-        let Some(i) = self.routers.iter().position(|r| r.key == p.router) else { return };
-        let r = &mut self.routers[i];
-        let unicast = r.unicast();
-        if Some(p.packet.src) == r.src || r.has(p.packet.src) {
-            // Our own, or from one that speaks from the address which is at stake: such an advert is no peer's.
-            r.reject("own source");
-            return;
-        }
-        if unicast && !r.conf.unicast_peers.contains(&p.packet.src) {
-            let first = r.reject("source") == 1;
-            let strict = r.conf.check_unicast_src;
-            if first {
-                let what = if strict {
-                    "dropped"
-                } else {
-                    "taken all the same, as keepalived does without 'check_unicast_src'"
-                };
-                let text =
-                    format!("({}) an advert from {}, which is no unicast peer: {what}", r.conf.name, p.packet.src);
-                self.told.push(Told::Log { important: true, text });
-            }
-            if strict {
-                return;
-            }
-        }
-        let r = &mut self.routers[i];
-        let expect = Expect {
-            version: version(r.conf.version),
-            vrid: r.conf.vrid,
-            src: p.packet.src,
-            dst: p.packet.dst,
-            ttl: if unicast { None } else { p.packet.ttl },
-            auth: r.conf.auth_pass.as_ref(),
-            interval: r.conf.advert_int,
-            plain_checksum: r.conf.checksum_v2,
-        };
-        match Advert::parse(&p.bytes, &expect) {
-            // Another router's VRID on the same wire is nobody's mistake, and no log line.
-            Err(Reject::Vrid) => drop(r.reject("vrid")),
-            Err(e) => {
-                if r.reject(reject_name(e)) == 1 {
-                    let text =
-                        format!("({}) dropped an advert from {}: wrong {}", r.conf.name, p.packet.src, reject_name(e));
-                    self.told.push(Told::Log { important: true, text });
-                }
-            }
-            Ok(a) => {
-                r.stats.received += 1;
-                let same = a.addrs.len() == r.conf.vips.len()
-                    && a.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x));
-                if !same && !r.conf.skip_addr_check && r.reject("addresses") == 1 {
-                    let text = format!(
-                        "({}) {} advertises other addresses than ours: compare the two configurations",
-                        r.conf.name, p.packet.src
-                    );
-                    self.told.push(Told::Log { important: true, text });
-                }
-                let wins_tie = r.src.is_some_and(|s| p.packet.src > s);
-                self.feed(i, now, Input::Advert { priority: a.priority, interval: a.interval, wins_tie });
-                self.settle(now);
-            }
-        }
-    }
-
     /// Notices that this process was not running for longer than a peer would wait, before anything is said as master.
     fn notice_freeze(&mut self, now: Instant) {
-        let gap = now.saturating_duration_since(self.last_tick);
-        self.last_tick = now;
-        for i in 0..self.routers.len() {
-            if gap > self.routers[i].machine.master_down() {
-                self.feed(i, now, Input::Frozen);
-                // Nothing that was due meanwhile is done: the addresses may be somebody else's by now.
-                let r = &mut self.routers[i];
-                (r.announce_at, r.refresh_at, r.renew_at) = (None, None, None);
-            }
+        let mut deeds = Vec::new();
+        for i in self.node.wake(&mut self.routers, now, &mut deeds) {
+            // Nothing that was due meanwhile is done: the addresses may be somebody else's by now.
+            let r = &mut self.routers[i];
+            (r.announce_at, r.refresh_at, r.renew_at) = (None, None, None);
+            let r = &self.routers[i];
+            self.pacer.forget(|a| r.has(*a));
         }
+        self.perform(now, deeds);
     }
 
-    /// Called at least every second, so that a gap means a freeze.
+    /// Does what is due: at [`Engine::next_deadline`], or earlier.
     pub fn tick(&mut self, now: Instant) {
         self.notice_freeze(now);
+        if now >= self.begin_at && self.beginning().is_some() {
+            for i in 0..self.routers.len() {
+                if self.routers[i].machine.state() == State::Init && self.routers[i].opening.is_none() {
+                    self.begin(i, now);
+                }
+            }
+        }
+        for name in self.debounce.due(now) {
+            if let Some(l) = self.links.get(&name).cloned() {
+                self.link_counts(&l, now);
+            }
+        }
         for i in 0..self.routers.len() {
             if self.routers[i].held.as_ref().is_some_and(|h| h.until <= now) {
                 let name = &self.routers[i].conf.name;
@@ -723,38 +631,26 @@ impl Engine {
                 self.told.push(Told::Log { important: true, text });
                 self.speak(i, now);
             }
-            let mut out = Vec::new();
-            self.routers[i].machine.tick(now, &mut out);
-            self.perform(i, now, out);
-            // Only a master says where the addresses are.
-            let r = &mut self.routers[i];
-            if !matches!(r.machine.state(), State::Master { .. }) {
-                (r.announce_at, r.refresh_at) = (None, None);
-            }
-            if r.announce_at.is_some_and(|t| t <= now) {
-                r.announce_at = None;
-                let n = r.conf.garp.repeat;
-                self.announce(i, n);
-            }
-            let r = &mut self.routers[i];
-            if r.refresh_at.is_some_and(|t| t <= now) {
-                r.refresh_at = r.conf.garp.refresh.map(|d| now + d);
-                let n = r.conf.garp.refresh_repeat;
-                self.announce(i, n);
-            }
+        }
+        let mut deeds = Vec::new();
+        self.node.tick(&mut self.routers, now, &mut deeds);
+        self.perform(now, deeds);
+        for i in 0..self.routers.len() {
+            self.announce_due(i, now);
             if self.routers[i].renew_at.is_some_and(|t| t <= now) {
                 self.put_on(i, None);
                 let r = &mut self.routers[i];
                 r.renew_at = Some(now + r.lifetime() / 3);
             }
         }
+        self.send_frames(now);
         self.forget_departed();
-        self.settle(now);
     }
 
     /// Waits until addresses that were given up are off. The last thing before the end.
     pub async fn drain(&mut self) {
         let tag = self.next_tag();
+        self.keeper.restore();
         self.keeper.put(Vec::new(), Some(tag));
         let seen = async {
             while let Some(d) = self.done.recv().await {
@@ -773,31 +669,20 @@ impl Engine {
     }
 
     pub(super) fn feed(&mut self, i: usize, now: Instant, input: Input) {
-        let mut out = Vec::new();
-        self.routers[i].machine.handle(now, input, &mut out);
-        self.perform(i, now, out);
+        let mut deeds = Vec::new();
+        self.node.feed(&mut self.routers, i, now, input, &mut deeds);
+        self.perform(now, deeds);
     }
 
     /// Lets groups agree.
-    fn settle(&mut self, now: Instant) {
-        for g in 0..self.groups.len() {
-            // Each round moves members one step; there are only a few steps.
-            for _ in 0..4 {
-                let states: Vec<State> = self.groups[g].iter().map(|i| self.routers[*i].machine.state()).collect();
-                let said = group::settle(&states);
-                if said.is_empty() {
-                    break;
-                }
-                for (k, input) in said {
-                    let i = self.groups[g][k];
-                    self.feed(i, now, input);
-                }
-            }
-        }
+    pub(super) fn settle(&mut self, now: Instant) {
+        let mut deeds = Vec::new();
+        self.node.settle(&mut self.routers, now, &mut deeds);
+        self.perform(now, deeds);
     }
 
-    pub(super) fn perform(&mut self, i: usize, now: Instant, actions: Vec<Action>) {
-        for a in actions {
+    pub(super) fn perform(&mut self, now: Instant, deeds: Vec<Deed>) {
+        for (i, a) in deeds {
             if Self::hold(&mut self.routers[i], a) {
                 continue;
             }
@@ -814,16 +699,18 @@ impl Engine {
                     let g = self.routers[i].conf.garp.clone();
                     let (n, delay) =
                         if repeat { (g.repeat, g.delay) } else { (g.lower_prio_repeat, g.lower_prio_delay) };
-                    self.announce(i, n);
+                    self.announce(i, n, now);
                     let r = &mut self.routers[i];
                     r.announce_at = (!delay.is_zero()).then(|| now + delay);
                     r.renew_at.get_or_insert(now);
                     r.refresh_at = g.refresh.map(|d| now + d);
+                    r.elsewhere_at = g.extra.map(|(d, _)| now + d);
                 }
                 Action::Release => self.release(i),
+                Action::LowerHeard { .. } => self.tell_lower(i),
                 Action::Changed { from, to, cause } => {
                     let r = &mut self.routers[i];
-                    r.cause = cause;
+                    r.changed(now, to, cause);
                     match (from, to) {
                         (_, Role::Master) => r.stats.became_master += 1,
                         (Role::Master, _) => r.stats.released_master += 1,
@@ -832,7 +719,7 @@ impl Engine {
                     let text = format!("({}) Entering {} STATE: {}", r.conf.name, to.name(), cause.text());
                     self.told.push(Told::Log { important: true, text });
                     self.told.push(Told::Changed);
-                    self.notify(i, to);
+                    self.tell_change(i, to);
                 }
                 Action::Noted { cause } => {
                     let r = &mut self.routers[i];
@@ -841,36 +728,6 @@ impl Engine {
                     self.told.push(Told::Log { important: true, text });
                     self.told.push(Told::Changed);
                 }
-            }
-        }
-    }
-
-    fn notify(&mut self, i: usize, to: Role) {
-        let r = &self.routers[i];
-        let prio = r.machine.priority().to_string();
-        let say = |n: &Notify, kind: &str, name: &str, prio: &str, told: &mut Vec<Told>| {
-            let own = match to {
-                Role::Master => &n.master,
-                Role::Backup => &n.backup,
-                Role::Fault => &n.fault,
-                Role::Stop => &n.stop,
-                Role::Init => &None,
-            };
-            if let Some(c) = own {
-                told.push(Told::Notify { script: c.clone(), args: Vec::new() });
-            }
-            if let Some(c) = &n.any {
-                let args = vec![kind.into(), name.into(), to.name().into(), prio.into()];
-                told.push(Told::Notify { script: c.clone(), args });
-            }
-        };
-        say(&r.conf.notify, "INSTANCE", &r.conf.name, &prio, &mut self.told);
-        for (g, members) in self.groups.iter().enumerate() {
-            // A group has moved when its last member has.
-            if members.contains(&i) && members.iter().all(|m| self.routers[*m].machine.state().role() == to) {
-                let (name, n) = &self.group_conf[g];
-                // A group has no priority, and keepalived says 0.
-                say(n, "GROUP", name, "0", &mut self.told);
             }
         }
     }
@@ -887,11 +744,17 @@ impl Engine {
     }
 
     pub fn view(&self, now: Instant) -> Vec<VrrpView> {
-        self.routers.iter().filter(|r| !r.departing).map(|r| r.view(now)).collect()
+        self.routers.iter().filter(|r| !r.departing).map(|r| r.view(now, self.share_texts(r))).collect()
     }
 
-    /// Check scripts of the model in force.
-    pub fn scripts(&self) -> &[crate::config::model::VrrpScript] {
-        &self.model.scripts
+    /// What is counted of packets and changes begins at 0 again.
+    pub fn clear_counters(&mut self) {
+        self.routers.iter_mut().for_each(|r| r.stats = Default::default());
+        self.told.push(Told::Log { important: false, text: "the counters of the virtual routers are cleared".into() });
+    }
+
+    /// The model in force.
+    pub fn model(&self) -> &VrrpModel {
+        &self.model
     }
 }

@@ -29,6 +29,41 @@ pub struct Params {
     pub preempt_delay: Duration,
     /// Member of a sync group: becoming master waits for the group's word.
     pub grouped: bool,
+    /// `state MASTER` with priority 255: the owner begins as master, without listening first.
+    pub begins_master: bool,
+    /// `down_timer_adverts`: intervals without an advert before the skew, 1 to 100.
+    pub down_adverts: u32,
+    /// `lower_prio_no_advert`: a master does not answer a lower one.
+    pub quiet_to_lower: bool,
+    /// `higher_prio_send_advert`: a master that hears a higher one says where it was, so that the other announces the addresses anew.
+    pub answers_higher: bool,
+    /// `owner_ignore_adverts`, and `strict_mode`: one of priority 255 hears nobody.
+    pub owner_deaf: bool,
+    /// `timer_expired_backup`: with `nopreempt`, a master that was late for so long that a peer of this priority may have taken over becomes backup.
+    pub late_backup: Option<u8>,
+}
+
+impl Params {
+    /// What a file without a further word means.
+    pub fn plain(version: Version, interval: Duration) -> Self {
+        Self {
+            version,
+            interval,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            grouped: false,
+            begins_master: true,
+            down_adverts: timing::DOWN_ADVERTS,
+            quiet_to_lower: false,
+            answers_higher: false,
+            owner_deaf: false,
+            late_backup: None,
+        }
+    }
+
+    fn master_down(&self, priority: u8, master_interval: Duration) -> Duration {
+        timing::master_down(self.version, priority, master_interval, self.down_adverts)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +154,7 @@ pub enum Cause {
     InterfaceUp,
     Group,
     Frozen,
+    Late,
     Shutdown,
 }
 
@@ -141,6 +177,7 @@ impl Cause {
             Self::InterfaceUp => "its interface can be used again".into(),
             Self::Group => "its sync group moved".into(),
             Self::Frozen => "this process was frozen for longer than the master-down time".into(),
+            Self::Late => "it was late for so long that a peer may have taken over (timer_expired_backup)".into(),
             Self::Shutdown => "stopping".into(),
         }
     }
@@ -162,7 +199,7 @@ pub enum Input {
     /// The group agreed on mastership, or a member lost it.
     GroupMaster,
     GroupBackup,
-    /// The process was not running for longer than the master-down time.
+    /// The process was not running: [`Machine::overslept`].
     Frozen,
     /// In place of `Start`: the addresses are still here, from a predecessor that was killed a moment ago.
     Adopt,
@@ -182,6 +219,10 @@ pub enum Action {
     },
     /// Reset connections on the addresses, then remove them.
     Release,
+    /// A master heard one that is lower: `notify_master_rx_lower_pri`.
+    LowerHeard {
+        priority: u8,
+    },
     Changed {
         from: Role,
         to: Role,
@@ -256,7 +297,7 @@ impl Machine {
         self.master_until.filter(|t| *t > now).map(|_| self.master_priority)
     }
     pub fn master_down(&self) -> Duration {
-        timing::master_down(self.params.version, self.contending(), self.master_interval)
+        self.params.master_down(self.contending(), self.master_interval)
     }
 
     /// New parameters after a reload; the state goes on.
@@ -326,19 +367,23 @@ impl Machine {
         self.go(State::Backup { down_at, wants: false }, cause, out);
     }
 
-    fn heard(&mut self, now: Instant, priority: u8, interval: Duration) {
+    /// Version 3 learns its interval from a master, and not from one that it is about to replace (RFC 9568, 6.4.2).
+    fn learn(&mut self, interval: Duration) {
         if self.params.version == Version::V3 {
             self.master_interval = interval;
         }
+    }
+
+    fn heard(&mut self, now: Instant, priority: u8, interval: Duration) {
         self.master_priority = priority;
         self.released = false;
-        self.master_until = Some(now + timing::master_down(self.params.version, self.priority, interval));
+        self.master_until = Some(now + self.params.master_down(self.priority, interval));
     }
 
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Action>) {
         match (input, self.state) {
             (Input::Start, State::Init) => {
-                if self.priority == 255 && self.able() {
+                if self.priority == 255 && self.params.begins_master && self.able() {
                     self.become_master(now, Cause::Started, out);
                 } else {
                     self.become_backup(now, Cause::Started, out);
@@ -395,6 +440,9 @@ impl Machine {
             }
             (Input::GroupBackup, _) => {}
             // Who took over meanwhile keeps the address; if nobody did, we go on.
+            (Input::Frozen, State::Master { .. }) if self.params.late_backup.is_some() && !self.params.preempt => {
+                self.become_backup(now, Cause::Late, out);
+            }
             (Input::Frozen, State::Master { .. }) => {
                 let until = self.down_from(now);
                 self.go(State::Holding { until }, Cause::Frozen, out);
@@ -439,6 +487,8 @@ impl Machine {
     ) {
         match state {
             State::Init | State::Fault | State::Stopped => {}
+            // Who owns the address is not to be talked out of it; one that cannot serve is glad to.
+            State::Backup { .. } | State::Master { .. } if self.params.owner_deaf && self.contending() == 255 => {}
             State::Backup { .. } if priority == 0 => {
                 self.master_until = None;
                 if matches!(self.ability, Ability::Probation { .. }) {
@@ -469,6 +519,7 @@ impl Machine {
                     now < since + self.params.preempt_delay
                 };
                 if !lower || polite || delayed {
+                    self.learn(interval);
                     let down_at = self.down_from(now);
                     self.state = State::Backup { down_at, wants: false };
                 } else {
@@ -482,18 +533,26 @@ impl Machine {
             State::Master { .. } => {
                 let mine = self.contending();
                 if priority > mine || priority == mine && wins_tie {
+                    if self.params.answers_higher {
+                        out.push(Action::SendAdvert { priority: mine });
+                    }
                     self.heard(now, priority, interval);
+                    self.learn(interval);
                     self.become_backup(now, Cause::HigherAdvert { priority }, out);
                 } else {
                     // Two masters after a split, or a peer that did not hear us: say at once who wins, and where the address is.
-                    out.push(Action::SendAdvert { priority: mine });
+                    out.push(Action::LowerHeard { priority });
+                    if !self.params.quiet_to_lower {
+                        out.push(Action::SendAdvert { priority: mine });
+                        self.state = State::Master { advert_at: now + self.params.interval };
+                    }
                     out.push(Action::Announce { repeat: false });
-                    self.state = State::Master { advert_at: now + self.params.interval };
                 }
             }
             State::Holding { .. } | State::Leaving { .. } if priority == 0 => {}
             State::Holding { .. } => {
                 self.heard(now, priority, interval);
+                self.learn(interval);
                 self.become_backup(now, Cause::PeerTookOver { priority }, out);
             }
             State::Leaving { .. } => {
@@ -555,6 +614,34 @@ impl Machine {
         }
     }
 
+    /// True if this process was not running for so long that the slowest peer has taken over, or that a master's adverts may still be on their way to us.
+    /// Asked before anything is said: see [`Input::Frozen`].
+    pub fn overslept(&self, now: Instant) -> bool {
+        match self.state {
+            State::Master { advert_at } => {
+                now > advert_at
+                    + timing::master_down(self.params.version, 1, self.params.interval, self.params.down_adverts)
+            }
+            State::Backup { down_at, wants: false } => now > down_at + self.master_down(),
+            State::Backup { .. }
+            | State::Init
+            | State::Holding { .. }
+            | State::Leaving { .. }
+            | State::Fault
+            | State::Stopped => false,
+        }
+    }
+
+    /// `timer_expired_backup`: the last advert is so old that a peer has taken over, and `nopreempt` forbids to take the address back.
+    fn is_late(&self, now: Instant, advert_at: Instant) -> bool {
+        let silent_since = advert_at.checked_sub(self.params.interval).unwrap_or(advert_at);
+        !self.params.preempt
+            && self
+                .params
+                .late_backup
+                .is_some_and(|highest| now >= silent_since + self.params.master_down(highest, self.params.interval))
+    }
+
     /// Does what is due at `now`.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         if let Ability::Probation { until } = self.ability
@@ -585,6 +672,7 @@ impl Machine {
                     self.become_master(now, cause, out);
                 }
             }
+            State::Master { advert_at } if self.is_late(now, advert_at) => self.become_backup(now, Cause::Late, out),
             State::Master { advert_at } if now >= advert_at => {
                 out.push(Action::SendAdvert { priority: self.contending() });
                 self.state = State::Master { advert_at: now + self.params.interval };

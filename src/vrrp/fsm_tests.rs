@@ -4,8 +4,7 @@ use super::*;
 #[test]
 fn addresses_of_a_killed_predecessor_are_held_until_a_peer_would_have_been_heard() {
     let t = Instant::now();
-    let params =
-        Params { version: Version::V2, interval: ms(1000), preempt: true, preempt_delay: ms(0), grouped: false };
+    let params = Params { preempt: true, grouped: false, ..Params::plain(Version::V2, ms(1000)) };
     for peer in [false, true] {
         let mut m = Machine::new(params.clone(), 150);
         assert!(
@@ -31,8 +30,7 @@ fn addresses_of_a_killed_predecessor_are_held_until_a_peer_would_have_been_heard
 #[test]
 fn a_master_that_cannot_serve_is_not_waited_for() {
     let t = Instant::now();
-    let params =
-        Params { version: Version::V2, interval: ms(1000), preempt: false, preempt_delay: ms(0), grouped: false };
+    let params = Params { preempt: false, grouped: false, ..Params::plain(Version::V2, ms(1000)) };
     let mut m = Machine::new(params, 150);
     step(&mut m, t, Input::Start);
     let last = Input::Advert { priority: 1, interval: ms(1000), wins_tie: false };
@@ -49,8 +47,7 @@ fn a_master_that_cannot_serve_is_not_waited_for() {
 #[test]
 fn who_waited_for_a_group_that_is_gone_waits_no_longer() {
     let t = Instant::now();
-    let params =
-        Params { version: Version::V2, interval: ms(1000), preempt: true, preempt_delay: ms(0), grouped: true };
+    let params = Params { preempt: true, grouped: true, ..Params::plain(Version::V2, ms(1000)) };
     let mut m = Machine::new(params.clone(), 150);
     step(&mut m, t, Input::Start);
     m.tick(t + ms(5000), &mut Vec::new());
@@ -64,7 +61,7 @@ fn ms(n: u64) -> Duration {
 }
 
 fn machine(priority: u8, preempt: bool) -> (Machine, Instant) {
-    let p = Params { version: Version::V3, interval: ms(100), preempt, preempt_delay: Duration::ZERO, grouped: false };
+    let p = Params { preempt, ..Params::plain(Version::V3, ms(100)) };
     let now = Instant::now();
     let mut m = Machine::new(p, priority);
     let mut out = Vec::new();
@@ -120,7 +117,7 @@ fn the_last_one_keeps_the_address_at_priority_one() {
     let (mut m, t) = master(100);
     step(&mut m, t, Input::Serving(Err(Why::Proxy)));
     let at = m.next_deadline().unwrap();
-    assert_eq!(at - t, timing::master_down(Version::V3, 1, ms(100)));
+    assert_eq!(at - t, timing::master_down(Version::V3, 1, ms(100), timing::DOWN_ADVERTS));
     let out = tick(&mut m, at);
     assert!(out.contains(&Action::SendAdvert { priority: 1 }) && !out.contains(&Action::Acquire));
     // Able again: at once, since nobody else is there.
@@ -191,7 +188,14 @@ fn nopreempt_is_polite_but_not_to_a_master_that_cannot_serve() {
 fn two_masters_settle_and_the_winner_announces_at_once() {
     let (mut m, t) = master(100);
     let out = step(&mut m, t, Input::Advert { priority: 100, interval: ms(100), wins_tie: false });
-    assert_eq!(out, [Action::SendAdvert { priority: 100 }, Action::Announce { repeat: false }]);
+    assert_eq!(
+        out,
+        [
+            Action::LowerHeard { priority: 100 },
+            Action::SendAdvert { priority: 100 },
+            Action::Announce { repeat: false }
+        ]
+    );
     let out = step(&mut m, t, advert(100));
     assert_eq!(out[0], Action::Release);
 }
@@ -238,4 +242,70 @@ fn a_freeze_is_noticed_before_anything_is_said_as_master() {
     step(&mut m, t + ms(5000), Input::Frozen);
     let at = m.next_deadline().unwrap();
     assert!(tick(&mut m, at).contains(&Action::SendAdvert { priority: 200 }));
+}
+
+#[test]
+fn what_the_words_of_an_instance_change() {
+    let t = Instant::now();
+    let plain = Params::plain(Version::V3, ms(100));
+    let started = |p: Params, priority| {
+        let mut m = Machine::new(p, priority);
+        step(&mut m, t, Input::Serving(Ok(())));
+        step(&mut m, t, Input::Start);
+        m
+    };
+    let master = |p: Params, priority| {
+        let mut m = started(p, priority);
+        let at = m.next_deadline().unwrap();
+        tick(&mut m, at);
+        (m, at)
+    };
+    // down_timer_adverts
+    let m = started(Params { down_adverts: 5, ..plain.clone() }, 100);
+    assert_eq!(m.next_deadline(), Some(t + ms(500) + timing::skew(Version::V3, 100, ms(100))));
+    // lower_prio_no_advert: the addresses are announced all the same.
+    let (mut m, at) = master(Params { quiet_to_lower: true, ..plain.clone() }, 100);
+    let before = m.next_deadline();
+    let out = step(&mut m, at + ms(10), Input::Advert { priority: 50, interval: ms(100), wins_tie: false });
+    assert_eq!(out, [Action::LowerHeard { priority: 50 }, Action::Announce { repeat: false }]);
+    assert_eq!(m.next_deadline(), before);
+    // higher_prio_send_advert
+    let (mut m, at) = master(Params { answers_higher: true, ..plain.clone() }, 100);
+    let out = step(&mut m, at, advert(200));
+    assert_eq!(out[..2], [Action::SendAdvert { priority: 100 }, Action::Release]);
+    // owner_ignore_adverts, and only the owner; and not one that cannot serve.
+    let deaf = Params { owner_deaf: true, ..plain.clone() };
+    let (mut m, at) = master(deaf.clone(), 255);
+    assert_eq!(step(&mut m, at, advert(255)), []);
+    let (mut m, at) = master(deaf, 100);
+    assert!(step(&mut m, at, advert(255)).contains(&Action::Release));
+    // Priority 255 begins as master only with 'state MASTER'.
+    assert_eq!(started(plain.clone(), 255).state().role(), Role::Master);
+    assert_eq!(started(Params { begins_master: false, ..plain }, 255).state().role(), Role::Backup);
+}
+
+#[test]
+fn late_with_nopreempt_is_backup() {
+    let p = Params { preempt: false, late_backup: Some(200), ..Params::plain(Version::V3, ms(100)) };
+    let t = Instant::now();
+    for (late, gone) in [(ms(150), false), (ms(330), true)] {
+        let mut m = Machine::new(p.clone(), 100);
+        step(&mut m, t, Input::Serving(Ok(())));
+        step(&mut m, t, Input::Start);
+        let at = m.next_deadline().unwrap();
+        tick(&mut m, at);
+        let out = tick(&mut m, at + late);
+        assert_eq!(out.contains(&Action::Release), gone, "{late:?}");
+    }
+}
+
+/// Found by the simulation: a late advert of one that had given up made the wait of the others shorter than the master's own interval.
+#[test]
+fn the_interval_is_learned_from_a_master_and_not_from_a_lower_one() {
+    let (mut m, t) = machine(100, true);
+    step(&mut m, t, Input::Advert { priority: 200, interval: ms(1000), wins_tie: false });
+    step(&mut m, t + ms(10), Input::Advert { priority: 50, interval: ms(20), wins_tie: false });
+    assert_eq!(m.master_interval(), ms(1000));
+    step(&mut m, t + ms(20), Input::Advert { priority: 150, interval: ms(50), wins_tie: false });
+    assert_eq!(m.master_interval(), ms(50));
 }

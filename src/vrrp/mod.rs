@@ -1,12 +1,23 @@
 //! VRRP (RFC 3768, RFC 5798, RFC 9568): pure packets, timing and state machine; one engine drives them.
+pub mod ah;
 pub mod announce;
+pub mod debounce;
+pub mod dump;
 pub mod engine;
 pub mod fsm;
 pub mod group;
+mod hear;
+pub mod node;
+mod outside;
+pub mod pacer;
 pub mod packet;
 pub mod priority;
+pub mod proc_match;
 pub mod router;
 pub mod script;
+mod tell;
 pub mod timing;
+pub mod track;
 pub mod view;
 mod vip;
+mod watch;

@@ -23,8 +23,9 @@ pub struct Advert {
     pub auth: (u8, [u8; 8]),
 }
 
-/// Authentication type 1 of VRRPv2: a clear-text password.
+/// Authentication types of VRRPv2 (RFC 2338, 5.3.6): a clear-text password, or the IP authentication header.
 pub const AUTH_SIMPLE: u8 = 1;
+pub const AUTH_HEADER: u8 = 2;
 
 /// Why a packet was dropped; each has its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,36 @@ pub enum Reject {
     /// VRRPv2: the interval differs from ours.
     Interval,
     Addresses,
+    /// Its number was used before: somebody sends an old packet again.
+    Replay,
+}
+
+impl Reject {
+    /// For counters and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Ttl => "ttl",
+            Self::Version => "version",
+            Self::Type => "type",
+            Self::Checksum => "checksum",
+            Self::Vrid => "vrid",
+            Self::AuthType => "authentication type",
+            Self::AuthPass => "password",
+            Self::Interval => "advert interval",
+            Self::Addresses => "addresses",
+            Self::Replay => "sequence number",
+        }
+    }
+}
+
+/// The authentication that a VRRPv2 packet has to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof<'a> {
+    None,
+    Pass(&'a [u8; 8]),
+    /// The authentication header is checked already; the message only names it.
+    Header,
 }
 
 /// What a packet is checked against.
@@ -50,7 +81,7 @@ pub struct Expect<'a> {
     pub dst: IpAddr,
     /// TTL or hop limit as received; `None` where it is not checked (unicast).
     pub ttl: Option<u8>,
-    pub auth: Option<&'a [u8; 8]>,
+    pub auth: Proof<'a>,
     /// Our interval, for the VRRPv2 comparison.
     pub interval: Duration,
     /// `v3_checksum_as_v2`
@@ -102,11 +133,16 @@ impl Advert {
                 let mut data = [0; 8];
                 data.copy_from_slice(&b[8 + count * each..]);
                 let auth = (b[4], data);
-                match e.auth {
-                    Some(_) if b[4] != AUTH_SIMPLE => return Err(Reject::AuthType),
-                    Some(pass) if *pass != data => return Err(Reject::AuthPass),
-                    None if b[4] != 0 => return Err(Reject::AuthType),
-                    _ => {}
+                let wanted = match e.auth {
+                    Proof::None => 0,
+                    Proof::Pass(_) => AUTH_SIMPLE,
+                    Proof::Header => AUTH_HEADER,
+                };
+                if b[4] != wanted {
+                    return Err(Reject::AuthType);
+                }
+                if matches!(e.auth, Proof::Pass(pass) if *pass != data) {
+                    return Err(Reject::AuthPass);
                 }
                 let interval = Duration::from_secs(b[5].into());
                 if interval != e.interval {
@@ -199,7 +235,7 @@ mod tests {
             src: SRC,
             dst: DST,
             ttl: Some(255),
-            auth: None,
+            auth: Proof::None,
             interval: Duration::from_secs(1),
             plain_checksum: false,
         }
@@ -256,7 +292,7 @@ mod tests {
         assert_eq!(p(&flip(6, 0)), Reject::Checksum);
         assert_eq!(Advert::parse(&V2, &Expect { ttl: Some(64), ..expect(Version::V2) }), Err(Reject::Ttl));
         assert_eq!(
-            Advert::parse(&V2, &Expect { auth: Some(b"1111\0\0\0\0"), ..expect(Version::V2) }),
+            Advert::parse(&V2, &Expect { auth: Proof::Pass(b"1111\0\0\0\0"), ..expect(Version::V2) }),
             Err(Reject::AuthType)
         );
         assert_eq!(
@@ -271,9 +307,9 @@ mod tests {
         a.auth = (AUTH_SIMPLE, *b"1111\0\0\0\0");
         let mut out = Vec::new();
         a.emit(SRC, DST, false, &mut out);
-        assert_eq!(Advert::parse(&out, &Expect { auth: Some(b"1111\0\0\0\0"), ..expect(Version::V2) }), Ok(a));
+        assert_eq!(Advert::parse(&out, &Expect { auth: Proof::Pass(b"1111\0\0\0\0"), ..expect(Version::V2) }), Ok(a));
         assert_eq!(
-            Advert::parse(&out, &Expect { auth: Some(b"2222\0\0\0\0"), ..expect(Version::V2) }),
+            Advert::parse(&out, &Expect { auth: Proof::Pass(b"2222\0\0\0\0"), ..expect(Version::V2) }),
             Err(Reject::AuthPass)
         );
         assert_eq!(Advert::parse(&out, &expect(Version::V2)), Err(Reject::AuthType));

@@ -1,18 +1,23 @@
 //! One virtual router as the engine runs it: its machine, its sockets, its counters.
-use super::fsm::{Action, Cause, Machine, Params};
-use super::packet::{AUTH_SIMPLE, Advert, GROUP4, GROUP6, Reject};
+use super::ah;
+use super::fsm::{Action, Cause, Machine, Params, Role};
+use super::node::Seat;
+use super::packet::{AUTH_HEADER, AUTH_SIMPLE, Advert, GROUP4, GROUP6, TTL};
 use super::timing::Version;
-use super::view::VrrpView;
-use crate::config::model::{Vip, VrrpInstance, VrrpModel, VrrpVersion};
+use super::view::{Transition, VrrpView};
+use crate::config::model::{Auth, Vip, VrrpInstance, VrrpModel, VrrpVersion};
 use crate::net::netlink::{Address, Link, Opened};
 use crate::net::raw;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+
+/// Changes of state that are kept in mind.
+const HISTORY: usize = 16;
 
 /// A packet for one router.
 pub struct Incoming {
@@ -21,13 +26,42 @@ pub struct Incoming {
     pub bytes: Vec<u8>,
 }
 
-#[derive(Default, Clone)]
+#[derive(Default, Clone, Debug)]
 pub struct Stats {
     pub sent: u64,
     pub received: u64,
+    pub zero_sent: u64,
+    pub zero_received: u64,
     pub became_master: u64,
     pub released_master: u64,
     pub rejected: HashMap<&'static str, u64>,
+}
+
+/// The worst of a minute, and of the one before.
+#[derive(Default)]
+pub struct Jitter {
+    begun: Option<Instant>,
+    worst: Duration,
+    before: Duration,
+}
+
+impl Jitter {
+    const SPAN: Duration = Duration::from_secs(60);
+
+    pub fn note(&mut self, now: Instant, deviation: Duration) {
+        let begun = *self.begun.get_or_insert(now);
+        if now.saturating_duration_since(begun) >= Self::SPAN {
+            (self.before, self.worst, self.begun) = (self.worst, Duration::ZERO, Some(now));
+        }
+        self.worst = self.worst.max(deviation);
+    }
+
+    pub fn worst(&self, now: Instant) -> Duration {
+        match self.begun {
+            Some(b) if now.saturating_duration_since(b) < Self::SPAN * 2 => self.worst.max(self.before),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// What a new master says only once its addresses are on.
@@ -55,9 +89,23 @@ pub struct Router {
     /// Further announcements, and renewals of the addresses' lifetime.
     pub announce_at: Option<Instant>,
     pub refresh_at: Option<Instant>,
+    /// Announcements on other interfaces than its own: `garp_extra_if`.
+    pub elsewhere_at: Option<Instant>,
     pub renew_at: Option<Instant>,
     pub stats: Stats,
     pub cause: Cause,
+    /// The last changes of state, the newest last.
+    pub history: VecDeque<Transition>,
+    /// The last advert of another: when, from whom, with which priority.
+    pub last_heard: Option<(Instant, IpAddr, u8)>,
+    pub jitter: Jitter,
+    /// The multicast group that it speaks to.
+    pub group: IpAddr,
+    /// Numbers of authentication headers, its own and the others'.
+    seq: u32,
+    pub counts: ah::Counts,
+    /// Addresses that somebody else took away, since when, and how often.
+    pub put_back: HashMap<IpAddr, (Instant, u32)>,
     /// Connections on its addresses are being reset; the addresses go afterwards.
     pub resetting: bool,
     /// The last thing that went wrong, so that it is said once.
@@ -81,9 +129,17 @@ impl Router {
             held: None,
             announce_at: None,
             refresh_at: None,
+            elsewhere_at: None,
             renew_at: None,
             stats: Stats::default(),
             cause: Cause::Started,
+            history: VecDeque::new(),
+            last_heard: None,
+            jitter: Jitter::default(),
+            group: GROUP4.into(),
+            seq: 0,
+            counts: ah::Counts::default(),
+            put_back: HashMap::new(),
             resetting: false,
             problem: String::new(),
             claim: Some(claim(conf)?),
@@ -92,16 +148,12 @@ impl Router {
         })
     }
 
-    /// The interface is usable, and adverts can leave and be heard.
-    pub fn ready(&self) -> bool {
-        self.link.as_ref().is_some_and(|l| l.usable) && self.socket.is_some()
-    }
-
     /// It has ended here: another process may run it.
     pub fn unclaim(&mut self) {
         self.claim = None;
     }
 
+    /// Adverts can leave and be heard.
     pub fn open(&self) -> bool {
         self.socket.is_some()
     }
@@ -114,11 +166,41 @@ impl Router {
     }
 
     pub fn unicast(&self) -> bool {
-        !self.conf.unicast_peers.is_empty()
+        !self.conf.peers.is_empty()
     }
 
     pub fn six(&self) -> bool {
         is_six(&self.conf)
+    }
+
+    /// The multicast group: its own, the configuration's, or the protocol's.
+    pub fn group_of(&self, m: &VrrpModel) -> IpAddr {
+        let usual: IpAddr = match self.six() {
+            true => m.group6.unwrap_or(GROUP6).into(),
+            false => m.group4.unwrap_or(GROUP4).into(),
+        };
+        self.conf.mcast_dst.unwrap_or(usual)
+    }
+
+    /// A change of state, for the log and for those who ask later.
+    pub fn changed(&mut self, now: Instant, to: Role, cause: Cause) {
+        self.cause = cause;
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(Transition { at: now, to, cause: cause.text(), priority: self.machine.priority() });
+    }
+
+    /// An advert of another router was taken.
+    pub fn heard(&mut self, now: Instant, from: &IpAddr, priority: u8, interval: Duration) {
+        if let Some((before, whom, _)) = self.last_heard
+            && whom == *from
+            && priority > 0
+        {
+            let gap = now.saturating_duration_since(before);
+            self.jitter.note(now, gap.abs_diff(interval));
+        }
+        self.last_heard = Some((now, *from, priority));
     }
 
     pub fn addresses(&self) -> impl Iterator<Item = &Vip> {
@@ -164,7 +246,7 @@ impl Router {
                 let got = fd.async_io(Interest::READABLE, |s| raw::receive(s.as_raw_fd(), six, &mut buf)).await;
                 match got {
                     Ok(packet) => {
-                        let bytes = buf[packet.start..packet.len].to_vec();
+                        let bytes = buf[..packet.len].to_vec();
                         if let Err(mpsc::error::TrySendError::Closed(_)) =
                             sender.try_send(Incoming { router: key, packet, bytes })
                         {
@@ -189,23 +271,41 @@ impl Router {
             priority,
             interval: self.conf.advert_int,
             addrs: self.conf.vips.iter().map(|v| v.addr.addr).collect(),
-            auth: self.conf.auth_pass.map_or((0, [0; 8]), |p| (AUTH_SIMPLE, p)),
+            auth: match self.conf.auth {
+                Auth::None => (0, [0; 8]),
+                Auth::Pass(p) => (AUTH_SIMPLE, p),
+                Auth::Header(_) => (AUTH_HEADER, [0; 8]),
+            },
         };
-        let group: IpAddr = if src.is_ipv4() { GROUP4.into() } else { GROUP6.into() };
-        let targets: &[IpAddr] = if self.conf.unicast_peers.is_empty() { &[group] } else { &self.conf.unicast_peers };
+        let one = [self.group];
+        let unicast = !self.conf.peers.is_empty();
+        let targets = self.conf.peers.iter().map(|p| p.addr);
+        let targets: &mut dyn Iterator<Item = IpAddr> =
+            if unicast { &mut { targets } } else { &mut one.iter().copied() };
         for dst in targets {
-            advert.emit(src, *dst, self.conf.checksum_v2, buf);
-            if raw::send(s, *dst, link.index, buf).is_ok() {
+            advert.emit(src, dst, self.conf.checksum_v2, buf);
+            if let (Auth::Header(key), IpAddr::V4(src), IpAddr::V4(to)) = (&self.conf.auth, src, dst) {
+                self.seq = self.seq.wrapping_add(1).max(1);
+                let ttl = if unicast { self.conf.unicast_ttl.unwrap_or(TTL) } else { TTL };
+                let mut whole = Vec::with_capacity(buf.len() + 64);
+                ah::wrap(src, to, ttl, key, self.seq, buf, &mut whole);
+                std::mem::swap(buf, &mut whole);
+            }
+            if raw::send(s, dst, link.index, buf).is_ok() {
                 self.stats.sent += 1;
+                self.stats.zero_sent += u64::from(priority == 0);
             }
         }
     }
 
     /// How long an address outlives a dead guardian: the time a peer needs, and a little. Whole seconds, as the kernel counts.
     pub fn lifetime(&self) -> Duration {
-        let down =
-            super::timing::master_down(version(self.conf.version), self.machine.priority(), self.conf.advert_int)
-                + Duration::from_secs(2);
+        let down = super::timing::master_down(
+            version(self.conf.version),
+            self.machine.priority(),
+            self.conf.advert_int,
+            self.conf.down_adverts,
+        ) + Duration::from_secs(2);
         Duration::from_secs(down.as_secs() + u64::from(down.subsec_nanos() > 0))
     }
 
@@ -215,7 +315,9 @@ impl Router {
         *n
     }
 
-    pub fn view(&self, now: Instant) -> VrrpView {
+    /// `shares`: what it tracks, in words.
+    pub fn view(&self, now: Instant, shares: Vec<String>) -> VrrpView {
+        let ago = |t: Instant| now.saturating_duration_since(t).as_secs_f64();
         let mut rejected: Vec<(String, u64)> = self.stats.rejected.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
         rejected.sort();
         VrrpView {
@@ -228,6 +330,17 @@ impl Router {
             able: self.machine.able(),
             vips: self.addresses().map(|v| v.addr.to_string()).collect(),
             cause: self.cause.text(),
+            since: self.history.back().map_or(0.0, |t| ago(t.at)),
+            shares,
+            history: self
+                .history
+                .iter()
+                .rev()
+                .map(|t| (ago(t.at), format!("{} at priority {}: {}", t.to.name(), t.priority, t.cause)))
+                .collect(),
+            heard: self.last_heard.map(|(t, from, priority)| (ago(t), from.to_string(), priority)),
+            jitter: self.jitter.worst(now).as_secs_f64() * 1000.0,
+            next: self.machine.next_deadline().map(|t| t.saturating_duration_since(now).as_secs_f64()),
             master_priority: self.machine.heard_master(now),
             sent: self.stats.sent,
             received: self.stats.received,
@@ -235,6 +348,15 @@ impl Router {
             released_master: self.stats.released_master,
             rejected,
         }
+    }
+}
+
+impl Seat for Router {
+    fn machine(&self) -> &Machine {
+        &self.machine
+    }
+    fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
     }
 }
 
@@ -269,21 +391,12 @@ pub fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
         preempt: c.preempt,
         preempt_delay: c.preempt_delay,
         grouped,
-    }
-}
-
-pub fn reject_name(r: Reject) -> &'static str {
-    match r {
-        Reject::Length => "length",
-        Reject::Ttl => "ttl",
-        Reject::Version => "version",
-        Reject::Type => "type",
-        Reject::Checksum => "checksum",
-        Reject::Vrid => "vrid",
-        Reject::AuthType => "authentication type",
-        Reject::AuthPass => "password",
-        Reject::Interval => "advert interval",
-        Reject::Addresses => "addresses",
+        begins_master: c.initial_master,
+        down_adverts: c.down_adverts,
+        quiet_to_lower: c.quiet_to_lower,
+        answers_higher: c.answers_higher,
+        owner_deaf: c.owner_deaf,
+        late_backup: c.late_backup,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Scripts: checks that are asked again and again, and notifications in the order of the events. They run from a thread of their own, because starting a program
 //! waits for the disk it lies on.
+use super::outside;
 use crate::base::diag::io_words;
-use crate::config::model::VrrpScript;
+use crate::config::model::{Fifo, TrackFile, TrackProcess, VrrpScript};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +16,10 @@ pub type User = Option<(u32, u32)>;
 enum Order {
     Notify { command: String, args: Vec<String>, user: User },
     Checks { all: Vec<VrrpScript>, default: User },
+    Outside { files: Vec<TrackFile>, processes: Vec<TrackProcess> },
+    Fifos { all: Vec<Fifo>, default: User },
+    Line(String),
+    Dump { path: String, text: String },
     Finish(oneshot::Sender<()>),
 }
 
@@ -23,7 +28,11 @@ enum Order {
 pub enum Report {
     /// A check changed its mind, or has said something for the first time.
     Check { name: String, up: bool },
-    /// A script could not be run.
+    /// What a tracked file says.
+    File { name: String, value: i64 },
+    /// Whether enough of the tracked processes are there.
+    Processes { name: String, up: bool },
+    /// A script could not be run, or a file not be written.
     Trouble(String),
 }
 
@@ -52,6 +61,26 @@ impl Runner {
         let _ = self.0.send(Order::Checks { all, default });
     }
 
+    /// Puts these files and processes in place of those that were tracked before.
+    pub fn watch(&self, files: &[TrackFile], processes: &[TrackProcess]) {
+        let _ = self.0.send(Order::Outside { files: files.to_vec(), processes: processes.to_vec() });
+    }
+
+    /// Puts these FIFOs in place of those before.
+    pub fn fifos(&self, all: &[Fifo], default: User) {
+        let _ = self.0.send(Order::Fifos { all: all.to_vec(), default });
+    }
+
+    /// A line for every FIFO.
+    pub fn line(&self, text: String) {
+        let _ = self.0.send(Order::Line(text));
+    }
+
+    /// Writes a file, for its owner alone.
+    pub fn dump(&self, path: String, text: String) {
+        let _ = self.0.send(Order::Dump { path, text });
+    }
+
     /// Waits until the notify scripts asked for so far have ended.
     pub async fn finish(&self, limit: Duration) {
         let (tx, rx) = oneshot::channel();
@@ -64,6 +93,8 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
     let (queue, notifications) = mpsc::unbounded_channel();
     tokio::task::spawn_local(notifier(notifications, report.clone()));
     let mut checks = Checks::default();
+    let mut outside = Outside::default();
+    let mut fifos = Fifos::default();
     while let Some(o) = orders.recv().await {
         match o {
             Order::Checks { all, default } => {
@@ -81,10 +112,146 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
                     });
                 }
             }
-            o => drop(queue.send(o)),
+            Order::Outside { files, processes } => outside.replace(files, processes, &report),
+            Order::Fifos { all, default } => fifos.replace(all, default, &report),
+            Order::Line(text) => fifos.write(&text, &report),
+            Order::Dump { path, text } => {
+                if let Err(e) = dump(&path, &text) {
+                    let _ = report.send(Report::Trouble(format!("cannot write {path}: {}", io_words(&e))));
+                }
+            }
+            o => {
+                if matches!(o, Order::Finish(_)) {
+                    fifos.end();
+                }
+                drop(queue.send(o));
+            }
         }
     }
     drop(checks);
+}
+
+/// Writes a dump as keepalived does: for root alone, and never through a file that somebody else has put there.
+fn dump(path: &str, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut f = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    f.write_all(text.as_bytes())
+}
+
+/// Files and processes that are tracked: one task for each kind.
+#[derive(Default)]
+struct Outside {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    now: (Vec<TrackFile>, Vec<TrackProcess>),
+}
+
+impl Outside {
+    fn replace(&mut self, files: Vec<TrackFile>, processes: Vec<TrackProcess>, report: &mpsc::UnboundedSender<Report>) {
+        if self.now == (files.clone(), processes.clone()) {
+            return;
+        }
+        self.now = (files.clone(), processes.clone());
+        self.tasks.drain(..).for_each(|t| t.abort());
+        if !files.is_empty() {
+            self.tasks.push(tokio::task::spawn_local(outside::files(files, report.clone())));
+        }
+        if !processes.is_empty() {
+            self.tasks.push(tokio::task::spawn_local(outside::track_processes(processes, report.clone())));
+        }
+    }
+}
+
+/// The FIFOs, each with the script that reads it.
+#[derive(Default)]
+struct Fifos(Vec<OpenFifo>);
+
+struct OpenFifo {
+    conf: Fifo,
+    pipe: std::fs::File,
+    script: Option<tokio::process::Child>,
+    /// Lines that had no room.
+    lost: u64,
+}
+
+impl Fifos {
+    fn replace(&mut self, all: Vec<Fifo>, default: User, report: &mpsc::UnboundedSender<Report>) {
+        let mut before = std::mem::take(&mut self.0);
+        for conf in all {
+            let known = before.iter().position(|f| f.conf == conf);
+            match known.map(|at| before.swap_remove(at)).map_or_else(|| OpenFifo::new(conf, default), Ok) {
+                Ok(f) => self.0.push(f),
+                Err(e) => drop(report.send(Report::Trouble(e))),
+            }
+        }
+        before.iter_mut().for_each(OpenFifo::end);
+    }
+
+    fn write(&mut self, text: &str, report: &mpsc::UnboundedSender<Report>) {
+        use std::io::Write as _;
+        for f in &mut self.0 {
+            // A pipe takes such a line whole or not at all.
+            match f.pipe.write(text.as_bytes()) {
+                Ok(n) if n == text.len() => {}
+                _ => {
+                    f.lost += 1;
+                    if f.lost.is_power_of_two() {
+                        let path = &f.conf.path;
+                        let text = format!("FIFO {path}: nobody reads it, {} lines are lost", f.lost);
+                        let _ = report.send(Report::Trouble(text));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Their scripts are told that the end is near; what is still to be said follows.
+    fn end(&mut self) {
+        self.0.iter_mut().for_each(OpenFifo::end);
+    }
+}
+
+impl OpenFifo {
+    fn new(conf: Fifo, default: User) -> Result<Self, String> {
+        use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+        let path = &conf.path;
+        let wrong = |e: &std::io::Error| format!("FIFO {path}: {}", io_words(e));
+        match std::fs::symlink_metadata(path) {
+            Ok(m) if m.file_type().is_fifo() => {}
+            Ok(_) => return Err(format!("FIFO {path}: something else is there; remove it, or name another path")),
+            Err(_) => {
+                nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600))
+                    .map_err(|e| wrong(&e.into()))?;
+                if let Some((uid, gid)) = ids(conf.user.as_ref()) {
+                    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(|e| wrong(&e))?;
+                }
+            }
+        }
+        // Open for reading too: so it is open whether or not somebody reads, and what is written waits.
+        let pipe = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|e| wrong(&e))?;
+        let script = match &conf.script {
+            None => None,
+            Some(s) => Some(start(&s.command, std::slice::from_ref(path), ids(s.user.as_ref()).or(default), false)?),
+        };
+        Ok(Self { conf, pipe, script, lost: 0 })
+    }
+
+    fn end(&mut self) {
+        if let Some(pid) = self.script.as_ref().and_then(tokio::process::Child::id).and_then(|p| i32::try_from(p).ok())
+        {
+            // SAFETY: plain system call; it is our own child, which is not reaped before `script` is dropped.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+    }
 }
 
 #[derive(Default)]
@@ -138,7 +305,8 @@ async fn notifier(mut queue: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbou
                 while running.join_next().await.is_some() {}
                 let _ = done.send(());
             }
-            Order::Checks { .. } => {}
+            // The others are not passed on to here.
+            _ => {}
         }
         while running.try_join_next().is_some() {}
     }

@@ -16,9 +16,12 @@ pub fn skew(version: Version, priority: u8, master_interval: Duration) -> Durati
     unit * (256 - u32::from(priority)) / 256
 }
 
-/// How long silence must last before a backup takes the master for dead.
-pub fn master_down(version: Version, priority: u8, master_interval: Duration) -> Duration {
-    master_interval * 3 + skew(version, priority, master_interval)
+/// Intervals of silence before the skew (RFC 9568 6.1); keepalived's `down_timer_adverts` says another number.
+pub const DOWN_ADVERTS: u32 = 3;
+
+/// How long silence must last before a backup takes the master for dead: `adverts` of its intervals (1 to 100) and the skew.
+pub fn master_down(version: Version, priority: u8, master_interval: Duration, adverts: u32) -> Duration {
+    master_interval * adverts + skew(version, priority, master_interval)
 }
 
 /// A node that can serve waits only this long after a priority-0 advert (at most 10.2 ms): long enough for the highest priority to be first.
@@ -36,7 +39,7 @@ mod tests {
         assert_eq!(skew(Version::V2, 100, s), Duration::from_micros(609_375));
         assert_eq!(skew(Version::V3, 100, Duration::from_millis(50)), Duration::from_nanos(30_468_750));
         assert!((1..255).all(|p| skew(Version::V3, p, s) > skew(Version::V3, p + 1, s)));
-        assert_eq!(master_down(Version::V2, 254, s), Duration::from_nanos(3_007_812_500));
+        assert_eq!(master_down(Version::V2, 254, s, DOWN_ADVERTS), Duration::from_nanos(3_007_812_500));
         assert_eq!(prompt(1), Duration::from_micros(10_200));
     }
 }

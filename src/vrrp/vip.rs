@@ -2,6 +2,7 @@
 use super::announce;
 use super::engine::{Engine, Placed, Told};
 use super::fsm::{Action, Cause, State};
+use super::pacer::Job;
 use super::router::{Held, Router};
 use crate::config::model::Vip;
 use crate::net::netlink::NewAddress;
@@ -11,6 +12,12 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+/// After the second time that an address was removed by somebody else, it waits this long before it is put back, and twice as long each time.
+const BACK_OFF: Duration = Duration::from_millis(25);
+/// So often is a quarrel.
+const OFTEN: u32 = 4;
+/// After this long it is forgotten.
+const CALM: Duration = Duration::from_secs(10);
 /// How long a new master waits for its addresses before it announces them all the same.
 const ACQUIRE: Duration = Duration::from_millis(50);
 
@@ -69,7 +76,7 @@ impl Engine {
             Some(h) if Some(h.tag) == tag => self.speak(i, now),
             Some(_) => {}
             // Put back, or on an interface that came back. Only a master says where the addresses are.
-            None if matches!(self.routers[i].machine.state(), State::Master { .. }) => self.announce(i, 1),
+            None if matches!(self.routers[i].machine.state(), State::Master { .. }) => self.announce(i, 1, now),
             None => {}
         }
     }
@@ -77,7 +84,7 @@ impl Engine {
     /// Says what was held.
     pub(super) fn speak(&mut self, i: usize, now: Instant) {
         if let Some(h) = self.routers[i].held.take() {
-            self.perform(i, now, h.actions);
+            self.perform(now, h.actions.into_iter().map(|a| (i, a)).collect());
         }
     }
 
@@ -94,20 +101,61 @@ impl Engine {
         }
     }
 
-    pub(super) fn announce(&mut self, i: usize, times: u32) {
+    /// Puts announcements of all its addresses into the queue, and sends what may go at once.
+    pub(super) fn announce(&mut self, i: usize, times: u32, now: Instant) {
+        self.announce_some(i, times, now, |_, _| true);
+        self.send_frames(now);
+    }
+
+    fn announce_some(&mut self, i: usize, times: u32, now: Instant, which: impl Fn(&Router, &Vip) -> bool) {
         let r = &self.routers[i];
-        let Some(frames) = &self.frames else { return };
         for _ in 0..times {
-            for v in r.addresses() {
-                let Some(link) = self.links.get(r.device(v)).filter(|l| l.ethernet) else { continue };
-                // A full queue loses one: the repeat makes up for it.
-                let _ = match v.addr.addr {
-                    IpAddr::V4(ip) => raw::send_frame(frames, link.index, &announce::gratuitous_arp(link.mac, ip)),
-                    IpAddr::V6(ip) => {
-                        raw::send_frame(frames, link.index, &announce::neighbour_advertisement(link.mac, ip, false))
-                    }
-                };
+            for v in r.addresses().filter(|v| which(r, v)) {
+                if let Some(link) = self.links.get(r.device(v)).filter(|l| l.ethernet) {
+                    self.pacer.push(now, &link.name, Job { ifindex: link.index, addr: v.addr.addr });
+                }
             }
+        }
+    }
+
+    /// Announcements whose time has come. Only a master says where the addresses are.
+    pub(super) fn announce_due(&mut self, i: usize, now: Instant) {
+        let r = &mut self.routers[i];
+        if !matches!(r.machine.state(), State::Master { .. }) {
+            (r.announce_at, r.refresh_at, r.elsewhere_at) = (None, None, None);
+        }
+        let g = r.conf.garp.clone();
+        if r.announce_at.is_some_and(|t| t <= now) {
+            r.announce_at = None;
+            self.announce_some(i, g.repeat, now, |_, _| true);
+        }
+        let r = &mut self.routers[i];
+        if r.refresh_at.is_some_and(|t| t <= now) {
+            r.refresh_at = g.refresh.map(|d| now + d);
+            self.announce_some(i, g.refresh_repeat, now, |_, _| true);
+        }
+        let r = &mut self.routers[i];
+        if let (Some(t), Some((every, all))) = (r.elsewhere_at, g.extra)
+            && t <= now
+        {
+            r.elsewhere_at = Some(now + every);
+            // Without 'all' it is for interfaces of virtual MAC addresses.
+            self.announce_some(i, 1, now, |r, v| all && r.device(v) != r.conf.interface);
+        }
+    }
+
+    /// Sends what may go at `now`; the rest has a deadline.
+    pub(super) fn send_frames(&mut self, now: Instant) {
+        let Some(frames) = &self.frames else { return };
+        for job in self.pacer.take(now) {
+            let Some(link) = self.links.values().find(|l| l.index == job.ifindex) else { continue };
+            // A full queue loses one: the repeat makes up for it.
+            let _ = match job.addr {
+                IpAddr::V4(ip) => raw::send_frame(frames, link.index, &announce::gratuitous_arp(link.mac, ip)),
+                IpAddr::V6(ip) => {
+                    raw::send_frame(frames, link.index, &announce::neighbour_advertisement(link.mac, ip, false))
+                }
+            };
         }
     }
 
@@ -124,10 +172,12 @@ impl Engine {
     /// Resets connections on the addresses, then removes them.
     pub(super) fn release(&mut self, i: usize) {
         let r = &mut self.routers[i];
-        (r.announce_at, r.refresh_at, r.renew_at, r.held) = (None, None, None, None);
+        (r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.held) = (None, None, None, None, None);
         r.resetting = true;
+        r.put_back.clear();
         let ips: Vec<IpAddr> = r.addresses().map(|v| v.addr.addr).collect();
-        self.resets.reset(ips, Then::Tell(r.key));
+        self.pacer.forget(|a| ips.contains(a));
+        self.resets.reset(ips, Then::Tell(self.routers[i].key));
     }
 
     /// The connections are reset.
@@ -169,15 +219,40 @@ impl Engine {
         self.resets.reset(ips, Then::Kill(pidfd));
     }
 
-    /// An address of ours was removed, and not by us: put back. Not after a freeze, in which it expired: somebody else may have it.
-    pub(super) fn address_gone(&mut self, ip: IpAddr) {
+    /// An address of ours was removed, and not by us: put back, at once the first time, and later and later when it keeps happening. Not after a freeze,
+    /// in which it expired: somebody else may have it.
+    pub(super) fn address_gone(&mut self, ip: IpAddr, now: Instant) {
         for i in 0..self.routers.len() {
-            let r = &self.routers[i];
-            if r.machine.state().has_address() && r.has(ip) && r.cause != Cause::Frozen {
-                let text = format!("({}) address {ip} was removed by somebody else: put back", r.conf.name);
-                self.told.push(Told::Log { important: true, text });
+            let r = &mut self.routers[i];
+            if !r.machine.state().has_address() || !r.has(ip) || r.cause == Cause::Frozen {
+                continue;
+            }
+            let seen = r.put_back.entry(ip).or_insert((now, 0));
+            if now.saturating_duration_since(seen.0) > CALM {
+                seen.1 = 0;
+            }
+            let wait = BACK_OFF * (1u32 << seen.1.min(7)) * u32::from(seen.1 > 0);
+            let often = seen.1 == OFTEN;
+            *seen = (now, seen.1.saturating_add(1));
+            let how =
+                if wait.is_zero() { "put back".to_owned() } else { format!("put back in {} ms", wait.as_millis()) };
+            let text = if often {
+                format!(
+                    "({}) address {ip} keeps being removed by somebody else: look for another program that manages the addresses of its interface; {how}",
+                    r.conf.name
+                )
+            } else {
+                format!("({}) address {ip} was removed by somebody else: {how}", r.conf.name)
+            };
+            self.told.push(Told::Log { important: true, text });
+            if wait.is_zero() {
                 let tag = self.next_tag();
                 self.put_on(i, Some(tag));
+            } else {
+                // The renewal puts on whatever is missing.
+                let r = &mut self.routers[i];
+                r.renew_at = Some(r.renew_at.map_or(now + wait, |t| t.min(now + wait)));
+                r.announce_at = Some(r.announce_at.map_or(now + wait, |t| t.min(now + wait)));
             }
         }
     }

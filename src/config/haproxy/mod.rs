@@ -324,6 +324,8 @@ enum Section {
     Vrrp(Box<vrrp::Draft>),
     VrrpGroup(Box<crate::config::model::VrrpGroup>),
     VrrpScript(Box<crate::config::model::VrrpScript>),
+    VrrpFile(Box<crate::config::model::TrackFile>),
+    VrrpProcess(Box<crate::config::model::TrackProcess>),
     /// `http-errors`, by its name.
     Errors(String),
     Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
@@ -347,6 +349,8 @@ impl Section {
             Self::Proxy(p) if p.name.is_empty() => p.kind.name(),
             Self::Proxy(p) => &p.name,
             Self::Vrrp(_) => "vrrp",
+            Self::VrrpFile(_) => "vrrp-file",
+            Self::VrrpProcess(_) => "vrrp-process",
             Self::VrrpGroup(g) => &g.name,
             Self::VrrpScript(s) => &s.name,
             Self::Errors(n) => n,
@@ -670,8 +674,19 @@ fn tracking_loops(cx: &mut Cx<'_>, model: &Model) {
     }
 }
 
-const SECTIONS: &[&str] =
-    &["global", "defaults", "frontend", "backend", "listen", "http-errors", "vrrp", "vrrp-group", "vrrp-script"];
+const SECTIONS: &[&str] = &[
+    "global",
+    "defaults",
+    "frontend",
+    "backend",
+    "listen",
+    "http-errors",
+    "vrrp",
+    "vrrp-group",
+    "vrrp-script",
+    "vrrp-file",
+    "vrrp-process",
+];
 
 /// Lines that [`Cx::rule`] counts.
 const RULES: &[&str] = &[
@@ -786,6 +801,8 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
         Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
+        Section::VrrpFile(f) => vrrp::file_line(cx, f, &w),
+        Section::VrrpProcess(p) => vrrp::process_line(cx, p, &w),
         Section::Errors(name) => errors::line(cx, name, &w),
     }
     (cx.crt_base, cx.ca_base) = (model.global.crt_base.clone(), model.global.ca_base.clone());
@@ -799,12 +816,18 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
             return Section::Global;
         }
         "http-errors" => return errors::open(cx, w).map_or(Section::Skipped, Section::Errors),
-        "vrrp" | "vrrp-group" | "vrrp-script" => {
+        "vrrp" | "vrrp-group" | "vrrp-script" | "vrrp-file" | "vrrp-process" => {
             let Some(name) = cx.arg(w, 1, "a name") else { return Section::Skipped };
             return match w[0].as_str() {
                 "vrrp" => Section::Vrrp(Box::new(vrrp::Draft::new(name, &cx.place))),
                 "vrrp-group" => Section::VrrpGroup(Box::new(vrrp::new_group(name))),
-                _ => Section::VrrpScript(Box::new(vrrp::new_script(name, &cx.place))),
+                "vrrp-file" => {
+                    Section::VrrpFile(Box::new(crate::config::keepalived::build::blank_file(name, &cx.place)))
+                }
+                "vrrp-process" => {
+                    Section::VrrpProcess(Box::new(crate::config::keepalived::build::blank_process(name, &cx.place)))
+                }
+                _ => Section::VrrpScript(Box::new(crate::config::keepalived::build::blank_script(name, &cx.place))),
             };
         }
         "defaults" => Kind::Defaults,
@@ -941,6 +964,8 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
         Section::VrrpScript(s) => vrrp::finish_script(cx, *s, &mut model.vrrp),
+        Section::VrrpFile(f) => vrrp::finish_file(cx, *f, &mut model.vrrp),
+        Section::VrrpProcess(p) => vrrp::finish_process(cx, *p, &mut model.vrrp),
         Section::Other(s) => sections::finish(cx, &s),
         Section::Resolvers(r, s) => {
             sections::finish(cx, &s);

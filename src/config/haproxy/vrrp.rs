@@ -6,7 +6,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build;
 use crate::config::model::{
-    Garp, Notify, ScriptCall, TrackEntry, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
+    Auth, Debounce, Fifo, Garp, Notify, PaceGroup, ParamMatch, Peer, ScriptCall, TrackEntry, TrackFile, TrackProcess,
+    Tracked, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
 };
 use std::time::Duration;
 
@@ -43,9 +44,21 @@ const KEYWORDS: &[Row] = &[
     ("advertise", 2),
     ("version", 2),
     ("auth", 2),
+    ("auth-header", 2),
     ("peer", OPEN),
+    ("peer-ttl", 2),
     ("source", 2),
     ("multicast-source", 2),
+    ("multicast-group", 2),
+    ("strict", 1),
+    ("down-after", 2),
+    ("quiet-to-lower", 1),
+    ("answer-higher", 1),
+    ("ignore-adverts-as-owner", 1),
+    ("late-is-backup", 2),
+    ("ignore-link", 1),
+    ("track-source", 1),
+    ("promote-secondaries", 1),
     ("track", OPEN),
     ("preempt", 3),
     ("no-preempt", 1),
@@ -56,7 +69,19 @@ const KEYWORDS: &[Row] = &[
     ("checksum", 2),
 ];
 
-const GROUP_KEYWORDS: &[Row] = &[("member", OPEN), ("track", OPEN), ("on", OPEN)];
+const GROUP_KEYWORDS: &[Row] = &[("member", OPEN), ("track", OPEN), ("on", OPEN), ("own-weights", 1)];
+
+const FILE_KEYWORDS: &[Row] = &[("path", 2), ("weight", 2), ("reverse", 1), ("init", 3)];
+
+const PROCESS_KEYWORDS: &[Row] = &[
+    ("command", OPEN),
+    ("full-command", 1),
+    ("parameters", 2),
+    ("weight", 2),
+    ("reverse", 1),
+    ("quorum", 4),
+    ("delay", 3),
+];
 
 const SCRIPT_KEYWORDS: &[Row] = &[
     ("exec", OPEN),
@@ -70,8 +95,19 @@ const SCRIPT_KEYWORDS: &[Row] = &[
     ("user", 4),
 ];
 
-const GLOBAL_KEYWORDS: &[Row] =
-    &[("vrrp-router-id", 2), ("vrrp-dynamic-interfaces", 1), ("vrrp-script-security", 1), ("vrrp-script-user", 3)];
+const GLOBAL_KEYWORDS: &[Row] = &[
+    ("vrrp-router-id", 2),
+    ("vrrp-dynamic-interfaces", 1),
+    ("vrrp-script-security", 1),
+    ("vrrp-script-user", 3),
+    ("vrrp-startup-delay", 2),
+    ("vrrp-delay-after-boot", 2),
+    ("vrrp-multicast-group", 2),
+    ("vrrp-fifo", OPEN),
+    ("vrrp-interface-delay", 4),
+    ("vrrp-announce-interval", OPEN),
+    ("vrrp-dump", 3),
+];
 
 /// Whether there is such a word; what is too much behind it is an error.
 fn known(cx: &mut Cx<'_>, rows: &[Row], section: &str, w: &[String]) -> bool {
@@ -132,20 +168,23 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             Some("3") => i.version = VrrpVersion::V3,
             _ => cx.error("'version' expects 2 or 3"),
         },
-        "auth" => {
+        "auth" | "auth-header" => {
             let Some(pass) = cx.arg(w, 1, "a password of at most 8 characters") else { return };
-            i.auth_pass = Some(build::auth_bytes(pass));
+            i.auth = if w[0] == "auth" {
+                Auth::Pass(build::auth_bytes(pass))
+            } else {
+                Auth::Header(build::auth_bytes(pass))
+            };
             if pass.len() > 8 {
-                cx.warn_of(Code::AuthPass, "'auth' : only the first 8 characters of the password are used");
+                cx.warn_of(
+                    Code::AuthPass,
+                    format!("'{}' : only the first 8 characters of the password are used", w[0]),
+                );
             }
         }
         "peer" => {
-            for word in &w[1..] {
-                match word.parse().ok().or_else(|| cx.resolve(word)) {
-                    Some(ip) => i.unicast_peers.push(ip),
-                    None => cx.error_of(Code::Unresolved, format!("'peer' : could not resolve '{word}'")),
-                }
-            }
+            peers(cx, &mut i.peers, w);
+            i.check_unicast_src |= i.peers.iter().any(Peer::is_bound);
         }
         "source" | "multicast-source" => match cx.arg(w, 1, "an address").map(str::parse) {
             Some(Ok(ip)) if w[0] == "source" => i.unicast_src = Some(ip),
@@ -164,7 +203,31 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             Some(o) => cx.error(format!("'preempt' takes 'delay <time>', not '{o}'")),
         },
         "no-preempt" => i.preempt = false,
-        "track" => track(cx, &mut i.track_interfaces, &mut i.track_scripts, w),
+        "peer-ttl" => i.unicast_ttl = cx.number(w, 1, "a number from 0 to 255"),
+        "multicast-group" => match cx.arg(w, 1, "a multicast address").map(str::parse::<std::net::IpAddr>) {
+            Some(Ok(ip)) if ip.is_multicast() => i.mcast_dst = Some(ip),
+            _ => cx.error("'multicast-group' expects a multicast address"),
+        },
+        "strict" => (i.strict, i.owner_deaf) = (true, true),
+        "down-after" => {
+            i.down_adverts = cx.number(w, 1, "a number from 1 to 100").unwrap_or(3);
+            if !(1..=100).contains(&i.down_adverts) {
+                cx.error_of(Code::Number, "'down-after' : a number of adverts from 1 to 100 is wanted");
+            }
+        }
+        "quiet-to-lower" => i.quiet_to_lower = true,
+        "answer-higher" => i.answers_higher = true,
+        "ignore-adverts-as-owner" => i.owner_deaf = true,
+        "late-is-backup" => {
+            i.late_backup = if w.len() > 1 { cx.number(w, 1, "a number from 1 to 254") } else { Some(254) };
+            if i.late_backup.is_some_and(|p| !(1..=254).contains(&p)) {
+                cx.error_of(Code::Number, "'late-is-backup' : a priority from 1 to 254 is wanted");
+            }
+        }
+        "ignore-link" => i.ignores_link = true,
+        "track-source" => i.tracks_source = true,
+        "promote-secondaries" => i.promote_secondaries = true,
+        "track" => track(cx, &mut i.tracks, w),
         "on" => on(cx, &mut i.notify, w),
         "announce" => announce(cx, &mut i.garp, w),
         // Those without a handler of their own are not in the table.
@@ -186,7 +249,7 @@ fn address(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         i += 1;
         if let Some(addr) = IpNet::parse(word) {
             keep(last.take(), std::mem::take(&mut hidden));
-            last = Some(Vip { addr, dev: None, label: None, broadcast: None, scope: 0, no_prefix_route: false });
+            last = Some(Vip::plain(addr));
             continue;
         }
         let Some(v) = last.as_mut() else {
@@ -235,35 +298,68 @@ fn address(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
     keep(last, hidden);
 }
 
-/// `track interface|script <name> [weight <n>] [reverse]`, `track proxy`
-fn track(cx: &mut Cx<'_>, interfaces: &mut Vec<TrackEntry>, scripts: &mut Vec<TrackEntry>, w: &[String]) {
-    let to = match w.get(1).map(String::as_str) {
-        Some("interface") => interfaces,
-        Some("script") => scripts,
+/// `peer <ip> [min-ttl <n>] [max-ttl <n>] ...`; words behind a peer are about it.
+fn peers(cx: &mut Cx<'_>, to: &mut Vec<Peer>, w: &[String]) {
+    let first = to.len();
+    let mut i = 1;
+    while let Some(word) = w.get(i) {
+        i += 1;
+        match (word.as_str(), to.len() > first) {
+            ("min-ttl" | "max-ttl", true) => {
+                let ttl = cx.number(w, i, "a number from 0 to 255");
+                i += 1;
+                if let (Some(ttl), Some(p)) = (ttl, to.last_mut()) {
+                    *(if word == "min-ttl" { &mut p.min_ttl } else { &mut p.max_ttl }) = ttl;
+                    if p.min_ttl > p.max_ttl {
+                        cx.error_of(Code::Number, "'peer' : 'min-ttl' is more than 'max-ttl'");
+                    }
+                }
+            }
+            _ => match word.parse().ok().or_else(|| cx.resolve(word)) {
+                Some(ip) => to.push(Peer::any_ttl(ip)),
+                None => cx.error_of(Code::Unresolved, format!("'peer' : could not resolve '{word}'")),
+            },
+        }
+    }
+}
+
+/// Kinds of tracked things, and how large a weight may be.
+const TRACKED: &[(Tracked, i32)] =
+    &[(Tracked::Interface, 253), (Tracked::Script, 253), (Tracked::File, 254), (Tracked::Process, 254)];
+
+/// `track interface|script|file|process <name> [weight <n>] [reverse|no-reverse]`, `track proxy`
+fn track(cx: &mut Cx<'_>, to: &mut Vec<TrackEntry>, w: &[String]) {
+    let (kind, most) = match w.get(1).map(String::as_str) {
         // Always on.
         Some("proxy") => return,
         Some("backend") => return cx.not_yet("'track backend'"),
-        o => {
-            return cx.error(format!(
-                "'track' expects 'interface', 'script' or 'backend', but got '{}'",
-                o.unwrap_or_default()
-            ));
-        }
+        o => match TRACKED.iter().find(|t| Some(t.0.name()) == o) {
+            Some(found) => *found,
+            None => {
+                let known: Vec<&str> = TRACKED.iter().map(|t| t.0.name()).collect();
+                return cx.error(format!(
+                    "'track' expects {} or backend, but got '{}'",
+                    known.join(", "),
+                    o.unwrap_or_default()
+                ));
+            }
+        },
     };
     let Some(name) = cx.arg(w, 2, "a name") else { return };
-    let mut t = TrackEntry { name: name.to_owned(), weight: None, reverse: false };
+    let mut t = TrackEntry { kind, name: name.to_owned(), weight: None, reverse: None };
     let mut i = 3;
     while let Some(word) = w.get(i) {
         match word.as_str() {
             "weight" => {
-                t.weight = cx.number(w, i + 1, "a number from -253 to 253");
-                if t.weight.is_some_and(|n| !(-253..=253).contains(&n)) {
-                    cx.error_of(Code::Number, "'track' : a weight from -253 to 253 is wanted");
+                t.weight = cx.number(w, i + 1, "a number");
+                if t.weight.is_some_and(|n| !(-most..=most).contains(&n)) {
+                    cx.error_of(Code::Number, format!("'track' : a weight from -{most} to {most} is wanted"));
                 }
                 i += 1;
             }
-            "reverse" => t.reverse = true,
-            o => return cx.error(format!("'track' takes 'weight <n>' and 'reverse', not '{o}'")),
+            "reverse" => t.reverse = Some(true),
+            "no-reverse" => t.reverse = Some(false),
+            o => return cx.error(format!("'track' takes 'weight <n>', 'reverse' and 'no-reverse', not '{o}'")),
         }
         i += 1;
     }
@@ -279,9 +375,23 @@ fn on(cx: &mut Cx<'_>, n: &mut Notify, w: &[String]) {
         "fault" => &mut n.fault,
         "stop" => &mut n.stop,
         "change" => &mut n.any,
+        "lower-advert" => &mut n.lower,
+        "deleted" => {
+            n.says_deleted = true;
+            // A script is not needed.
+            if w.len() == 2 {
+                return;
+            }
+            &mut n.deleted
+        }
+        "priority" if w.len() == 2 => return n.priority_changes = true,
         o => {
-            return cx
-                .error_of(Code::UnknownWord, format!("'on' knows master, backup, fault, stop and change, not '{o}'"));
+            return cx.error_of(
+                Code::UnknownWord,
+                format!(
+                    "'on' knows master, backup, fault, stop, change, deleted, priority and lower-advert, not '{o}'"
+                ),
+            );
         }
     };
     let mut at = 2;
@@ -319,8 +429,21 @@ fn announce(cx: &mut Cx<'_>, g: &mut Garp, w: &[String]) {
             "delay" => g.delay = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or(g.delay),
             "refresh" => g.refresh = cx.time(w, i + 1, TimeUnit::Secs).filter(|t| !t.is_zero()),
             "lower-delay" => g.lower_prio_delay = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or(g.lower_prio_delay),
+            "elsewhere" | "elsewhere-virtual" => {
+                let every = cx.time(w, i + 1, TimeUnit::Secs).filter(|t| !t.is_zero());
+                g.extra = every.map(|t| (t, word == "elsewhere"));
+            }
             o => {
-                let known = ["repeat", "delay", "refresh", "refresh-repeat", "lower-repeat", "lower-delay"];
+                let known = [
+                    "repeat",
+                    "delay",
+                    "refresh",
+                    "refresh-repeat",
+                    "lower-repeat",
+                    "lower-delay",
+                    "elsewhere",
+                    "elsewhere-virtual",
+                ];
                 return cx.error(format!("'announce' does not know '{o}'{}", suggestion(o, known)));
             }
         }
@@ -360,11 +483,12 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
         }
         let mut inst = d.inst.clone();
         inst.vips = vips;
-        inst.unicast_peers.retain(|p| p.is_ipv6() == is_six);
+        inst.peers.retain(|p| p.addr.is_ipv6() == is_six);
+        inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
         if is_six {
             inst.version = VrrpVersion::V3;
-            inst.auth_pass = None;
+            inst.auth = Auth::None;
             if mixed {
                 // What is not announced moves with the first of the two.
                 inst.excluded.clear();
@@ -381,8 +505,8 @@ pub fn new_group(name: &str) -> VrrpGroup {
         name: name.to_owned(),
         members: Vec::new(),
         notify: Default::default(),
-        track_interfaces: Vec::new(),
-        track_scripts: Vec::new(),
+        tracks: Vec::new(),
+        own_weights: false,
     }
 }
 
@@ -392,14 +516,11 @@ pub fn group_line(cx: &mut Cx<'_>, g: &mut VrrpGroup, w: &[String]) {
     }
     match w[0].as_str() {
         "member" => g.members.extend(w[1..].iter().cloned()),
-        "track" => track(cx, &mut g.track_interfaces, &mut g.track_scripts, w),
+        "track" => track(cx, &mut g.tracks, w),
+        "own-weights" => g.own_weights = true,
         "on" => on(cx, &mut g.notify, w),
         _ => {}
     }
-}
-
-pub fn new_script(name: &str, place: &Place) -> VrrpScript {
-    build::blank_script(name, place)
 }
 
 pub fn script_line(cx: &mut Cx<'_>, s: &mut VrrpScript, w: &[String]) {
@@ -464,7 +585,146 @@ pub fn global_line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
                 m.script_user = Some((user.to_owned(), w.get(2).cloned()));
             }
         }
+        "vrrp-startup-delay" => m.startup_delay = cx.time(w, 1, TimeUnit::Secs).unwrap_or_default(),
+        "vrrp-delay-after-boot" => m.delay_after_boot = cx.time(w, 1, TimeUnit::Secs).unwrap_or_default(),
+        "vrrp-multicast-group" => match cx.arg(w, 1, "a multicast address").map(str::parse::<std::net::IpAddr>) {
+            Some(Ok(std::net::IpAddr::V4(a))) if a.is_multicast() => m.group4 = Some(a),
+            Some(Ok(std::net::IpAddr::V6(a))) if a.is_multicast() => m.group6 = Some(a),
+            _ => cx.error("'vrrp-multicast-group' expects a multicast address"),
+        },
+        "vrrp-fifo" => fifo(cx, m, w),
+        "vrrp-interface-delay" => {
+            let Some(interface) = cx.arg(w, 1, "an interface").map(str::to_owned) else { return true };
+            let Some(down) = cx.time(w, 2, TimeUnit::Secs) else { return true };
+            let up = if w.len() > 3 { cx.time(w, 3, TimeUnit::Secs).unwrap_or(down) } else { down };
+            m.debounce.retain(|d| d.interface != interface);
+            m.debounce.push(Debounce { interface, down, up });
+        }
+        "vrrp-announce-interval" => pace(cx, m, w),
+        "vrrp-dump" => {
+            let (Some(kind), Some(path)) = (w.get(1), cx.arg(w, 2, "a file").map(str::to_owned)) else { return true };
+            match kind.as_str() {
+                "state" => m.dumps.state = Some(path),
+                "counters" => m.dumps.stats = Some(path),
+                "json" => m.dumps.json = Some(path),
+                "json-version" => m.dumps.json2 = path == "2",
+                o => cx.error(format!("'vrrp-dump' knows state, counters, json and json-version, not '{o}'")),
+            }
+        }
         _ => {}
     }
     true
+}
+
+/// `vrrp-fifo <path> [user <name> [group <name>]] [exec <command>]`; who runs the command is said in front of it, with a second `user`.
+fn fifo(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
+    let Some(path) = cx.arg(w, 1, "a path").map(str::to_owned) else { return };
+    let mut at = 2;
+    let Some(user) = account(cx, w, &mut at) else { return };
+    let mut f = Fifo { path, user, script: None };
+    let Some(runs_as) = account(cx, w, &mut at) else { return };
+    match (w.get(at).map(String::as_str), w.get(at + 1)) {
+        (Some("exec"), Some(_)) => f.script = Some(ScriptCall { command: w[at + 1..].join(" "), user: runs_as }),
+        (None, _) if runs_as.is_none() => {}
+        _ => return cx.error("'vrrp-fifo' expects <path> [user <name>] [[user <name>] exec <command>]"),
+    }
+    if m.fifos.iter().any(|o| o.path == f.path) {
+        return cx.error_of(Code::Duplicate, format!("'vrrp-fifo' : '{}' is named twice", f.path));
+    }
+    m.fifos.push(f);
+}
+
+/// `vrrp-announce-interval arp|na <time> [na <time>] [interface <if> ...]`: without interfaces, for each one alone.
+fn pace(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
+    let mut g = PaceGroup::default();
+    let mut i = 1;
+    while let Some(word) = w.get(i) {
+        match word.as_str() {
+            "arp" => g.arp = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or_default(),
+            "na" => g.na = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or_default(),
+            "interface" => {
+                g.interfaces = w[i + 1..].to_vec();
+                break;
+            }
+            o => return cx.error(format!("'vrrp-announce-interval' knows arp, na and interface, not '{o}'")),
+        }
+        i += 2;
+    }
+    if g.interfaces.is_empty() {
+        (m.pace.arp, m.pace.na) = (g.arp, g.na);
+    } else {
+        m.pace.groups.push(g);
+    }
+}
+
+/// `path <file>`, `weight <n>`, `reverse`, `init <n> [overwrite]`: keepalived's `track_file`.
+pub fn file_line(cx: &mut Cx<'_>, f: &mut TrackFile, w: &[String]) {
+    if !known(cx, FILE_KEYWORDS, "vrrp-file", w) {
+        return;
+    }
+    match w[0].as_str() {
+        "path" => f.path = cx.arg(w, 1, "a file").unwrap_or_default().to_owned(),
+        "weight" => f.weight = cx.number(w, 1, "a number").unwrap_or(1),
+        "reverse" => f.reverse = true,
+        "init" => {
+            let overwrite = match w.get(2).map(String::as_str) {
+                None => false,
+                Some("overwrite") => true,
+                Some(o) => return cx.error(format!("'init' takes a number and 'overwrite', not '{o}'")),
+            };
+            f.init = cx.number(w, 1, "a number").map(|v| (v, overwrite));
+        }
+        _ => {}
+    }
+}
+
+/// keepalived's `vrrp_track_process`.
+pub fn process_line(cx: &mut Cx<'_>, p: &mut TrackProcess, w: &[String]) {
+    if !known(cx, PROCESS_KEYWORDS, "vrrp-process", w) {
+        return;
+    }
+    match w[0].as_str() {
+        "command" if cx.arg(w, 1, "a command").is_some() => p.command = w[1..].to_vec(),
+        "full-command" => p.full_command = true,
+        "parameters" => match cx.arg(w, 1, "'initial' or 'partial'") {
+            Some("initial") => p.params = ParamMatch::Initial,
+            Some("partial") => p.params = ParamMatch::Partial,
+            _ => cx.error("'parameters' expects 'initial' or 'partial'"),
+        },
+        "weight" => {
+            p.weight = cx.number(w, 1, "a number from -254 to 254").unwrap_or(0);
+            if !(-254..=254).contains(&p.weight) {
+                cx.error_of(Code::Number, "'weight' : a number from -254 to 254 is wanted");
+            }
+        }
+        "reverse" => p.reverse = true,
+        "quorum" => {
+            p.quorum = cx.number(w, 1, "a number").unwrap_or(1);
+            match w.get(2).map(String::as_str) {
+                None => {}
+                Some("max") => p.quorum_max = cx.number(w, 3, "a number").unwrap_or(u32::MAX),
+                Some(o) => cx.error(format!("'quorum' takes 'max <n>', not '{o}'")),
+            }
+        }
+        "delay" => match cx.arg(w, 1, "'fork' or 'end'") {
+            Some("fork") => p.fork_delay = cx.time(w, 2, TimeUnit::Secs).unwrap_or_default(),
+            Some("end") => p.terminate_delay = cx.time(w, 2, TimeUnit::Secs).unwrap_or_default(),
+            _ => cx.error("'delay' expects 'fork <time>' or 'end <time>'"),
+        },
+        _ => {}
+    }
+}
+
+pub fn finish_file(cx: &mut Cx<'_>, f: TrackFile, model: &mut VrrpModel) {
+    if f.path.is_empty() {
+        return cx.error_of(Code::Missing, format!("vrrp-file '{}' has no 'path <file>'", f.name));
+    }
+    model.files.push(f);
+}
+
+pub fn finish_process(cx: &mut Cx<'_>, p: TrackProcess, model: &mut VrrpModel) {
+    if p.command.is_empty() {
+        return cx.error_of(Code::Missing, format!("vrrp-process '{}' has no 'command <name>'", p.name));
+    }
+    model.processes.push(p);
 }

@@ -13,6 +13,8 @@ pub enum DateForm {
     Iso(i32),
     /// `Sun, 22 Nov 2026 10:02:03 GMT`
     Http,
+    /// `Sun Nov 22 10:02:03.456789 2026`, as keepalived's dumps have it
+    Ctime,
 }
 
 pub(super) fn since_epoch(t: SystemTime) -> std::time::Duration {
@@ -52,6 +54,12 @@ pub fn date(at: SystemTime, offset: i32, form: DateForm, out: &mut Vec<u8>) {
             let (sign, zh, zm) = zone(o);
             write!(out, "{year}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:06}{sign}{zh:02}:{zm:02}", d.subsec_micros())
         }
+        DateForm::Ctime => write!(
+            out,
+            "{} {name} {day:2} {h:02}:{m:02}:{s:02}.{:06} {year}",
+            DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)],
+            d.subsec_micros()
+        ),
         DateForm::Http => write!(
             out,
             "{}, {day:02} {name} {year} {h:02}:{m:02}:{s:02} GMT",

@@ -1,0 +1,182 @@
+//! `global_defs`, and the blocks beside it that are about interfaces.
+use super::Cx;
+use crate::base::code::Code;
+use crate::config::keepalived::parse::Node;
+use crate::config::model::{Debounce, Fifo, PaceGroup, ScriptCall, VrrpModel, VrrpVersion};
+use std::time::Duration;
+
+/// `global_defs { ... }`
+pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "router_id" if n.words.len() < 2 => {
+                cx.lenient(Code::Lenient, &n.place, "'router_id' has no name; it is ignored".into())
+            }
+            "script_user" if n.words.len() < 2 => {
+                cx.lenient(Code::Lenient, &n.place, "'script_user' has no user; it is ignored".into())
+            }
+            "router_id" => m.router_id = cx.value(n).unwrap_or_default().to_owned(),
+            "vrrp_version" => cx.globals.version = version(cx, n),
+            "script_user" => m.script_user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
+            "vrrp_garp_master_delay" => {
+                cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay)
+            }
+            "vrrp_garp_master_repeat" => {
+                cx.globals.garp.repeat = cx.repeat(n, 5);
+                cx.globals.garp.lower_prio_repeat = cx.globals.garp.repeat;
+            }
+            "vrrp_garp_master_refresh" => {
+                cx.globals.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero())
+            }
+            "vrrp_garp_master_refresh_repeat" => cx.globals.garp.refresh_repeat = cx.repeat(n, 1),
+            "vrrp_garp_lower_prio_repeat" => {
+                cx.globals.garp.lower_prio_repeat = cx.number(n, 0u32, u32::MAX).unwrap_or(5)
+            }
+            "vrrp_garp_lower_prio_delay" => {
+                cx.globals.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default()
+            }
+            "vrrp_check_unicast_src" => cx.globals.check_unicast_src = cx.flag(n),
+            "dynamic_interfaces" => {
+                m.dynamic_interfaces = true;
+                if let Some(o) = n.words.get(1).filter(|o| *o != "allow_if_changes") {
+                    let text = format!("'dynamic_interfaces' knows 'allow_if_changes' only, not '{o}'");
+                    cx.lenient(Code::Value, &n.place, text);
+                }
+            }
+            "enable_script_security" => m.script_security = true,
+            "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
+            "vrrp_strict" => cx.globals.strict = cx.flag(n),
+            "v3_checksum_as_v2" => cx.globals.checksum_v2 = cx.flag(n),
+            "vrrp_down_timer_adverts" => cx.globals.down_adverts = cx.number(n, 1, 100),
+            "vrrp_lower_prio_no_advert" => cx.globals.quiet_to_lower = Some(cx.flag(n)),
+            "vrrp_higher_prio_send_advert" => cx.globals.answers_higher = cx.flag(n),
+            "vrrp_owner_ignore_adverts" => cx.globals.owner_deaf = cx.flag(n),
+            "vrrp_notify_priority_changes" => cx.globals.priority_changes = cx.flag(n),
+            "vrrp_startup_delay" => m.startup_delay = cx.seconds(n, 0.001, 4_294_967.0).unwrap_or_default(),
+            "vrrp_delay_after_boot" => m.delay_after_boot = cx.seconds(n, 0.001, 4_294_967.0).unwrap_or_default(),
+            "vrrp_garp_interval" => m.pace.arp = cx.seconds(n, 0.000_001, 4_294.967_295).unwrap_or_default(),
+            "vrrp_gna_interval" => m.pace.na = cx.seconds(n, 0.000_001, 4_294.967_295).unwrap_or_default(),
+            "vrrp_min_garp" => {
+                if cx.flag(n) {
+                    let g = &mut cx.globals.garp;
+                    (g.repeat, g.lower_prio_repeat, g.refresh_repeat) = (1, 1, 1);
+                    (g.delay, g.lower_prio_delay) = (Duration::ZERO, Duration::ZERO);
+                }
+            }
+            "vrrp_garp_extra_if" => cx.globals.garp.extra = extra(cx, n),
+            "vrrp_mcast_group4" => m.group4 = group(cx, n, |a: &std::net::Ipv4Addr| a.is_multicast()),
+            "vrrp_mcast_group6" => m.group6 = group(cx, n, |a: &std::net::Ipv6Addr| a.is_multicast()),
+            "notify_fifo" | "vrrp_notify_fifo" => fifo(cx, n, m),
+            "notify_fifo_script" | "vrrp_notify_fifo_script" => fifo_script(cx, n, m),
+            "state_dump_file" => m.dumps.state = cx.value(n).map(str::to_owned),
+            "stats_dump_file" => m.dumps.stats = cx.value(n).map(str::to_owned),
+            "json_dump_file" => m.dumps.json = cx.value(n).map(str::to_owned),
+            "json_version" => m.dumps.json2 = cx.number(n, 1u8, 2) == Some(2),
+            _ => cx.unknown(n, "global_defs"),
+        }
+    }
+}
+
+pub(super) fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {
+    Some(if cx.number(n, 2u8, 3)? == 2 { VrrpVersion::V2 } else { VrrpVersion::V3 })
+}
+
+/// A multicast group of one family.
+fn group<A: std::str::FromStr>(cx: &mut Cx<'_>, n: &Node, fits: impl Fn(&A) -> bool) -> Option<A> {
+    let found = cx.value(n)?.parse().ok().filter(fits);
+    if found.is_none() {
+        let text = format!(
+            "'{}' : '{}' is no multicast address of its family; the usual group is used",
+            n.words[0], n.words[1]
+        );
+        cx.lenient(Code::Value, &n.place, text);
+    }
+    found
+}
+
+/// `[all] <seconds>`; 0 is off.
+pub(super) fn extra(cx: &mut Cx<'_>, n: &Node) -> Option<(Duration, bool)> {
+    let all = n.words.get(1).is_some_and(|w| w == "all");
+    let at = usize::from(all) + 1;
+    match n.words.get(at).map(|w| w.parse::<u32>()) {
+        Some(Ok(secs)) if secs <= 86_400 => (secs > 0).then(|| (Duration::from_secs(secs.into()), all)),
+        _ => {
+            let text = format!("'{}' expects [all] and a number from 0 to 86400", n.words[0]);
+            cx.lenient(Code::Value, &n.place, text);
+            None
+        }
+    }
+}
+
+/// `notify_fifo <path> [user [group]]`: the general one and VRRP's own both get every line of a router.
+fn fifo(cx: &mut Cx<'_>, n: &Node, m: &mut VrrpModel) {
+    let Some(path) = cx.value(n).map(str::to_owned) else { return };
+    let user = n.words.get(2).map(|u| (u.clone(), n.words.get(3).cloned()));
+    if m.fifos.iter().any(|f| f.path == path) {
+        let text = format!("'{}' : '{path}' is named twice; each needs a FIFO of its own", n.words[0]);
+        return cx.lenient(Code::Duplicate, &n.place, text);
+    }
+    m.fifos.push(Fifo { path, user, script: None });
+}
+
+fn fifo_script(cx: &mut Cx<'_>, n: &Node, m: &mut VrrpModel) {
+    let Some(command) = cx.value(n).map(str::to_owned) else { return };
+    match m.fifos.last_mut() {
+        Some(f) => {
+            f.script = Some(ScriptCall { command, user: n.words.get(2).map(|u| (u.clone(), n.words.get(3).cloned())) })
+        }
+        None => cx.lenient(
+            Code::Missing,
+            &n.place,
+            format!("'{}' stands in front of its FIFO; write it behind", n.words[0]),
+        ),
+    }
+}
+
+/// `garp_group { ... }`
+pub(super) fn pace_group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let mut g = PaceGroup::default();
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "garp_interval" => g.arp = cx.seconds(n, 0.000_001, 4_294.967_295).unwrap_or_default(),
+            "gna_interval" => g.na = cx.seconds(n, 0.000_001, 4_294.967_295).unwrap_or_default(),
+            "interface" => g.interfaces.extend(cx.value(n).map(str::to_owned)),
+            "interfaces" => {
+                let all: Vec<String> = cx.lines(n).flat_map(|l| l.words.clone()).collect();
+                g.interfaces.extend(all);
+            }
+            _ => cx.unknown(n, "garp_group"),
+        }
+    }
+    if g.interfaces.is_empty() {
+        let text = "'garp_group' names no interface: it is left out, as keepalived does".to_owned();
+        return cx.lenient(Code::Missing, &block.place, text);
+    }
+    m.pace.groups.push(g);
+}
+
+/// `interface_up_down_delays { <interface> <down> [<up>] ... }`
+pub(super) fn debounce(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    for l in cx.lines(block) {
+        let time = |w: Option<&String>| w.and_then(|w| w.parse::<f64>().ok()).filter(|s| (0.0..=255.0).contains(s));
+        let down = time(l.words.get(1));
+        let up = if l.words.len() > 2 { time(l.words.get(2)) } else { down };
+        match (down, up) {
+            (Some(down), Some(up)) => {
+                let (down, up) = (Duration::from_secs_f64(down), Duration::from_secs_f64(up));
+                m.debounce.retain(|d| d.interface != l.words[0]);
+                m.debounce.push(Debounce { interface: l.words[0].clone(), down, up });
+            }
+            _ => {
+                let text = format!(
+                    "'{}' expects a delay for going down, and may have one for coming up, from 0 to 255 seconds",
+                    l.words[0]
+                );
+                cx.lenient(Code::Value, &l.place, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! `vrrp_instance`
+use super::address::{peer, vip};
+use super::global::{extra, version};
+use super::{Cx, notify, track};
+use crate::base::code::Code;
+use crate::base::diag::{Place, suggestion};
+use crate::config::keepalived::parse::Node;
+use crate::config::model::{Auth, Garp, Notify, Peer, VrrpInstance, VrrpModel, VrrpVersion};
+use crate::vrrp::timing::DOWN_ADVERTS;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Addresses that an advert can carry: its count is one byte, and it has to fit into a frame of 1,500 bytes.
+const MAX_VIPS4: usize = 255;
+const MAX_VIPS6: usize = 90;
+
+pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
+    VrrpInstance {
+        name: name.to_owned(),
+        place: place.to_string(),
+        version: VrrpVersion::V2,
+        interface: String::new(),
+        vrid: 0,
+        priority: 100,
+        initial_master: false,
+        advert_int: Duration::from_secs(1),
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        auth: Auth::None,
+        vips: Vec::new(),
+        excluded: Vec::new(),
+        unicast_src: None,
+        peers: Vec::new(),
+        unicast_ttl: None,
+        mcast_src: None,
+        mcast_dst: None,
+        tracks: Vec::new(),
+        ignores_link: false,
+        tracks_source: false,
+        notify: Notify::default(),
+        garp: Garp::default(),
+        checksum_v2: false,
+        skip_addr_check: false,
+        check_unicast_src: false,
+        strict: false,
+        down_adverts: DOWN_ADVERTS,
+        quiet_to_lower: false,
+        answers_higher: false,
+        owner_deaf: false,
+        late_backup: None,
+        promote_secondaries: false,
+        twin_of: None,
+    }
+}
+
+/// `auth_pass` as the packet carries it: the first eight bytes, padded with zeros.
+pub fn auth_bytes(pass: &str) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (o, b) in out.iter_mut().zip(pass.bytes()) {
+        *o = b;
+    }
+    out
+}
+
+/// `authentication { auth_type PASS|AH, auth_pass <text> }`
+fn authentication(cx: &mut Cx<'_>, n: &Node, said: &mut Said) {
+    for a in cx.lines(n) {
+        match a.words[0].as_str() {
+            "auth_type" => match cx.value(a) {
+                Some("PASS") => said.auth = Some(Auth::Pass),
+                Some("AH") => said.auth = Some(Auth::Header),
+                Some(o) => {
+                    let text = format!(
+                        "unknown authentication type '{o}': none is used, as keepalived does{}",
+                        suggestion(&o.to_uppercase(), ["PASS", "AH"])
+                    );
+                    cx.lenient(Code::Lenient, &a.place, text);
+                }
+                None => {}
+            },
+            "auth_pass" => match cx.value(a) {
+                Some("") | None => {}
+                Some(p) => {
+                    if p.len() > 8 {
+                        cx.report.warning(
+                            Code::AuthPass,
+                            &a.place,
+                            "'auth_pass' is longer than 8 characters: only the first 8 are used, as in keepalived",
+                        );
+                    }
+                    said.pass = Some(auth_bytes(p));
+                }
+            },
+            _ => cx.unknown(a, "authentication"),
+        }
+    }
+}
+
+/// What the lines of an instance said, until all are read.
+#[derive(Default)]
+struct Said {
+    auth: Option<fn([u8; 8]) -> Auth>,
+    pass: Option<[u8; 8]>,
+    peers: bool,
+    version: Option<VrrpVersion>,
+    priority: Option<u8>,
+    /// Where `state MASTER` stands.
+    master: Option<Place>,
+    advert: Option<(f64, Place)>,
+    strict: Option<bool>,
+    accept: bool,
+    quiet_to_lower: Option<bool>,
+    no_vips: bool,
+}
+
+/// `vrrp_instance <name> { ... }`
+pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let name = block.words.get(1).cloned().unwrap_or_default();
+    if name.is_empty() {
+        cx.report.error(Code::RouterIncomplete, &block.place, "'vrrp_instance' is missing its name");
+    } else if let Some(extra) = block.words.get(2) {
+        cx.lenient(
+            Code::Extra,
+            &block.place,
+            format!("'vrrp_instance {name}' : a name is one word; '{extra}' is left out"),
+        );
+    }
+    let mut i = blank_instance(&name, &block.place);
+    let g = &cx.globals;
+    (i.garp, i.skip_addr_check) = (g.garp.clone(), g.skip_addr_check);
+    (i.check_unicast_src, i.checksum_v2) = (g.check_unicast_src, g.checksum_v2);
+    (i.answers_higher, i.owner_deaf) = (g.answers_higher, g.owner_deaf);
+    i.down_adverts = g.down_adverts.unwrap_or(DOWN_ADVERTS);
+    i.notify.priority_changes = g.priority_changes;
+    let mut said = Said::default();
+    let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "state" if said.master.is_some() && n.words.get(1).is_some_and(|w| w == "BACKUP") => {
+                let text = "'state BACKUP' behind 'state MASTER' is not used, as keepalived does".to_owned();
+                cx.lenient(Code::Lenient, &n.place, text);
+            }
+            "state" => match cx.value(n) {
+                Some("MASTER") => (i.initial_master, said.master) = (true, Some(n.place.clone())),
+                Some("BACKUP") => {}
+                Some(o) => cx.report.warning(
+                    Code::Lenient,
+                    &n.place,
+                    format!(
+                        "unknown state '{o}': BACKUP is taken, as keepalived does{}",
+                        suggestion(o, ["MASTER", "BACKUP"])
+                    ),
+                ),
+                None => {}
+            },
+            "interface" => i.interface = cx.value(n).unwrap_or_default().to_owned(),
+            "virtual_router_id" => i.vrid = cx.number(n, 1u8, 255).unwrap_or(0),
+            "priority" => said.priority = cx.number(n, 1u8, 255),
+            "version" => {
+                let own = version(cx, n);
+                if said.version.is_some() && own != said.version {
+                    cx.lenient(Code::Duplicate, &n.place, "'version' is already given, and another one".into());
+                }
+                said.version = said.version.or(own);
+            }
+            "advert_int" => {
+                if let Some(s) = cx.number::<f64>(n, 0.01, 255.0) {
+                    said.advert = Some((s, n.place.clone()));
+                }
+            }
+            "authentication" => authentication(cx, n, &mut said),
+            // Blocks of one name add up.
+            "virtual_ipaddress" => {
+                for a in cx.lines(n) {
+                    i.vips.extend(vip(cx, a));
+                }
+            }
+            "virtual_ipaddress_excluded" => {
+                for a in cx.lines(n) {
+                    i.excluded.extend(vip(cx, a));
+                }
+            }
+            "unicast_peer" => {
+                said.peers = true;
+                for a in cx.lines(n) {
+                    i.peers.extend(peer(cx, a));
+                }
+            }
+            "unicast_src_ip" | "mcast_src_ip" => match cx.value(n).map(|v| v.split('/').next().unwrap_or(v).parse::<IpAddr>()) {
+                Some(Ok(ip)) if head == "unicast_src_ip" => i.unicast_src = Some(ip),
+                Some(Ok(ip)) => i.mcast_src = Some(ip),
+                Some(Err(_)) => cx.lenient(Code::Lenient, &n.place, format!("'{head}' : '{}' is not an IP address; it is left out, as keepalived does", n.words[1])),
+                None => {}
+            },
+            "mcast_dst_ip" => match cx.value(n).map(str::parse::<IpAddr>) {
+                Some(Ok(ip)) if ip.is_multicast() => i.mcast_dst = Some(ip),
+                Some(_) => {
+                    let text = format!("'mcast_dst_ip' : '{}' is no multicast address; it is left out, as keepalived does", n.words[1]);
+                    cx.lenient(Code::Lenient, &n.place, text);
+                }
+                None => {}
+            },
+            "unicast_ttl" => i.unicast_ttl = cx.number(n, 0u8, 255),
+            h if h.starts_with("track_") && track::block(cx, n, &mut i.tracks) => {}
+            "track_src_ip" => i.tracks_source = true,
+            "dont_track_primary" => i.ignores_link = true,
+            "down_timer_adverts" => i.down_adverts = cx.number(n, 1, 100).unwrap_or(DOWN_ADVERTS),
+            "lower_prio_no_advert" => said.quiet_to_lower = Some(cx.flag(n)),
+            "higher_prio_send_advert" => i.answers_higher = cx.flag(n),
+            "owner_ignore_adverts" => i.owner_deaf = cx.flag(n),
+            "timer_expired_backup" | "thread_timer_expired" => {
+                i.late_backup = if n.words.len() > 1 { cx.number(n, 1u8, 254).or(Some(254)) } else { Some(254) }
+            }
+            "garp_extra_if" => i.garp.extra = extra(cx, n),
+            "strict_mode" => said.strict = Some(cx.flag(n)),
+            "promote_secondaries" => i.promote_secondaries = true,
+            "no_virtual_ipaddress" => said.no_vips = true,
+            "nopreempt" => i.preempt = false,
+            "preempt" => i.preempt = true,
+            "preempt_delay" => i.preempt_delay = cx.seconds(n, 0.0, 1000.0).unwrap_or_default(),
+            "garp_master_delay" => i.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(i.garp.delay),
+            "garp_master_repeat" => i.garp.repeat = cx.repeat(n, 5),
+            "garp_master_refresh" => i.garp.refresh = secs(cx.number(n, 0, 86_400)).filter(|d| !d.is_zero()),
+            "garp_master_refresh_repeat" => i.garp.refresh_repeat = cx.repeat(n, 1),
+            "garp_lower_prio_repeat" => i.garp.lower_prio_repeat = cx.number(n, 0u32, u32::MAX).unwrap_or(5),
+            "garp_lower_prio_delay" => i.garp.lower_prio_delay = secs(cx.number(n, 0, 86_400)).unwrap_or_default(),
+            "skip_check_adv_addr" => i.skip_addr_check = cx.flag(n),
+            "check_unicast_src" => i.check_unicast_src = cx.flag(n),
+            "v3_checksum_as_v2" => i.checksum_v2 = cx.flag(n),
+            "accept" => said.accept = true,
+            h if h.starts_with("notify") => notify::read(cx, n, "vrrp_instance", &mut i.notify),
+            "lvs_sync_daemon_interface" => cx.report.warning(
+                Code::NoEffect,
+                &n.place,
+                "'lvs_sync_daemon_interface' in an instance is deprecated, and has no effect: IPVS is not driven from here",
+            ),
+            _ => cx.unknown(n, "vrrp_instance"),
+        }
+    }
+    let six = i
+        .vips
+        .first()
+        .map(|v| v.addr.addr)
+        .or(i.mcast_src)
+        .or(i.unicast_src)
+        .or(i.peers.first().map(|p| p.addr))
+        .is_some_and(|a| a.is_ipv6());
+    i.version = if six { VrrpVersion::V3 } else { said.version.or(cx.globals.version).unwrap_or(VrrpVersion::V2) };
+    i.priority = said.priority.unwrap_or(if i.initial_master { 255 } else { 100 });
+    if let Some((s, place)) = said.advert.take() {
+        i.advert_int = match i.version {
+            VrrpVersion::V2 => {
+                if s.fract() != 0.0 {
+                    cx.report.warning(Code::AdvertInterval, &place, format!("'advert_int {s}' : VRRPv2 has whole seconds only; {} is used, as keepalived does. Say 'vrrp_version 3' for shorter intervals", s.round().max(1.0)));
+                }
+                Duration::from_secs_f64(s.round().max(1.0))
+            }
+            VrrpVersion::V3 => {
+                let cs = (s * 100.0).round().clamp(1.0, 4095.0);
+                if (s * 100.0 - cs).abs() > 1e-6 && s <= 40.95 {
+                    cx.report.warning(Code::AdvertInterval, &place, format!("'advert_int {s}' : VRRPv3 counts in hundredths of a second; {} is used, as keepalived does", cs / 100.0));
+                }
+                if s > 40.95 {
+                    cx.report.warning(
+                        Code::AdvertInterval,
+                        &place,
+                        "'advert_int' : VRRPv3 carries at most 40.95 s; that is used",
+                    );
+                }
+                Duration::from_secs_f64(cs / 100.0)
+            }
+        };
+    }
+    match (said.auth, said.pass) {
+        (Some(kind), Some(pass)) => i.auth = kind(pass),
+        (None, Some(_)) => {
+            // Not reported there either.
+            let text =
+                format!("vrrp_instance '{name}' : 'auth_pass' without 'auth_type' is not used, as in keepalived");
+            cx.report.notice(Code::AuthPass, &block.place, text);
+        }
+        (Some(_), None) => {
+            let text = format!("vrrp_instance '{name}' : 'auth_type' without 'auth_pass': there is no authentication");
+            cx.lenient(Code::AuthPass, &block.place, text);
+        }
+        (None, None) => {}
+    }
+    strict(cx, &mut i, &mut said, &block.place);
+    i.quiet_to_lower = said.quiet_to_lower.or(cx.globals.quiet_to_lower).unwrap_or(i.strict);
+    one_family(cx, &mut i, &block.place, six);
+    said_with(cx, &i, &block.place, &said);
+    // What does not fit into one advert is held all the same, and not advertised.
+    let room = if six { MAX_VIPS6 } else { MAX_VIPS4 };
+    if i.vips.len() > room {
+        cx.report.warning(Code::Advice, &block.place, format!("vrrp_instance '{name}' : only {room} addresses fit into an advert; the others are treated as excluded, as keepalived does"));
+        let rest = i.vips.split_off(room);
+        i.excluded.splice(0..0, rest);
+    }
+    if i.version == VrrpVersion::V3 && std::mem::take(&mut i.auth) != Auth::None {
+        cx.report.warning(
+            Code::AuthPass,
+            &block.place,
+            format!("vrrp_instance '{name}' : VRRPv3 has no authentication; auth_pass is ignored, as keepalived does"),
+        );
+    }
+    if let (Some(place), false) = (&said.master, i.preempt) {
+        cx.report.warning(Code::NopreemptMaster, place, "'nopreempt' with 'state MASTER' is ignored, as keepalived does: nopreempt only works with 'state BACKUP' on both nodes");
+        i.preempt = true;
+    }
+    for v in i.vips.iter().filter(|v| v.addr.addr.is_ipv6() != six) {
+        cx.report.error(Code::AddressFamily, &block.place, format!("vrrp_instance '{name}' : {} is of the other address family than the first address; put it into virtual_ipaddress_excluded, or into an instance of its own", v.addr.addr));
+    }
+    i.vips.retain(|v| v.addr.addr.is_ipv6() == six);
+    if i.interface.is_empty() {
+        cx.report.error(Code::RouterIncomplete, &block.place, format!("vrrp_instance '{name}' has no 'interface'"));
+    }
+    if i.vrid == 0 {
+        cx.report.error(
+            Code::RouterIncomplete,
+            &block.place,
+            format!(
+                "vrrp_instance '{name}' has no valid 'virtual_router_id'; both nodes need the same number from 1 to 255"
+            ),
+        );
+    }
+    if i.vips.is_empty() && !said.no_vips {
+        cx.lenient(
+            Code::RouterIncomplete,
+            &block.place,
+            format!("vrrp_instance '{name}' has no 'virtual_ipaddress': it moves nothing"),
+        );
+    }
+    m.instances.push(i);
+}
+
+/// Words of an instance that do not go together; keepalived reports them and drops one.
+fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, said: &Said) {
+    let name = &i.name;
+    let mut say = |code, what: String| cx.lenient(code, place, format!("vrrp_instance '{name}' : {what}"));
+    if (i.check_unicast_src || said.peers) && i.peers.is_empty() {
+        say(Code::Lenient, "it has words for unicast, but no 'unicast_peer': multicast is used".into());
+    }
+    if !i.preempt_delay.is_zero() && (said.master.is_some() || i.priority == 255) {
+        say(Code::Lenient, "'preempt_delay' has no effect on a node that begins as MASTER".into());
+    }
+    if i.priority == 255 && !i.preempt {
+        say(
+            Code::NopreemptMaster,
+            "'nopreempt' does not go with priority 255, whose holder always takes the address".into(),
+        );
+    }
+}
+
+/// Sources and peers of the other family are left out, as keepalived does.
+fn one_family(cx: &mut Cx<'_>, i: &mut VrrpInstance, place: &Place, six: bool) {
+    let name = i.name.clone();
+    let mut fits = |what: &str, a: &IpAddr| {
+        let fits = a.is_ipv6() == six;
+        if !fits {
+            let text =
+                format!("vrrp_instance '{name}' : {what} {a} is left out: it is not of the family of its addresses");
+            cx.lenient(Code::AddressFamily, place, text);
+        }
+        fits
+    };
+    i.mcast_src = i.mcast_src.filter(|a| fits("mcast_src_ip", a));
+    i.unicast_src = i.unicast_src.filter(|a| fits("unicast_src_ip", a));
+    i.mcast_dst = i.mcast_dst.filter(|a| fits("mcast_dst_ip", a));
+    i.peers.retain(|p| fits("unicast peer", &p.addr));
+    // A bound on where adverts come from is one on who they come from.
+    i.check_unicast_src |= i.peers.iter().any(Peer::is_bound);
+}
+
+/// `vrrp_strict`, `strict_mode`: what the RFCs do not have is left out, and said. Their accept mode is not followed: see `docs/compatibility.md`.
+fn strict(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said, place: &Place) {
+    i.strict = said.strict.unwrap_or(cx.globals.strict);
+    if !i.strict {
+        return;
+    }
+    let owner = i.priority == 255;
+    let mut say = |what: &str| {
+        let text = format!("vrrp_instance '{}' : strict mode {what}", i.name);
+        cx.lenient(Code::Lenient, place, text);
+    };
+    if said.master.is_some() != owner {
+        say("wants 'state MASTER' with priority 255, and only with it");
+        (i.initial_master, said.master) = (owner, None);
+    }
+    if i.auth != Auth::None {
+        say("has no authentication: it is ignored, as keepalived does");
+        i.auth = Auth::None;
+    }
+    if !i.preempt_delay.is_zero() {
+        say("has no 'preempt_delay': it is ignored, as keepalived does");
+        i.preempt_delay = Duration::ZERO;
+    }
+    if said.quiet_to_lower == Some(false) {
+        say("does not answer lower adverts: 'lower_prio_no_advert false' is ignored, as keepalived does");
+        said.quiet_to_lower = None;
+    }
+    if i.answers_higher {
+        say("does not answer higher adverts: 'higher_prio_send_advert' is ignored, as keepalived does");
+        i.answers_higher = false;
+    }
+    if !i.peers.is_empty() {
+        say("does not know unicast peers");
+    }
+    i.owner_deaf = true;
+    if !owner && !(said.accept && i.version == VrrpVersion::V3) {
+        let text = format!(
+            "vrrp_instance '{}' : strict mode means that packets to the virtual addresses are dropped on who does not own them; here they are accepted, since the proxy answers on them",
+            i.name
+        );
+        cx.report.notice(Code::NoEffect, place, text);
+    }
+}

@@ -1,0 +1,363 @@
+//! The VRRP half of a node, from `keepalived.conf` or from `vrrp` sections. It crosses to the guardian as JSON.
+use crate::base::addr::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VrrpModel {
+    pub router_id: String,
+    pub instances: Vec<VrrpInstance>,
+    pub groups: Vec<VrrpGroup>,
+    pub scripts: Vec<VrrpScript>,
+    pub files: Vec<TrackFile>,
+    pub processes: Vec<TrackProcess>,
+    /// `vrrp_startup_delay`: the routers wait for so long before they begin.
+    pub startup_delay: Duration,
+    /// `vrrp_delay_after_boot`: they do not begin before the host has been up for so long.
+    pub delay_after_boot: Duration,
+    /// `fault strict`: other lost interfaces and failed weightless scripts are FAULT, as in keepalived.
+    pub fault_strict: bool,
+    /// `dynamic_interfaces`: interfaces may come later.
+    pub dynamic_interfaces: bool,
+    /// `enable_script_security`: a script that others may change is an error.
+    pub script_security: bool,
+    /// user, group of scripts
+    pub script_user: Option<(String, Option<String>)>,
+    /// `notify_fifo`, `vrrp_notify_fifo`: where changes are written, a line each.
+    pub fifos: Vec<Fifo>,
+    /// `interface_up_down_delays`: how long a change of an interface has to last before it counts.
+    pub debounce: Vec<Debounce>,
+    pub pace: Pace,
+    /// `vrrp_mcast_group4`, `vrrp_mcast_group6`
+    pub group4: Option<Ipv4Addr>,
+    pub group6: Option<Ipv6Addr>,
+    pub dumps: Dumps,
+}
+
+impl VrrpModel {
+    /// Everything that is tracked, by routers and by groups.
+    pub fn tracks(&self) -> impl Iterator<Item = &TrackEntry> {
+        self.instances.iter().flat_map(|i| &i.tracks).chain(self.groups.iter().flat_map(|g| &g.tracks))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VrrpVersion {
+    V2,
+    V3,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    pub addr: IpNet,
+    /// Interface other than the instance's.
+    pub dev: Option<String>,
+    pub label: Option<String>,
+    pub broadcast: Option<Ipv4Addr>,
+    /// Scope as the kernel numbers it (0 global, 253 link, 254 host).
+    pub scope: u8,
+    pub no_prefix_route: bool,
+}
+
+impl Vip {
+    /// An address of which nothing more is said.
+    pub fn plain(addr: IpNet) -> Self {
+        Self { addr, dev: None, label: None, broadcast: None, scope: 0, no_prefix_route: false }
+    }
+}
+
+/// What kind of thing a router tracks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Tracked {
+    Interface,
+    Script,
+    File,
+    Process,
+}
+
+impl Tracked {
+    /// The word for it, as the one-file language and logs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interface => "interface",
+            Self::Script => "script",
+            Self::File => "file",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// keepalived's `track_interface`, `track_script`, `track_file` and `track_process` blocks, a line each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackEntry {
+    pub kind: Tracked,
+    pub name: String,
+    /// `None`: the object's own default.
+    pub weight: Option<i32>,
+    /// `None`: the object's own default.
+    pub reverse: Option<bool>,
+}
+
+/// A script to be run, and whose rights it has: user and group, numbers once the loader is through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptCall {
+    pub command: String,
+    pub user: Option<(String, Option<String>)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notify {
+    pub master: Option<ScriptCall>,
+    pub backup: Option<ScriptCall>,
+    pub fault: Option<ScriptCall>,
+    pub stop: Option<ScriptCall>,
+    pub any: Option<ScriptCall>,
+    /// `notify_master_rx_lower_pri`
+    pub lower: Option<ScriptCall>,
+    /// `notify_deleted`: what a reload takes away is told DELETED instead of FAULT.
+    pub says_deleted: bool,
+    pub deleted: Option<ScriptCall>,
+    /// `notify_priority_changes`: lines in FIFOs.
+    pub priority_changes: bool,
+}
+
+impl Notify {
+    pub fn each(&mut self) -> [&mut Option<ScriptCall>; 7] {
+        [
+            &mut self.master,
+            &mut self.backup,
+            &mut self.fault,
+            &mut self.stop,
+            &mut self.any,
+            &mut self.lower,
+            &mut self.deleted,
+        ]
+    }
+
+    pub fn calls(&self) -> impl Iterator<Item = &ScriptCall> {
+        [&self.any, &self.master, &self.backup, &self.fault, &self.stop, &self.lower, &self.deleted]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// A named pipe, and the script that is started to read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fifo {
+    pub path: String,
+    /// Who owns it.
+    pub user: Option<(String, Option<String>)>,
+    pub script: Option<ScriptCall>,
+}
+
+/// Authentication of VRRPv2 (RFC 2338, 5.3.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Auth {
+    #[default]
+    None,
+    /// A clear-text password.
+    Pass([u8; 8]),
+    /// The IP authentication header (RFC 2402) with HMAC-MD5-96.
+    Header([u8; 8]),
+}
+
+/// Another router of a unicast instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub addr: IpAddr,
+    /// TTL or hop limit that its adverts may arrive with.
+    pub min_ttl: u8,
+    pub max_ttl: u8,
+}
+
+impl Peer {
+    pub fn any_ttl(addr: IpAddr) -> Self {
+        Self { addr, min_ttl: 0, max_ttl: 255 }
+    }
+
+    /// Whether something is said about it.
+    pub fn is_bound(&self) -> bool {
+        (self.min_ttl, self.max_ttl) != (0, 255)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpInstance {
+    pub name: String,
+    pub place: String,
+    pub version: VrrpVersion,
+    pub interface: String,
+    pub vrid: u8,
+    pub priority: u8,
+    pub initial_master: bool,
+    pub advert_int: Duration,
+    pub preempt: bool,
+    pub preempt_delay: Duration,
+    pub auth: Auth,
+    pub vips: Vec<Vip>,
+    pub excluded: Vec<Vip>,
+    pub unicast_src: Option<IpAddr>,
+    pub peers: Vec<Peer>,
+    /// `unicast_ttl`, 255 unless said
+    pub unicast_ttl: Option<u8>,
+    pub mcast_src: Option<IpAddr>,
+    /// `mcast_dst_ip`: another group than the protocol's.
+    pub mcast_dst: Option<IpAddr>,
+    pub tracks: Vec<TrackEntry>,
+    /// `dont_track_primary`: its own interface may be down.
+    pub ignores_link: bool,
+    /// `track_src_ip`: the source address has to be there.
+    pub tracks_source: bool,
+    pub notify: Notify,
+    pub garp: Garp,
+    /// keepalived's `v3_checksum_as_v2`: no pseudo header in a VRRPv3 checksum over IPv4.
+    pub checksum_v2: bool,
+    pub skip_addr_check: bool,
+    /// Adverts that do not come from a unicast peer are dropped.
+    pub check_unicast_src: bool,
+    /// `strict_mode`: what the RFC forbids is refused.
+    pub strict: bool,
+    /// `down_timer_adverts`
+    pub down_adverts: u32,
+    /// `lower_prio_no_advert`
+    pub quiet_to_lower: bool,
+    /// `higher_prio_send_advert`
+    pub answers_higher: bool,
+    /// `owner_ignore_adverts`
+    pub owner_deaf: bool,
+    /// `timer_expired_backup`: the highest priority of the others.
+    pub late_backup: Option<u8>,
+    /// `promote_secondaries`
+    pub promote_secondaries: bool,
+    /// Two instances made of one section, IPv4 and IPv6, move together.
+    pub twin_of: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Garp {
+    pub repeat: u32,
+    pub delay: Duration,
+    pub refresh: Option<Duration>,
+    pub refresh_repeat: u32,
+    pub lower_prio_repeat: u32,
+    pub lower_prio_delay: Duration,
+    /// `garp_extra_if`: announcements on other interfaces than the instance's own, and whether on all of them or virtual ones only.
+    pub extra: Option<(Duration, bool)>,
+}
+
+impl Default for Garp {
+    fn default() -> Self {
+        Self {
+            repeat: 5,
+            delay: Duration::from_secs(5),
+            refresh: None,
+            refresh_repeat: 1,
+            lower_prio_repeat: 5,
+            lower_prio_delay: Duration::from_secs(5),
+            extra: None,
+        }
+    }
+}
+
+/// How close announcements may follow each other: `vrrp_garp_interval`, `vrrp_gna_interval` for each interface, and `garp_group`s that share a switch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    pub arp: Duration,
+    pub na: Duration,
+    pub groups: Vec<PaceGroup>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PaceGroup {
+    pub arp: Duration,
+    pub na: Duration,
+    pub interfaces: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Debounce {
+    pub interface: String,
+    pub down: Duration,
+    pub up: Duration,
+}
+
+/// Where dumps go: `state_dump_file`, `stats_dump_file`, `json_dump_file`; `None` is keepalived's place in `/tmp`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dumps {
+    pub state: Option<String>,
+    pub stats: Option<String>,
+    pub json: Option<String>,
+    /// `json_version 2`
+    pub json2: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpGroup {
+    pub name: String,
+    pub members: Vec<String>,
+    pub notify: Notify,
+    pub tracks: Vec<TrackEntry>,
+    /// `sync_group_tracking_weight`: what the members themselves track may have weights.
+    pub own_weights: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpScript {
+    pub name: String,
+    pub place: String,
+    pub command: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub weight: i32,
+    pub reverse: bool,
+    pub rise: u32,
+    pub fall: u32,
+    pub init_fail: bool,
+    pub user: Option<(String, Option<String>)>,
+    /// Only asks whether HAProxy is alive: answered from inside.
+    pub liveness: bool,
+}
+
+/// `track_file`: a number in a file, times the weight, is added to the priority; with weight 0 anything but 0 is a failure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackFile {
+    pub name: String,
+    pub place: String,
+    pub path: String,
+    pub weight: i32,
+    pub reverse: bool,
+    /// `init_file`: written at the start where there is none, or in any case.
+    pub init: Option<(i64, bool)>,
+}
+
+/// `vrrp_track_process`: how many processes of a name, or of a command line, have to be there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackProcess {
+    pub name: String,
+    pub place: String,
+    /// Its name, then its parameters.
+    pub command: Vec<String>,
+    /// The whole command line counts, not the name alone.
+    pub full_command: bool,
+    pub params: ParamMatch,
+    pub weight: i32,
+    pub reverse: bool,
+    pub quorum: u32,
+    pub quorum_max: u32,
+    /// How long enough of them have to be there, or to be missing, before it counts.
+    pub fork_delay: Duration,
+    pub terminate_delay: Duration,
+}
+
+/// `param_match` of `vrrp_track_process`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ParamMatch {
+    /// All parameters, exactly; none are looked at where none are given.
+    #[default]
+    Exact,
+    /// The last one may go on.
+    Initial,
+    /// There may be more.
+    Partial,
+}

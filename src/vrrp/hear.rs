@@ -1,0 +1,104 @@
+//! Adverts that arrive: checked, counted, given to their router.
+use super::ah;
+use super::engine::{Engine, Told};
+use super::fsm::Input;
+use super::packet::{Advert, Expect, Proof, Reject};
+use super::router::{Incoming, Router, version};
+use crate::config::model::{Auth, Peer};
+use std::time::Instant;
+
+impl Engine {
+    pub(super) fn packet(&mut self, p: &Incoming, now: Instant) {
+        let Some(i) = self.routers.iter().position(|r| r.key == p.router) else { return };
+        let r = &mut self.routers[i];
+        let unicast = r.unicast();
+        if Some(p.packet.src) == r.src || r.has(p.packet.src) {
+            // Our own, or from one that speaks from the address which is at stake: such an advert is no peer's.
+            r.reject("own source");
+            return;
+        }
+        let peer = r.conf.peers.iter().find(|q| q.addr == p.packet.src).copied();
+        if unicast && peer.is_none() {
+            let first = r.reject("source") == 1;
+            let strict = r.conf.check_unicast_src;
+            if first {
+                let what = if strict {
+                    "dropped"
+                } else {
+                    "taken all the same, as keepalived does without 'check_unicast_src'"
+                };
+                let text =
+                    format!("({}) an advert from {}, which is no unicast peer: {what}", r.conf.name, p.packet.src);
+                self.told.push(Told::Log { important: true, text });
+            }
+            if strict {
+                return;
+            }
+        }
+        let r = &mut self.routers[i];
+        let checked = match peer.filter(Peer::is_bound) {
+            Some(q) if p.packet.ttl.is_some_and(|t| t < q.min_ttl || t > q.max_ttl) => Err(Reject::Ttl),
+            _ => Self::examine(r, p, now),
+        };
+        match checked {
+            // Another router's VRID on the same wire is nobody's mistake, and no log line.
+            Err(Reject::Vrid) => drop(r.reject(Reject::Vrid.name())),
+            Err(e) => {
+                if r.reject(e.name()) == 1 {
+                    let text = format!("({}) dropped an advert from {}: wrong {}", r.conf.name, p.packet.src, e.name());
+                    self.told.push(Told::Log { important: true, text });
+                }
+            }
+            Ok(a) => {
+                r.stats.received += 1;
+                r.stats.zero_received += u64::from(a.priority == 0);
+                r.heard(now, &p.packet.src, a.priority, a.interval);
+                let same = a.addrs.len() == r.conf.vips.len()
+                    && a.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x));
+                if !same && !r.conf.skip_addr_check && r.reject("addresses") == 1 {
+                    let text = format!(
+                        "({}) {} advertises other addresses than ours: compare the two configurations",
+                        r.conf.name, p.packet.src
+                    );
+                    self.told.push(Told::Log { important: true, text });
+                }
+                let wins_tie = r.src.is_some_and(|s| p.packet.src > s);
+                self.feed(i, now, Input::Advert { priority: a.priority, interval: a.interval, wins_tie });
+                self.settle(now);
+            }
+        }
+    }
+
+    /// Takes the advert out of the packet, if it is one for this router.
+    fn examine(r: &mut Router, p: &Incoming, now: Instant) -> Result<Advert, Reject> {
+        let mut start = p.packet.start;
+        let mut counted = None;
+        if let Auth::Header(key) = &r.conf.auth {
+            // Whose VRID it is stands behind the header: another router's key is nobody's mistake.
+            if p.bytes.get(start + ah::LENGTH + 1).is_some_and(|v| *v != r.conf.vrid) {
+                return Err(Reject::Vrid);
+            }
+            let (at, seq) = ah::unwrap(&p.bytes, key)?;
+            (start, counted) = (at, Some(seq));
+        }
+        let expect = Expect {
+            version: version(r.conf.version),
+            vrid: r.conf.vrid,
+            src: p.packet.src,
+            dst: p.packet.dst,
+            ttl: if r.unicast() { None } else { p.packet.ttl },
+            auth: match &r.conf.auth {
+                Auth::None => Proof::None,
+                Auth::Pass(pass) => Proof::Pass(pass),
+                Auth::Header(_) => Proof::Header,
+            },
+            interval: r.conf.advert_int,
+            plain_checksum: r.conf.checksum_v2,
+        };
+        let advert = Advert::parse(p.bytes.get(start..).unwrap_or_default(), &expect)?;
+        match counted {
+            Some(seq) if !r.counts.is_new(p.packet.src, seq, now, r.machine.master_down()) => Err(Reject::Replay),
+            _ => Ok(advert),
+        }
+    }
+}

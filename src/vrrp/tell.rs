@@ -1,0 +1,92 @@
+//! What others are told of a router's changes: notify scripts and FIFOs, in the order and the words of keepalived.
+use super::engine::{Engine, Told};
+use super::fsm::Role;
+use crate::config::model::Notify;
+
+/// What is told of a router that a reload has taken away, unless `notify_deleted` is said.
+const GONE: Role = Role::Fault;
+
+impl Engine {
+    /// A router has changed its state, and perhaps its groups with it.
+    pub(super) fn tell_change(&mut self, i: usize, to: Role) {
+        let r = &self.routers[i];
+        let departed = r.departing && to == Role::Stop;
+        let (prio, name, notify) = (r.machine.priority().to_string(), r.conf.name.clone(), r.conf.notify.clone());
+        match (departed, notify.says_deleted) {
+            (true, true) => {
+                if let Some(c) = &notify.deleted {
+                    self.told.push(Told::Notify { script: c.clone(), args: Vec::new() });
+                }
+                self.say(&notify, "INSTANCE", &name, "DELETED", &prio);
+            }
+            (true, false) => self.say_all(&notify, "INSTANCE", &name, GONE, &prio),
+            (false, _) => self.say_all(&notify, "INSTANCE", &name, to, &prio),
+        }
+        for g in 0..self.node.groups().len() {
+            let members = &self.node.groups()[g];
+            // A group has moved when its last member has. Twins of one section are no group that anybody named.
+            if g < self.model.groups.len()
+                && members.contains(&i)
+                && to != Role::Stop
+                && members.iter().all(|m| self.routers[*m].machine.state().role() == to)
+            {
+                let (name, n) = self.group_conf[g].clone();
+                // A group has no priority, and keepalived says 0.
+                self.say_all(&n, "GROUP", &name, to, "0");
+            }
+        }
+    }
+
+    fn say_all(&mut self, n: &Notify, kind: &str, name: &str, to: Role, prio: &str) {
+        let own = match to {
+            Role::Master => &n.master,
+            Role::Backup => &n.backup,
+            Role::Fault => &n.fault,
+            Role::Stop => &n.stop,
+            Role::Init => &None,
+        };
+        if let Some(c) = own {
+            self.told.push(Told::Notify { script: c.clone(), args: Vec::new() });
+        }
+        self.say(n, kind, name, to.name(), prio);
+    }
+
+    /// To the script for every change, and to the FIFOs.
+    fn say(&mut self, n: &Notify, kind: &str, name: &str, what: &str, prio: &str) {
+        if let Some(c) = &n.any {
+            let args = vec![kind.to_owned(), name.to_owned(), what.to_owned(), prio.to_owned()];
+            self.told.push(Told::Notify { script: c.clone(), args });
+        }
+        self.line(kind, name, what, prio);
+    }
+
+    fn line(&mut self, kind: &str, name: &str, what: &str, prio: &str) {
+        if !self.model.fifos.is_empty() {
+            self.told.push(Told::Line(format!("{kind} \"{name}\" {what} {prio}\n")));
+        }
+    }
+
+    /// `notify_master_rx_lower_pri`
+    pub(super) fn tell_lower(&mut self, i: usize) {
+        let r = &self.routers[i];
+        let (name, prio) = (r.conf.name.clone(), r.machine.priority().to_string());
+        if let Some(c) = r.conf.notify.lower.clone() {
+            self.told.push(Told::Notify { script: c, args: Vec::new() });
+        }
+        self.line("INSTANCE", &name, "MASTER_RX_LOWER_PRI", &prio);
+    }
+
+    /// `notify_priority_changes`
+    pub(super) fn tell_priority(&mut self, i: usize) {
+        let r = &self.routers[i];
+        let what = match r.machine.state().role() {
+            Role::Master => "MASTER_PRIORITY",
+            Role::Backup => "BACKUP_PRIORITY",
+            Role::Init | Role::Fault | Role::Stop => return,
+        };
+        let (name, prio) = (r.conf.name.clone(), r.machine.priority().to_string());
+        if r.conf.notify.priority_changes {
+            self.line("INSTANCE", &name, what, &prio);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the kernel reports of interfaces and addresses.
+use super::engine::{Engine, Told};
+use super::fsm::{Input, State};
+use crate::config::model::Tracked;
+use crate::net::netlink::{Address, Event, Link};
+use std::time::Instant;
+
+impl Engine {
+    /// A change that the kernel reports.
+    pub fn event(&mut self, e: Event, now: Instant) {
+        match e {
+            Event::Link(l) => self.link_changed(l, now),
+            Event::LinkGone(l) => {
+                self.link_changed(Link { usable: false, ..l.clone() }, now);
+                self.links.remove(&l.name);
+                self.debounce.forget(&l.name);
+                self.facts.links.insert(l.name.clone(), false);
+                self.addrs.retain(|a| a.ifindex != l.index);
+                for r in self.routers.iter_mut().filter(|r| r.conf.interface == l.name) {
+                    (r.link, r.src) = (None, None);
+                    r.close();
+                }
+            }
+            Event::Address(a) => {
+                let known = self.addrs.iter().position(|b| b.ifindex == a.ifindex && b.addr == a.addr);
+                if known.is_some_and(|k| self.addrs[k] == a) {
+                    return;
+                }
+                match known {
+                    Some(k) => self.addrs[k] = a.clone(),
+                    None => self.addrs.push(a.clone()),
+                }
+                self.addresses_changed(a.ifindex, now);
+            }
+            Event::AddressGone(a) => {
+                self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
+                self.address_gone(a.addr, now);
+                self.addresses_changed(a.ifindex, now);
+            }
+            Event::Overrun => self.keeper.survey(),
+        }
+    }
+
+    /// Addresses of an interface came or went: adverts may have to leave from another one.
+    fn addresses_changed(&mut self, ifindex: u32, now: Instant) {
+        for i in 0..self.routers.len() {
+            if self.routers[i].link.as_ref().is_none_or(|l| l.index != ifindex) {
+                continue;
+            }
+            let before = self.up(i);
+            self.attach(i);
+            // While sockets are being opened anew nothing is said; what comes of it decides.
+            if self.routers[i].opening.is_none()
+                && self.routers[i].machine.state() != State::Init
+                && before != self.up(i)
+            {
+                let up = self.up(i);
+                self.feed(i, now, Input::Interface(up));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Notices were lost: what is there now, against what was known.
+    pub(super) fn surveyed(&mut self, links: Vec<Link>, addrs: Vec<Address>, now: Instant) {
+        let gone: Vec<Link> =
+            self.links.values().filter(|l| !links.iter().any(|n| n.name == l.name)).cloned().collect();
+        gone.into_iter().for_each(|l| self.event(Event::LinkGone(l), now));
+        links.into_iter().for_each(|l| self.link_changed(l, now));
+        let lost: Vec<Address> = self
+            .addrs
+            .iter()
+            .filter(|a| !addrs.iter().any(|b| b.ifindex == a.ifindex && b.addr == a.addr))
+            .cloned()
+            .collect();
+        lost.into_iter().for_each(|a| self.event(Event::AddressGone(a), now));
+        addrs.into_iter().for_each(|a| self.event(Event::Address(a), now));
+        self.routers.iter_mut().filter(|r| r.machine.state().has_address()).for_each(|r| r.renew_at = Some(now));
+    }
+
+    fn link_changed(&mut self, l: Link, now: Instant) {
+        // A rename: the old name is nobody's.
+        self.links.retain(|name, k| k.index != l.index || *name == l.name);
+        let before = self.links.insert(l.name.clone(), l.clone());
+        if before.as_ref().is_some_and(|b| *b == l) {
+            return;
+        }
+        self.link_counts(&l, now);
+    }
+
+    /// The state of an interface, as far as it counts by now.
+    pub(super) fn link_counts(&mut self, l: &Link, now: Instant) {
+        let up = self.debounce.see(&l.name, l.usable, now);
+        let changed = self.facts.links.insert(l.name.clone(), up) != Some(up);
+        let tracks =
+            self.routers.iter().flat_map(|r| &r.conf.tracks).chain(self.model.groups.iter().flat_map(|g| &g.tracks));
+        if changed && tracks.into_iter().any(|t| t.kind == Tracked::Interface && t.name == l.name) {
+            let text = format!("tracked interface {} {}", l.name, if up { "can be used" } else { "is lost" });
+            self.told.push(Told::Log { important: true, text });
+        }
+        for i in 0..self.routers.len() {
+            if self.routers[i].conf.interface == l.name {
+                self.attach(i);
+                if self.routers[i].machine.state() == State::Init {
+                    continue;
+                }
+                let up = self.up(i);
+                // Not yet known to be up again while its sockets are opened.
+                if !up || self.routers[i].opening.is_none() {
+                    self.feed(i, now, Input::Interface(up));
+                }
+            }
+        }
+        if up {
+            self.restore_on(&l.name);
+        }
+        self.spread_ability(now);
+    }
+}
