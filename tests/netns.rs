@@ -25,6 +25,12 @@ fn main() {
         Case { name: "keepalived_version_3_unicast", needs: &[Need::Root, Need::Keepalived], run: keepalived_unicast },
         Case { name: "keepalived_sync_group", needs: &[Need::Root, Need::Keepalived], run: keepalived_group },
         Case { name: "keepalived_split_as_master", needs: &[Need::Root, Need::Keepalived], run: keepalived_split },
+        Case {
+            name: "keepalived_with_authentication_headers",
+            needs: &[Need::Root, Need::Keepalived],
+            run: keepalived_header,
+        },
+        Case { name: "files_processes_fifos_and_dumps", needs: &[Need::Root], run: outside },
         Case { name: "clients_of_a_hung_proxy_are_reset", needs: &[Need::Root], run: hung_clients },
         Case { name: "a_guardian_that_is_back_at_once_keeps_the_address", needs: &[Need::Root], run: guardian_back },
         Case { name: "an_address_that_somebody_left_is_removed", needs: &[Need::Root], run: left_address },
@@ -506,6 +512,94 @@ fn keepalived_split() {
     assert!(wait_for(DOWN, || m.holds(1)));
     m.lab.port(0, true).unwrap();
     m.moves_to(0, Duration::from_secs(12));
+}
+
+/// The IP authentication header of version 2: signed there and here.
+fn keepalived_header() {
+    let mut m = Mixed::new();
+    let conf = |priority: u8, pass: &str| {
+        format!(
+            "vrrp_instance VI_1 {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n advert_int 1\n authentication {{\n auth_type AH\n auth_pass {pass}\n }}\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n}}\n"
+        )
+    };
+    m.start_keepalived_with(&conf(100, "secret"));
+    m.moves_to(1, Duration::from_secs(8));
+    m.start_tandem_with(&conf(150, "secret"));
+    m.moves_to(0, Duration::from_secs(8));
+    m.stays_on(0, Duration::from_secs(4));
+    m.cli("vrrp standby");
+    m.moves_to(1, SKEW_100);
+    m.cli("vrrp resume");
+    m.moves_to(0, Duration::from_secs(16));
+    // Another key: whatever it says is dropped and counted.
+    let mut k = m.keepalived.take().unwrap();
+    end(&mut k, 15);
+    m.start_keepalived_with(&conf(200, "others"));
+    assert!(wait_for(Duration::from_secs(8), || {
+        command(&m.path("t.sock"), "show vrrp rejected").unwrap_or_default().contains("password=")
+    }));
+    assert!(m.holds(0));
+}
+
+/// Files and processes move the priority; a FIFO and the dumps tell of it, as exporters read it.
+fn outside() {
+    let mut m = Mixed::new();
+    let (file, fifo, proc) = (m.path("number"), m.path("fifo"), m.path("sleeper"));
+    std::fs::write(&file, "0\n").unwrap();
+    std::fs::copy("/bin/sleep", &proc).unwrap();
+    let conf = format!(
+        "global_defs {{\n vrrp_notify_fifo {fifo}\n vrrp_notify_priority_changes true\n state_dump_file {d}\n stats_dump_file {s}\n json_dump_file {j}\n}}\ntrack_file load {{\n file {file}\n weight -1\n}}\nvrrp_track_process sleeper {{\n process sleeper\n weight 20\n}}\nvrrp_instance V {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority 100\n version 3\n advert_int 0.1\n track_file {{\n load\n }}\n track_process {{\n sleeper\n }}\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n}}\n",
+        d = m.path("d"),
+        s = m.path("s"),
+        j = m.path("j"),
+    );
+    m.start_tandem_with(&conf);
+    assert!(wait_for(Duration::from_secs(5), || m.holds(0)));
+    let explain = || command(&m.path("t.sock"), "show vrrp explain").unwrap_or_default();
+    let priority = |n: u8| {
+        assert!(
+            wait_for(Duration::from_secs(5), || explain().contains(&format!(" priority    {n} "))),
+            "{n}\n{}",
+            explain()
+        )
+    };
+    priority(100);
+    std::fs::write(&file, "30\n").unwrap();
+    priority(70);
+    let mut child = m.lab.hosts[0]
+        .spawn({
+            let mut c = Command::new(&proc);
+            c.arg("60");
+            c
+        })
+        .unwrap();
+    priority(90);
+    assert!(
+        explain().contains("process sleeper up (+20)") && explain().contains("file load says 30 (-30)"),
+        "{}",
+        explain()
+    );
+    let _ = child.kill();
+    let _ = child.wait();
+    priority(70);
+    let told = {
+        use std::io::Read as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut f = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+        let mut b = [0; 4096];
+        let n = f.read(&mut b).unwrap();
+        String::from_utf8_lossy(&b[..n]).into_owned()
+    };
+    for line in ["INSTANCE \"V\" BACKUP 100\n", "INSTANCE \"V\" MASTER 100\n", "INSTANCE \"V\" MASTER_PRIORITY 90\n"] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    let node = m.tandem.as_ref().unwrap();
+    node.signal(node.guardian(), libc::SIGRTMIN() + 2);
+    let json = || std::fs::read_to_string(m.path("j")).unwrap_or_default();
+    assert!(wait_for(Duration::from_secs(3), || json().ends_with(']')), "{}", json());
+    let v: serde_json::Value = serde_json::from_str(&json()).unwrap();
+    assert_eq!((&v[0]["data"]["state"], &v[0]["data"]["effective_priority"]), (&2.into(), &70.into()));
+    assert!(v[0]["stats"]["advert_sent"].as_u64().unwrap() > 0);
 }
 
 /// A client in the middle of an exchange with a proxy that hangs hears a reset, and does not wait for ever.

@@ -1,7 +1,7 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
 use super::model::{
-    Auth, Garp, Notify, ParamMatch, Peer, ScriptCall, TrackEntry, TrackProcess, Vip, VrrpInstance, VrrpModel,
-    VrrpVersion,
+    Auth, Garp, HmacAuth, HmacMode, Notify, ParamMatch, Peer, Replay, ScriptCall, TrackEntry, TrackProcess, Vip,
+    VrrpInstance, VrrpModel, VrrpVersion,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::fmt::Write as _;
@@ -117,6 +117,9 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
         let text = text.ok_or(format!("'{}' : its password cannot be written as text", i.name))?;
         line(out, if matches!(i.auth, Auth::Pass(_)) { "auth" } else { "auth-header" }, &word(text), true);
     }
+    if let Some(h) = &i.hmac {
+        hmac(out, h);
+    }
     for v in &i.vips {
         line(out, "address", &address(v), true);
     }
@@ -176,6 +179,26 @@ fn address(v: &Vip) -> String {
         s.push_str(" noprefixroute");
     }
     s
+}
+
+fn hmac(out: &mut String, h: &HmacAuth) {
+    for (id, key) in &h.keys {
+        let digits: String = key.iter().map(|b| format!("{b:02x}")).collect();
+        line(out, "hmac-key", &format!("{id} hex:{digits}"), true);
+    }
+    let mut s = format!("active {}", h.active);
+    if h.replay == Replay::Monotonic {
+        s.push_str(" replay monotonic");
+    }
+    if let Some(w) = h.window {
+        let _ = write!(s, " window {}", time(w));
+    }
+    match h.mode {
+        HmacMode::Enforce => {}
+        HmacMode::Permissive => s.push_str(" mode permissive"),
+        HmacMode::ReceiveOnly => s.push_str(" mode receive-only"),
+    }
+    line(out, "hmac", &s, true);
 }
 
 fn peer(out: &mut String, p: &Peer) {

@@ -162,6 +162,46 @@ pub enum Auth {
     Header([u8; 8]),
 }
 
+/// keepalived's `auth_hmac`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HmacAuth {
+    /// Keys by their ids, 32 to 64 octets each.
+    pub keys: Vec<(u8, Vec<u8>)>,
+    /// Id of the key that signs.
+    pub active: u8,
+    pub replay: Replay,
+    /// `time_window`; `None`: three intervals, at least 5 s.
+    pub window: Option<Duration>,
+    pub mode: HmacMode,
+}
+
+impl HmacAuth {
+    pub fn key(&self, id: u8) -> Option<&[u8]> {
+        self.keys.iter().find(|k| k.0 == id).map(|k| k.1.as_slice())
+    }
+}
+
+/// `anti_replay`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Replay {
+    /// Sequence numbers grow, and are those of now.
+    #[default]
+    Time,
+    /// Sequence numbers grow.
+    Monotonic,
+}
+
+/// `mode` of `auth_hmac`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HmacMode {
+    #[default]
+    Enforce,
+    /// Unsigned adverts are taken too.
+    Permissive,
+    /// And none are signed.
+    ReceiveOnly,
+}
+
 /// Another router of a unicast instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -195,6 +235,7 @@ pub struct VrrpInstance {
     pub preempt: bool,
     pub preempt_delay: Duration,
     pub auth: Auth,
+    pub hmac: Option<HmacAuth>,
     pub vips: Vec<Vip>,
     pub excluded: Vec<Vip>,
     pub unicast_src: Option<IpAddr>,

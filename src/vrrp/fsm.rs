@@ -144,6 +144,7 @@ pub enum Cause {
     Started,
     Adopted,
     MasterSilent,
+    Preempts { priority: u8 },
     MasterReleased,
     HigherAdvert { priority: u8 },
     CannotServe(Why),
@@ -165,6 +166,7 @@ impl Cause {
             Self::Started => "started".into(),
             Self::Adopted => "started where a predecessor was killed, with the addresses still here".into(),
             Self::MasterSilent => "no master was heard for the master-down time".into(),
+            Self::Preempts { priority } => format!("the master has a lower priority ({priority})"),
             Self::MasterReleased => "the master released the address (priority 0)".into(),
             Self::HigherAdvert { priority } => format!("an advert with priority {priority} was heard, which wins"),
             Self::CannotServe(Why::Proxy) => "the local proxy cannot serve".into(),
@@ -663,7 +665,11 @@ impl Machine {
                 if matches!(self.ability, Ability::Probation { .. }) {
                     self.ability = Ability::Able;
                 }
-                let cause = if self.released { Cause::MasterReleased } else { Cause::MasterSilent };
+                let cause = match self.heard_master(now) {
+                    _ if self.released => Cause::MasterReleased,
+                    Some(priority) => Cause::Preempts { priority },
+                    None => Cause::MasterSilent,
+                };
                 self.released = false;
                 self.master_until = None;
                 if self.params.grouped {

@@ -3,9 +3,14 @@ use super::ah;
 use super::engine::{Engine, Told};
 use super::fsm::Input;
 use super::packet::{Advert, Expect, Proof, Reject};
-use super::router::{Incoming, Router, version};
-use crate::config::model::{Auth, Peer};
-use std::time::Instant;
+use super::router::{Incoming, Router, since_epoch, version};
+use super::trailer::{self, Signed};
+use crate::config::model::{Auth, HmacAuth, HmacMode, Peer, Replay};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// The shortest default of `time_window`.
+const MIN_WINDOW: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(super) fn packet(&mut self, p: &Incoming, now: Instant) {
@@ -69,6 +74,27 @@ impl Engine {
         }
     }
 
+    /// The signature of an advert: `None` if it has none and needs none.
+    fn signature(r: &Router, h: &HmacAuth, message: &[u8], src: IpAddr) -> Result<Option<Signed>, Reject> {
+        // Another router's VRID is nobody's mistake.
+        if message.get(1).is_some_and(|v| *v != r.conf.vrid) {
+            return Err(Reject::Vrid);
+        }
+        let body = trailer::body_length(message, src.is_ipv6()).ok_or(Reject::Length)?;
+        if message.len() == body && h.mode != HmacMode::Enforce {
+            return Ok(None);
+        }
+        if message.len() != body + trailer::LENGTH {
+            return Err(if message.len() == body { Reject::AuthType } else { Reject::Length });
+        }
+        let signed = trailer::verify(message, src, |id| h.key(id))?;
+        let window = h.window.unwrap_or_else(|| (r.conf.advert_int * 3).max(MIN_WINDOW));
+        if h.replay == Replay::Time && !trailer::is_fresh(signed.sequence, since_epoch(), window) {
+            return Err(Reject::Replay);
+        }
+        Ok(Some(signed))
+    }
+
     /// Takes the advert out of the packet, if it is one for this router.
     fn examine(r: &mut Router, p: &Incoming, now: Instant) -> Result<Advert, Reject> {
         let mut start = p.packet.start;
@@ -81,6 +107,11 @@ impl Engine {
             let (at, seq) = ah::unwrap(&p.bytes, key)?;
             (start, counted) = (at, Some(seq));
         }
+        let message = p.bytes.get(start..).unwrap_or_default();
+        let signed = match &r.conf.hmac {
+            None => None,
+            Some(h) => Self::signature(r, h, message, p.packet.src)?,
+        };
         let expect = Expect {
             version: version(r.conf.version),
             vrid: r.conf.vrid,
@@ -94,8 +125,13 @@ impl Engine {
             },
             interval: r.conf.advert_int,
             plain_checksum: r.conf.checksum_v2,
+            signed: if signed.is_some() { trailer::LENGTH } else { 0 },
         };
-        let advert = Advert::parse(p.bytes.get(start..).unwrap_or_default(), &expect)?;
+        let advert = Advert::parse(message, &expect)?;
+        if let Some(s) = signed {
+            r.sequences.take(p.packet.src, s.sequence)?;
+        }
+        r.count_on(counted);
         match counted {
             Some(seq) if !r.counts.is_new(p.packet.src, seq, now, r.machine.master_down()) => Err(Reject::Replay),
             _ => Ok(advert),

@@ -18,6 +18,7 @@ pub mod script;
 mod tell;
 pub mod timing;
 pub mod track;
+pub mod trailer;
 pub mod view;
 mod vip;
 mod watch;

@@ -170,12 +170,15 @@ pub async fn track_processes(all: Vec<TrackProcess>, report: UnboundedSender<Rep
             }
         }
         let until = bounce.next().map_or(Instant::now() + LOOK, |t| t.min(Instant::now() + LOOK));
-        let ends = found.iter().flatten().filter_map(|f| f.end.as_ref()).map(|fd| Box::pin(fd.readable()));
-        let ends: Vec<_> = ends.collect();
-        tokio::select! {
-            () = tokio::time::sleep_until(until.into()) => {}
-            _ = futures_util::future::select_all(ends), if found.iter().flatten().any(|f| f.end.is_some()) => {}
-        }
+        let ends: Vec<_> =
+            found.iter().flatten().filter_map(|f| f.end.as_ref()).map(|fd| Box::pin(fd.readable())).collect();
+        let one_ends = async {
+            if ends.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let (_ended, ..) = futures_util::future::select_all(ends).await;
+        };
+        let _ = tokio::time::timeout_at(until.into(), one_ends).await;
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Expect<'a> {
     pub interval: Duration,
     /// `v3_checksum_as_v2`
     pub plain_checksum: bool,
+    /// Octets at the end that are a verified trailer ([`super::trailer`]), and no part of the advert.
+    pub signed: usize,
 }
 
 impl Advert {
@@ -94,6 +96,8 @@ impl Advert {
         if e.ttl.is_some_and(|t| t != TTL) {
             return Err(Reject::Ttl);
         }
+        let whole = b;
+        let b = &b[..b.len().saturating_sub(e.signed)];
         if b.len() < 8 {
             return Err(Reject::Length);
         }
@@ -118,7 +122,9 @@ impl Advert {
             return Err(Reject::Length);
         }
         let pseudo = version == Version::V3 && !(e.src.is_ipv4() && e.plain_checksum);
-        if checksum(b, pseudo.then_some((e.src, e.dst))) != 0 {
+        // Over IPv6 it covers what is behind the advert as well.
+        let covered = if e.src.is_ipv6() { whole } else { b };
+        if checksum(covered, pseudo.then_some((e.src, e.dst))) != 0 {
             return Err(Reject::Checksum);
         }
         let addrs = b[8..8 + count * each]
@@ -196,6 +202,13 @@ impl Advert {
     }
 }
 
+/// The checksum of an IPv6 advert anew, with a trailer behind it.
+pub fn sum_up(message: &mut [u8], src: IpAddr, dst: IpAddr) {
+    message[6..8].fill(0);
+    let sum = checksum(message, Some((src, dst)));
+    message[6..8].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// The Internet checksum (RFC 1071) over the message, with the pseudo header of VRRPv3 when addresses are given. Zero means valid.
 fn checksum(b: &[u8], pseudo: Option<(IpAddr, IpAddr)>) -> u16 {
     let mut sum: u32 = 0;
@@ -238,6 +251,7 @@ mod tests {
             auth: Proof::None,
             interval: Duration::from_secs(1),
             plain_checksum: false,
+            signed: 0,
         }
     }
 

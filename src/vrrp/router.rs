@@ -2,10 +2,11 @@
 use super::ah;
 use super::fsm::{Action, Cause, Machine, Params, Role};
 use super::node::Seat;
-use super::packet::{AUTH_HEADER, AUTH_SIMPLE, Advert, GROUP4, GROUP6, TTL};
+use super::packet::{AUTH_HEADER, AUTH_SIMPLE, Advert, GROUP4, GROUP6, TTL, sum_up};
 use super::timing::Version;
+use super::trailer;
 use super::view::{Transition, VrrpView};
-use crate::config::model::{Auth, Vip, VrrpInstance, VrrpModel, VrrpVersion};
+use crate::config::model::{Auth, HmacMode, Vip, VrrpInstance, VrrpModel, VrrpVersion};
 use crate::net::netlink::{Address, Link, Opened};
 use crate::net::raw;
 use std::collections::{HashMap, VecDeque};
@@ -104,6 +105,9 @@ pub struct Router {
     /// Numbers of authentication headers, its own and the others'.
     seq: u32,
     pub counts: ah::Counts,
+    /// Sequence numbers of signed adverts, its own last one and the others'.
+    sequence: u64,
+    pub sequences: trailer::Sequences,
     /// Addresses that somebody else took away, since when, and how often.
     pub put_back: HashMap<IpAddr, (Instant, u32)>,
     /// Connections on its addresses are being reset; the addresses go afterwards.
@@ -139,6 +143,8 @@ impl Router {
             group: GROUP4.into(),
             seq: 0,
             counts: ah::Counts::default(),
+            sequence: 0,
+            sequences: trailer::Sequences::default(),
             put_back: HashMap::new(),
             resetting: false,
             problem: String::new(),
@@ -189,6 +195,11 @@ impl Router {
             self.history.pop_front();
         }
         self.history.push_back(Transition { at: now, to, cause: cause.text(), priority: self.machine.priority() });
+    }
+
+    /// keepalived has one count for what it sends and what it hears, and takes nothing below it: ours goes on from the highest that was heard.
+    pub fn count_on(&mut self, heard: Option<u32>) {
+        self.seq = self.seq.max(heard.unwrap_or(0));
     }
 
     /// An advert of another router was taken.
@@ -284,6 +295,15 @@ impl Router {
             if unicast { &mut { targets } } else { &mut one.iter().copied() };
         for dst in targets {
             advert.emit(src, dst, self.conf.checksum_v2, buf);
+            if let Some(h) = self.conf.hmac.as_ref().filter(|h| h.mode != HmacMode::ReceiveOnly)
+                && let Some(key) = h.key(h.active)
+            {
+                self.sequence = trailer::sequence(since_epoch(), self.sequence);
+                trailer::sign(buf, src, h.active, key, self.sequence);
+                if dst.is_ipv6() {
+                    sum_up(buf, src, dst);
+                }
+            }
             if let (Auth::Header(key), IpAddr::V4(src), IpAddr::V4(to)) = (&self.conf.auth, src, dst) {
                 self.seq = self.seq.wrapping_add(1).max(1);
                 let ttl = if unicast { self.conf.unicast_ttl.unwrap_or(TTL) } else { TTL };
@@ -364,6 +384,11 @@ impl Drop for Router {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The wall clock, for sequence numbers.
+pub fn since_epoch() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 pub fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {

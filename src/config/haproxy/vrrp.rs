@@ -6,8 +6,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build;
 use crate::config::model::{
-    Auth, Debounce, Fifo, Garp, Notify, PaceGroup, ParamMatch, Peer, ScriptCall, TrackEntry, TrackFile, TrackProcess,
-    Tracked, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
+    Auth, Debounce, Fifo, Garp, HmacAuth, HmacMode, Notify, PaceGroup, ParamMatch, Peer, Replay, ScriptCall,
+    TrackEntry, TrackFile, TrackProcess, Tracked, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
 };
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ const KEYWORDS: &[Row] = &[
     ("version", 2),
     ("auth", 2),
     ("auth-header", 2),
+    ("hmac-key", 3),
+    ("hmac", OPEN),
     ("peer", OPEN),
     ("peer-ttl", 2),
     ("source", 2),
@@ -182,6 +184,8 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 );
             }
         }
+        "hmac-key" => hmac_key(cx, i, w),
+        "hmac" => hmac(cx, i, w),
         "peer" => {
             peers(cx, &mut i.peers, w);
             i.check_unicast_src |= i.peers.iter().any(Peer::is_bound);
@@ -296,6 +300,47 @@ fn address(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         cx.arg(w, 1, "an IP address with an optional prefix length");
     }
     keep(last, hidden);
+}
+
+fn blank_hmac() -> HmacAuth {
+    HmacAuth { keys: Vec::new(), active: 0, replay: Replay::default(), window: None, mode: HmacMode::default() }
+}
+
+/// `hmac-key <id> <text>|hex:<digits>`; the first one signs unless `hmac active <id>` says another.
+fn hmac_key(cx: &mut Cx<'_>, i: &mut VrrpInstance, w: &[String]) {
+    let id: u8 = cx.number(w, 1, "a number from 1 to 255").unwrap_or(0);
+    let Some(value) = cx.arg(w, 2, "a key") else { return };
+    let key = value.strip_prefix("hex:").map_or_else(|| Some(value.as_bytes().to_vec()), build::hex);
+    match key {
+        Some(k) if id > 0 && (32..=64).contains(&k.len()) => {
+            let h = i.hmac.get_or_insert_with(blank_hmac);
+            if h.active == 0 {
+                h.active = id;
+            }
+            h.keys.retain(|k| k.0 != id);
+            h.keys.push((id, k));
+        }
+        _ => cx.error_of(Code::Value, "'hmac-key' expects a number from 1 to 255 and a key of 32 to 64 octets, which may be written as hex:<digits>"),
+    }
+}
+
+/// `hmac [active <id>] [replay time|monotonic] [window <time>] [mode enforce|permissive|receive-only]`
+fn hmac(cx: &mut Cx<'_>, i: &mut VrrpInstance, w: &[String]) {
+    let h = i.hmac.get_or_insert_with(blank_hmac);
+    for (at, word) in w.iter().enumerate().skip(1).step_by(2) {
+        match (word.as_str(), w.get(at + 1).map(String::as_str)) {
+            ("active", Some(_)) => h.active = cx.number(w, at + 1, "a number from 1 to 255").unwrap_or(0),
+            ("replay", Some("time")) => h.replay = Replay::Time,
+            ("replay", Some("monotonic")) => h.replay = Replay::Monotonic,
+            ("window", Some(_)) => h.window = cx.time(w, at + 1, TimeUnit::Secs),
+            ("mode", Some("enforce")) => h.mode = HmacMode::Enforce,
+            ("mode", Some("permissive")) => h.mode = HmacMode::Permissive,
+            ("mode", Some("receive-only")) => h.mode = HmacMode::ReceiveOnly,
+            (o, _) => {
+                return cx.error(format!("'hmac' expects active <id>, replay time|monotonic, window <time> or mode enforce|permissive|receive-only, but got '{o}'"));
+            }
+        }
+    }
 }
 
 /// `peer <ip> [min-ttl <n>] [max-ttl <n>] ...`; words behind a peer are about it.
@@ -469,6 +514,12 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
     }
     if d.inst.version == VrrpVersion::V3 && d.inst.advert_int > Duration::from_millis(40_950) {
         bad(format!("vrrp '{name}' : VRRPv3 carries at most 40950ms; write a shorter 'advertise' or use version 2"));
+    }
+    if d.inst.hmac.as_ref().is_some_and(|h| h.key(h.active).is_none()) {
+        bad(format!("vrrp '{name}' has no 'hmac-key' of the id that signs"));
+    }
+    if d.inst.hmac.is_some() && d.inst.auth != Auth::None {
+        bad(format!("vrrp '{name}' : 'auth' and 'hmac-key' do not go together; remove one"));
     }
     if d.vips.is_empty() {
         let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };

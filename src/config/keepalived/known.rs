@@ -102,6 +102,7 @@ const HONOURED: &[(&str, &[&str])] = &[
             "advert_int",
             "version",
             "authentication",
+            "auth_hmac",
             "virtual_ipaddress",
             "virtual_ipaddress_excluded",
             "unicast_peer",
@@ -149,6 +150,7 @@ const HONOURED: &[(&str, &[&str])] = &[
         ],
     ),
     ("authentication", &["auth_type", "auth_pass"]),
+    ("auth_hmac", &["key", "active_key", "time_window", "anti_replay", "mode"]),
     ("vrrp_script", &["script", "interval", "timeout", "weight", "rise", "fall", "user", "init_fail"]),
     (
         "vrrp_sync_group",

@@ -22,5 +22,5 @@ pub struct Manner {
 /// Reads a `keepalived.conf` and everything it includes.
 pub fn load(path: &str, src: &mut dyn Source, manner: &Manner, report: &mut Report) -> VrrpModel {
     let tree = parse::tree(path, src, &manner.id, report);
-    build::model(&tree, manner, report)
+    build::model(&tree, manner, src, report)
 }

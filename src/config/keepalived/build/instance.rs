@@ -5,7 +5,9 @@ use super::{Cx, notify, track};
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
-use crate::config::model::{Auth, Garp, Notify, Peer, VrrpInstance, VrrpModel, VrrpVersion};
+use crate::config::model::{
+    Auth, Garp, HmacAuth, HmacMode, Notify, Peer, Replay, VrrpInstance, VrrpModel, VrrpVersion,
+};
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         preempt: true,
         preempt_delay: Duration::ZERO,
         auth: Auth::None,
+        hmac: None,
         vips: Vec::new(),
         excluded: Vec::new(),
         unicast_src: None,
@@ -94,6 +97,91 @@ fn authentication(cx: &mut Cx<'_>, n: &Node, said: &mut Said) {
             _ => cx.unknown(a, "authentication"),
         }
     }
+}
+
+/// `auth_hmac { key <id> <value> ... }`
+fn hmac(cx: &mut Cx<'_>, n: &Node, i: &mut VrrpInstance) {
+    let mut h =
+        HmacAuth { keys: Vec::new(), active: 0, replay: Replay::default(), window: None, mode: HmacMode::default() };
+    let mut active = None;
+    for a in cx.lines(n) {
+        match a.words[0].as_str() {
+            "key" => {
+                let Some(id) = cx.number(a, 1u8, 255) else { continue };
+                let value = a.words.get(2).map(String::as_str).unwrap_or_default();
+                match key(cx, value) {
+                    Ok(k) => {
+                        h.keys.retain(|k| k.0 != id);
+                        h.keys.push((id, k));
+                    }
+                    Err(why) => cx.report.error(Code::Value, &a.place, format!("'key {id}' : {why}")),
+                }
+            }
+            "active_key" => active = cx.number(a, 1u8, 255),
+            "time_window" => h.window = cx.seconds(a, 1.0, 300.0),
+            "anti_replay" => match cx.value(a) {
+                Some("time") => h.replay = Replay::Time,
+                Some("monotonic") => h.replay = Replay::Monotonic,
+                Some(o) => {
+                    let text = format!("'anti_replay' knows time and monotonic, not '{o}'");
+                    cx.report.error(Code::Value, &a.place, text);
+                }
+                None => {}
+            },
+            "mode" => match cx.value(a) {
+                Some("enforce") => h.mode = HmacMode::Enforce,
+                Some("permissive") => h.mode = HmacMode::Permissive,
+                Some("receive-only") => h.mode = HmacMode::ReceiveOnly,
+                Some(o) => {
+                    let text = format!("'mode' knows enforce, permissive and receive-only, not '{o}'");
+                    cx.report.error(Code::Value, &a.place, text);
+                }
+                None => {}
+            },
+            _ => cx.unknown(a, "auth_hmac"),
+        }
+    }
+    // One key needs no word about which.
+    let only = if h.keys.len() == 1 { h.keys.first().map(|k| k.0) } else { None };
+    match active.or(only).filter(|a| h.key(*a).is_some()) {
+        Some(a) => {
+            h.active = a;
+            i.hmac = Some(h);
+        }
+        None => {
+            let text = format!(
+                "vrrp_instance '{}' : 'auth_hmac' needs a 'key <id> <value>' and the 'active_key <id>' that signs",
+                i.name
+            );
+            cx.report.error(Code::AuthPass, &n.place, text);
+        }
+    }
+}
+
+/// A key: `hex:<digits>`, `file:<path>`, or text; 32 to 64 octets. What is in a file may be in hexadecimal too.
+fn key(cx: &mut Cx<'_>, value: &str) -> Result<Vec<u8>, String> {
+    let text = match value.strip_prefix("file:") {
+        None => value.to_owned(),
+        Some(path) => {
+            let bytes = cx.source.read(path).map_err(|e| format!("cannot read '{path}': {e}"))?;
+            String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned()
+        }
+    };
+    let key = match text.strip_prefix("hex:") {
+        None => text.into_bytes(),
+        Some(digits) => hex(digits).ok_or("hexadecimal digits come in pairs")?,
+    };
+    if (32..=64).contains(&key.len()) {
+        Ok(key)
+    } else {
+        Err(format!("a key has 32 to 64 octets, this one {}", key.len()))
+    }
+}
+
+/// Octets from pairs of hexadecimal digits.
+pub fn hex(digits: &str) -> Option<Vec<u8>> {
+    let pair = |c: &[u8]| u8::from_str_radix(std::str::from_utf8(c).ok()?, 16).ok();
+    digits.len().is_multiple_of(2).then(|| digits.as_bytes().chunks(2).map(pair).collect())?
 }
 
 /// What the lines of an instance said, until all are read.
@@ -170,6 +258,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 }
             }
             "authentication" => authentication(cx, n, &mut said),
+            "auth_hmac" => hmac(cx, n, &mut i),
             // Blocks of one name add up.
             "virtual_ipaddress" => {
                 for a in cx.lines(n) {
@@ -285,6 +374,10 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             cx.lenient(Code::AuthPass, &block.place, text);
         }
         (None, None) => {}
+    }
+    if i.hmac.is_some() && i.auth != Auth::None {
+        let text = format!("vrrp_instance '{name}' : 'authentication' and 'auth_hmac' do not go together; remove one");
+        cx.report.error(Code::AuthPass, &block.place, text);
     }
     strict(cx, &mut i, &mut said, &block.place);
     i.quiet_to_lower = said.quiet_to_lower.or(cx.globals.quiet_to_lower).unwrap_or(i.strict);

@@ -8,7 +8,7 @@ mod notify;
 mod track;
 
 pub use address::scope;
-pub use instance::{auth_bytes, blank_instance};
+pub use instance::{auth_bytes, blank_instance, hex};
 pub use liveness::asks_for_haproxy;
 pub use track::{blank_file, blank_process, blank_script};
 
@@ -17,6 +17,7 @@ use super::{Manner, known};
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, Severity, suggestion};
 use crate::config::model::{Garp, VrrpModel, VrrpVersion};
+use crate::config::source::Source;
 use std::time::Duration;
 
 /// An interface has room for 255 virtual routers of each family.
@@ -24,6 +25,7 @@ const MAX_BLOCKS: usize = 10_000;
 
 struct Cx<'a> {
     report: &'a mut Report,
+    source: &'a mut dyn Source,
     globals: Globals,
     /// What keepalived only reports is an error.
     strict: bool,
@@ -45,8 +47,8 @@ struct Globals {
     priority_changes: bool,
 }
 
-pub fn model(tree: &[Node], manner: &Manner, report: &mut Report) -> VrrpModel {
-    let mut cx = Cx { report, strict: manner.strict, globals: Globals::default() };
+pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &mut Report) -> VrrpModel {
+    let mut cx = Cx { report, source, strict: manner.strict, globals: Globals::default() };
     let mut m = VrrpModel { fault_strict: manner.fault_strict, ..VrrpModel::default() };
     for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
         global::read(&mut cx, n, &mut m);
