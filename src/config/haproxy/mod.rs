@@ -782,7 +782,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
                 format!("unknown keyword '{}' out of section{}", w[0], suggestion(&w[0], names)),
             );
         }
-        Section::Global if vrrp::global_line(cx, &mut model.vrrp, &w) => {}
+        Section::Global if vrrp::global::line(cx, &mut model.vrrp, &w) => {}
         Section::Global => global::line(cx, &mut model.global, &w),
         Section::Proxy(p) => {
             cx.kind = p.kind;
@@ -800,9 +800,9 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::LogForward(p, s) => forward::line(cx, p, s, &w),
         Section::Vrrp(d) => vrrp::line(cx, d, &w),
         Section::VrrpGroup(g) => vrrp::group_line(cx, g, &w),
-        Section::VrrpScript(s) => vrrp::script_line(cx, s, &w),
-        Section::VrrpFile(f) => vrrp::file_line(cx, f, &w),
-        Section::VrrpProcess(p) => vrrp::process_line(cx, p, &w),
+        Section::VrrpScript(s) => vrrp::tracked::script_line(cx, s, &w),
+        Section::VrrpFile(f) => vrrp::tracked::file_line(cx, f, &w),
+        Section::VrrpProcess(p) => vrrp::tracked::process_line(cx, p, &w),
         Section::Errors(name) => errors::line(cx, name, &w),
     }
     (cx.crt_base, cx.ca_base) = (model.global.crt_base.clone(), model.global.ca_base.clone());
@@ -963,9 +963,9 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         }
         Section::Vrrp(d) => vrrp::finish(cx, *d, &mut model.vrrp),
         Section::VrrpGroup(g) => model.vrrp.groups.push(*g),
-        Section::VrrpScript(s) => vrrp::finish_script(cx, *s, &mut model.vrrp),
-        Section::VrrpFile(f) => vrrp::finish_file(cx, *f, &mut model.vrrp),
-        Section::VrrpProcess(p) => vrrp::finish_process(cx, *p, &mut model.vrrp),
+        Section::VrrpScript(s) => vrrp::tracked::finish_script(cx, *s, &mut model.vrrp),
+        Section::VrrpFile(f) => vrrp::tracked::finish_file(cx, *f, &mut model.vrrp),
+        Section::VrrpProcess(p) => vrrp::tracked::finish_process(cx, *p, &mut model.vrrp),
         Section::Other(s) => sections::finish(cx, &s),
         Section::Resolvers(r, s) => {
             sections::finish(cx, &s);

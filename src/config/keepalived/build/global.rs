@@ -151,9 +151,13 @@ pub(super) fn pace_group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             _ => cx.unknown(n, "garp_group"),
         }
     }
+    if g.arp.is_zero() && g.na.is_zero() {
+        let text = "'garp_group' has no interval: it is left out, as keepalived does".to_owned();
+        return cx.lenient(Code::Lenient, &block.place, text);
+    }
     if g.interfaces.is_empty() {
-        let text = "'garp_group' names no interface: it is left out, as keepalived does".to_owned();
-        return cx.lenient(Code::Missing, &block.place, text);
+        let text = "'garp_group' names no interface: it is left out".to_owned();
+        return cx.report.notice(Code::NoEffect, &block.place, text);
     }
     m.pace.groups.push(g);
 }
@@ -162,6 +166,11 @@ pub(super) fn pace_group(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 pub(super) fn debounce(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     for l in cx.lines(block) {
         let time = |w: Option<&String>| w.and_then(|w| w.parse::<f64>().ok()).filter(|s| (0.0..=255.0).contains(s));
+        if l.words.len() < 2 {
+            let text = format!("'{}' has no delay: it is left out", l.words[0]);
+            cx.report.notice(Code::NoEffect, &l.place, text);
+            continue;
+        }
         let down = time(l.words.get(1));
         let up = if l.words.len() > 2 { time(l.words.get(2)) } else { down };
         match (down, up) {

@@ -194,6 +194,8 @@ struct Said {
     priority: Option<u8>,
     /// Where `state MASTER` stands.
     master: Option<Place>,
+    /// `state BACKUP` is said.
+    backup: bool,
     advert: Option<(f64, Place)>,
     strict: Option<bool>,
     accept: bool,
@@ -231,7 +233,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             }
             "state" => match cx.value(n) {
                 Some("MASTER") => (i.initial_master, said.master) = (true, Some(n.place.clone())),
-                Some("BACKUP") => {}
+                Some("BACKUP") => said.backup = true,
                 Some(o) => cx.report.warning(
                     Code::Lenient,
                     &n.place,
@@ -434,6 +436,9 @@ fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, said: &Said) {
     if (i.check_unicast_src || said.peers) && i.peers.is_empty() {
         say(Code::Lenient, "it has words for unicast, but no 'unicast_peer': multicast is used".into());
     }
+    if i.unicast_ttl.is_some() && i.peers.is_empty() {
+        say(Code::Lenient, "'unicast_ttl' has no effect without unicast peers".into());
+    }
     if !i.preempt_delay.is_zero() && (said.master.is_some() || i.priority == 255) {
         say(Code::Lenient, "'preempt_delay' has no effect on a node that begins as MASTER".into());
     }
@@ -476,7 +481,7 @@ fn strict(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said, place: &Place)
         let text = format!("vrrp_instance '{}' : strict mode {what}", i.name);
         cx.lenient(Code::Lenient, place, text);
     };
-    if said.master.is_some() != owner {
+    if said.master.is_some() && !owner || said.backup && owner {
         say("wants 'state MASTER' with priority 255, and only with it");
         (i.initial_master, said.master) = (owner, None);
     }
@@ -498,6 +503,9 @@ fn strict(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said, place: &Place)
     }
     if !i.peers.is_empty() {
         say("does not know unicast peers");
+    }
+    if said.accept && i.version == VrrpVersion::V2 {
+        say("has no accept mode in version 2: 'accept' is ignored, as keepalived does");
     }
     i.owner_deaf = true;
     if !owner && !(said.accept && i.version == VrrpVersion::V3) {

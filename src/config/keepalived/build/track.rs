@@ -189,6 +189,11 @@ pub(super) fn file(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
             "file" => f.path = cx.value(n).unwrap_or_default().to_owned(),
+            "weight" if n.words.len() < 2 => {
+                let text =
+                    format!("track_file '{}' : 'weight' has no number; it is ignored, as keepalived does", f.name);
+                cx.lenient(Code::Lenient, &n.place, text);
+            }
             "weight" => {
                 (f.weight, f.reverse) = weight(cx, n, -i32::MAX, i32::MAX);
                 said = true;

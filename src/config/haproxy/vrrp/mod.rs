@@ -1,4 +1,7 @@
 //! `vrrp` and `vrrp-group` sections: keepalived's half of a node in HAProxy's grammar.
+pub mod global;
+pub mod tracked;
+
 use super::Cx;
 use crate::base::addr::IpNet;
 use crate::base::code::Code;
@@ -6,8 +9,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build;
 use crate::config::model::{
-    Auth, Debounce, Fifo, Garp, HmacAuth, HmacMode, Notify, PaceGroup, ParamMatch, Peer, Replay, ScriptCall,
-    TrackEntry, TrackFile, TrackProcess, Tracked, Vip, VrrpGroup, VrrpInstance, VrrpModel, VrrpScript, VrrpVersion,
+    Auth, Garp, HmacAuth, HmacMode, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip, VrrpGroup,
+    VrrpInstance, VrrpModel, VrrpVersion,
 };
 use std::time::Duration;
 
@@ -72,44 +75,6 @@ const KEYWORDS: &[Row] = &[
 ];
 
 const GROUP_KEYWORDS: &[Row] = &[("member", OPEN), ("track", OPEN), ("on", OPEN), ("own-weights", 1)];
-
-const FILE_KEYWORDS: &[Row] = &[("path", 2), ("weight", 2), ("reverse", 1), ("init", 3)];
-
-const PROCESS_KEYWORDS: &[Row] = &[
-    ("command", OPEN),
-    ("full-command", 1),
-    ("parameters", 2),
-    ("weight", 2),
-    ("reverse", 1),
-    ("quorum", 4),
-    ("delay", 3),
-];
-
-const SCRIPT_KEYWORDS: &[Row] = &[
-    ("exec", OPEN),
-    ("interval", 2),
-    ("timeout", 2),
-    ("weight", 2),
-    ("reverse", 1),
-    ("rise", 2),
-    ("fall", 2),
-    ("init", 2),
-    ("user", 4),
-];
-
-const GLOBAL_KEYWORDS: &[Row] = &[
-    ("vrrp-router-id", 2),
-    ("vrrp-dynamic-interfaces", 1),
-    ("vrrp-script-security", 1),
-    ("vrrp-script-user", 3),
-    ("vrrp-startup-delay", 2),
-    ("vrrp-delay-after-boot", 2),
-    ("vrrp-multicast-group", 2),
-    ("vrrp-fifo", OPEN),
-    ("vrrp-interface-delay", 4),
-    ("vrrp-announce-interval", OPEN),
-    ("vrrp-dump", 3),
-];
 
 /// Whether there is such a word; what is too much behind it is an error.
 fn known(cx: &mut Cx<'_>, rows: &[Row], section: &str, w: &[String]) -> bool {
@@ -572,210 +537,4 @@ pub fn group_line(cx: &mut Cx<'_>, g: &mut VrrpGroup, w: &[String]) {
         "on" => on(cx, &mut g.notify, w),
         _ => {}
     }
-}
-
-pub fn script_line(cx: &mut Cx<'_>, s: &mut VrrpScript, w: &[String]) {
-    if !known(cx, SCRIPT_KEYWORDS, "vrrp-script", w) {
-        return;
-    }
-    match w[0].as_str() {
-        "exec" if cx.arg(w, 1, "a command").is_some() => s.command = w[1..].join(" "),
-        "interval" => s.interval = cx.time(w, 1, TimeUnit::Secs).unwrap_or(s.interval),
-        "timeout" => s.timeout = cx.time(w, 1, TimeUnit::Secs).unwrap_or_default(),
-        "weight" => {
-            s.weight = cx.number(w, 1, "a number from -253 to 253").unwrap_or(0);
-            if !(-253..=253).contains(&s.weight) {
-                cx.error_of(Code::Number, "'weight' : a number from -253 to 253 is wanted");
-            }
-        }
-        "reverse" => s.reverse = true,
-        "rise" => s.rise = cx.number(w, 1, "a number from 1").unwrap_or(1).max(1),
-        "fall" => s.fall = cx.number(w, 1, "a number from 1").unwrap_or(1).max(1),
-        "init" => match cx.arg(w, 1, "'fail'") {
-            Some("fail") => s.init_fail = true,
-            _ => cx.error("'init' expects 'fail'"),
-        },
-        "user" => {
-            let mut at = 0;
-            if let Some(user) = account(cx, w, &mut at) {
-                s.user = user;
-                if let Some(extra) = w.get(at) {
-                    cx.error_of(
-                        Code::Extra,
-                        format!("'user <name> [group <name>]' cannot handle unexpected argument '{extra}'"),
-                    );
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-pub fn finish_script(cx: &mut Cx<'_>, mut s: VrrpScript, model: &mut VrrpModel) {
-    if s.command.is_empty() {
-        return cx.error_of(Code::Missing, format!("vrrp-script '{}' has no 'exec <command>'", s.name));
-    }
-    if s.timeout.is_zero() {
-        s.timeout = s.interval;
-    }
-    s.liveness = build::asks_for_haproxy(&s.command);
-    model.scripts.push(s);
-}
-
-/// `vrrp-*` in `global`: what `global_defs` says in the other language.
-pub fn global_line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
-    if !GLOBAL_KEYWORDS.iter().any(|r| r.0 == w[0]) || !known(cx, GLOBAL_KEYWORDS, "global", w) {
-        return false;
-    }
-    match w[0].as_str() {
-        "vrrp-router-id" => m.router_id = cx.arg(w, 1, "a name").unwrap_or_default().to_owned(),
-        "vrrp-dynamic-interfaces" => m.dynamic_interfaces = true,
-        "vrrp-script-security" => m.script_security = true,
-        "vrrp-script-user" => {
-            if let Some(user) = cx.arg(w, 1, "a user") {
-                m.script_user = Some((user.to_owned(), w.get(2).cloned()));
-            }
-        }
-        "vrrp-startup-delay" => m.startup_delay = cx.time(w, 1, TimeUnit::Secs).unwrap_or_default(),
-        "vrrp-delay-after-boot" => m.delay_after_boot = cx.time(w, 1, TimeUnit::Secs).unwrap_or_default(),
-        "vrrp-multicast-group" => match cx.arg(w, 1, "a multicast address").map(str::parse::<std::net::IpAddr>) {
-            Some(Ok(std::net::IpAddr::V4(a))) if a.is_multicast() => m.group4 = Some(a),
-            Some(Ok(std::net::IpAddr::V6(a))) if a.is_multicast() => m.group6 = Some(a),
-            _ => cx.error("'vrrp-multicast-group' expects a multicast address"),
-        },
-        "vrrp-fifo" => fifo(cx, m, w),
-        "vrrp-interface-delay" => {
-            let Some(interface) = cx.arg(w, 1, "an interface").map(str::to_owned) else { return true };
-            let Some(down) = cx.time(w, 2, TimeUnit::Secs) else { return true };
-            let up = if w.len() > 3 { cx.time(w, 3, TimeUnit::Secs).unwrap_or(down) } else { down };
-            m.debounce.retain(|d| d.interface != interface);
-            m.debounce.push(Debounce { interface, down, up });
-        }
-        "vrrp-announce-interval" => pace(cx, m, w),
-        "vrrp-dump" => {
-            let (Some(kind), Some(path)) = (w.get(1), cx.arg(w, 2, "a file").map(str::to_owned)) else { return true };
-            match kind.as_str() {
-                "state" => m.dumps.state = Some(path),
-                "counters" => m.dumps.stats = Some(path),
-                "json" => m.dumps.json = Some(path),
-                "json-version" => m.dumps.json2 = path == "2",
-                o => cx.error(format!("'vrrp-dump' knows state, counters, json and json-version, not '{o}'")),
-            }
-        }
-        _ => {}
-    }
-    true
-}
-
-/// `vrrp-fifo <path> [user <name> [group <name>]] [exec <command>]`; who runs the command is said in front of it, with a second `user`.
-fn fifo(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
-    let Some(path) = cx.arg(w, 1, "a path").map(str::to_owned) else { return };
-    let mut at = 2;
-    let Some(user) = account(cx, w, &mut at) else { return };
-    let mut f = Fifo { path, user, script: None };
-    let Some(runs_as) = account(cx, w, &mut at) else { return };
-    match (w.get(at).map(String::as_str), w.get(at + 1)) {
-        (Some("exec"), Some(_)) => f.script = Some(ScriptCall { command: w[at + 1..].join(" "), user: runs_as }),
-        (None, _) if runs_as.is_none() => {}
-        _ => return cx.error("'vrrp-fifo' expects <path> [user <name>] [[user <name>] exec <command>]"),
-    }
-    if m.fifos.iter().any(|o| o.path == f.path) {
-        return cx.error_of(Code::Duplicate, format!("'vrrp-fifo' : '{}' is named twice", f.path));
-    }
-    m.fifos.push(f);
-}
-
-/// `vrrp-announce-interval arp|na <time> [na <time>] [interface <if> ...]`: without interfaces, for each one alone.
-fn pace(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
-    let mut g = PaceGroup::default();
-    let mut i = 1;
-    while let Some(word) = w.get(i) {
-        match word.as_str() {
-            "arp" => g.arp = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or_default(),
-            "na" => g.na = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or_default(),
-            "interface" => {
-                g.interfaces = w[i + 1..].to_vec();
-                break;
-            }
-            o => return cx.error(format!("'vrrp-announce-interval' knows arp, na and interface, not '{o}'")),
-        }
-        i += 2;
-    }
-    if g.interfaces.is_empty() {
-        (m.pace.arp, m.pace.na) = (g.arp, g.na);
-    } else {
-        m.pace.groups.push(g);
-    }
-}
-
-/// `path <file>`, `weight <n>`, `reverse`, `init <n> [overwrite]`: keepalived's `track_file`.
-pub fn file_line(cx: &mut Cx<'_>, f: &mut TrackFile, w: &[String]) {
-    if !known(cx, FILE_KEYWORDS, "vrrp-file", w) {
-        return;
-    }
-    match w[0].as_str() {
-        "path" => f.path = cx.arg(w, 1, "a file").unwrap_or_default().to_owned(),
-        "weight" => f.weight = cx.number(w, 1, "a number").unwrap_or(1),
-        "reverse" => f.reverse = true,
-        "init" => {
-            let overwrite = match w.get(2).map(String::as_str) {
-                None => false,
-                Some("overwrite") => true,
-                Some(o) => return cx.error(format!("'init' takes a number and 'overwrite', not '{o}'")),
-            };
-            f.init = cx.number(w, 1, "a number").map(|v| (v, overwrite));
-        }
-        _ => {}
-    }
-}
-
-/// keepalived's `vrrp_track_process`.
-pub fn process_line(cx: &mut Cx<'_>, p: &mut TrackProcess, w: &[String]) {
-    if !known(cx, PROCESS_KEYWORDS, "vrrp-process", w) {
-        return;
-    }
-    match w[0].as_str() {
-        "command" if cx.arg(w, 1, "a command").is_some() => p.command = w[1..].to_vec(),
-        "full-command" => p.full_command = true,
-        "parameters" => match cx.arg(w, 1, "'initial' or 'partial'") {
-            Some("initial") => p.params = ParamMatch::Initial,
-            Some("partial") => p.params = ParamMatch::Partial,
-            _ => cx.error("'parameters' expects 'initial' or 'partial'"),
-        },
-        "weight" => {
-            p.weight = cx.number(w, 1, "a number from -254 to 254").unwrap_or(0);
-            if !(-254..=254).contains(&p.weight) {
-                cx.error_of(Code::Number, "'weight' : a number from -254 to 254 is wanted");
-            }
-        }
-        "reverse" => p.reverse = true,
-        "quorum" => {
-            p.quorum = cx.number(w, 1, "a number").unwrap_or(1);
-            match w.get(2).map(String::as_str) {
-                None => {}
-                Some("max") => p.quorum_max = cx.number(w, 3, "a number").unwrap_or(u32::MAX),
-                Some(o) => cx.error(format!("'quorum' takes 'max <n>', not '{o}'")),
-            }
-        }
-        "delay" => match cx.arg(w, 1, "'fork' or 'end'") {
-            Some("fork") => p.fork_delay = cx.time(w, 2, TimeUnit::Secs).unwrap_or_default(),
-            Some("end") => p.terminate_delay = cx.time(w, 2, TimeUnit::Secs).unwrap_or_default(),
-            _ => cx.error("'delay' expects 'fork <time>' or 'end <time>'"),
-        },
-        _ => {}
-    }
-}
-
-pub fn finish_file(cx: &mut Cx<'_>, f: TrackFile, model: &mut VrrpModel) {
-    if f.path.is_empty() {
-        return cx.error_of(Code::Missing, format!("vrrp-file '{}' has no 'path <file>'", f.name));
-    }
-    model.files.push(f);
-}
-
-pub fn finish_process(cx: &mut Cx<'_>, p: TrackProcess, model: &mut VrrpModel) {
-    if p.command.is_empty() {
-        return cx.error_of(Code::Missing, format!("vrrp-process '{}' has no 'command <name>'", p.name));
-    }
-    model.processes.push(p);
 }
