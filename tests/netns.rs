@@ -31,6 +31,8 @@ fn main() {
             run: keepalived_header,
         },
         Case { name: "files_processes_fifos_and_dumps", needs: &[Need::Root], run: outside },
+        Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
+        Case { name: "adverts_keep_time_in_a_flood", needs: &[Need::Root], run: flood },
         Case { name: "clients_of_a_hung_proxy_are_reset", needs: &[Need::Root], run: hung_clients },
         Case { name: "a_guardian_that_is_back_at_once_keeps_the_address", needs: &[Need::Root], run: guardian_back },
         Case { name: "an_address_that_somebody_left_is_removed", needs: &[Need::Root], run: left_address },
@@ -600,6 +602,108 @@ fn outside() {
     let v: serde_json::Value = serde_json::from_str(&json()).unwrap();
     assert_eq!((&v[0]["data"]["state"], &v[0]["data"]["effective_priority"]), (&2.into(), &70.into()));
     assert!(v[0]["stats"]["advert_sent"].as_u64().unwrap() > 0);
+}
+
+/// Servers that go move the priority, once it has lasted, and no address by themselves.
+fn inside() {
+    let mut m = Mixed::new();
+    let origins: Vec<std::net::TcpListener> =
+        (0..2).map(|_| m.lab.hosts[0].run(|| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()).collect();
+    let port = |n: usize| origins[n].local_addr().unwrap().port();
+    let cfg = format!(
+        "global\n stats socket {} level admin\n nbthread 1\ndefaults\n mode tcp\n timeout client 5s\n timeout server 5s\n timeout connect 1s\nfrontend f\n bind {VIP}:80\n default_backend b\nbackend b\n server s1 127.0.0.1:{}\n server s2 127.0.0.1:{}\nvrrp v\n interface eth0\n vrid 51\n priority 150\n advertise 50ms\n address 10.77.0.100/24\n track backend b min-up 2 weight -30 rise 500ms\n track backend b weight -20\n track frontend f\n track load\n",
+        m.path("t.sock"),
+        port(0),
+        port(1)
+    );
+    std::fs::write(m.path("t.cfg"), cfg).unwrap();
+    let args = ["-f", &m.path("t.cfg"), "-db"].map(str::to_owned);
+    m.tandem = Some(Node::start(&m.lab, 0, &tandem(), &args, &m.path("t.log")).unwrap());
+    assert!(wait_for(Duration::from_secs(5), || m.holds(0)));
+    let explain = || command(&m.path("t.sock"), "show vrrp explain").unwrap_or_default();
+    let priority = |n: u8| {
+        assert!(
+            wait_for(Duration::from_secs(5), || explain().contains(&format!(" priority    {n} "))),
+            "{n}\n{}",
+            explain()
+        );
+    };
+    priority(150);
+    m.cli("disable server b/s1");
+    priority(120);
+    m.cli("disable server b/s2");
+    priority(100);
+    assert!(m.holds(0), "nobody is better");
+    m.cli("enable server b/s1");
+    m.cli("enable server b/s2");
+    priority(150);
+    assert!(m.holds(0));
+}
+
+/// As many packets as the machine can send (up to 100,000 a second) that are no adverts: every advert still leaves in time, and nothing moves.
+fn flood() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+    let s = Stage::new(&tandem(), &Dialect::FAST).unwrap();
+    assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
+    let before = s.logs().matches("Entering").count();
+    let master = s.master().unwrap();
+    let group: IpAddr = "224.0.0.18".parse().unwrap();
+    let wire = move || tandem_proxy::net::raw::Wire {
+        six: false,
+        ifname: "eth0".into(),
+        ifindex: eth0(),
+        group: Some(group),
+        header: false,
+        ttl: 255,
+    };
+    // What the other node hears of the master's adverts is what counts; this machine hears them as well.
+    let gaps = s.lab.hosts[2]
+        .thread(move || {
+            use std::os::fd::AsRawFd as _;
+            let ears = tandem_proxy::net::raw::vrrp(&wire()).unwrap();
+            let flood = tandem_proxy::net::raw::vrrp(&wire()).unwrap();
+            let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let begin = Instant::now();
+                    while !stop.load(Relaxed) {
+                        // A thousand each ten milliseconds.
+                        for k in 0..1000u32 {
+                            let bytes = [0x31, 51, 200, 1, 0, 5, k as u8, (k >> 8) as u8, 10, 77, 0, 100];
+                            if tandem_proxy::net::raw::send(&flood, address(master), eth0(), &bytes).is_ok() {
+                                sent.fetch_add(1, Relaxed);
+                            }
+                        }
+                        let due = Duration::from_micros(sent.load(Relaxed) * 10);
+                        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                    }
+                });
+                let (begin, mut last, mut worst) = (Instant::now(), None::<Instant>, Duration::ZERO);
+                let mut buf = [0; 2048];
+                while begin.elapsed() < Duration::from_secs(3) {
+                    let Ok(p) = tandem_proxy::net::raw::receive(ears.as_raw_fd(), false, &mut buf) else {
+                        std::thread::sleep(Duration::from_micros(200));
+                        continue;
+                    };
+                    if p.src != address(master) {
+                        continue;
+                    }
+                    let now = Instant::now();
+                    if let Some(l) = last.replace(now) {
+                        worst = worst.max(now - l);
+                    }
+                }
+                stop.store(true, Relaxed);
+                (worst, sent.load(Relaxed))
+            })
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+    println!("    {} packets in 3 s, the longest pause between two adverts {:?}", gaps.1, gaps.0);
+    assert!(gaps.1 > 10_000, "that was no flood");
+    assert!(gaps.0 < MS(50) * 3, "{gaps:?}\n{}", s.logs());
+    assert_eq!(s.logs().matches("Entering").count(), before, "{}", s.logs());
 }
 
 /// A client in the middle of an exchange with a proxy that hangs hears a reset, and does not wait for ever.

@@ -1,6 +1,6 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
 use super::model::{
-    Auth, Garp, HmacAuth, HmacMode, Notify, ParamMatch, Peer, Replay, ScriptCall, TrackEntry, TrackProcess, Vip,
+    Auth, Garp, HmacAuth, HmacMode, MinUp, Notify, ParamMatch, Peer, Replay, ScriptCall, TrackEntry, TrackProcess, Vip,
     VrrpInstance, VrrpModel, VrrpVersion,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
@@ -237,7 +237,16 @@ fn tracks(out: &mut String, all: &[TrackEntry]) {
             Some(true) => " reverse",
             Some(false) => " no-reverse",
         };
-        let _ = writeln!(out, "    track {} {}{weight}{reverse}", t.kind.name(), word(&t.name));
+        let name = if t.name.is_empty() { String::new() } else { format!(" {}", word(&t.name)) };
+        let inside = t.inside.map_or_else(String::new, |i| {
+            let min = match i.min_up {
+                MinUp::Count(1) => String::new(),
+                MinUp::Count(n) => format!(" min-up {n}"),
+                MinUp::Percent(p) => format!(" min-up {p}%"),
+            };
+            format!("{min} rise {} fall {}", time(i.rise), time(i.fall))
+        });
+        let _ = writeln!(out, "    track {}{name}{inside}{weight}{reverse}", t.kind.name());
     }
 }
 

@@ -1,6 +1,8 @@
 //! What only the whole configuration shows: sections against each other, and proxies against virtual routers.
 use super::keepalived::build::place_of;
-use super::model::{CheckKind, Chosen, Kind, Mode, Model, PortRule, Proxy, Tracked, VrrpInstance};
+use super::model::{
+    CheckKind, Chosen, INSIDE_WEIGHT, Kind, Mode, Model, PortRule, Proxy, TrackEntry, Tracked, VrrpInstance,
+};
 use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, suggestion};
@@ -63,6 +65,10 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
         rules(p, report);
         servers(&reached, p, report);
     }
+    for g in m.vrrp.groups.iter().filter(|_| with_proxy) {
+        let place = m.vrrp.instances.iter().find(|i| g.members.contains(&i.name)).map(|i| place_of(&i.place));
+        inside(m, &g.tracks, &g.name, &place.unwrap_or_else(|| place_of("")), report);
+    }
     let serves = with_proxy && !m.proxies.is_empty();
     let mut names: HashMap<&str, &VrrpInstance> = HashMap::new();
     let mut numbers: HashMap<(&str, u8, bool), &VrrpInstance> = HashMap::new();
@@ -70,8 +76,28 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
         let six = i.vips.first().is_some_and(|a| a.addr.addr.is_ipv6());
         router(i, names.insert(&i.name, i), numbers.insert((&i.interface, i.vrid, six), i), report);
         weights(m, i, report);
+        if with_proxy {
+            inside(m, &i.tracks, &i.name, &place_of(&i.place), report);
+        }
         if serves {
             addresses(m, i, report);
+        }
+    }
+}
+
+/// Backends and frontends that are tracked have to be there.
+fn inside(m: &Model, tracks: &[TrackEntry], who: &str, place: &Place, report: &mut Report) {
+    for t in tracks {
+        let side: fn(&Proxy) -> bool = match t.kind {
+            Tracked::Backend => Proxy::is_backend,
+            Tracked::Frontend => Proxy::is_frontend,
+            _ => continue,
+        };
+        let names = || m.proxies.iter().filter(|p| side(p)).map(|p| p.name.as_str());
+        if !names().any(|n| n == t.name) {
+            let near = suggestion(&t.name, names());
+            let text = format!("'{who}' tracks {} '{}', which there is not{near}", t.kind.name(), t.name);
+            report.error(Code::UnknownTarget, place, text);
         }
     }
 }
@@ -299,6 +325,7 @@ fn weights(m: &Model, i: &VrrpInstance, report: &mut Report) {
         let own = match t.kind {
             Tracked::Script => m.vrrp.scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight),
             Tracked::Process => m.vrrp.processes.iter().find(|p| p.name == t.name).map_or(0, |p| p.weight),
+            Tracked::Backend | Tracked::Frontend | Tracked::Load => INSIDE_WEIGHT,
             Tracked::Interface | Tracked::File => 0,
         };
         (t.kind.name(), &t.name, t.weight.unwrap_or(own))

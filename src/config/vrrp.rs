@@ -74,9 +74,20 @@ pub enum Tracked {
     Script,
     File,
     Process,
+    /// Servers of a backend that can be used.
+    Backend,
+    /// A frontend that takes connections.
+    Frontend,
+    /// How near the proxy is to its limits.
+    Load,
 }
 
 impl Tracked {
+    /// It is seen by the proxy itself.
+    pub fn is_inside(self) -> bool {
+        matches!(self, Self::Backend | Self::Frontend | Self::Load)
+    }
+
     /// The word for it, as the one-file language and logs have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,6 +95,9 @@ impl Tracked {
             Self::Script => "script",
             Self::File => "file",
             Self::Process => "process",
+            Self::Backend => "backend",
+            Self::Frontend => "frontend",
+            Self::Load => "load",
         }
     }
 }
@@ -97,6 +111,51 @@ pub struct TrackEntry {
     pub weight: Option<i32>,
     /// `None`: the object's own default.
     pub reverse: Option<bool>,
+    /// What counts as up, for what the proxy itself sees.
+    pub inside: Option<Inside>,
+}
+
+/// What has to be seen inside the proxy, and how long before it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inside {
+    pub min_up: MinUp,
+    pub rise: Duration,
+    pub fall: Duration,
+}
+
+impl Default for Inside {
+    fn default() -> Self {
+        Self { min_up: MinUp::Count(1), rise: Duration::from_secs(2), fall: Duration::ZERO }
+    }
+}
+
+/// `min-up <n>` or `min-up <n>%`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MinUp {
+    Count(u32),
+    Percent(u32),
+}
+
+impl MinUp {
+    /// Whether `up` of `total` are enough. Of none, none have to be.
+    pub fn enough(self, up: u32, total: u32) -> bool {
+        match self {
+            Self::Count(n) => up >= n.min(total),
+            Self::Percent(p) => u64::from(up) * 100 >= u64::from(p) * u64::from(total),
+        }
+    }
+}
+
+/// The weight of what the proxy sees inside, where none is said: it never moves an address by itself, only to a peer that is known to be better.
+pub const INSIDE_WEIGHT: i32 = -30;
+
+/// What the proxy sees of something inside it: so many of so many are up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub kind: Tracked,
+    pub name: String,
+    pub up: u32,
+    pub total: u32,
 }
 
 /// A script to be run, and whose rights it has: user and group, numbers once the loader is through.

@@ -282,6 +282,7 @@ fn promote(ifname: &str, changed: &mut Vec<String>) {
 
 fn open(w: &Wanted) -> std::io::Result<Opened> {
     let sending = super::raw::vrrp(&w.wire)?;
+    super::raw::deafen(&sending)?;
     if let Some(src) = w.src {
         super::raw::bind_source(&sending, src, w.wire.ifindex)?;
     }

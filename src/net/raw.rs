@@ -82,6 +82,16 @@ pub fn vrrp(w: &Wire) -> io::Result<Socket> {
     Ok(s)
 }
 
+/// Makes a socket hear nothing: what is there only to send would be given a copy of every packet.
+pub fn deafen(s: &Socket) -> io::Result<()> {
+    // Return 0 octets of whatever comes.
+    let mut code =
+        [libc::sock_filter { code: u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or(0), jt: 0, jf: 0, k: 0 }];
+    let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
+    // The program is copied before the call returns.
+    setopt(s, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
 /// Makes packets leave with this source address. IPv6 needs the scope of a link-local one.
 pub fn bind_source(s: &Socket, src: IpAddr, ifindex: u32) -> io::Result<()> {
     match src {

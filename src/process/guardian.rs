@@ -430,6 +430,7 @@ impl Guardian {
                 }
             }
             ToGuardian::Drained => {}
+            ToGuardian::Seen(seen) => self.engine.inside(seen, Instant::now()),
             ToGuardian::Control(Control::Reload) => self.reload(),
             ToGuardian::Control(Control::Standby(yes)) => {
                 self.log.warning(if yes {
@@ -442,8 +443,20 @@ impl Guardian {
         }
     }
 
+    /// Asks the worker for what is tracked inside it.
+    fn watch_inside(&self) {
+        let m = self.engine.model();
+        let mut what: Vec<(Tracked, String)> =
+            m.tracks().filter(|t| t.kind.is_inside()).map(|t| (t.kind, t.name.clone())).collect();
+        what.dedup();
+        if let Some(w) = &self.worker {
+            w.say(ToWorker::Watch(what));
+        }
+    }
+
     fn worker_serves(&mut self, pid: i32) {
         self.engine.serving(true, Instant::now());
+        self.watch_inside();
         self.say_lost();
         self.log.notice(format!("worker {pid} serves"));
         self.place_sockets();
@@ -707,7 +720,7 @@ impl Guardian {
                 self.in_force();
             }
             Some(ToGuardian::Failed { why, .. }) => self.change_ended(Err(why)),
-            Some(ToGuardian::Drained | ToGuardian::Control(_)) | None => {}
+            Some(ToGuardian::Drained | ToGuardian::Control(_) | ToGuardian::Seen(_)) | None => {}
         }
     }
 
@@ -745,6 +758,7 @@ impl Guardian {
         let applied =
             if self.stopping.is_none() { self.engine.apply(self.spec.vrrp.clone(), Instant::now()) } else { Ok(()) };
         self.start_scripts();
+        self.watch_inside();
         self.mind_stub();
         let log = format!("configuration {generation} is in force");
         self.change = Change::None;

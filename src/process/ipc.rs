@@ -1,6 +1,6 @@
 //! Messages between guardian and worker: JSON in sequenced packets, descriptors beside them.
 use super::bundle::Target;
-use crate::config::model::CliLevel;
+use crate::config::model::{CliLevel, Seen, Tracked};
 use crate::vrrp::view::VrrpView;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
@@ -33,6 +33,8 @@ pub enum ToWorker {
         hard_stop_ms: Option<u64>,
     },
     Vrrp(Vec<VrrpView>),
+    /// What virtual routers track inside the proxy: [`ToGuardian::Seen`] answers, now and whenever it changes.
+    Watch(Vec<(Tracked, String)>),
     /// The attached connection wants the runtime socket, with these rights: what the master CLI was asked for this process.
     Cli(CliLevel),
     /// The outcome of a reload that never reached the worker.
@@ -62,6 +64,7 @@ pub enum ToGuardian {
     },
     Drained,
     Control(Control),
+    Seen(Vec<Seen>),
 }
 
 /// What the command socket asks of the guardian.

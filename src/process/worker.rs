@@ -6,7 +6,7 @@ use super::proof::Page;
 use crate::base::diag::Severity;
 use crate::config::change::{self, Change};
 use crate::config::load::load;
-use crate::config::model::CliLevel;
+use crate::config::model::{CliLevel, Proxy, Seen, Tracked};
 use crate::config::source::LoadArgs;
 use crate::control::execute::Asked;
 use crate::control::runtime::{self, Wish};
@@ -19,7 +19,7 @@ use crate::proxy::listener::{Mail, Place, accept_loop};
 use crate::proxy::{Shared, Thread};
 use crate::state::counters::{Counter, set_shard};
 use crate::state::live::{Live, lock};
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::{ProxyNode, Snapshot};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -267,6 +267,8 @@ impl Worker {
         let mut hard_stop: Option<tokio::time::Instant> = None;
         let mut orphan = false;
         let mut leave_at: Option<tokio::time::Instant> = None;
+        // What virtual routers track in here, and what was said of it last.
+        let mut watched: (Vec<(Tracked, String)>, Vec<Seen>) = (Vec::new(), Vec::new());
         loop {
             let leave = leave_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
             let stop_at = hard_stop.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
@@ -308,6 +310,7 @@ impl Worker {
                             hard_stop = hard_stop_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms));
                         }
                         ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
+                        ToWorker::Watch(what) => watched = (what, Vec::new()),
                         ToWorker::Cli(level) => self.answer_master(level, fds),
                         ToWorker::ReloadFailed(_) => { self.live.failed_reloads.fetch_add(1, Relaxed); }
                     }
@@ -321,7 +324,16 @@ impl Worker {
                     Asked::Loop(ms) => drop(self.threads[0].send(ThreadCmd::Loop(ms))),
                     Asked::Change(change, done) => drop(done.send(self.change(change).await)),
                 },
-                _ = life.tick() => self.page.advance(self.threads.len()),
+                _ = life.tick() => {
+                    self.page.advance(self.threads.len());
+                    if !watched.0.is_empty() {
+                        let seen = self.look_inside(&watched.0);
+                        if seen != watched.1 {
+                            self.say(&ToGuardian::Seen(seen.clone()));
+                            watched.1 = seen;
+                        }
+                    }
+                }
                 _ = second.tick() => {
                     self.sample();
                     if self.live.stopping.load(Relaxed) && self.live.conns.get() == 0 {
@@ -525,6 +537,33 @@ impl Worker {
     }
 
     /// Rates, once a second.
+    /// What virtual routers track: servers that can be used, frontends that take connections, and whether there is room for more.
+    fn look_inside(&self, what: &[(Tracked, String)]) -> Vec<Seen> {
+        let s = self.snapshot.load();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let one = |(kind, name): &(Tracked, String)| {
+            let proxy = |side: fn(&Proxy) -> bool| s.proxies.iter().find(|p| p.conf.name == *name && side(&p.conf));
+            let (up, total) = match kind {
+                Tracked::Backend => {
+                    proxy(Proxy::is_backend).map_or((0, 0), |p| (count(p.usable_servers()), count(p.servers.len())))
+                }
+                Tracked::Frontend => {
+                    let takes = |p: &Arc<ProxyNode>| !p.conf.disabled && !p.live.stopped.load(Relaxed);
+                    (u32::from(proxy(Proxy::is_frontend).is_some_and(takes)), 1)
+                }
+                _ => (u32::from(self.has_room()), 1),
+            };
+            Seen { kind: *kind, name: name.clone(), up, total }
+        };
+        what.iter().map(one).collect()
+    }
+
+    /// Connections are below nine tenths of what the process takes.
+    fn has_room(&self) -> bool {
+        let most = self.live.limits.maxconn.get();
+        self.live.conns.get().saturating_mul(10) < most.saturating_mul(9)
+    }
+
     fn sample(&self) {
         let seconds = self.live.started.elapsed().as_secs();
         let s = self.snapshot.load();
@@ -583,7 +622,7 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
                 }
             }
             ToWorker::SoftStop { .. } => return Ok(None),
-            ToWorker::Vrrp(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
+            ToWorker::Vrrp(_) | ToWorker::Watch(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
         }
         if incoming.as_ref().is_some_and(Incoming::whole) {
             return Ok(incoming);

@@ -2,7 +2,7 @@
 use super::engine::Engine;
 use super::fsm::State;
 use super::router::Router;
-use crate::config::model::{Auth, Garp, Notify, ScriptCall, TrackEntry, Tracked, Vip, VrrpVersion};
+use crate::config::model::{Auth, Garp, INSIDE_WEIGHT, Notify, ScriptCall, TrackEntry, Tracked, Vip, VrrpVersion};
 use crate::rules::logformat::{DateForm, date};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -317,6 +317,7 @@ impl Engine {
         let m = &self.model;
         let own = match t.kind {
             Tracked::Interface => None,
+            Tracked::Backend | Tracked::Frontend | Tracked::Load => Some((INSIDE_WEIGHT, false)),
             Tracked::Script => m.scripts.iter().find(|s| s.name == t.name).map(|s| (s.weight, s.reverse)),
             Tracked::File => m.files.iter().find(|f| f.name == t.name).map(|f| (f.weight, f.reverse)),
             Tracked::Process => m.processes.iter().find(|p| p.name == t.name).map(|p| (p.weight, p.reverse)),

@@ -6,9 +6,9 @@ use super::pacer::Pacer;
 use super::packet::TTL;
 use super::priority;
 use super::router::{Incoming, Router, addresses, claim, is_six, params};
-use super::track::{Facts, Share};
+use super::track::{Facts, Share, inside_key};
 use super::view::VrrpView;
-use crate::config::model::{Auth, Notify, ScriptCall, Vip, VrrpInstance, VrrpModel};
+use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Vip, VrrpInstance, VrrpModel};
 use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, Wanted};
 use crate::net::raw;
 use crate::net::sockdiag::Resets;
@@ -56,6 +56,9 @@ pub struct Engine {
     pub(super) addrs: Vec<Address>,
     pub(super) debounce: Debouncer,
     pub(super) pacer: Pacer,
+    /// What the proxy sees inside itself, and how long that has lasted.
+    seen: Vec<Seen>,
+    inside: Debouncer,
     pub(super) frames: Option<socket2::Socket>,
     incoming: mpsc::Receiver<Incoming>,
     sender: mpsc::Sender<Incoming>,
@@ -113,6 +116,8 @@ impl Engine {
             addrs: netlink.addresses().await?,
             debounce: Debouncer::default(),
             pacer: Pacer::default(),
+            seen: Vec::new(),
+            inside: Debouncer::default(),
             frames: None,
             incoming,
             sender,
@@ -236,6 +241,11 @@ impl Engine {
             }
         }
         self.debounce.configure(&model.debounce);
+        let inside = model.tracks().filter_map(|t| {
+            let i = t.inside?;
+            Some(Debounce { interface: inside_key(t), down: i.fall, up: i.rise })
+        });
+        self.inside.configure(&inside.collect::<Vec<_>>());
         self.pacer.configure(&model.pace);
         let kept = self.routers.len();
         for mut r in old {
@@ -537,6 +547,31 @@ impl Engine {
         }
     }
 
+    /// What the proxy sees of its backends, its frontends and its load.
+    pub fn inside(&mut self, seen: Vec<Seen>, now: Instant) {
+        self.seen = seen;
+        self.weigh(now);
+    }
+
+    /// Takes what the proxy sees for what it is worth by now.
+    fn weigh(&mut self, now: Instant) {
+        let mut told = Vec::new();
+        for t in self.model.tracks() {
+            let Some(i) = t.inside else { continue };
+            let Some(s) = self.seen.iter().find(|s| s.kind == t.kind && s.name == t.name) else { continue };
+            let key = inside_key(t);
+            let up = self.inside.see(&key, i.min_up.enough(s.up, s.total), now);
+            if self.facts.inside.insert(key, up).unwrap_or(true) != up {
+                let (what, blank) = (t.kind.name(), if t.name.is_empty() { "" } else { " " });
+                let state = if up { "well" } else { "not well" };
+                told.push(format!("{what}{blank}{} is {state}: {} of {} up", t.name, s.up, s.total));
+            }
+        }
+        for text in told {
+            self.tracked_changed(text, now);
+        }
+    }
+
     /// What a tracked file says changed.
     pub fn file(&mut self, name: &str, value: i64, now: Instant) {
         if self.facts.files.insert(name.to_owned(), value) != Some(value) {
@@ -560,7 +595,7 @@ impl Engine {
                 let held = r.held.as_ref().map(|h| h.until);
                 [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, held]
             })
-            .chain([self.pacer.next(), self.debounce.next(), self.beginning()])
+            .chain([self.pacer.next(), self.debounce.next(), self.inside.next(), self.beginning()])
             .flatten()
             .min()
     }
@@ -618,6 +653,9 @@ impl Engine {
                     self.begin(i, now);
                 }
             }
+        }
+        if !self.inside.due(now).is_empty() {
+            self.weigh(now);
         }
         for name in self.debounce.due(now) {
             if let Some(l) = self.links.get(&name).cloned() {

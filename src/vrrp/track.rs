@@ -1,6 +1,6 @@
 //! What routers track, and what it comes to (keepalived.conf(5): `track_interface`, `track_script`, `track_file`, `track_process`).
 use super::priority::{Level, Points};
-use crate::config::model::{TrackEntry, Tracked, VrrpInstance, VrrpModel};
+use crate::config::model::{INSIDE_WEIGHT, TrackEntry, Tracked, VrrpInstance, VrrpModel};
 use std::collections::HashMap;
 
 /// What is known of the tracked things.
@@ -12,8 +12,15 @@ pub struct Facts {
     /// What the files say.
     pub files: HashMap<String, i64>,
     pub processes: HashMap<String, bool>,
+    /// What the proxy sees inside, as far as it counts, by the name of [`inside_key`].
+    pub inside: HashMap<String, bool>,
     /// The local proxy serves: the answer of scripts that only ask for that.
     pub serving: bool,
+}
+
+/// One name for a thing inside the proxy and what is wanted of it.
+pub fn inside_key(t: &TrackEntry) -> String {
+    format!("{} {} {:?}", t.kind.name(), t.name, t.inside)
 }
 
 /// One tracked thing, and what it does to the priority.
@@ -38,7 +45,8 @@ impl Share {
             Points { sum: 0, .. } => String::new(),
             Points { sum, .. } => format!(" ({sum:+})"),
         };
-        format!("{} {} {state}{effect}", self.kind.name(), self.name)
+        let blank = if self.name.is_empty() { "" } else { " " };
+        format!("{}{blank}{} {state}{effect}", self.kind.name(), self.name)
     }
 }
 
@@ -57,6 +65,10 @@ impl Facts {
             Tracked::File => {
                 let f = model.files.iter().find(|f| f.name == t.name)?;
                 (Level::Value(self.files.get(&f.name).copied().unwrap_or(0)), f.weight, f.reverse)
+            }
+            // Until the proxy has said something, all is well.
+            Tracked::Backend | Tracked::Frontend | Tracked::Load => {
+                (level(self.inside.get(&inside_key(t)).copied().unwrap_or(true)), INSIDE_WEIGHT, false)
             }
             Tracked::Process => {
                 let p = model.processes.iter().find(|p| p.name == t.name)?;

@@ -9,8 +9,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build;
 use crate::config::model::{
-    Auth, Garp, HmacAuth, HmacMode, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip, VrrpGroup,
-    VrrpInstance, VrrpModel, VrrpVersion,
+    Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip,
+    VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion,
 };
 use std::time::Duration;
 
@@ -334,32 +334,59 @@ fn peers(cx: &mut Cx<'_>, to: &mut Vec<Peer>, w: &[String]) {
 }
 
 /// Kinds of tracked things, and how large a weight may be.
-const TRACKED: &[(Tracked, i32)] =
-    &[(Tracked::Interface, 253), (Tracked::Script, 253), (Tracked::File, 254), (Tracked::Process, 254)];
+const TRACKED: &[(Tracked, i32)] = &[
+    (Tracked::Interface, 253),
+    (Tracked::Script, 253),
+    (Tracked::File, 254),
+    (Tracked::Process, 254),
+    (Tracked::Backend, 253),
+    (Tracked::Frontend, 253),
+    (Tracked::Load, 253),
+];
 
 /// `track interface|script|file|process <name> [weight <n>] [reverse|no-reverse]`, `track proxy`
 fn track(cx: &mut Cx<'_>, to: &mut Vec<TrackEntry>, w: &[String]) {
     let (kind, most) = match w.get(1).map(String::as_str) {
         // Always on.
         Some("proxy") => return,
-        Some("backend") => return cx.not_yet("'track backend'"),
         o => match TRACKED.iter().find(|t| Some(t.0.name()) == o) {
             Some(found) => *found,
             None => {
                 let known: Vec<&str> = TRACKED.iter().map(|t| t.0.name()).collect();
                 return cx.error(format!(
-                    "'track' expects {} or backend, but got '{}'",
+                    "'track' expects one of {}, but got '{}'",
                     known.join(", "),
                     o.unwrap_or_default()
                 ));
             }
         },
     };
-    let Some(name) = cx.arg(w, 2, "a name") else { return };
-    let mut t = TrackEntry { kind, name: name.to_owned(), weight: None, reverse: None };
-    let mut i = 3;
+    let named = kind != Tracked::Load;
+    let name = if named { cx.arg(w, 2, "a name") } else { Some("") };
+    let Some(name) = name else { return };
+    let mut inside = Inside::default();
+    let mut t = TrackEntry { kind, name: name.to_owned(), weight: None, reverse: None, inside: None };
+    let mut i = if named { 3 } else { 2 };
     while let Some(word) = w.get(i) {
         match word.as_str() {
+            "min-up" if kind == Tracked::Backend => {
+                match min_up(w.get(i + 1)) {
+                    Some(m) => inside.min_up = m,
+                    None => cx.error_of(
+                        Code::Number,
+                        "'track' : 'min-up' expects a number of servers, or a percentage from 1% to 100%",
+                    ),
+                }
+                i += 1;
+            }
+            "rise" if kind.is_inside() => {
+                inside.rise = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or_default();
+                i += 1;
+            }
+            "fall" if kind.is_inside() => {
+                inside.fall = cx.time(w, i + 1, TimeUnit::Secs).unwrap_or_default();
+                i += 1;
+            }
             "weight" => {
                 t.weight = cx.number(w, i + 1, "a number");
                 if t.weight.is_some_and(|n| !(-most..=most).contains(&n)) {
@@ -373,7 +400,22 @@ fn track(cx: &mut Cx<'_>, to: &mut Vec<TrackEntry>, w: &[String]) {
         }
         i += 1;
     }
+    if kind.is_inside() {
+        t.inside = Some(inside);
+        if t.weight == Some(0) {
+            cx.error_of(Code::Number, "'track' : what the proxy sees needs a weight other than 0: no servers here is no reason to give an address to nobody");
+        }
+    }
     to.push(t);
+}
+
+/// `<n>` or `<n>%`
+fn min_up(word: Option<&String>) -> Option<MinUp> {
+    let word = word?;
+    match word.strip_suffix('%') {
+        Some(p) => p.parse().ok().filter(|p| (1..=100).contains(p)).map(MinUp::Percent),
+        None => word.parse().ok().filter(|n| *n > 0).map(MinUp::Count),
+    }
 }
 
 /// `on <state> [user <name> [group <name>]] exec <command>`

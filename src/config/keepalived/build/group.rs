@@ -3,7 +3,7 @@ use super::{Cx, notify, place_of, track};
 use crate::base::code::Code;
 use crate::base::diag::{Severity, suggestion};
 use crate::config::keepalived::parse::Node;
-use crate::config::model::{Notify, TrackEntry, Tracked, VrrpGroup, VrrpModel};
+use crate::config::model::{INSIDE_WEIGHT, Notify, TrackEntry, Tracked, VrrpGroup, VrrpModel};
 use std::collections::{HashMap, HashSet};
 
 /// `vrrp_sync_group <name> { ... }`
@@ -62,7 +62,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 fn defined(m: &VrrpModel, kind: Tracked) -> Option<HashSet<String>> {
     Some(match kind {
         // Whether there is such an interface is the host's to say.
-        Tracked::Interface => return None,
+        Tracked::Interface | Tracked::Backend | Tracked::Frontend | Tracked::Load => return None,
         Tracked::Script => m.scripts.iter().map(|s| s.name.clone()).collect(),
         Tracked::File => m.files.iter().map(|f| f.name.clone()).collect(),
         Tracked::Process => m.processes.iter().map(|p| p.name.clone()).collect(),
@@ -140,6 +140,7 @@ fn weights(cx: &mut Cx<'_>, m: &mut VrrpModel) {
     let VrrpModel { instances, groups, scripts, files, processes, .. } = m;
     let own = |t: &TrackEntry| match t.kind {
         Tracked::Interface => 0,
+        Tracked::Backend | Tracked::Frontend | Tracked::Load => INSIDE_WEIGHT,
         Tracked::Script => scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight),
         Tracked::File => files.iter().find(|f| f.name == t.name).map_or(0, |f| f.weight),
         Tracked::Process => processes.iter().find(|p| p.name == t.name).map_or(0, |p| p.weight),

@@ -32,7 +32,7 @@ pub(super) fn block(cx: &mut Cx<'_>, n: &Node, to: &mut Vec<TrackEntry>) -> bool
 }
 
 fn entry(cx: &mut Cx<'_>, n: &Node, kind: Tracked, most: i32) -> TrackEntry {
-    let mut t = TrackEntry { kind, name: n.words[0].clone(), weight: None, reverse: None };
+    let mut t = TrackEntry { kind, name: n.words[0].clone(), weight: None, reverse: None, inside: None };
     let mut i = 1;
     while let Some(w) = n.words.get(i) {
         match w.as_str() {
