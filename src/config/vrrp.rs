@@ -222,7 +222,7 @@ pub enum Auth {
 }
 
 /// keepalived's `auth_hmac`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HmacAuth {
     /// Keys by their ids, 32 to 64 octets each.
     pub keys: Vec<(u8, Vec<u8>)>,
@@ -232,6 +232,13 @@ pub struct HmacAuth {
     /// `time_window`; `None`: three intervals, at least 5 s.
     pub window: Option<Duration>,
     pub mode: HmacMode,
+}
+
+impl std::fmt::Debug for HmacAuth {
+    /// Without the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HmacAuth").field("active", &self.active).field("mode", &self.mode).finish_non_exhaustive()
+    }
 }
 
 impl HmacAuth {

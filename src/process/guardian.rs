@@ -25,6 +25,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Restart delays of a worker that keeps dying.
+/// A deadline that is missed by more than this is one that this process slept through.
+const LATE: Duration = Duration::from_millis(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A peer takes over within 10.2 ms of a yield; a worker that starts meanwhile would only be in its way.
@@ -212,6 +214,7 @@ impl Guardian {
         let mut look = tokio::time::interval(proof::LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut clock = Clock::new(Instant::now());
+        let mut ticked = Instant::now();
         let s = &mut i.signals;
         loop {
             self.flush();
@@ -224,13 +227,19 @@ impl Guardian {
                 .into_iter()
                 .flatten()
                 .min()
-                .unwrap_or(now + Duration::from_secs(1));
+                .unwrap_or(now + Duration::from_secs(1))
+                // What a tick leaves to be done at once lets everybody else have a turn.
+                .max(ticked + Duration::from_millis(1));
             tokio::select! {
                 // Adverts first: what arrives on the wire and what is due, before anything else.
                 biased;
                 w = self.engine.wait() => self.engine.work(w, Instant::now()),
                 () = tokio::time::sleep_until(deadline.into()) => {
+                    if deadline.elapsed() > LATE {
+                        self.engine.catch_up().await;
+                    }
                     let now = Instant::now();
+                    ticked = now;
                     self.engine.tick(now);
                     if self.restart_at.is_some_and(|t| t <= now) {
                         self.restart_at = None;

@@ -160,6 +160,9 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         Some((uid.to_string(), Some(gid.to_string())))
     };
     vrrp.script_user = named.as_ref().and_then(&mut numbers);
+    for f in &mut vrrp.fifos {
+        f.user = f.user.as_ref().and_then(&mut numbers);
+    }
     // keepalived passes over a notify script whose account is not there.
     let mut lost = Vec::new();
     for slot in vrrp

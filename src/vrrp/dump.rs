@@ -129,8 +129,7 @@ impl Engine {
             put!(o, "------< VRRP Sync groups >------");
         }
         for (k, g) in m.groups.iter().enumerate() {
-            let members: Vec<&Router> =
-                self.node.groups().get(k).into_iter().flatten().map(|i| &self.routers[*i]).collect();
+            let members: Vec<&Router> = self.named.get(k).into_iter().flatten().map(|i| &self.routers[*i]).collect();
             let state = members.first().map_or("INIT", |r| r.machine.state().role().name());
             put!(o, " VRRP Sync Group = {}, {state}", g.name);
             let count = |s: &str| members.iter().filter(|r| r.machine.state().role().name() == s).count();

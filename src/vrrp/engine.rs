@@ -8,7 +8,7 @@ use super::priority;
 use super::router::{Incoming, Router, addresses, claim, is_six, params};
 use super::track::{Facts, Share, inside_key};
 use super::view::VrrpView;
-use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Vip, VrrpInstance, VrrpModel};
+use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Tracked, Vip, VrrpInstance, VrrpModel};
 use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, Wanted};
 use crate::net::raw;
 use crate::net::sockdiag::Resets;
@@ -36,6 +36,8 @@ pub enum Told {
 
 /// Packets waiting for the engine: more than any sane network sends between two looks. A flood beyond it is dropped.
 const QUEUE: usize = 256;
+/// A lower master is answered with announcements, and told of, once in this time.
+const LOWER_PAUSE: Duration = Duration::from_millis(100);
 /// The keeper has this long to open the first sockets; a longer wait means that the kernel does not answer.
 const START: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,9 @@ pub struct Engine {
     pub(super) routers: Vec<Router>,
     pub(super) node: Node,
     pub(super) group_conf: Vec<(String, Notify)>,
+    /// Members of the groups that have names, and what was last told of each group.
+    pub(super) named: Vec<Vec<usize>>,
+    pub(super) group_told: HashMap<String, Role>,
     pub(super) model: VrrpModel,
     pub(super) keeper: Keeper,
     done: mpsc::UnboundedReceiver<Done>,
@@ -82,6 +87,20 @@ fn same(r: &Router, c: &VrrpInstance) -> bool {
     r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == is_six(c)
 }
 
+/// Groups that have a member in common move together: they are one.
+fn merged(groups: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    let mut out: Vec<Vec<usize>> = Vec::new();
+    for g in groups {
+        let (touched, rest): (Vec<_>, Vec<_>) = out.into_iter().partition(|o| o.iter().any(|m| g.contains(m)));
+        let mut all: Vec<usize> = touched.into_iter().flatten().chain(g).collect();
+        all.sort_unstable();
+        all.dedup();
+        out = rest;
+        out.push(all);
+    }
+    out
+}
+
 /// What is missing of `delay` since the host has started.
 fn until_boot(delay: Duration) -> Duration {
     let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
@@ -108,6 +127,8 @@ impl Engine {
             routers: Vec::new(),
             node: Node::default(),
             group_conf: Vec::new(),
+            named: Vec::new(),
+            group_told: HashMap::new(),
             model: VrrpModel::default(),
             keeper,
             done,
@@ -246,7 +267,8 @@ impl Engine {
             Some(Debounce { interface: inside_key(t), down: i.fall, up: i.rise })
         });
         self.inside.configure(&inside.collect::<Vec<_>>());
-        self.pacer.configure(&model.pace);
+        let again = self.pacer.configure(&model.pace);
+        self.forget_facts(&model);
         let kept = self.routers.len();
         for mut r in old {
             r.departing = true;
@@ -261,15 +283,43 @@ impl Engine {
         for i in 0..kept {
             self.attach(i);
             if self.routers[i].machine.state() != State::Init {
-                let up = self.up(i);
-                self.feed(i, now, Input::Interface(up));
+                // While sockets are being opened anew nothing is said; what comes of it decides.
+                if self.routers[i].opening.is_none() {
+                    let up = self.up(i);
+                    self.feed(i, now, Input::Interface(up));
+                }
                 self.update_priority(i, now);
             } else if self.routers[i].opening.is_none() && now >= self.begin_at {
                 self.begin(i, now);
             }
         }
         self.spread_ability(now);
+        for i in (0..kept).filter(|_| again) {
+            if matches!(self.routers[i].machine.state(), State::Master { .. }) {
+                self.announce(i, 1, now);
+            }
+        }
         Ok(())
+    }
+
+    /// What is known of things that are not tracked any more, or are defined in another way, is not known of those that come instead.
+    fn forget_facts(&mut self, new: &VrrpModel) {
+        let old = &self.model;
+        let used = |kind, name: &str| new.tracks().any(|t| t.kind == kind && t.name == name);
+        let f = &mut self.facts;
+        f.scripts.retain(|n, _| {
+            let find = |m: &VrrpModel| m.scripts.iter().find(|s| s.name == *n).cloned();
+            used(Tracked::Script, n) && find(old) == find(new)
+        });
+        f.files.retain(|n, _| {
+            let find = |m: &VrrpModel| m.files.iter().find(|s| s.name == *n).cloned();
+            used(Tracked::File, n) && find(old) == find(new)
+        });
+        f.processes.retain(|n, _| {
+            let find = |m: &VrrpModel| m.processes.iter().find(|s| s.name == *n).cloned();
+            used(Tracked::Process, n) && find(old) == find(new)
+        });
+        f.inside.retain(|key, _| new.tracks().any(|t| inside_key(t) == *key));
     }
 
     /// Routers without a configuration are gone once they have nothing left. They are the last ones, so that nobody's index changes.
@@ -310,7 +360,11 @@ impl Engine {
         if r.machine.state().has_address() {
             self.part_with(&r, &gone);
             if changed {
-                (r.renew_at, r.announce_at) = (Some(now), Some(now));
+                (r.renew_at, r.announce_at, r.announce_times) = (Some(now), Some(now), conf.garp.repeat);
+            }
+            if r.conf.garp != conf.garp && matches!(r.machine.state(), State::Master { .. }) {
+                r.refresh_at = conf.garp.refresh.map(|d| now + d);
+                r.elsewhere_at = conf.garp.extra.map(|(d, _)| now + d);
             }
         }
         r.machine.reconfigure(now, params(&conf, model));
@@ -339,7 +393,8 @@ impl Engine {
                 self.group_conf.push((twin.clone(), Notify::default()));
             }
         }
-        self.node.regroup(groups);
+        self.named = groups[..self.model.groups.len()].to_vec();
+        self.node.regroup(merged(groups));
     }
 
     /// Finds a router's interface and source address, and has its sockets opened if they are not.
@@ -438,7 +493,13 @@ impl Engine {
         let able = self.able(i);
         self.feed(i, now, Input::Serving(able));
         let up = self.up(i);
-        let left = self.routers[i].addresses().any(|v| self.adopted.iter().any(|a| a.1 == v.addr.addr));
+        // They are adopted once, and only if they are still here.
+        let marked = |ip: &IpAddr| self.addrs.iter().any(|a| a.addr == *ip && a.mark == MARK);
+        let left = self.routers[i]
+            .addresses()
+            .any(|v| self.adopted.iter().any(|a| a.1 == v.addr.addr) && marked(&v.addr.addr));
+        let r = &self.routers[i];
+        self.adopted.retain(|a| !r.has(a.1));
         self.feed(
             i,
             now,
@@ -606,6 +667,18 @@ impl Engine {
         self.routers.iter().any(waits).then_some(self.begin_at)
     }
 
+    /// Takes in what has come while this process was not running, before anything that was due meanwhile is done. Call it when a deadline was missed.
+    pub async fn catch_up(&mut self) {
+        // The event loop looks at the sockets, and their readers run.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..QUEUE {
+            let Ok(p) = self.incoming.try_recv() else { break };
+            self.work(Work::Packet(p), Instant::now());
+        }
+    }
+
     /// Waits for something to do; `work` takes it in.
     pub async fn wait(&mut self) -> Work {
         tokio::select! {
@@ -617,11 +690,9 @@ impl Engine {
     }
 
     pub fn work(&mut self, w: Work, now: Instant) {
+        self.notice_freeze(now);
         match w {
-            Work::Packet(p) => {
-                self.notice_freeze(now);
-                self.packet(&p, now);
-            }
+            Work::Packet(p) => self.packet(&p, now),
             Work::Released(key) => self.released(key),
             Work::Done(d) => self.finished(d, now),
         }
@@ -637,7 +708,7 @@ impl Engine {
         for i in self.node.wake(&mut self.routers, now, &mut deeds) {
             // Nothing that was due meanwhile is done: the addresses may be somebody else's by now.
             let r = &mut self.routers[i];
-            (r.announce_at, r.refresh_at, r.renew_at) = (None, None, None);
+            (r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.held) = (None, None, None, None, None);
             let r = &self.routers[i];
             self.pacer.forget(|a| r.has(*a));
         }
@@ -658,8 +729,9 @@ impl Engine {
             self.weigh(now);
         }
         for name in self.debounce.due(now) {
-            if let Some(l) = self.links.get(&name).cloned() {
-                self.link_counts(&l, now);
+            match self.links.get(&name).cloned() {
+                Some(l) => self.link_counts(&l, now),
+                None => self.debounce.forget(&name),
             }
         }
         for i in 0..self.routers.len() {
@@ -733,19 +805,25 @@ impl Engine {
                     r.send_advert(priority, &mut self.buf);
                 }
                 Action::Acquire => self.acquire(i, now),
+                // A flood of lower adverts is answered once in a while.
+                Action::Announce { repeat: false } | Action::LowerHeard { .. }
+                    if self.routers[i].lower_told.is_some_and(|t| now < t + LOWER_PAUSE && now != t) => {}
                 Action::Announce { repeat } => {
                     let g = self.routers[i].conf.garp.clone();
                     let (n, delay) =
                         if repeat { (g.repeat, g.delay) } else { (g.lower_prio_repeat, g.lower_prio_delay) };
                     self.announce(i, n, now);
                     let r = &mut self.routers[i];
-                    r.announce_at = (!delay.is_zero()).then(|| now + delay);
+                    (r.announce_at, r.announce_times) = ((!delay.is_zero()).then(|| now + delay), n);
                     r.renew_at.get_or_insert(now);
                     r.refresh_at = g.refresh.map(|d| now + d);
                     r.elsewhere_at = g.extra.map(|(d, _)| now + d);
                 }
                 Action::Release => self.release(i),
-                Action::LowerHeard { .. } => self.tell_lower(i),
+                Action::LowerHeard { .. } => {
+                    self.routers[i].lower_told = Some(now);
+                    self.tell_lower(i);
+                }
                 Action::Changed { from, to, cause } => {
                     let r = &mut self.routers[i];
                     r.changed(now, to, cause);
@@ -794,5 +872,16 @@ impl Engine {
     /// The model in force.
     pub fn model(&self) -> &VrrpModel {
         &self.model
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+
+    #[test]
+    fn groups_with_a_common_member_are_one() {
+        assert_eq!(merged(vec![vec![0, 1], vec![2, 3], vec![3, 1], vec![4]]), [vec![0, 1, 2, 3], vec![4]]);
+        assert_eq!(merged(vec![vec![0, 1], vec![2, 3]]), [[0, 1], [2, 3]]);
     }
 }

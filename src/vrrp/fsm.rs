@@ -416,7 +416,7 @@ impl Machine {
                 if self.state.has_address() {
                     out.push(Action::Release);
                 }
-                self.master_until = None;
+                (self.master_until, self.lower_since) = (None, None);
                 self.go(State::Fault, Cause::InterfaceDown, out);
             }
             (Input::Interface(false), State::Leaving { .. }) => self.stop(out),
@@ -449,7 +449,12 @@ impl Machine {
                 let until = self.down_from(now);
                 self.go(State::Holding { until }, Cause::Frozen, out);
             }
+            (Input::Frozen, State::Holding { .. }) => {
+                let until = self.down_from(now);
+                self.state = State::Holding { until };
+            }
             (Input::Frozen, State::Backup { .. }) => {
+                self.lower_since = None;
                 let down_at = self.down_from(now);
                 self.state = State::Backup { down_at, wants: false };
             }
@@ -594,7 +599,7 @@ impl Machine {
     }
 
     fn cannot_serve(&mut self, now: Instant, why: Why, out: &mut Vec<Action>) {
-        let was_able = self.able();
+        let (was_able, knew) = (self.able(), self.ability == Ability::Unable);
         self.ability = Ability::Unable;
         match self.state {
             State::Master { .. } if was_able => {
@@ -602,7 +607,8 @@ impl Machine {
                 let until = self.down_from(now);
                 self.go(State::Holding { until }, Cause::CannotServe(why), out);
             }
-            // Waiting promptly after a priority 0 is for those who can serve.
+            // Waiting promptly after a priority 0 is for those who can serve. It is said again and again, and moves nothing the second time.
+            State::Backup { .. } if knew => {}
             State::Backup { down_at, wants } => {
                 let full = now + timing::skew(self.params.version, 1, self.master_interval);
                 self.state = State::Backup { down_at: down_at.max(full), wants };
@@ -624,13 +630,10 @@ impl Machine {
                 now > advert_at
                     + timing::master_down(self.params.version, 1, self.params.interval, self.params.down_adverts)
             }
-            State::Backup { down_at, wants: false } => now > down_at + self.master_down(),
-            State::Backup { .. }
-            | State::Init
-            | State::Holding { .. }
-            | State::Leaving { .. }
-            | State::Fault
-            | State::Stopped => false,
+            State::Backup { down_at: until, wants: false } | State::Holding { until } => {
+                now > until + self.master_down()
+            }
+            State::Backup { .. } | State::Init | State::Leaving { .. } | State::Fault | State::Stopped => false,
         }
     }
 

@@ -16,14 +16,21 @@ use tokio::sync::mpsc::UnboundedSender;
 const LOOK: Duration = Duration::from_millis(250);
 /// A tracked file is a number; more than this is not read.
 const FILE_LIMIT: u64 = 64;
-/// Where a directory cannot be watched, its file is looked at this often.
-const POLL: Duration = Duration::from_millis(500);
+/// A file is looked at this often in any case: its directory may not be there yet, or be replaced.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Opens a file without ever waiting for somebody at its other end; what is no file is not opened.
+fn open(path: &str, how: &mut std::fs::OpenOptions) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let f = how.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if f.metadata()?.is_file() { Ok(f) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
 
 /// Reads a tracked file: a number, or 0 where there is none, as keepalived does.
 fn value(path: &str) -> i64 {
     use std::io::Read as _;
     let mut text = String::new();
-    let _ = std::fs::File::open(path).map(|f| f.take(FILE_LIMIT).read_to_string(&mut text));
+    let _ = open(path, std::fs::OpenOptions::new().read(true)).map(|f| f.take(FILE_LIMIT).read_to_string(&mut text));
     let text = text.trim_start();
     let end = text
         .char_indices()
@@ -38,7 +45,7 @@ fn init(f: &TrackFile) -> Result<(), String> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let Some((value, overwrite)) = f.init else { return Ok(()) };
     let mut how = std::fs::OpenOptions::new();
-    how.write(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+    how.write(true).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     if overwrite {
         how.create(true).truncate(true);
     } else {
@@ -51,14 +58,12 @@ fn init(f: &TrackFile) -> Result<(), String> {
     }
 }
 
-/// Tells what the files say, now and whenever it changes.
-pub async fn files(all: Vec<TrackFile>, report: UnboundedSender<Report>) {
-    for f in &all {
-        if let Err(e) = init(f) {
-            let _ = report.send(Report::Trouble(format!("track_file {}: cannot write {}: {e}", f.name, f.path)));
-        }
+/// Tells what a file says, now and whenever it changes. `first`: it was not tracked before, and may have to be written.
+pub async fn file(f: TrackFile, first: bool, report: UnboundedSender<Report>) {
+    if let Err(e) = if first { init(&f) } else { Ok(()) } {
+        let _ = report.send(Report::Trouble(format!("track_file {}: cannot write {}: {e}", f.name, f.path)));
     }
-    let mut said: Vec<Option<i64>> = vec![None; all.len()];
+    let mut said: Option<i64> = None;
     // The directory, since files are often replaced and not written into.
     let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
     let kinds = AddWatchFlags::IN_CLOSE_WRITE
@@ -67,41 +72,33 @@ pub async fn files(all: Vec<TrackFile>, report: UnboundedSender<Report>) {
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_CREATE;
-    let mut watched = true;
-    for f in &all {
-        let dir = Path::new(&f.path).parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        watched &= watch.as_ref().is_some_and(|w| w.add_watch(dir, kinds).is_ok());
-    }
+    let dir = Path::new(&f.path).parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // SAFETY: the Inotify lives in this function, longer than what waits for it.
     let fd = watch
         .as_ref()
         .and_then(|w| unsafe { AsyncFd::register_with_interest(w.as_fd().as_raw_fd(), Interest::READABLE) }.ok());
     loop {
-        for (f, said) in all.iter().zip(&mut said) {
-            let now = value(&f.path);
-            if *said != Some(now) {
-                *said = Some(now);
-                if report.send(Report::File { name: f.name.clone(), value: now }).is_err() {
-                    return;
-                }
+        // Again each time: the directory may be another one by now.
+        let _ = watch.as_ref().map(|w| w.add_watch(dir, kinds));
+        let now = value(&f.path);
+        if said != Some(now) {
+            said = Some(now);
+            if report.send(Report::File { name: f.name.clone(), value: now }).is_err() {
+                return;
             }
         }
-        match (&fd, &watch) {
-            (Some(fd), Some(w)) => {
-                let woken = async {
+        let woken = async {
+            match (&fd, &watch) {
+                (Some(fd), Some(w)) => {
                     if let Ok(mut ready) = fd.readable().await {
                         while w.read_events().is_ok_and(|e| !e.is_empty()) {}
                         ready.clear_ready();
                     }
-                };
-                if watched {
-                    woken.await;
-                } else {
-                    let _ = tokio::time::timeout(POLL, woken).await;
                 }
+                _ => std::future::pending().await,
             }
-            _ => tokio::time::sleep(POLL).await,
-        }
+        };
+        let _ = tokio::time::timeout(POLL, woken).await;
     }
 }
 

@@ -24,7 +24,8 @@ struct Lane {
     gap: Duration,
     /// Not before.
     free_at: Instant,
-    queue: VecDeque<Job>,
+    /// Each address once, with how often it is still to be announced: however often somebody asks, it does not grow.
+    queue: VecDeque<(Job, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -34,16 +35,21 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// A new pace after a reload; what waits is dropped: the caller announces again.
-    pub fn configure(&mut self, pace: &Pace) {
-        if self.pace != *pace {
+    /// A new pace after a reload. True if what waited is dropped: the caller announces again.
+    pub fn configure(&mut self, pace: &Pace) -> bool {
+        let changed = self.pace != *pace;
+        if changed {
             self.pace = pace.clone();
             self.lanes.clear();
         }
+        changed
     }
 
-    /// Puts an announcement behind the others of its interface.
-    pub fn push(&mut self, now: Instant, ifname: &str, job: Job) {
+    /// Puts so many announcements behind the others of its interface; those that wait already count.
+    pub fn push(&mut self, now: Instant, ifname: &str, job: Job, times: u32) {
+        if times == 0 {
+            return;
+        }
         let six = job.addr.is_ipv6();
         let group = self.pace.groups.iter().position(|g| g.interfaces.iter().any(|i| i == ifname));
         let key = group.ok_or(job.ifindex);
@@ -59,7 +65,10 @@ impl Pacer {
                 self.lanes.len() - 1
             }
         };
-        self.lanes[i].queue.push_back(job);
+        match self.lanes[i].queue.iter_mut().find(|q| q.0 == job) {
+            Some(q) => q.1 = q.1.max(times),
+            None => self.lanes[i].queue.push_back((job, times)),
+        }
     }
 
     /// What may go out at `now`, no more than a turn has room for.
@@ -67,8 +76,11 @@ impl Pacer {
         let mut out = Vec::new();
         for l in &mut self.lanes {
             while l.free_at <= now && out.len() < BURST {
-                let Some(j) = l.queue.pop_front() else { break };
+                let Some((j, times)) = l.queue.pop_front() else { break };
                 out.push(j);
+                if times > 1 {
+                    l.queue.push_back((j, times - 1));
+                }
                 if !l.gap.is_zero() {
                     l.free_at = now + l.gap;
                 }
@@ -85,7 +97,7 @@ impl Pacer {
     /// Addresses that are another's now: nothing more is said of them.
     pub fn forget(&mut self, lost: impl Fn(&IpAddr) -> bool) {
         for l in &mut self.lanes {
-            l.queue.retain(|j| !lost(&j.addr));
+            l.queue.retain(|q| !lost(&q.0.addr));
         }
     }
 }
@@ -103,7 +115,7 @@ mod tests {
     fn a_turn_has_its_end_and_interfaces_share_a_switch() {
         let t = Instant::now();
         let mut p = Pacer::default();
-        (0..200).for_each(|n| p.push(t, "a", job(1, n)));
+        (0..200).for_each(|n| p.push(t, "a", job(1, n), 1));
         assert_eq!(p.take(t).len(), BURST);
         assert_eq!(p.next(), Some(t));
         p.forget(|a| *a != IpAddr::from([10, 0, 0, 199]));
@@ -116,13 +128,18 @@ mod tests {
             groups: vec![PaceGroup { arp: ms(5), na: ms(0), interfaces: vec!["a".into(), "b".into()] }],
         });
         for (name, index) in [("a", 1), ("b", 2), ("c", 3)] {
-            p.push(t, name, job(index, 1));
-            p.push(t, name, job(index, 2));
+            p.push(t, name, job(index, 1), 1);
+            p.push(t, name, job(index, 2), 1);
         }
         assert_eq!(p.take(t), [job(1, 1), job(3, 1)]);
         assert_eq!(p.next(), Some(t + ms(1)));
         assert_eq!(p.take(t + ms(1)), [job(3, 2)]);
         assert_eq!(p.take(t + ms(5)), [job(1, 2)]);
         assert_eq!(p.take(t + ms(10)), [job(2, 1)]);
+        // A flood of wishes is one wish.
+        let mut p = Pacer::default();
+        (0..1000).for_each(|_| p.push(t, "a", job(1, 1), 5));
+        assert_eq!(p.take(t), [job(1, 1); 5]);
+        assert_eq!(p.next(), None);
     }
 }

@@ -89,6 +89,9 @@ pub struct Router {
     pub held: Option<Held>,
     /// Further announcements, and renewals of the addresses' lifetime.
     pub announce_at: Option<Instant>,
+    pub announce_times: u32,
+    /// When a lower master was last answered with announcements.
+    pub lower_told: Option<Instant>,
     pub refresh_at: Option<Instant>,
     /// Announcements on other interfaces than its own: `garp_extra_if`.
     pub elsewhere_at: Option<Instant>,
@@ -132,6 +135,8 @@ impl Router {
             opening: None,
             held: None,
             announce_at: None,
+            announce_times: 0,
+            lower_told: None,
             refresh_at: None,
             elsewhere_at: None,
             renew_at: None,
@@ -396,7 +401,9 @@ pub fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {
 }
 
 pub fn is_six(c: &VrrpInstance) -> bool {
-    c.vips.first().is_some_and(|v| v.addr.addr.is_ipv6())
+    // As the reader decides it.
+    let first = c.vips.first().map(|v| v.addr.addr).or(c.mcast_src).or(c.unicast_src);
+    first.or_else(|| c.peers.first().map(|p| p.addr)).is_some_and(|a| a.is_ipv6())
 }
 
 pub fn version(v: VrrpVersion) -> Version {

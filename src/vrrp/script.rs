@@ -143,25 +143,44 @@ fn dump(path: &str, text: &str) -> std::io::Result<()> {
     f.write_all(text.as_bytes())
 }
 
-/// Files and processes that are tracked: one task for each kind.
+/// Files and processes that are tracked, a task each: one that has not changed goes on where it is.
 #[derive(Default)]
 struct Outside {
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-    now: (Vec<TrackFile>, Vec<TrackProcess>),
+    files: Vec<(TrackFile, tokio::task::JoinHandle<()>)>,
+    processes: Vec<(TrackProcess, tokio::task::JoinHandle<()>)>,
+    /// Paths that were tracked since the start: they are not written again.
+    known: std::collections::HashSet<String>,
 }
 
 impl Outside {
     fn replace(&mut self, files: Vec<TrackFile>, processes: Vec<TrackProcess>, report: &mpsc::UnboundedSender<Report>) {
-        if self.now == (files.clone(), processes.clone()) {
-            return;
+        let known = &mut self.known;
+        keep(&mut self.files, files, |f| {
+            let first = known.insert(f.path.clone());
+            tokio::task::spawn_local(outside::file(f, first, report.clone()))
+        });
+        keep(&mut self.processes, processes, |p| {
+            tokio::task::spawn_local(outside::track_processes(vec![p], report.clone()))
+        });
+    }
+}
+
+/// Ends the tasks of what is not wanted any more, and begins those of what is new.
+fn keep<T: PartialEq + Clone>(
+    tasks: &mut Vec<(T, tokio::task::JoinHandle<()>)>,
+    wanted: Vec<T>,
+    mut begin: impl FnMut(T) -> tokio::task::JoinHandle<()>,
+) {
+    tasks.retain(|t| {
+        let stays = wanted.contains(&t.0);
+        if !stays {
+            t.1.abort();
         }
-        self.now = (files.clone(), processes.clone());
-        self.tasks.drain(..).for_each(|t| t.abort());
-        if !files.is_empty() {
-            self.tasks.push(tokio::task::spawn_local(outside::files(files, report.clone())));
-        }
-        if !processes.is_empty() {
-            self.tasks.push(tokio::task::spawn_local(outside::track_processes(processes, report.clone())));
+        stays
+    });
+    for w in wanted {
+        if !tasks.iter().any(|t| t.0 == w) {
+            tasks.push((w.clone(), begin(w)));
         }
     }
 }
@@ -173,7 +192,8 @@ struct Fifos(Vec<OpenFifo>);
 struct OpenFifo {
     conf: Fifo,
     pipe: std::fs::File,
-    script: Option<tokio::process::Child>,
+    /// The script's process, and what waits for its end.
+    script: Option<(i32, tokio::task::JoinHandle<()>)>,
     /// Lines that had no room.
     lost: u64,
 }
@@ -217,16 +237,24 @@ impl Fifos {
 
 impl OpenFifo {
     fn new(conf: Fifo, default: User) -> Result<Self, String> {
-        use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+        use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
         let path = &conf.path;
         let wrong = |e: &std::io::Error| format!("FIFO {path}: {}", io_words(e));
+        let owner = ids(conf.user.as_ref()).or_else(|| ids(conf.script.as_ref()?.user.as_ref()).or(default));
         match std::fs::symlink_metadata(path) {
+            // Who may write into it may tell the script what he likes.
+            Ok(m) if m.file_type().is_fifo() && m.uid() != 0 && Some(m.uid()) != owner.map(|o| o.0) => {
+                return Err(format!(
+                    "FIFO {path}: it belongs to user {}; remove it, or say that user behind its name",
+                    m.uid()
+                ));
+            }
             Ok(m) if m.file_type().is_fifo() => {}
             Ok(_) => return Err(format!("FIFO {path}: something else is there; remove it, or name another path")),
             Err(_) => {
                 nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600))
                     .map_err(|e| wrong(&e.into()))?;
-                if let Some((uid, gid)) = ids(conf.user.as_ref()) {
+                if let Some((uid, gid)) = owner {
                     std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(|e| wrong(&e))?;
                 }
             }
@@ -240,16 +268,25 @@ impl OpenFifo {
             .map_err(|e| wrong(&e))?;
         let script = match &conf.script {
             None => None,
-            Some(s) => Some(start(&s.command, std::slice::from_ref(path), ids(s.user.as_ref()).or(default), false)?),
+            Some(s) => {
+                let mut child = start(&s.command, std::slice::from_ref(path), ids(s.user.as_ref()).or(default), false)?;
+                child.id().and_then(|p| i32::try_from(p).ok()).map(|pid| {
+                    let ended = async move {
+                        let _ = child.wait().await;
+                    };
+                    (pid, tokio::task::spawn_local(ended))
+                })
+            }
         };
         Ok(Self { conf, pipe, script, lost: 0 })
     }
 
     fn end(&mut self) {
-        if let Some(pid) = self.script.as_ref().and_then(tokio::process::Child::id).and_then(|p| i32::try_from(p).ok())
+        if let Some((pid, ended)) = &self.script
+            && !ended.is_finished()
         {
-            // SAFETY: plain system call; it is our own child, which is not reaped before `script` is dropped.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
+            // SAFETY: plain system call; it is our own child, which was not waited for yet.
+            unsafe { libc::kill(*pid, libc::SIGTERM) };
         }
     }
 }

@@ -22,15 +22,14 @@ impl Engine {
             (true, false) => self.say_all(&notify, "INSTANCE", &name, GONE, &prio),
             (false, _) => self.say_all(&notify, "INSTANCE", &name, to, &prio),
         }
-        for g in 0..self.node.groups().len() {
-            let members = &self.node.groups()[g];
-            // A group has moved when its last member has. Twins of one section are no group that anybody named.
-            if g < self.model.groups.len()
-                && members.contains(&i)
-                && to != Role::Stop
-                && members.iter().all(|m| self.routers[*m].machine.state().role() == to)
-            {
+        for g in 0..self.named.len() {
+            let members = &self.named[g];
+            // A group has moved when its last member has, and is told of once.
+            if members.contains(&i) && members.iter().all(|m| self.routers[*m].machine.state().role() == to) {
                 let (name, n) = self.group_conf[g].clone();
+                if self.group_told.insert(name.clone(), to) == Some(to) {
+                    continue;
+                }
                 // A group has no priority, and keepalived says 0.
                 self.say_all(&n, "GROUP", &name, to, "0");
             }
@@ -85,7 +84,8 @@ impl Engine {
             Role::Init | Role::Fault | Role::Stop => return,
         };
         let (name, prio) = (r.conf.name.clone(), r.machine.priority().to_string());
-        if r.conf.notify.priority_changes {
+        let by_group = |(k, g): (usize, &Vec<usize>)| g.contains(&i) && self.group_conf[k].1.priority_changes;
+        if r.conf.notify.priority_changes || self.named.iter().enumerate().any(by_group) {
             self.line("INSTANCE", &name, what, &prio);
         }
     }

@@ -83,7 +83,9 @@ impl Engine {
 
     /// Says what was held.
     pub(super) fn speak(&mut self, i: usize, now: Instant) {
-        if let Some(h) = self.routers[i].held.take() {
+        if let Some(h) = self.routers[i].held.take()
+            && matches!(self.routers[i].machine.state(), State::Master { .. })
+        {
             self.perform(now, h.actions.into_iter().map(|a| (i, a)).collect());
         }
     }
@@ -109,11 +111,9 @@ impl Engine {
 
     fn announce_some(&mut self, i: usize, times: u32, now: Instant, which: impl Fn(&Router, &Vip) -> bool) {
         let r = &self.routers[i];
-        for _ in 0..times {
-            for v in r.addresses().filter(|v| which(r, v)) {
-                if let Some(link) = self.links.get(r.device(v)).filter(|l| l.ethernet) {
-                    self.pacer.push(now, &link.name, Job { ifindex: link.index, addr: v.addr.addr });
-                }
+        for v in r.addresses().filter(|v| which(r, v)) {
+            if let Some(link) = self.links.get(r.device(v)).filter(|l| l.ethernet) {
+                self.pacer.push(now, &link.name, Job { ifindex: link.index, addr: v.addr.addr }, times);
             }
         }
     }
@@ -127,7 +127,8 @@ impl Engine {
         let g = r.conf.garp.clone();
         if r.announce_at.is_some_and(|t| t <= now) {
             r.announce_at = None;
-            self.announce_some(i, g.repeat, now, |_, _| true);
+            let n = r.announce_times;
+            self.announce_some(i, n, now, |_, _| true);
         }
         let r = &mut self.routers[i];
         if r.refresh_at.is_some_and(|t| t <= now) {
@@ -135,12 +136,12 @@ impl Engine {
             self.announce_some(i, g.refresh_repeat, now, |_, _| true);
         }
         let r = &mut self.routers[i];
-        if let (Some(t), Some((every, all))) = (r.elsewhere_at, g.extra)
-            && t <= now
-        {
-            r.elsewhere_at = Some(now + every);
-            // Without 'all' it is for interfaces of virtual MAC addresses.
-            self.announce_some(i, 1, now, |r, v| all && r.device(v) != r.conf.interface);
+        if r.elsewhere_at.is_some_and(|t| t <= now) {
+            r.elsewhere_at = g.extra.map(|(every, _)| now + every);
+            if let Some((_, all)) = g.extra {
+                // Without 'all' it is for interfaces of virtual MAC addresses.
+                self.announce_some(i, 1, now, |r, v| all && r.device(v) != r.conf.interface);
+            }
         }
     }
 
@@ -201,6 +202,7 @@ impl Engine {
             .iter()
             .filter_map(|v| Some((self.links.get(r.device(v))?.index, v.addr.addr, v.addr.prefix)))
             .collect();
+        self.pacer.forget(|a| what.iter().any(|w| w.1 == *a));
         if !what.is_empty() {
             let key = self.next_tag();
             self.resets.reset(what.iter().map(|w| w.1).collect(), Then::Tell(key));
@@ -231,7 +233,7 @@ impl Engine {
             if now.saturating_duration_since(seen.0) > CALM {
                 seen.1 = 0;
             }
-            let wait = BACK_OFF * (1u32 << seen.1.min(7)) * u32::from(seen.1 > 0);
+            let wait = seen.1.checked_sub(1).map_or(Duration::ZERO, |n| BACK_OFF * (1u32 << n.min(7)));
             let often = seen.1 == OFTEN;
             *seen = (now, seen.1.saturating_add(1));
             let how =

@@ -11,15 +11,8 @@ impl Engine {
         match e {
             Event::Link(l) => self.link_changed(l, now),
             Event::LinkGone(l) => {
-                self.link_changed(Link { usable: false, ..l.clone() }, now);
-                self.links.remove(&l.name);
-                self.debounce.forget(&l.name);
-                self.facts.links.insert(l.name.clone(), false);
                 self.addrs.retain(|a| a.ifindex != l.index);
-                for r in self.routers.iter_mut().filter(|r| r.conf.interface == l.name) {
-                    (r.link, r.src) = (None, None);
-                    r.close();
-                }
+                self.lose(&l.name, now);
             }
             Event::Address(a) => {
                 let known = self.addrs.iter().position(|b| b.ifindex == a.ifindex && b.addr == a.addr);
@@ -80,12 +73,37 @@ impl Engine {
 
     fn link_changed(&mut self, l: Link, now: Instant) {
         // A rename: the old name is nobody's.
-        self.links.retain(|name, k| k.index != l.index || *name == l.name);
+        let old: Vec<String> =
+            self.links.values().filter(|k| k.index == l.index && k.name != l.name).map(|k| k.name.clone()).collect();
+        old.iter().for_each(|name| self.lose(name, now));
         let before = self.links.insert(l.name.clone(), l.clone());
         if before.as_ref().is_some_and(|b| *b == l) {
             return;
         }
         self.link_counts(&l, now);
+    }
+
+    /// There is no interface of this name any more: that needs no time to be believed.
+    fn lose(&mut self, name: &str, now: Instant) {
+        self.links.remove(name);
+        self.debounce.forget(name);
+        if self.facts.links.insert(name.to_owned(), false) == Some(true)
+            && self.model.tracks().any(|t| t.kind == Tracked::Interface && t.name == name)
+        {
+            self.told.push(Told::Log { important: true, text: format!("tracked interface {name} is gone") });
+        }
+        for i in 0..self.routers.len() {
+            if self.routers[i].conf.interface != name {
+                continue;
+            }
+            if self.routers[i].machine.state() != State::Init {
+                self.feed(i, now, Input::Interface(false));
+            }
+            let r = &mut self.routers[i];
+            (r.link, r.src) = (None, None);
+            r.close();
+        }
+        self.spread_ability(now);
     }
 
     /// The state of an interface, as far as it counts by now.

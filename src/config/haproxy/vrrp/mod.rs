@@ -7,7 +7,7 @@ use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
-use crate::config::keepalived::build;
+use crate::config::keepalived::build::{self, MAX_VIPS4, MAX_VIPS6};
 use crate::config::model::{
     Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip,
     VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion,
@@ -528,6 +528,16 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
     if d.inst.hmac.is_some() && d.inst.auth != Auth::None {
         bad(format!("vrrp '{name}' : 'auth' and 'hmac-key' do not go together; remove one"));
     }
+    if d.inst.version == VrrpVersion::V3 && d.inst.auth != Auth::None {
+        bad(format!("vrrp '{name}' : version 3 has no 'auth'; use 'hmac-key', or version 2"));
+    }
+    for (six, most) in [(false, MAX_VIPS4), (true, MAX_VIPS6)] {
+        if d.vips.iter().filter(|v| v.addr.addr.is_ipv6() == six).count() > most {
+            bad(format!(
+                "vrrp '{name}' : an advert carries at most {most} addresses of this family; say 'unannounced' behind the others"
+            ));
+        }
+    }
     if d.vips.is_empty() {
         let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };
         cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: {why}"));
@@ -544,6 +554,7 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
         inst.peers.retain(|p| p.addr.is_ipv6() == is_six);
         inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
+        inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
         if is_six {
             inst.version = VrrpVersion::V3;
             inst.auth = Auth::None;

@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Addresses that an advert can carry: its count is one byte, and it has to fit into a frame of 1,500 bytes.
-const MAX_VIPS4: usize = 255;
-const MAX_VIPS6: usize = 90;
+pub const MAX_VIPS4: usize = 255;
+pub const MAX_VIPS6: usize = 90;
 
 pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
     VrrpInstance {
@@ -292,7 +292,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 }
                 None => {}
             },
-            "unicast_ttl" => i.unicast_ttl = cx.number(n, 0u8, 255),
+            "unicast_ttl" => i.unicast_ttl = cx.number(n, 1u8, 255),
             h if h.starts_with("track_") && track::block(cx, n, &mut i.tracks) => {}
             "track_src_ip" => i.tracks_source = true,
             "dont_track_primary" => i.ignores_link = true,
@@ -508,7 +508,8 @@ fn strict(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said, place: &Place)
         say("has no accept mode in version 2: 'accept' is ignored, as keepalived does");
     }
     i.owner_deaf = true;
-    if !owner && !(said.accept && i.version == VrrpVersion::V3) {
+    let accepts = said.accept && i.version == VrrpVersion::V3;
+    if !(owner || accepts) {
         let text = format!(
             "vrrp_instance '{}' : strict mode means that packets to the virtual addresses are dropped on who does not own them; here they are accepted, since the proxy answers on them",
             i.name

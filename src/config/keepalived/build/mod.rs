@@ -8,7 +8,7 @@ mod notify;
 mod track;
 
 pub use address::scope;
-pub use instance::{auth_bytes, blank_instance, hex};
+pub use instance::{MAX_VIPS4, MAX_VIPS6, auth_bytes, blank_instance, hex};
 pub use liveness::asks_for_haproxy;
 pub use track::{blank_file, blank_process, blank_script};
 
