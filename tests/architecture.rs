@@ -22,6 +22,8 @@ const LAYERS: &[(&str, u32)] = &[
     ("vrrp/script", 5),
     ("vrrp/hear", 5),
     ("vrrp/dump", 5),
+    ("vrrp/neighbours", 5),
+    ("vrrp/bfd", 3),
     ("vrrp/watch", 5),
     ("vrrp/outside", 5),
     ("vrrp/proc_match", 3),

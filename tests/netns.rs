@@ -13,6 +13,8 @@ use tandem_proxy::cli::demo::stage::{Dialect, Event, Stage, VIP};
 fn main() {
     support::run(&[
         Case { name: "fast_adverts_table", needs: &[Need::Root], run: fast_table },
+        Case { name: "adverts_every_ten_milliseconds", needs: &[Need::Root], run: fastest },
+        Case { name: "two_hundred_addresses", needs: &[Need::Root], run: many_addresses },
         Case { name: "usual_adverts_table", needs: &[Need::Root], run: usual_table },
         Case { name: "proxy_killed_ten_times", needs: &[Need::Root], run: killed_ten_times },
         Case { name: "both_proxies_killed", needs: &[Need::Root], run: both_killed },
@@ -31,6 +33,7 @@ fn main() {
             run: keepalived_header,
         },
         Case { name: "files_processes_fifos_and_dumps", needs: &[Need::Root], run: outside },
+        Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
         Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
         Case { name: "adverts_keep_time_in_a_flood", needs: &[Need::Root], run: flood },
         Case { name: "clients_of_a_hung_proxy_are_reset", needs: &[Need::Root], run: hung_clients },
@@ -74,6 +77,53 @@ fn table(d: &Dialect) {
 
 fn fast_table() {
     table(&Dialect::FAST);
+}
+
+/// The shortest interval: a cut link, a killed proxy and a planned switch, three times each.
+fn fastest() {
+    let mut s = Stage::new(&tandem(), &Dialect::FASTEST).unwrap();
+    assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
+    for _ in 0..2 {
+        for e in [Event::KillProxy, Event::CutLink, Event::PlannedSwitch] {
+            play(&mut s, e);
+        }
+    }
+}
+
+/// 200 addresses on one router with adverts every 10 ms: all are put on and announced, and no peer takes the master for dead meanwhile.
+fn many_addresses() {
+    let mut m = Mixed::new();
+    m.vips = (0..200u8).map(|n| IpAddr::from([10, 78, 0, n])).collect();
+    let conf = |priority: u8, extra: &str| {
+        let vips: String = m.vips.iter().map(|v| format!(" {v}/32\n")).collect();
+        format!(
+            "vrrp_instance V {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n version 3\n priority {priority}\n advert_int 0.01\n {extra}\n virtual_ipaddress {{\n{vips} }}\n}}\n"
+        )
+    };
+    let (ours, theirs) = (conf(150, "garp_master_delay 1"), conf(100, ""));
+    m.start_keepalived_with(&theirs);
+    m.moves_to(1, Duration::from_secs(8));
+    m.start_tandem_with(&ours);
+    // A master was heard before the proxy served: it has its probation.
+    m.moves_to(0, Duration::from_secs(16));
+    // Announcements, the second set of them, and renewals of all the addresses.
+    m.stays_on(0, Duration::from_secs(4));
+    let log = std::fs::read_to_string(m.path("t.log")).unwrap();
+    assert_eq!(log.matches("Entering").count(), 2, "{log}");
+    // An address that somebody takes away is back soon.
+    let gone = m.vips[7];
+    m.lab.hosts[0]
+        .run(move || {
+            assert!(
+                Command::new("ip")
+                    .args(["addr", "del", &format!("{gone}/32"), "dev", "eth0"])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        })
+        .unwrap();
+    assert!(wait_for(MS(200), || m.holds(0)), "it was not put back");
 }
 
 fn usual_table() {
@@ -602,6 +652,43 @@ fn outside() {
     let v: serde_json::Value = serde_json::from_str(&json()).unwrap();
     assert_eq!((&v[0]["data"]["state"], &v[0]["data"]["effective_priority"]), (&2.into(), &70.into()));
     assert!(v[0]["stats"]["advert_sent"].as_u64().unwrap() > 0);
+}
+
+/// A BFD session with keepalived: it comes up, notices a cut within its detection time and a bit, and comes up again.
+fn keepalived_bfd() {
+    let mut m = Mixed::new();
+    let conf = |own: usize, priority: u8| {
+        format!(
+            "bfd_instance peer {{\n neighbor_ip {}\n source_ip {}\n min_rx 20\n min_tx 20\n idle_tx 1000\n multiplier 3\n weight -20\n}}\nvrrp_instance V {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n version 3\n priority {priority}\n advert_int 0.1\n track_bfd {{\n peer\n }}\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n}}\n",
+            address(1 - own),
+            address(own)
+        )
+    };
+    m.start_tandem_with(&conf(0, 150));
+    m.moves_to(0, Duration::from_secs(8));
+    let (socket, written) = (m.path("t.sock"), m.path("t.log"));
+    let explain = || command(&socket, "show vrrp explain").unwrap_or_default();
+    let log = || std::fs::read_to_string(&written).unwrap_or_default();
+    let says = |what: &str| wait_for(Duration::from_secs(6), || explain().contains(what));
+    assert!(says("bfd peer down (-20)"), "{}", explain());
+    // The whole program, not its VRRP part alone.
+    let k = m.path("k.conf");
+    std::fs::write(&k, conf(1, 100)).unwrap();
+    let mut c = Command::new("/usr/sbin/keepalived");
+    c.args(["-n", "-l", "-f", &k, "-p", &m.path("k.pid"), "-r", &m.path("kv.pid"), "-b", &m.path("kb.pid")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    m.keepalived = Some(m.lab.hosts[1].spawn(c).unwrap());
+    assert!(says("bfd peer up"), "{}\n{}", explain(), log());
+    let before = log().matches("bfd peer is down").count();
+    let at = Instant::now();
+    m.lab.port(1, false).unwrap();
+    assert!(wait_for(Duration::from_secs(2), || log().matches("bfd peer is down").count() > before), "{}", log());
+    println!("    BFD noticed the cut after {:?}", at.elapsed());
+    assert!(at.elapsed() < MS(400), "{:?}", at.elapsed());
+    m.lab.port(1, true).unwrap();
+    assert!(says("bfd peer up"), "{}", explain());
 }
 
 /// Servers that go move the priority, once it has lasted, and no address by themselves.

@@ -203,7 +203,7 @@ fn keepalived_stub() {
     signal(stub, 1);
     assert!(wait_for(Duration::from_secs(5), || log().contains("configuration 2 is in force")), "{}", log());
     signal(stub, 10);
-    assert!(wait_for(Duration::from_secs(5), || log().contains("dumps")), "{}", log());
+    assert!(wait_for(Duration::from_secs(5), || log().contains("writing /tmp/keepalived.data")), "{}", log());
     assert!(alive(stub) && holds(&lab));
     // keepalived's stop gives the address up, and nothing else.
     signal(stub, 15);

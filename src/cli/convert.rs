@@ -70,6 +70,7 @@ pub fn one_file(src: &mut Recorded, args: &LoadArgs, vrrp: &VrrpModel) -> Result
 fn without_places(mut m: VrrpModel) -> VrrpModel {
     m.instances.iter_mut().for_each(|i| i.place.clear());
     m.scripts.iter_mut().for_each(|s| s.place.clear());
+    m.bfds.iter_mut().for_each(|b| b.place.clear());
     m.files.iter_mut().for_each(|f| f.place.clear());
     m.processes.iter_mut().for_each(|p| p.place.clear());
     m

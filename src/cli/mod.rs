@@ -5,6 +5,7 @@ pub mod demo;
 mod haproxy;
 mod help;
 mod keepalived;
+mod status;
 
 use crate::process::{loader, start, worker};
 
@@ -24,7 +25,7 @@ pub fn main(args: &[String]) -> i32 {
     match (name, rest.first().map(String::as_str)) {
         ("keepalived", _) => keepalived::run(rest),
         ("haproxy", _) => haproxy::run(rest, true),
-        (_, Some("check" | "convert" | "explain" | "demo"))
+        (_, Some("check" | "convert" | "explain" | "status" | "demo"))
             if matches!(rest.get(1).map(String::as_str), Some("--help" | "-h")) =>
         {
             print!("{}", help::TANDEM);
@@ -32,6 +33,7 @@ pub fn main(args: &[String]) -> i32 {
         }
         (_, Some("check")) => haproxy::check(&rest[1..]),
         (_, Some("convert")) => convert::run(&rest[1..]),
+        (_, Some("status")) => status::run(&rest[1..]),
         (_, Some("explain")) => haproxy::explain(&rest[1..]),
         (_, Some("demo")) => demo::run(&rest[1..]),
         (_, Some("help" | "--help" | "-h")) => {
@@ -46,7 +48,7 @@ pub fn main(args: &[String]) -> i32 {
         (_, Some(w)) if !w.starts_with('-') && !std::path::Path::new(w).exists() => {
             eprintln!(
                 "tandem: unknown command '{w}'{}",
-                crate::base::diag::suggestion(w, ["check", "convert", "explain", "demo", "help"])
+                crate::base::diag::suggestion(w, ["check", "convert", "explain", "status", "demo", "help"])
             );
             eprint!("{}", help::TANDEM);
             1

@@ -1,7 +1,7 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
 use super::model::{
-    Auth, Garp, HmacAuth, HmacMode, MinUp, Notify, ParamMatch, Peer, Replay, ScriptCall, TrackEntry, TrackProcess, Vip,
-    VrrpInstance, VrrpModel, VrrpVersion,
+    Auth, Bfd, Garp, HmacAuth, HmacMode, MinUp, Notify, ParamMatch, Peer, Replay, ScriptCall, TrackEntry, TrackProcess,
+    Vip, VrrpInstance, VrrpModel, VrrpVersion,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::fmt::Write as _;
@@ -31,6 +31,7 @@ pub fn vrrp(m: &VrrpModel) -> Result<String, String> {
         }
     }
     m.processes.iter().for_each(|p| process(&mut out, p));
+    m.bfds.iter().for_each(|b| bfd(&mut out, b));
     for i in &m.instances {
         instance(&mut out, i)?;
     }
@@ -78,6 +79,9 @@ fn global(out: &mut String, m: &VrrpModel) {
     for p in &m.pace.groups {
         let names: Vec<String> = p.interfaces.iter().map(|n| word(n)).collect();
         line(&mut g, "vrrp-announce-interval", &format!("{} interface {}", pace(p.arp, p.na), names.join(" ")), true);
+    }
+    for v in &m.statics {
+        line(&mut g, "vrrp-static-address", &address(v), true);
     }
     let dumps = [("state", &m.dumps.state), ("counters", &m.dumps.stats), ("json", &m.dumps.json)];
     for (kind, path) in dumps {
@@ -175,8 +179,23 @@ fn address(v: &Vip) -> String {
     add("label", v.label.as_deref().map(word));
     add("brd", v.broadcast.map(|b| b.to_string()));
     add("scope", (v.scope != 0).then(|| v.scope.to_string()));
-    if v.no_prefix_route {
-        s.push_str(" noprefixroute");
+    for (said, name) in [
+        (v.no_prefix_route, "noprefixroute"),
+        (v.home, "home"),
+        (v.temporary, "mngtmpaddr"),
+        (v.autojoin, "autojoin"),
+        (v.untracked, "no-track"),
+    ] {
+        if said {
+            let _ = write!(s, " {name}");
+        }
+    }
+    match v.preferred {
+        None => {}
+        Some(u32::MAX) => s.push_str(" preferred forever"),
+        Some(secs) => {
+            let _ = write!(s, " preferred {secs}");
+        }
     }
     s
 }
@@ -227,6 +246,23 @@ fn process(out: &mut String, p: &TrackProcess) {
     line(out, "quorum", &format!("{}{most}", p.quorum), p.quorum != 1 || !most.is_empty());
     line(out, "delay fork", &time(p.fork_delay), !p.fork_delay.is_zero());
     line(out, "delay end", &time(p.terminate_delay), !p.terminate_delay.is_zero());
+}
+
+fn bfd(out: &mut String, b: &Bfd) {
+    let _ = writeln!(out, "\nvrrp-bfd {}\n    neighbour {}", word(&b.name), b.neighbour);
+    if let Some(s) = b.source {
+        line(out, "source", &s.to_string(), true);
+    }
+    line(out, "receive-every", &time(b.min_rx), true);
+    line(out, "send-every", &time(b.min_tx), true);
+    line(out, "idle-every", &time(b.idle_tx), true);
+    line(out, "multiplier", &b.multiplier.to_string(), true);
+    line(out, "passive", "", b.passive);
+    line(out, "ttl", &b.ttl.to_string(), true);
+    line(out, "max-hops", &b.max_hops.to_string(), b.max_hops != 0);
+    line(out, "multihop", "", b.multihop);
+    line(out, "weight", &b.weight.to_string(), b.weight != 0);
+    line(out, "reverse", "", b.reverse);
 }
 
 fn tracks(out: &mut String, all: &[TrackEntry]) {

@@ -324,6 +324,7 @@ fn weights(m: &Model, i: &VrrpInstance, report: &mut Report) {
     let all = i.tracks.iter().filter(|t| t.kind != Tracked::File).map(|t| {
         let own = match t.kind {
             Tracked::Script => m.vrrp.scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight),
+            Tracked::Bfd => m.vrrp.bfds.iter().find(|b| b.name == t.name).map_or(0, |b| b.weight),
             Tracked::Process => m.vrrp.processes.iter().find(|p| p.name == t.name).map_or(0, |p| p.weight),
             Tracked::Backend | Tracked::Frontend | Tracked::Load => INSIDE_WEIGHT,
             Tracked::Interface | Tracked::File => 0,

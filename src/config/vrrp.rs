@@ -10,8 +10,11 @@ pub struct VrrpModel {
     pub instances: Vec<VrrpInstance>,
     pub groups: Vec<VrrpGroup>,
     pub scripts: Vec<VrrpScript>,
+    /// `static_ipaddress`: addresses that are here whatever the routers do. Each has its interface.
+    pub statics: Vec<Vip>,
     pub files: Vec<TrackFile>,
     pub processes: Vec<TrackProcess>,
+    pub bfds: Vec<Bfd>,
     /// `vrrp_startup_delay`: the routers wait for so long before they begin.
     pub startup_delay: Duration,
     /// `vrrp_delay_after_boot`: they do not begin before the host has been up for so long.
@@ -58,12 +61,34 @@ pub struct Vip {
     /// Scope as the kernel numbers it (0 global, 253 link, 254 host).
     pub scope: u8,
     pub no_prefix_route: bool,
+    /// A mobile node's home address (`home`, RFC 6275).
+    pub home: bool,
+    /// Privacy addresses are made of it (`mngtmpaddr`).
+    pub temporary: bool,
+    /// Its multicast group is joined (`autojoin`).
+    pub autojoin: bool,
+    /// `preferred_lft`: seconds after which it is no source of new connections any more, `u32::MAX` for ever. Unless said, a /128 is deprecated at once.
+    pub preferred: Option<u32>,
+    /// `no_track`: if somebody removes it, it stays away until the next time that we become master.
+    pub untracked: bool,
 }
 
 impl Vip {
     /// An address of which nothing more is said.
     pub fn plain(addr: IpNet) -> Self {
-        Self { addr, dev: None, label: None, broadcast: None, scope: 0, no_prefix_route: false }
+        Self {
+            addr,
+            dev: None,
+            label: None,
+            broadcast: None,
+            scope: 0,
+            no_prefix_route: false,
+            home: false,
+            temporary: false,
+            autojoin: false,
+            preferred: None,
+            untracked: false,
+        }
     }
 }
 
@@ -74,6 +99,8 @@ pub enum Tracked {
     Script,
     File,
     Process,
+    /// A neighbour that a BFD session watches.
+    Bfd,
     /// Servers of a backend that can be used.
     Backend,
     /// A frontend that takes connections.
@@ -95,6 +122,7 @@ impl Tracked {
             Self::Script => "script",
             Self::File => "file",
             Self::Process => "process",
+            Self::Bfd => "bfd",
             Self::Backend => "backend",
             Self::Frontend => "frontend",
             Self::Load => "load",
@@ -455,6 +483,30 @@ pub struct TrackProcess {
     /// How long enough of them have to be there, or to be missing, before it counts.
     pub fork_delay: Duration,
     pub terminate_delay: Duration,
+}
+
+/// `bfd_instance`: a neighbour whose reachability is watched (RFC 5880).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bfd {
+    pub name: String,
+    pub place: String,
+    pub neighbour: IpAddr,
+    pub source: Option<IpAddr>,
+    /// How often we take packets, want to send them, and send them before the session is up.
+    pub min_rx: Duration,
+    pub min_tx: Duration,
+    pub idle_tx: Duration,
+    /// Packets that may be missing.
+    pub multiplier: u8,
+    /// The neighbour speaks first.
+    pub passive: bool,
+    /// TTL or hop limit of what is sent, and how much of it may be missing of what comes; 255 is any.
+    pub ttl: u8,
+    pub max_hops: u8,
+    /// RFC 5883's port.
+    pub multihop: bool,
+    pub weight: i32,
+    pub reverse: bool,
 }
 
 /// `param_match` of `vrrp_track_process`

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// `IFA_PROTO` of addresses set here, by which stale ones are known after a crash.
 pub const MARK: u8 = 0x7a;
+/// The same of addresses that are here whatever the virtual routers do: they may be spoken from.
+pub const STATIC_MARK: u8 = 0x7b;
 /// The kernel answers within the request; a longer wait means that its answer was lost.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,13 @@ pub struct NewAddress {
     pub label: Option<String>,
     pub broadcast: Option<Ipv4Addr>,
     pub no_prefix_route: bool,
+    pub home: bool,
+    pub temporary: bool,
+    pub autojoin: bool,
+    /// Seconds; `None`: as long as it lives, and a /128 not at all.
+    pub preferred: Option<u32>,
+    /// [`MARK`] or [`STATIC_MARK`]
+    pub mark: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +93,15 @@ impl Netlink {
             // Duplicate address detection would keep the address dead for a second.
             flags |= AddressFlags::Nodad;
         }
-        if a.no_prefix_route {
-            flags |= AddressFlags::Noprefixroute;
+        for (said, flag) in [
+            (a.no_prefix_route, AddressFlags::Noprefixroute),
+            (a.home, AddressFlags::Homeaddress),
+            (a.temporary, AddressFlags::Managetempaddr),
+            (a.autojoin, AddressFlags::Mcautojoin),
+        ] {
+            if said {
+                flags |= flag;
+            }
         }
         m.header.flags = AddressHeaderFlags::from_bits_retain(u8::try_from(flags.bits() & 0xff).unwrap_or(0));
         m.attributes.push(AddressAttribute::Local(a.addr));
@@ -100,9 +116,11 @@ impl Netlink {
         let mut life = CacheInfo::default();
         life.ifa_valid = a.lifetime;
         // A /128 is not to be chosen as source by chance, as in keepalived.
-        life.ifa_preferred = if a.addr.is_ipv6() && a.prefix == 128 { 0 } else { a.lifetime };
+        let usual = if a.addr.is_ipv6() && a.prefix == 128 { 0 } else { a.lifetime };
+        // It cannot be preferred for longer than it lives; it is renewed long before.
+        life.ifa_preferred = a.preferred.map_or(usual, |p| p.min(a.lifetime));
         m.attributes.push(AddressAttribute::CacheInfo(life));
-        m.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(MARK)));
+        m.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(a.mark)));
         let mut req = NetlinkMessage::from(RouteNetlinkMessage::NewAddress(m));
         req.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         let mut answers = self.handle.clone().request(req).map_err(|e| e.to_string())?;

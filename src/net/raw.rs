@@ -82,6 +82,11 @@ pub fn vrrp(w: &Wire) -> io::Result<Socket> {
     Ok(s)
 }
 
+/// Packets come with the TTL that they arrived with.
+pub fn receive_ttl(s: &Socket) -> io::Result<()> {
+    setopt(s, libc::IPPROTO_IP, libc::IP_RECVTTL, &1i32)
+}
+
 /// Makes a socket hear nothing: what is there only to send would be given a copy of every packet.
 pub fn deafen(s: &Socket) -> io::Result<()> {
     // Return 0 octets of whatever comes.

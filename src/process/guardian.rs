@@ -16,6 +16,7 @@ use crate::net::listen::Bound;
 use crate::net::netlink;
 use crate::vrrp::dump::Clocks;
 use crate::vrrp::engine::{Engine, Told};
+use crate::vrrp::neighbours::{self, Neighbours};
 use crate::vrrp::script::{self, Runner};
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -59,6 +60,7 @@ pub struct Guardian {
     queue: VecDeque<Request>,
     stopping: Option<Stop>,
     scripts: Runner,
+    neighbours: Neighbours,
     views_at: Instant,
     /// A worker has served once; until then a start that fails is the end.
     ever_ready: bool,
@@ -140,6 +142,7 @@ enum Dump {
 pub struct Inputs {
     events: mpsc::UnboundedReceiver<netlink::Event>,
     reports: mpsc::UnboundedReceiver<script::Report>,
+    neighbours: mpsc::UnboundedReceiver<neighbours::Told>,
     asks: mpsc::UnboundedReceiver<Asked>,
     /// Keeps the channel open where there is no rendezvous.
     _no_asks: Option<mpsc::UnboundedSender<Asked>>,
@@ -164,6 +167,7 @@ impl Guardian {
         let events = netlink::monitor().map_err(|e| format!("cannot watch interfaces: {e}"))?;
         let engine = Engine::start(spec.vrrp.clone(), now).await?;
         let (scripts, reports) = Runner::start().map_err(|e| format!("cannot start the runner of scripts: {e}"))?;
+        let (neighbours, reachable) = Neighbours::start();
         let (post, asks, no_asks) = match rendezvous::open() {
             Ok((post, asks)) => (Some(post), asks, None),
             Err(e) => {
@@ -194,6 +198,7 @@ impl Guardian {
             queue: VecDeque::new(),
             stopping: None,
             scripts,
+            neighbours,
             views_at: now,
             ever_ready: false,
             failures: 0,
@@ -204,7 +209,19 @@ impl Guardian {
             stub: None,
             _post: post,
         };
-        Ok((g, Inputs { events, reports, asks, _no_asks: no_asks, master, _ask_master: ask_master, signals }))
+        Ok((
+            g,
+            Inputs {
+                events,
+                reports,
+                neighbours: reachable,
+                asks,
+                _no_asks: no_asks,
+                master,
+                _ask_master: ask_master,
+                signals,
+            },
+        ))
     }
 
     pub async fn run(&mut self, mut i: Inputs) -> i32 {
@@ -270,6 +287,10 @@ impl Guardian {
                     script::Report::File { name, value } => self.engine.file(&name, value, Instant::now()),
                     script::Report::Processes { name, up } => self.engine.processes(&name, up, Instant::now()),
                     script::Report::Trouble(text) => self.log.alert(text),
+                },
+                Some(t) = i.neighbours.recv() => match t {
+                    neighbours::Told::Changed { name, up, why } => self.engine.neighbour(&name, up, why, Instant::now()),
+                    neighbours::Told::Trouble(text) => self.log.alert(text),
                 },
                 Some((ask, reply)) = i.asks.recv() => self.asked(ask, reply),
                 Some(m) = i.master.recv() => self.master(m),
@@ -858,6 +879,7 @@ impl Guardian {
 
     /// What was given up is taken off, and scripts of the last transitions get their time.
     async fn last_words(&mut self) {
+        self.neighbours.replace(Vec::new());
         self.engine.drain().await;
         self.flush();
         self.scripts.finish(Duration::from_secs(5)).await;
@@ -872,6 +894,7 @@ impl Guardian {
         let scripts: Vec<_> = m.scripts.iter().filter(|s| used(Tracked::Script, &s.name)).cloned().collect();
         let files: Vec<_> = m.files.iter().filter(|f| used(Tracked::File, &f.name)).cloned().collect();
         let processes: Vec<_> = m.processes.iter().filter(|p| used(Tracked::Process, &p.name)).cloned().collect();
+        self.neighbours.replace(m.bfds.iter().filter(|b| used(Tracked::Bfd, &b.name)).cloned().collect());
         self.scripts.fifos(&m.fifos, user);
         self.scripts.check(&scripts, user);
         self.scripts.watch(&files, &processes);

@@ -38,6 +38,12 @@ fn interfaces(m: &Model, report: &mut Report) {
             report.push(Code::Interface, Severity::Error, None, text);
         }
     }
+    let statics: HashSet<&String> = m.vrrp.statics.iter().filter_map(|v| v.dev.as_ref()).collect();
+    for name in statics.into_iter().filter(|n| missing(n)) {
+        let text =
+            format!("static addresses : there is no interface '{name}' on this host; they are added when it comes");
+        report.push(Code::Interface, Severity::Warning, None, text);
+    }
     for i in &m.vrrp.instances {
         if here.get(&i.interface) == Some(&true) {
             let text = format!(

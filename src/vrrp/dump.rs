@@ -186,6 +186,19 @@ impl Engine {
             );
             self.dump_trackers(&mut o, Tracked::Process, &p.name);
         }
+        if !m.bfds.is_empty() {
+            put!(o, "------< VRRP Track BFD >------");
+        }
+        for b in &m.bfds {
+            put!(o, " BFD Instance = {}", b.name);
+            put!(o, "   Neighbor IP = {}", b.neighbour);
+            put!(
+                o,
+                "   State = {}",
+                if self.facts.bfds.get(&b.name).copied().unwrap_or(false) { "UP" } else { "DOWN" }
+            );
+            self.dump_trackers(&mut o, Tracked::Bfd, &b.name);
+        }
         put!(o, "------< Interfaces >------");
         let mut links: Vec<_> = self.links.values().collect();
         links.sort_by_key(|l| l.index);
@@ -319,6 +332,7 @@ impl Engine {
             Tracked::Backend | Tracked::Frontend | Tracked::Load => Some((INSIDE_WEIGHT, false)),
             Tracked::Script => m.scripts.iter().find(|s| s.name == t.name).map(|s| (s.weight, s.reverse)),
             Tracked::File => m.files.iter().find(|f| f.name == t.name).map(|f| (f.weight, f.reverse)),
+            Tracked::Bfd => m.bfds.iter().find(|b| b.name == t.name).map(|b| (b.weight, b.reverse)),
             Tracked::Process => m.processes.iter().find(|p| p.name == t.name).map(|p| (p.weight, p.reverse)),
         };
         let (weight, reverse) = own.unwrap_or_default();
@@ -331,6 +345,7 @@ impl Engine {
             (Tracked::Script, "Tracked scripts"),
             (Tracked::File, "Tracked files"),
             (Tracked::Process, "Tracked processes"),
+            (Tracked::Bfd, "Tracked BFDs"),
         ] {
             let mut of_kind = all.iter().filter(|t| t.kind == kind).peekable();
             if of_kind.peek().is_some() {

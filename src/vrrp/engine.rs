@@ -76,6 +76,8 @@ pub struct Engine {
     pub told: Vec<Told>,
     pub(super) facts: Facts,
     standby: bool,
+    /// On the way out: nothing is put back any more.
+    pub(super) ending: bool,
     /// Routers begin then: `vrrp_startup_delay`, `vrrp_delay_after_boot`.
     begin_at: Instant,
     last_tag: u64,
@@ -149,6 +151,7 @@ impl Engine {
             told: Vec::new(),
             facts: Facts::default(),
             standby: false,
+            ending: false,
             begin_at: now + model.startup_delay.max(until_boot(model.delay_after_boot)),
             last_tag: 0,
             buf: Vec::new(),
@@ -274,7 +277,8 @@ impl Engine {
             r.departing = true;
             self.routers.push(r);
         }
-        self.model = model;
+        let before = std::mem::replace(&mut self.model, model).statics;
+        self.put_statics(&before);
         self.regroup();
         for i in kept..self.routers.len() {
             self.feed(i, now, Input::Shutdown);
@@ -318,6 +322,10 @@ impl Engine {
         f.processes.retain(|n, _| {
             let find = |m: &VrrpModel| m.processes.iter().find(|s| s.name == *n).cloned();
             used(Tracked::Process, n) && find(old) == find(new)
+        });
+        f.bfds.retain(|n, _| {
+            let find = |m: &VrrpModel| m.bfds.iter().find(|s| s.name == *n).cloned();
+            used(Tracked::Bfd, n) && find(old) == find(new)
         });
         f.inside.retain(|key, _| new.tracks().any(|t| inside_key(t) == *key));
     }
@@ -640,6 +648,13 @@ impl Engine {
         }
     }
 
+    /// A neighbour that BFD watches can be reached, or cannot any more.
+    pub fn neighbour(&mut self, name: &str, up: bool, why: &str, now: Instant) {
+        if self.facts.bfds.insert(name.to_owned(), up) != Some(up) {
+            self.tracked_changed(format!("bfd {name} is {}: {why}", if up { "up" } else { "down" }), now);
+        }
+    }
+
     /// Enough of the processes that are looked for are there, or not.
     pub fn processes(&mut self, name: &str, up: bool, now: Instant) {
         if self.facts.processes.insert(name.to_owned(), up) != Some(up) {
@@ -759,6 +774,12 @@ impl Engine {
 
     /// Waits until addresses that were given up are off. The last thing before the end.
     pub async fn drain(&mut self) {
+        self.ending = true;
+        for v in std::mem::take(&mut self.model.statics) {
+            if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
+                self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
+            }
+        }
         let tag = self.next_tag();
         self.keeper.restore();
         self.keeper.put(Vec::new(), Some(tag));

@@ -1,12 +1,14 @@
 //! VRRP (RFC 3768, RFC 5798, RFC 9568): pure packets, timing and state machine; one engine drives them.
 pub mod ah;
 pub mod announce;
+pub mod bfd;
 pub mod debounce;
 pub mod dump;
 pub mod engine;
 pub mod fsm;
 pub mod group;
 mod hear;
+pub mod neighbours;
 pub mod node;
 mod outside;
 pub mod pacer;

@@ -12,6 +12,8 @@ pub struct Facts {
     /// What the files say.
     pub files: HashMap<String, i64>,
     pub processes: HashMap<String, bool>,
+    /// BFD sessions that are up.
+    pub bfds: HashMap<String, bool>,
     /// What the proxy sees inside, as far as it counts, by the name of [`inside_key`].
     pub inside: HashMap<String, bool>,
     /// The local proxy serves: the answer of scripts that only ask for that.
@@ -69,6 +71,11 @@ impl Facts {
             // Until the proxy has said something, all is well.
             Tracked::Backend | Tracked::Frontend | Tracked::Load => {
                 (level(self.inside.get(&inside_key(t)).copied().unwrap_or(true)), INSIDE_WEIGHT, false)
+            }
+            Tracked::Bfd => {
+                let b = model.bfds.iter().find(|b| b.name == t.name)?;
+                // It is down until it is up, as there.
+                (level(self.bfds.get(&b.name).copied().unwrap_or(false)), b.weight, b.reverse)
             }
             Tracked::Process => {
                 let p = model.processes.iter().find(|p| p.name == t.name)?;

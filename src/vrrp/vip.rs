@@ -5,7 +5,7 @@ use super::fsm::{Action, Cause, State};
 use super::pacer::Job;
 use super::router::{Held, Router};
 use crate::config::model::Vip;
-use crate::net::netlink::NewAddress;
+use crate::net::netlink::{MARK, NewAddress, STATIC_MARK};
 use crate::net::raw;
 use crate::net::sockdiag::Then;
 use std::net::IpAddr;
@@ -21,7 +21,54 @@ const CALM: Duration = Duration::from_secs(10);
 /// How long a new master waits for its addresses before it announces them all the same.
 const ACQUIRE: Duration = Duration::from_millis(50);
 
+fn new_address(v: &Vip, ifindex: u32, lifetime: u32, mark: u8) -> NewAddress {
+    NewAddress {
+        ifindex,
+        addr: v.addr.addr,
+        prefix: v.addr.prefix,
+        lifetime,
+        scope: v.scope,
+        label: v.label.clone(),
+        broadcast: v.broadcast,
+        no_prefix_route: v.no_prefix_route,
+        home: v.home,
+        temporary: v.temporary,
+        autojoin: v.autojoin,
+        preferred: v.preferred,
+        mark,
+    }
+}
+
 impl Engine {
+    /// Static addresses: those of before that are not wanted any more go, all others are put on.
+    pub(super) fn put_statics(&mut self, before: &[Vip]) {
+        for v in before.iter().filter(|v| !self.model.statics.contains(v)) {
+            if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
+                self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
+            }
+        }
+        let all: Vec<NewAddress> = self
+            .model
+            .statics
+            .iter()
+            .filter_map(|v| Some(new_address(v, self.links.get(v.dev.as_ref()?)?.index, u32::MAX, STATIC_MARK)))
+            .collect();
+        if !all.is_empty() {
+            let tag = self.next_tag();
+            self.keeper.put(all, Some(tag));
+        }
+    }
+
+    /// A static address was removed: put back.
+    pub(super) fn static_gone(&mut self, ip: IpAddr) {
+        if self.ending || !self.model.statics.iter().any(|v| v.addr.addr == ip && !v.untracked) {
+            return;
+        }
+        let text = format!("static address {ip} was removed by somebody else: put back");
+        self.told.push(Told::Log { important: true, text });
+        self.put_statics(&[]);
+    }
+
     /// A new master's addresses; what it has to say of them is held until they are on.
     pub(super) fn acquire(&mut self, i: usize, now: Instant) {
         let tag = self.next_tag();
@@ -39,16 +86,9 @@ impl Engine {
             .addresses()
             .filter_map(|v| {
                 let link = self.links.get(r.device(v))?;
-                Some(NewAddress {
-                    ifindex: link.index,
-                    addr: v.addr.addr,
-                    prefix: v.addr.prefix,
-                    lifetime,
-                    scope: v.scope,
-                    label: v.label.clone(),
-                    broadcast: v.broadcast,
-                    no_prefix_route: v.no_prefix_route,
-                })
+                // What is not tracked is put on with the others once, and renewed while it is there.
+                let away = v.untracked && tag.is_none() && !self.addrs.iter().any(|a| a.addr == v.addr.addr);
+                (!away).then(|| new_address(v, link.index, lifetime, MARK))
             })
             .collect();
         if let Some(tag) = tag {
@@ -226,7 +266,8 @@ impl Engine {
     pub(super) fn address_gone(&mut self, ip: IpAddr, now: Instant) {
         for i in 0..self.routers.len() {
             let r = &mut self.routers[i];
-            if !r.machine.state().has_address() || !r.has(ip) || r.cause == Cause::Frozen {
+            let untracked = r.addresses().any(|v| v.addr.addr == ip && v.untracked);
+            if untracked || !r.machine.state().has_address() || !r.has(ip) || r.cause == Cause::Frozen {
                 continue;
             }
             let seen = r.put_back.entry(ip).or_insert((now, 0));

@@ -28,6 +28,7 @@ impl Engine {
             Event::AddressGone(a) => {
                 self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
                 self.address_gone(a.addr, now);
+                self.static_gone(a.addr);
                 self.addresses_changed(a.ifindex, now);
             }
             Event::Overrun => self.keeper.survey(),
@@ -131,6 +132,9 @@ impl Engine {
         }
         if up {
             self.restore_on(&l.name);
+            if changed && self.model.statics.iter().any(|v| v.dev.as_deref() == Some(l.name.as_str())) {
+                self.put_statics(&[]);
+            }
         }
         self.spread_ability(now);
     }

@@ -326,6 +326,7 @@ enum Section {
     VrrpScript(Box<crate::config::model::VrrpScript>),
     VrrpFile(Box<crate::config::model::TrackFile>),
     VrrpProcess(Box<crate::config::model::TrackProcess>),
+    VrrpBfd(Box<crate::config::model::Bfd>),
     /// `http-errors`, by its name.
     Errors(String),
     Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
@@ -351,6 +352,7 @@ impl Section {
             Self::Vrrp(_) => "vrrp",
             Self::VrrpFile(_) => "vrrp-file",
             Self::VrrpProcess(_) => "vrrp-process",
+            Self::VrrpBfd(_) => "vrrp-bfd",
             Self::VrrpGroup(g) => &g.name,
             Self::VrrpScript(s) => &s.name,
             Self::Errors(n) => n,
@@ -686,6 +688,7 @@ const SECTIONS: &[&str] = &[
     "vrrp-script",
     "vrrp-file",
     "vrrp-process",
+    "vrrp-bfd",
 ];
 
 /// Lines that [`Cx::rule`] counts.
@@ -803,6 +806,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::VrrpScript(s) => vrrp::tracked::script_line(cx, s, &w),
         Section::VrrpFile(f) => vrrp::tracked::file_line(cx, f, &w),
         Section::VrrpProcess(p) => vrrp::tracked::process_line(cx, p, &w),
+        Section::VrrpBfd(b) => vrrp::tracked::bfd_line(cx, b, &w),
         Section::Errors(name) => errors::line(cx, name, &w),
     }
     (cx.crt_base, cx.ca_base) = (model.global.crt_base.clone(), model.global.ca_base.clone());
@@ -816,7 +820,7 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
             return Section::Global;
         }
         "http-errors" => return errors::open(cx, w).map_or(Section::Skipped, Section::Errors),
-        "vrrp" | "vrrp-group" | "vrrp-script" | "vrrp-file" | "vrrp-process" => {
+        "vrrp" | "vrrp-group" | "vrrp-script" | "vrrp-file" | "vrrp-process" | "vrrp-bfd" => {
             let Some(name) = cx.arg(w, 1, "a name") else { return Section::Skipped };
             return match w[0].as_str() {
                 "vrrp" => Section::Vrrp(Box::new(vrrp::Draft::new(name, &cx.place))),
@@ -824,6 +828,7 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
                 "vrrp-file" => {
                     Section::VrrpFile(Box::new(crate::config::keepalived::build::blank_file(name, &cx.place)))
                 }
+                "vrrp-bfd" => Section::VrrpBfd(Box::new(crate::config::keepalived::build::blank_bfd(name, &cx.place))),
                 "vrrp-process" => {
                     Section::VrrpProcess(Box::new(crate::config::keepalived::build::blank_process(name, &cx.place)))
                 }
@@ -966,6 +971,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
         Section::VrrpScript(s) => vrrp::tracked::finish_script(cx, *s, &mut model.vrrp),
         Section::VrrpFile(f) => vrrp::tracked::finish_file(cx, *f, &mut model.vrrp),
         Section::VrrpProcess(p) => vrrp::tracked::finish_process(cx, *p, &mut model.vrrp),
+        Section::VrrpBfd(b) => vrrp::tracked::finish_bfd(cx, *b, &mut model.vrrp),
         Section::Other(s) => sections::finish(cx, &s),
         Section::Resolvers(r, s) => {
             sections::finish(cx, &s);

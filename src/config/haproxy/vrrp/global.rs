@@ -1,5 +1,5 @@
 //! Words of `global` that are about virtual routers.
-use super::{Cx, OPEN, Row, account, known};
+use super::{Cx, OPEN, Row, account, address, known};
 use crate::base::code::Code;
 use crate::base::units::TimeUnit;
 use crate::config::model::{Debounce, Fifo, PaceGroup, ScriptCall, VrrpModel};
@@ -16,6 +16,7 @@ const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-interface-delay", 4),
     ("vrrp-announce-interval", OPEN),
     ("vrrp-dump", 3),
+    ("vrrp-static-address", OPEN),
 ];
 
 /// `vrrp-*` in `global`: what `global_defs` says in the other language.
@@ -46,6 +47,13 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
             let up = if w.len() > 3 { cx.time(w, 3, TimeUnit::Secs).unwrap_or(down) } else { down };
             m.debounce.retain(|d| d.interface != interface);
             m.debounce.push(Debounce { interface, down, up });
+        }
+        "vrrp-static-address" => {
+            let before = m.statics.len();
+            address(cx, &mut m.statics, &mut Vec::new(), w);
+            if m.statics[before..].iter().any(|v| v.dev.is_none()) {
+                cx.error_of(Code::Missing, "'vrrp-static-address' : an address here needs its 'dev <interface>'");
+            }
         }
         "vrrp-announce-interval" => pace(cx, m, w),
         "vrrp-dump" => {

@@ -117,7 +117,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             Some(o) => cx.error(format!("'state' expects 'master' or 'backup', but got '{o}'")),
             None => {}
         },
-        "address" => address(cx, d, w),
+        "address" => address(cx, &mut d.vips, &mut i.excluded, w),
         "advertise" => {
             if let Some(t) = cx.time(w, 1, TimeUnit::Millis) {
                 if t < Duration::from_millis(10) || t > Duration::from_millis(255_000) {
@@ -205,12 +205,12 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
 }
 
 /// `address <ip>[/<prefix>] [dev <if>] [label <l>] [brd <ip>] [scope <s>] [noprefixroute] [unannounced] ...`; words behind an address are about it.
-fn address(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
+fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w: &[String]) {
     let mut last: Option<Vip> = None;
     let mut hidden = false;
     let mut keep = |v: Option<Vip>, hidden: bool| {
         if let Some(v) = v {
-            if hidden { d.inst.excluded.push(v) } else { d.vips.push(v) }
+            if hidden { unannounced.push(v) } else { shown.push(v) }
         }
     };
     let mut i = 1;
@@ -233,9 +233,30 @@ fn address(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 hidden = true;
                 continue;
             }
-            "dev" | "label" | "brd" | "scope" => {}
+            "home" | "mngtmpaddr" | "autojoin" | "no-track" => {
+                match word.as_str() {
+                    "home" => v.home = true,
+                    "mngtmpaddr" => v.temporary = true,
+                    "autojoin" => v.autojoin = true,
+                    _ => v.untracked = true,
+                }
+                continue;
+            }
+            "dev" | "label" | "brd" | "scope" | "preferred" => {}
             o => {
-                let known = ["dev", "label", "brd", "scope", "noprefixroute", "unannounced"];
+                let known = [
+                    "dev",
+                    "label",
+                    "brd",
+                    "scope",
+                    "noprefixroute",
+                    "unannounced",
+                    "home",
+                    "mngtmpaddr",
+                    "autojoin",
+                    "no-track",
+                    "preferred",
+                ];
                 return cx.error(format!(
                     "'address' : '{o}' is neither an IP address with an optional prefix length nor a word behind one{}",
                     suggestion(o, known)
@@ -247,6 +268,15 @@ fn address(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         match word.as_str() {
             "dev" => v.dev = Some(value.to_owned()),
             "label" if value.len() < 16 => v.label = Some(value.to_owned()),
+            "preferred" if value == "forever" => v.preferred = Some(u32::MAX),
+            "preferred" => match value.parse() {
+                Ok(secs) => v.preferred = Some(secs),
+                Err(_) => {
+                    return cx.error(format!(
+                        "'address' : 'preferred {value}' is neither a number of seconds nor 'forever'"
+                    ));
+                }
+            },
             "label" => return cx.error(format!("'address' : 'label {value}' : at most 15 characters fit")),
             "brd" => match value.parse() {
                 Ok(b) => v.broadcast = Some(b),
@@ -339,6 +369,7 @@ const TRACKED: &[(Tracked, i32)] = &[
     (Tracked::Script, 253),
     (Tracked::File, 254),
     (Tracked::Process, 254),
+    (Tracked::Bfd, 253),
     (Tracked::Backend, 253),
     (Tracked::Frontend, 253),
     (Tracked::Load, 253),

@@ -1,9 +1,10 @@
-//! `vrrp-script`, `vrrp-file` and `vrrp-process`: what virtual routers track.
+//! `vrrp-script`, `vrrp-file`, `vrrp-process` and `vrrp-bfd`: what virtual routers track.
 use super::{Cx, OPEN, Row, account, known};
 use crate::base::code::Code;
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build;
-use crate::config::model::{ParamMatch, TrackFile, TrackProcess, VrrpModel, VrrpScript};
+use crate::config::model::{Bfd, ParamMatch, TrackFile, TrackProcess, VrrpModel, VrrpScript};
+use std::time::Duration;
 
 const SCRIPT_KEYWORDS: &[Row] = &[
     ("exec", OPEN),
@@ -147,4 +148,72 @@ pub fn finish_process(cx: &mut Cx<'_>, p: TrackProcess, model: &mut VrrpModel) {
         return cx.error_of(Code::Missing, format!("vrrp-process '{}' has no 'command <name>'", p.name));
     }
     model.processes.push(p);
+}
+
+const BFD_KEYWORDS: &[Row] = &[
+    ("neighbour", 2),
+    ("source", 2),
+    ("receive-every", 2),
+    ("send-every", 2),
+    ("idle-every", 2),
+    ("multiplier", 2),
+    ("passive", 1),
+    ("ttl", 2),
+    ("max-hops", 2),
+    ("multihop", 1),
+    ("weight", 2),
+    ("reverse", 1),
+];
+
+/// keepalived's `bfd_instance`. TTL 0 is "not said" until the end of the section.
+pub fn bfd_line(cx: &mut Cx<'_>, b: &mut Bfd, w: &[String]) {
+    if !known(cx, BFD_KEYWORDS, "vrrp-bfd", w) {
+        return;
+    }
+    let between = |cx: &mut Cx<'_>, lo: u64, hi: u64, now: Duration| match cx.time(w, 1, TimeUnit::Millis) {
+        Some(t) if t >= Duration::from_millis(lo) && t <= Duration::from_millis(hi) => t,
+        Some(_) => {
+            cx.error_of(Code::Number, format!("'{}' : a time from {lo}ms to {hi}ms is wanted", w[0]));
+            now
+        }
+        None => now,
+    };
+    match w[0].as_str() {
+        "neighbour" | "source" => match cx.arg(w, 1, "an address").map(str::parse) {
+            Some(Ok(ip)) if w[0] == "source" => b.source = Some(ip),
+            Some(Ok(ip)) => {
+                b.neighbour = ip;
+                b.ttl = build::usual_ttl(ip);
+            }
+            _ => cx.error(format!("'{}' expects an IP address", w[0])),
+        },
+        "receive-every" => b.min_rx = between(cx, 1, 1000, b.min_rx),
+        "send-every" => b.min_tx = between(cx, 1, 1000, b.min_tx),
+        "idle-every" => b.idle_tx = between(cx, 1000, 10_000, b.idle_tx),
+        "multiplier" => b.multiplier = cx.number(w, 1, "a number from 1 to 255").unwrap_or(5).max(1),
+        "passive" => b.passive = true,
+        // Behind 'neighbour', which says what is usual.
+        "ttl" => b.ttl = cx.number(w, 1, "a number from 1 to 255").unwrap_or(b.ttl).max(1),
+        "max-hops" => b.max_hops = cx.number(w, 1, "a number from 0 to 255").unwrap_or(0),
+        "multihop" => b.multihop = true,
+        "weight" => {
+            b.weight = cx.number(w, 1, "a number from -253 to 253").unwrap_or(0);
+            if !(-253..=253).contains(&b.weight) {
+                cx.error_of(Code::Number, "'weight' : a number from -253 to 253 is wanted");
+            }
+        }
+        "reverse" => b.reverse = true,
+        _ => {}
+    }
+}
+
+pub fn finish_bfd(cx: &mut Cx<'_>, b: Bfd, model: &mut VrrpModel) {
+    if b.neighbour.is_unspecified() {
+        return cx.error_of(Code::Missing, format!("vrrp-bfd '{}' has no 'neighbour <ip>'", b.name));
+    }
+    if b.source.is_some_and(|s| s.is_ipv4() != b.neighbour.is_ipv4()) {
+        let text = format!("vrrp-bfd '{}' : its source is of another family than its neighbour", b.name);
+        return cx.error_of(Code::AddressFamily, text);
+    }
+    model.bfds.push(b);
 }

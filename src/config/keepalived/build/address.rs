@@ -76,10 +76,27 @@ pub(super) fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
                 continue;
             }
             ("no_track" | "-nodad" | "home" | "mngtmpaddr" | "autojoin", _) => {
+                match w.as_str() {
+                    "no_track" => v.untracked = true,
+                    "home" => v.home = true,
+                    "mngtmpaddr" => v.temporary = true,
+                    "autojoin" => v.autojoin = true,
+                    // No address waits for its detection of duplicates.
+                    _ => {}
+                }
                 i += 1;
                 continue;
             }
-            ("preferred_lft" | "track_group" | "peer" | "use_vmac", _) => {
+            ("preferred_lft", Some(t)) => match t.parse() {
+                Ok(secs) => v.preferred = Some(secs),
+                Err(_) if t == "forever" => v.preferred = Some(u32::MAX),
+                Err(_) => {
+                    let text =
+                        format!("'preferred_lft {t}' is neither a number of seconds nor 'forever'; it is left out");
+                    cx.lenient(Code::Lenient, &n.place, text);
+                }
+            },
+            ("track_group" | "peer" | "use_vmac", _) => {
                 cx.report.not_yet(&n.place, format!("'{w}' of an address is known but not honoured yet"));
             }
             (o, _) => {
@@ -98,6 +115,15 @@ pub(super) fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
         i += 2;
     }
     Some(v)
+}
+
+/// `static_ipaddress { <address> [dev <interface>] ... }`
+pub(super) fn statics(cx: &mut Cx<'_>, block: &Node, to: &mut Vec<Vip>) {
+    for n in cx.lines(block) {
+        let Some(mut v) = vip(cx, n) else { continue };
+        v.dev.get_or_insert_with(|| cx.globals.default_interface.clone());
+        to.push(v);
+    }
 }
 
 /// `<address> [min_ttl <n>] [max_ttl <n>]`; keepalived cuts a prefix length off.

@@ -47,6 +47,11 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             }
             "enable_script_security" => m.script_security = true,
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
+            "default_interface" => {
+                if let Some(name) = cx.value(n) {
+                    cx.globals.default_interface = name.to_owned();
+                }
+            }
             "vrrp_strict" => cx.globals.strict = cx.flag(n),
             "v3_checksum_as_v2" => cx.globals.checksum_v2 = cx.flag(n),
             "vrrp_down_timer_adverts" => cx.globals.down_adverts = cx.number(n, 1, 100),

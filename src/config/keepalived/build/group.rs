@@ -66,6 +66,7 @@ fn defined(m: &VrrpModel, kind: Tracked) -> Option<HashSet<String>> {
         Tracked::Script => m.scripts.iter().map(|s| s.name.clone()).collect(),
         Tracked::File => m.files.iter().map(|f| f.name.clone()).collect(),
         Tracked::Process => m.processes.iter().map(|p| p.name.clone()).collect(),
+        Tracked::Bfd => m.bfds.iter().map(|b| b.name.clone()).collect(),
     })
 }
 
@@ -97,7 +98,7 @@ fn known_ones(
 }
 
 pub(super) fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
-    let all: Vec<_> = [Tracked::Interface, Tracked::Script, Tracked::File, Tracked::Process]
+    let all: Vec<_> = [Tracked::Interface, Tracked::Script, Tracked::File, Tracked::Process, Tracked::Bfd]
         .into_iter()
         .map(|k| (k, defined(m, k)))
         .collect();
@@ -137,12 +138,13 @@ pub(super) fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
 
 /// Members of a group have one priority: what one of them tracks with a weight is not tracked, unless the group says so, as in keepalived.
 fn weights(cx: &mut Cx<'_>, m: &mut VrrpModel) {
-    let VrrpModel { instances, groups, scripts, files, processes, .. } = m;
+    let VrrpModel { instances, groups, scripts, files, processes, bfds, .. } = m;
     let own = |t: &TrackEntry| match t.kind {
         Tracked::Interface => 0,
         Tracked::Backend | Tracked::Frontend | Tracked::Load => INSIDE_WEIGHT,
         Tracked::Script => scripts.iter().find(|s| s.name == t.name).map_or(0, |s| s.weight),
         Tracked::File => files.iter().find(|f| f.name == t.name).map_or(0, |f| f.weight),
+        Tracked::Bfd => bfds.iter().find(|b| b.name == t.name).map_or(0, |b| b.weight),
         Tracked::Process => processes.iter().find(|p| p.name == t.name).map_or(0, |p| p.weight),
     };
     for i in instances.iter_mut() {

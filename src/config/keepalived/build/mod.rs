@@ -10,7 +10,7 @@ mod track;
 pub use address::scope;
 pub use instance::{MAX_VIPS4, MAX_VIPS6, auth_bytes, blank_instance, hex};
 pub use liveness::asks_for_haproxy;
-pub use track::{blank_file, blank_process, blank_script};
+pub use track::{blank_bfd, blank_file, blank_process, blank_script, usual_ttl};
 
 use super::parse::Node;
 use super::{Manner, known};
@@ -45,10 +45,16 @@ struct Globals {
     answers_higher: bool,
     owner_deaf: bool,
     priority_changes: bool,
+    default_interface: String,
 }
 
 pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &mut Report) -> VrrpModel {
-    let mut cx = Cx { report, source, strict: manner.strict, globals: Globals::default() };
+    let mut cx = Cx {
+        report,
+        source,
+        strict: manner.strict,
+        globals: Globals { default_interface: "eth0".to_owned(), ..Globals::default() },
+    };
     let mut m = VrrpModel { fault_strict: manner.fault_strict, ..VrrpModel::default() };
     for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
         global::read(&mut cx, n, &mut m);
@@ -65,8 +71,10 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
             "vrrp_instance" => instance::read(&mut cx, n, &mut m),
             "vrrp_script" => track::script(&mut cx, n, &mut m),
             "track_file" | "vrrp_track_file" => track::file(&mut cx, n, &mut m),
+            "bfd_instance" => track::bfd(&mut cx, n, &mut m),
             "vrrp_track_process" => track::process(&mut cx, n, &mut m),
             "vrrp_sync_group" => group::read(&mut cx, n, &mut m),
+            "static_ipaddress" => address::statics(&mut cx, n, &mut m.statics),
             "garp_group" => global::pace_group(&mut cx, n, &mut m),
             "interface_up_down_delays" => global::debounce(&mut cx, n, &mut m),
             h => {

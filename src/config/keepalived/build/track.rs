@@ -3,8 +3,9 @@ use super::{Cx, asks_for_haproxy};
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
-use crate::config::model::{ParamMatch, TrackEntry, TrackFile, TrackProcess, Tracked, VrrpModel, VrrpScript};
+use crate::config::model::{Bfd, ParamMatch, TrackEntry, TrackFile, TrackProcess, Tracked, VrrpModel, VrrpScript};
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The blocks, what they hold, and how large a weight may be.
@@ -13,6 +14,7 @@ const BLOCKS: &[(&str, Tracked, i32)] = &[
     ("track_script", Tracked::Script, 253),
     ("track_file", Tracked::File, 254),
     ("track_process", Tracked::Process, 254),
+    ("track_bfd", Tracked::Bfd, 253),
 ];
 
 /// A block of tracked things, behind what was tracked before. False if it is none.
@@ -132,6 +134,88 @@ pub fn blank_process(name: &str, place: &Place) -> TrackProcess {
         fork_delay: Duration::ZERO,
         terminate_delay: Duration::ZERO,
     }
+}
+
+/// A session to nobody yet.
+pub fn blank_bfd(name: &str, place: &Place) -> Bfd {
+    Bfd {
+        name: name.to_owned(),
+        place: place.to_string(),
+        neighbour: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        source: None,
+        min_rx: Duration::from_millis(10),
+        min_tx: Duration::from_millis(10),
+        idle_tx: Duration::from_secs(1),
+        multiplier: 5,
+        passive: false,
+        ttl: 255,
+        max_hops: 0,
+        multihop: false,
+        weight: 0,
+        reverse: false,
+    }
+}
+
+/// TTL of what a session sends where none is said, as keepalived has it.
+pub fn usual_ttl(neighbour: IpAddr) -> u8 {
+    if neighbour.is_ipv4() { 255 } else { 64 }
+}
+
+/// `bfd_instance <name> { ... }`
+pub(super) fn bfd(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let Some(name) = name(cx, block) else { return };
+    let mut b = blank_bfd(&name, &block.place);
+    let (mut neighbour, mut ttl, mut limit) = (None, None, None);
+    for n in block.block.iter().flatten() {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "neighbor_ip" | "neighbour_ip" | "source_ip" => match cx.value(n).map(str::parse::<IpAddr>) {
+                Some(Ok(ip)) if head == "source_ip" => b.source = Some(ip),
+                Some(Ok(ip)) => neighbour = Some(ip),
+                Some(Err(_)) => {
+                    let text =
+                        format!("'{head}' : '{}' is not an IP address; it is left out, as keepalived does", n.words[1]);
+                    cx.lenient(Code::Lenient, &n.place, text);
+                }
+                None => {}
+            },
+            "min_rx" => b.min_rx = millis(cx, n, 1.0, 1000.0).unwrap_or(b.min_rx),
+            "min_tx" => b.min_tx = millis(cx, n, 1.0, 1000.0).unwrap_or(b.min_tx),
+            "idle_tx" => b.idle_tx = millis(cx, n, 1000.0, 10_000.0).unwrap_or(b.idle_tx),
+            "multiplier" => b.multiplier = cx.number(n, 1u8, 255).unwrap_or(5),
+            "passive" => b.passive = true,
+            "ttl" => ttl = cx.number(n, 1u8, 255),
+            "hoplimit" => limit = cx.number(n, 1u8, 255),
+            "max_hops" => b.max_hops = cx.number(n, 0u8, 255).unwrap_or(0),
+            "multihop" => b.multihop = cx.flag(n),
+            "weight" => (b.weight, b.reverse) = weight(cx, n, -253, 253),
+            // Routers are who is told.
+            "vrrp" => {}
+            _ => cx.unknown(n, "bfd_instance"),
+        }
+    }
+    let Some(neighbour) = neighbour else {
+        let text = format!("bfd_instance '{name}' has no 'neighbor_ip': it is left out, as keepalived does");
+        return cx.lenient(Code::RouterIncomplete, &block.place, text);
+    };
+    if b.source.is_some_and(|s| s.is_ipv4() != neighbour.is_ipv4()) {
+        let text =
+            format!("bfd_instance '{name}' : 'source_ip' is of another family than its neighbour: it is left out");
+        return cx.lenient(Code::AddressFamily, &block.place, text);
+    }
+    if m.bfds.iter().any(|o| o.name == name || o.neighbour == neighbour) {
+        let text =
+            format!("bfd_instance '{name}' : there is one of this name or to this neighbour already: it is left out");
+        return cx.lenient(Code::Duplicate, &block.place, text);
+    }
+    b.neighbour = neighbour;
+    b.ttl = if neighbour.is_ipv4() { ttl } else { limit }.unwrap_or_else(|| usual_ttl(neighbour));
+    m.bfds.push(b);
+}
+
+/// Milliseconds, with a fraction down to microseconds.
+fn millis(cx: &mut Cx<'_>, n: &Node, lo: f64, hi: f64) -> Option<Duration> {
+    cx.number::<f64>(n, lo, hi).map(|ms| Duration::from_secs_f64(ms / 1000.0))
 }
 
 /// `vrrp_script <name> { ... }`
