@@ -119,7 +119,12 @@ fn join(o: &Options) -> Joined {
         if half.is_in(theirs) && !same {
             continue;
         }
-        return match g.ask(&Ask::Take(half, o.load.clone()), None) {
+        stub::hold();
+        let answer = g.ask(&Ask::Take(half, o.load.clone()), None);
+        if !answer.as_ref().is_some_and(|a| a.ok) {
+            stub::let_go();
+        }
+        return match answer {
             Some(a) if a.ok => Joined::Stub(half, g),
             Some(a) => {
                 alert(&format!("process {}, which has the other half, did not take this one: {}", a.pid, a.text));

@@ -56,6 +56,16 @@ pub fn run(half: Half, mut guardian: Found) -> End {
     end
 }
 
+/// Keeps signals that would be passed on until [`run`] does it: from the moment that another process takes our half, it has to hear of them.
+pub fn hold() {
+    let _ = signals().thread_block();
+}
+
+/// No stub comes of it: signals mean what they always do.
+pub fn let_go() {
+    let _ = signals().thread_unblock();
+}
+
 /// What is passed on.
 fn signals() -> SigSet {
     let mut set = SigSet::empty();
