@@ -742,6 +742,8 @@ impl Engine {
         }
         if !self.inside.due(now).is_empty() {
             self.weigh(now);
+            // What is due behind that is not tracked any more: nobody would look at it again.
+            self.inside.due(now).iter().for_each(|key| self.inside.forget(key));
         }
         for name in self.debounce.due(now) {
             match self.links.get(&name).cloned() {
