@@ -112,7 +112,7 @@ mod tests {
     const SEEN: &str = "45c0004000010000ff33d0ad0a090001e0000012700400000a090001000000013b9671b316016d3cfd4e6a552107960102013c890a0900640000000000000000";
 
     fn bytes(hex: &str) -> Vec<u8> {
-        hex.as_bytes().chunks(2).map(|c| u8::from_str_radix(std::str::from_utf8(c).unwrap(), 16).unwrap()).collect()
+        crate::config::keepalived::build::hex(hex).unwrap()
     }
 
     #[test]

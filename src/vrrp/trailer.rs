@@ -54,9 +54,9 @@ pub fn body_length(message: &[u8], six: bool) -> Option<usize> {
     Some(8 + usize::from(head[3]) * if six { 16 } else { 4 } + if head[0] >> 4 == 2 { 8 } else { 0 })
 }
 
-fn mac(key: &[u8], src: IpAddr, message: &[u8]) -> [u8; 16] {
+fn mac(key: &[u8], src: IpAddr, message: &[u8]) -> Option<Hmac<Sha256>> {
     // Any length is a key.
-    let Ok(mut m) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 16] };
+    let mut m = Hmac::<Sha256>::new_from_slice(key).ok()?;
     let mut source = [0; 16];
     match src {
         IpAddr::V4(a) => source[..4].copy_from_slice(&a.octets()),
@@ -68,10 +68,7 @@ fn mac(key: &[u8], src: IpAddr, message: &[u8]) -> [u8; 16] {
     m.update(&[0; 2]);
     m.update(&message[8..message.len() - 16]);
     m.update(&[0; 16]);
-    let full = m.finalize().into_bytes();
-    let mut out = [0; 16];
-    out.copy_from_slice(&full[..16]);
-    out
+    Some(m)
 }
 
 /// Puts a trailer behind a whole message. The checksum is the caller's, behind that.
@@ -79,9 +76,10 @@ pub fn sign(message: &mut Vec<u8>, src: IpAddr, id: u8, key: &[u8], sequence: u6
     message.extend_from_slice(&[TYPE, id, 0, 0]);
     message.extend_from_slice(&sequence.to_be_bytes());
     message.extend_from_slice(&[0; 16]);
-    let m = mac(key, src, message);
-    let at = message.len() - 16;
-    message[at..].copy_from_slice(&m);
+    if let Some(m) = mac(key, src, message) {
+        let at = message.len() - 16;
+        message[at..].copy_from_slice(&m.finalize().into_bytes()[..16]);
+    }
 }
 
 /// Checks the trailer of a message that has one; `key` finds a key by its id.
@@ -95,9 +93,8 @@ pub fn verify<'k>(message: &[u8], src: IpAddr, key: impl Fn(u8) -> Option<&'k [u
     }
     let secret = key(t[1]).ok_or(Reject::AuthType)?;
     // Without telling by time how much was right.
-    if mac(secret, src, message).iter().zip(&t[MAC..]).fold(0, |d, (a, b)| d | (a ^ b)) != 0 {
-        return Err(Reject::AuthPass);
-    }
+    let m = mac(secret, src, message).ok_or(Reject::AuthPass)?;
+    m.verify_truncated_left(&t[MAC..]).map_err(|_| Reject::AuthPass)?;
     let mut sequence = [0; 8];
     sequence.copy_from_slice(&t[4..MAC]);
     Ok(Signed { key: t[1], sequence: u64::from_be_bytes(sequence) })
@@ -121,7 +118,7 @@ mod tests {
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
-        hex.as_bytes().chunks(2).map(|c| u8::from_str_radix(std::str::from_utf8(c).unwrap(), 16).unwrap()).collect()
+        crate::config::keepalived::build::hex(hex).unwrap()
     }
 
     const ONE: [u8; 32] = [
