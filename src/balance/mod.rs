@@ -8,6 +8,10 @@ pub enum Algorithm {
     /// Round robin in the order of the map that hashes use.
     StaticRr,
     LeastConn,
+    /// Of virtual servers: the least loaded, counting the connection that is to come (`sed` of IPVS).
+    ShortestDelay,
+    /// The same, but an idle one before all others (`nq` of IPVS).
+    NeverQueue,
     First,
     /// Hashes: what is hashed is said elsewhere.
     Source,
@@ -47,6 +51,8 @@ impl Algorithm {
     pub fn name(self) -> &'static str {
         match self {
             Self::Random(_) => "random",
+            Self::ShortestDelay => "sed",
+            Self::NeverQueue => "nq",
             other => Self::NAMES.iter().find(|n| n.1 == other).map_or("unknown", |n| n.0),
         }
     }
@@ -116,6 +122,20 @@ pub fn least_conn(loads: &[Load], start: usize) -> Option<usize> {
     })
 }
 
+/// As [`least_conn`], with the connection that is to come among those counted; `idle_first`: one without connections before all others.
+pub fn shortest_delay(loads: &[Load], start: usize, idle_first: bool) -> Option<usize> {
+    let n = loads.len();
+    let around = || (0..n).map(|k| (start + k) % n.max(1)).filter(|i| loads[*i].weight > 0);
+    let idle = around().find(|i| loads[*i].conns == 0).filter(|_| idle_first);
+    idle.or_else(|| {
+        around().min_by(|a, b| {
+            let (a, b) = (&loads[*a], &loads[*b]);
+            let delay = |x: &Load, y: &Load| (u64::from(x.conns) + 1) * u64::from(y.weight);
+            delay(a, b).cmp(&delay(b, a))
+        })
+    })
+}
+
 /// The first server with a connection slot left.
 pub fn first(loads: &[Load]) -> Option<usize> {
     loads.iter().position(|l| l.weight > 0 && (l.maxconn == 0 || l.conns < l.maxconn))
@@ -144,6 +164,17 @@ mod tests {
         assert_eq!(least_conn(&[l(1, 2), l(4, 4)], 0), Some(1));
         assert_eq!(least_conn(&[l(0, 0)], 0), None);
         assert_eq!(least_conn(&[], 0), None);
+    }
+
+    #[test]
+    fn delays_count_what_is_to_come() {
+        let l = |weight, conns| Load { weight, conns, maxconn: 0 };
+        // Both idle: the heavier one answers sooner.
+        assert_eq!(shortest_delay(&[l(1, 0), l(4, 0)], 0, false), Some(1));
+        assert_eq!(shortest_delay(&[l(1, 0), l(4, 2)], 0, false), Some(1));
+        assert_eq!(shortest_delay(&[l(1, 0), l(4, 2)], 0, true), Some(0));
+        assert_eq!(shortest_delay(&[l(1, 1), l(4, 2)], 0, true), Some(1));
+        assert_eq!(shortest_delay(&[l(0, 0)], 0, true), None);
     }
 
     #[test]

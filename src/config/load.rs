@@ -57,7 +57,10 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
             fault_strict: model.global.fault_strict,
             strict: args.strict_keepalived,
         };
-        model.vrrp = keepalived::load(k, src, &manner, &mut report);
+        let (vrrp, mut servers) = keepalived::load(k, src, &manner, &mut report);
+        model.vrrp = vrrp;
+        haproxy::number_behind(&model, &mut servers);
+        model.proxies.append(&mut servers);
     }
     together::check(&model, !args.haproxy.is_empty(), &mut report);
     if !args.haproxy.is_empty() && args.no_verify {

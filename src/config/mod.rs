@@ -9,4 +9,5 @@ pub mod logging;
 pub mod model;
 pub mod source;
 mod together;
+mod virtual_server;
 mod vrrp;

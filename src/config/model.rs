@@ -1,5 +1,6 @@
 //! What a configuration means: typed, names still names, nothing bound or opened.
 pub use super::logging::*;
+pub use super::virtual_server::*;
 pub use super::vrrp::*;
 use crate::balance::Algorithm;
 use crate::balance::hash::HashType;
@@ -217,6 +218,8 @@ pub enum Mode {
     Log,
     /// A `log-forward` section.
     Syslog,
+    /// A virtual server of datagrams.
+    Udp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -456,6 +459,20 @@ pub struct ServerTls {
     pub limits: TlsLimits,
 }
 
+impl ServerTls {
+    /// Whatever certificate there is: it is only asked whether the server answers.
+    pub fn unverified() -> Self {
+        Self {
+            verify: false,
+            ca_file: None,
+            sni: None,
+            verify_host: None,
+            alpn: Vec::new(),
+            limits: TlsLimits::default(),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum SniRule {
     Fixed(String),
@@ -673,6 +690,8 @@ pub struct Server {
     pub pool_low: u64,
     /// `pool-purge-delay`: an idle connection lives at most this long.
     pub pool_purge: Duration,
+    /// Of a `real_server`: in place of the section's check.
+    pub checkers: Arc<[Checker]>,
 }
 
 impl Server {
@@ -751,6 +770,7 @@ impl Default for Server {
             redirect: None,
             pool_low: 0,
             pool_purge: Duration::from_secs(5),
+            checkers: Arc::default(),
         }
     }
 }
@@ -822,6 +842,10 @@ pub enum HashKey {
         domain_only: bool,
     },
     RdpCookie(String),
+    /// The client's address and port (`sh-port` of a virtual server).
+    SourcePort,
+    /// The address that the client asked (`dh` of a virtual server).
+    Destination,
     Sample(Arc<crate::rules::sample::Expr>),
 }
 
@@ -1181,6 +1205,8 @@ pub struct Proxy {
     pub reuse: Reuse,
     /// `max-session-srv-conns`: idle connections to servers that one client may have for itself.
     pub session_conns: usize,
+    /// It was a `virtual_server` block.
+    pub virtual_server: Option<Arc<VirtualServer>>,
 }
 
 impl Proxy {
@@ -1268,6 +1294,7 @@ impl Proxy {
             script: Arc::new(crate::health::script::Script::connect()),
             reuse: Reuse::Unsaid,
             session_conns: 5,
+            virtual_server: None,
         }
     }
     pub fn is_frontend(&self) -> bool {
@@ -1280,7 +1307,12 @@ impl Proxy {
     pub fn is_static(&self) -> bool {
         match self.balance.unwrap_or(Algorithm::RoundRobin) {
             Algorithm::StaticRr => true,
-            Algorithm::RoundRobin | Algorithm::LeastConn | Algorithm::First | Algorithm::Random(_) => false,
+            Algorithm::RoundRobin
+            | Algorithm::LeastConn
+            | Algorithm::ShortestDelay
+            | Algorithm::NeverQueue
+            | Algorithm::First
+            | Algorithm::Random(_) => false,
             _ => !self.hash_type.consistent,
         }
     }

@@ -52,7 +52,8 @@ pub fn check(m: &Model, with_proxy: bool, report: &mut Report) {
             report.error(Code::Duplicate, &p.place, text);
         }
     }
-    for p in m.proxies.iter().filter(|p| !p.disabled) {
+    // What virtual servers have to say is said where they are read.
+    for p in m.proxies.iter().filter(|p| !p.disabled && p.virtual_server.is_none()) {
         if p.is_frontend() {
             targets(&backends, p, report);
         } else if let Some((_, at)) = chosen(p).find(|(n, _)| **n == p.name) {
@@ -295,6 +296,7 @@ fn mode(m: Mode) -> &'static str {
         Mode::Http => "http",
         Mode::Log => "log",
         Mode::Syslog => "syslog",
+        Mode::Udp => "udp",
     }
 }
 

@@ -36,6 +36,43 @@ pub struct VrrpModel {
     pub group4: Option<Ipv4Addr>,
     pub group6: Option<Ipv6Addr>,
     pub dumps: Dumps,
+    /// Programs that real servers are checked with (`MISC_CHECK`).
+    pub checks: Vec<VrrpScript>,
+    /// What the proxy has to be told of things outside it.
+    pub facts: Vec<FactRule>,
+    /// The proxy pings servers (`PING_CHECK`).
+    pub pings: bool,
+    /// Who is told of virtual servers.
+    pub told: Vec<ServerScripts>,
+}
+
+/// Something outside the proxy that servers are checked by, under the key that the proxy knows it by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FactRule {
+    pub key: String,
+    pub place: String,
+    pub of: FactOf,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FactOf {
+    /// The program under this key; `misc_dynamic`: its exit status is a weight, in place of this one.
+    Script { dynamic: Option<u32> },
+    /// A `track_file`: its value times the weight; `dynamic`: that is added to the server's weight.
+    File { name: String, weight: Option<i64>, dynamic: bool },
+    Bfd { name: String },
+}
+
+/// Scripts of a virtual server (`quorum_up`, `quorum_down`) or of one of its real servers (`notify_up`, `notify_down`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerScripts {
+    /// The section, and its server.
+    pub section: String,
+    pub server: Option<String>,
+    pub up: Option<ScriptCall>,
+    pub down: Option<ScriptCall>,
+    /// `omega`: at the end of the process it is down.
+    pub omega: bool,
 }
 
 impl VrrpModel {
@@ -452,6 +489,10 @@ pub struct VrrpScript {
     pub user: Option<(String, Option<String>)>,
     /// Only asks whether HAProxy is alive: answered from inside.
     pub liveness: bool,
+    /// How long after a failure it is asked again, while that does not count yet; `None`: the usual interval.
+    pub pause: Option<Duration>,
+    /// Every change of its exit status is told.
+    pub tells_codes: bool,
 }
 
 /// `track_file`: a number in a file, times the weight, is added to the priority; with weight 0 anything but 0 is a failure.

@@ -2,7 +2,7 @@
 use super::script::Connect;
 use crate::base::addr::{Host, canonical};
 use crate::base::diag::io_words;
-use crate::config::model::PortRule;
+use crate::config::model::{PortRule, Source};
 use crate::net::sockopt::{self, Outgoing};
 use crate::state::live::lock;
 use crate::state::snapshot::{ProxyNode, ServerNode};
@@ -37,6 +37,8 @@ pub struct Wish {
     pub send_proxy: bool,
     pub socks4: bool,
     pub linger: bool,
+    /// Where it comes from, if not from where the server's connections do.
+    pub source: Option<Arc<Source>>,
 }
 
 impl Wish {
@@ -73,6 +75,7 @@ impl Wish {
             send_proxy: base.send_proxy || c.send_proxy,
             socks4: base.socks4 || c.socks4,
             linger: c.linger,
+            source: None,
         }
     }
 }
@@ -121,7 +124,7 @@ pub async fn connect(be: &ProxyNode, s: &ServerNode, w: Wish, limit: Instant) ->
     let addr = SocketAddr::new(ip, port);
     let through = s.conf.socks4.filter(|_| w.socks4);
     let late = |_| Trouble("L4TOUT", String::new());
-    let from = s.conf.source.as_ref().or(be.conf.source.as_ref());
+    let from = w.source.as_ref().or(s.conf.source.as_ref()).or(be.conf.source.as_ref());
     let o = Outgoing {
         congestion: s.conf.congestion.as_deref(),
         md5: s.conf.md5.as_deref(),

@@ -1,5 +1,6 @@
 //! Whether servers can serve: checks, agents, names, and who is told of it.
 pub mod agent;
+mod checkers;
 pub mod connect;
 pub mod dialect;
 pub mod external;
@@ -9,6 +10,7 @@ pub mod mail;
 pub mod names;
 pub mod post;
 pub mod prober;
+mod pulse;
 pub mod resolver;
 pub mod script;
 pub mod verdict;

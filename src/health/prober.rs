@@ -5,7 +5,7 @@ use super::dialect::{Dialect, Next as Say, Talk};
 use super::found::Found;
 use super::script::{Around, MAX_ANSWER, Next, Run, Script};
 use super::verdict::{Office, Which};
-use super::{external, post};
+use super::{checkers, external, post};
 use crate::config::model::CheckKind;
 use crate::rules::gauge::Gauge;
 use crate::rules::sample::{Number, Traffic};
@@ -59,7 +59,9 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
             let offset = least.max(s.conf.inter).mul_f64(f64::from(k) / f64::from(n));
             k += 1;
             let probe = Probe { p: p.clone(), i, snapshot: snapshot.clone(), live: live.clone() };
-            if s.conf.check {
+            if !s.conf.checkers.is_empty() {
+                tasks.extend(checkers::start(p, i, snapshot, live));
+            } else if s.conf.check {
                 tasks.push(tokio::task::spawn_local(probe.clone().health(offset)));
             }
             if s.conf.agent.wanted {
@@ -67,6 +69,7 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
             }
         }
     }
+    snapshot.proxies.iter().for_each(|p| office.quorum(p));
     Probes(tasks)
 }
 
@@ -335,7 +338,7 @@ fn state_header(snapshot: &Snapshot, p: &ProxyNode, s: &ServerNode) -> String {
 }
 
 /// A conversation in the server's own protocol.
-async fn dialect(mut link: Link, d: &Dialect, limit: Instant) -> Found {
+pub(super) async fn dialect(mut link: Link, d: &Dialect, limit: Instant) -> Found {
     let mut talk = Talk::new(d);
     let (mut seen, mut closed) = (Vec::new(), false);
     loop {

@@ -238,7 +238,7 @@ pub struct Run<'a> {
 
 /// What came in as an HTTP message.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     head: Head,
     /// The head is whole.
     there: bool,
@@ -249,7 +249,8 @@ struct Answer {
 }
 
 impl Answer {
-    fn take(&mut self, seen: &[u8], method: &[u8]) {
+    /// `seen`: all that has come in so far.
+    pub(super) fn take(&mut self, seen: &[u8], method: &[u8]) {
         if !self.there && !self.broken {
             match self.head.parse_response(seen, method, Accept::default()) {
                 Ok(n) => {
@@ -273,7 +274,20 @@ impl Answer {
         }
     }
 
-    fn is_whole(&self) -> bool {
+    /// The status, once the head is there.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.there.then_some(self.head.status)
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
         self.follower.as_ref().is_some_and(Follower::done)
     }
 }

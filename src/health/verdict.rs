@@ -1,13 +1,13 @@
 //! What becomes of a server: by checks, by its agent, by traffic, by operators; and who is told (management manual 8.4).
 use super::agent::{self, Admin, Reply};
 use super::found::{Found, Outcome};
-use super::fsm::Change;
+use super::fsm::{Change, Health};
 use super::mail::Mail;
 use crate::config::model::OnError;
 use crate::rules::logformat::{DateForm, date};
 use crate::state::counters::Counter;
 use crate::state::live::{
-    Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, INHERITED_DRAIN, INHERITED_MAINT, Live,
+    Alert, Happening, Quorum, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, INHERITED_DRAIN, INHERITED_MAINT, Live,
     RESOLUTION_MAINT, lock,
 };
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
@@ -91,8 +91,88 @@ fn online(p: &ProxyNode) -> String {
 impl Office<'_> {
     fn log(&self, p: &ProxyNode, severity: u8, text: &str) {
         self.note(p, severity, text);
-        if let Some(c) = &self.snapshot.sinks.console {
+        // What a virtual server has to say, the guardian says.
+        if let Some(c) = self.snapshot.sinks.console.as_ref().filter(|_| p.conf.virtual_server.is_none()) {
             c.warning(text);
+        }
+    }
+
+    /// Tells the guardian what became of a virtual server, or of one of its servers.
+    fn tell(&self, p: &ProxyNode, server: Option<&ServerNode>, up: bool, why: &str) {
+        if p.conf.virtual_server.is_some() {
+            let server = server.map(|s| s.conf.name.clone());
+            let why = why.trim_start_matches([',', ' ']).to_owned();
+            self.live.happenings.tell(Happening { section: p.conf.name.clone(), server, up, why });
+        }
+    }
+
+    /// A virtual server counts what its live servers weigh (`quorum`, `hysteresis`), and says sorry where that is not enough.
+    pub fn quorum(&self, p: &Arc<ProxyNode>) {
+        let Some(v) = &p.conf.virtual_server else { return };
+        let sum = p.servers.iter().filter(|s| !s.conf.backup).fold(0u32, |n, s| n.saturating_add(s.live.effective_weight()));
+        let mut held = lock(&p.live.quorum);
+        let enough = match *held {
+            Quorum::Gained => sum >= v.quorum - v.hysteresis,
+            Quorum::Lost | Quorum::Unknown => sum >= v.quorum.saturating_add(v.hysteresis),
+        };
+        let now = if enough { Quorum::Gained } else { Quorum::Lost };
+        if std::mem::replace(&mut *held, now) == now {
+            return;
+        }
+        drop(held);
+        let sorry = !enough && p.servers.iter().any(|s| s.conf.backup);
+        if p.live.sorry.swap(sorry, Relaxed) != sorry {
+            // As where the kernel's table has the one or the others.
+            for s in p.servers.iter().filter(|s| s.conf.backup != sorry && s.conf.shutdown_on_down) {
+                s.live.shutdown_sessions(if sorry { Ended::ServerDown } else { Ended::ServerUp });
+            }
+            p.live.bump();
+            p.live.wake(None);
+        }
+        let what = if enough { "gained" } else { "lost" };
+        let serves = if sorry { "; the sorry server serves" } else { "" };
+        let text = format!("quorum {what}: live servers weigh {sum} of {}{serves}", v.quorum);
+        self.note(p, crate::log::NOTICE, &format!("Virtual server {} : {text}", p.conf.name));
+        self.tell(p, None, enough, &text);
+    }
+
+    /// What all checkers of a server hold of it together, and the one that was asked just now.
+    pub fn held(
+        &self,
+        p: &Arc<ProxyNode>,
+        i: usize,
+        up: bool,
+        (checker, passed): (&str, bool),
+        found: Found,
+        took: Duration,
+    ) {
+        let s = &p.servers[i];
+        let l = &s.live;
+        if !passed {
+            l.counters.inc(Counter::ChecksFailed);
+        }
+        let why = format!(", {checker}: {}", found.reason(took));
+        *lock(&l.check) = Some(CheckResult { found, took });
+        let params = s.conf.health;
+        l.update_health(|h| {
+            *h = Health::set(params, up);
+            Change::None
+        });
+        if !up {
+            self.down(p, s, &why);
+        } else if !l.in_maintenance() {
+            self.up(p, s, &why);
+        }
+    }
+
+    /// A server weighs so much from now on.
+    pub fn weigh(&self, p: &Arc<ProxyNode>, i: usize, weight: u32) {
+        let l = &p.servers[i].live;
+        if l.weight() != weight {
+            l.set_weight(weight);
+            p.live.bump();
+            p.live.wake(None);
+            self.quorum(p);
         }
     }
 
@@ -215,6 +295,8 @@ impl Office<'_> {
         self.mail(p, severity, &text);
         self.follow(p, s);
         self.nobody(p, had);
+        self.tell(p, Some(s), false, why);
+        self.quorum(p);
         p.live.wake(None);
     }
 
@@ -231,6 +313,8 @@ impl Office<'_> {
         self.log(p, crate::log::NOTICE, &text);
         self.mail(p, crate::log::NOTICE, &text);
         self.follow(p, s);
+        self.tell(p, Some(s), true, why);
+        self.quorum(p);
         p.live.wake(None);
     }
 
@@ -473,6 +557,7 @@ impl Office<'_> {
             self.follow(q, tracked);
         }
         p.live.bump();
+        self.quorum(p);
         p.live.wake(None);
         let now = (l.in_maintenance(), l.draining());
         let state = if l.is_up() { "UP" } else { "DOWN" };

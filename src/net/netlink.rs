@@ -173,6 +173,7 @@ enum Order {
     Remove(u32, IpAddr, u8),
     Open { tag: u64, wanted: Wanted },
     Promote(String),
+    Pings(u32),
     Restore,
     Survey,
 }
@@ -241,8 +242,12 @@ impl Keeper {
                             promote(&ifname, &mut changed);
                             continue;
                         }
+                        Order::Pings(gid) => {
+                            allow_pings(gid, &mut changed);
+                            continue;
+                        }
                         Order::Restore => {
-                            changed.drain(..).for_each(|path: String| drop(std::fs::write(path, "0")));
+                            changed.drain(..).for_each(|(path, old): (String, String)| drop(std::fs::write(path, old)));
                             continue;
                         }
                         Order::Open { tag, wanted } => Done::Opened { tag, result: open(&wanted) },
@@ -274,6 +279,11 @@ impl Keeper {
         let _ = self.0.send(Order::Promote(ifname.to_owned()));
     }
 
+    /// Lets processes of a group send echo requests. Undone by [`Keeper::restore`].
+    pub fn allow_pings(&self, gid: u32) {
+        let _ = self.0.send(Order::Pings(gid));
+    }
+
     /// Puts back what was changed in the kernel's settings.
     pub fn restore(&self) {
         let _ = self.0.send(Order::Restore);
@@ -289,12 +299,28 @@ impl Keeper {
     }
 }
 
+/// Widens `ping_group_range`, if this group is not in it.
+fn allow_pings(gid: u32, changed: &mut Vec<(String, String)>) {
+    let path = "/proc/sys/net/ipv4/ping_group_range";
+    let Ok(old) = std::fs::read_to_string(path) else { return };
+    let mut range = old.split_whitespace().map(|n| n.parse::<u32>().unwrap_or(u32::MAX));
+    let (Some(lo), Some(hi)) = (range.next(), range.next()) else { return };
+    let empty = lo > hi;
+    if !empty && (lo..=hi).contains(&gid) {
+        return;
+    }
+    let (lo, hi) = if empty { (gid, gid) } else { (lo.min(gid), hi.max(gid)) };
+    if std::fs::write(path, format!("{lo} {hi}")).is_ok() {
+        changed.push((path.to_owned(), old.trim().to_owned()));
+    }
+}
+
 /// Sets an interface's `promote_secondaries`, and notes it if it was not set.
-fn promote(ifname: &str, changed: &mut Vec<String>) {
+fn promote(ifname: &str, changed: &mut Vec<(String, String)>) {
     let path = format!("/proc/sys/net/ipv4/conf/{ifname}/promote_secondaries");
     let was_off = std::fs::read_to_string(&path).is_ok_and(|v| v.trim() == "0");
     if was_off && std::fs::write(&path, "1").is_ok() {
-        changed.push(path);
+        changed.push((path, "0".to_owned()));
     }
 }
 

@@ -1,15 +1,16 @@
 //! The guardian: owns addresses, sockets and the worker's life. Parses no client byte, no file and no name; nothing on its VRRP path waits.
 use super::bundle::{Bundle, Spec};
 use super::child::{self, Load, Worker, kill};
-use super::ipc::{Control, ToGuardian, ToWorker};
+use super::ipc::{Control, FACTS_PER_MESSAGE, ToGuardian, ToWorker};
 use super::loader::load_apart;
 use super::master::{self, ToMaster};
 use super::proof::{self, Clock, Verdict};
 use super::rendezvous::{self, Answer, Ask, Asked, Half, Wish};
 use super::sockets::{self, Key, Plan, Sockets};
+use super::servers::Servers;
 use super::start::{self, Options};
 use super::stub;
-use crate::config::model::{CliLevel, Tracked};
+use crate::config::model::{CliLevel, Fact, FactOf, ScriptCall, Tracked};
 use crate::config::source::LoadArgs;
 use crate::log::console::Console;
 use crate::net::listen::Bound;
@@ -18,7 +19,7 @@ use crate::vrrp::dump::Clocks;
 use crate::vrrp::engine::{Engine, Told};
 use crate::vrrp::neighbours::{self, Neighbours};
 use crate::vrrp::script::{self, Runner};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,6 +62,7 @@ pub struct Guardian {
     stopping: Option<Stop>,
     scripts: Runner,
     neighbours: Neighbours,
+    servers: Servers,
     views_at: Instant,
     /// A worker has served once; until then a start that fails is the end.
     ever_ready: bool,
@@ -199,6 +201,7 @@ impl Guardian {
             stopping: None,
             scripts,
             neighbours,
+            servers: Servers::default(),
             views_at: now,
             ever_ready: false,
             failures: 0,
@@ -283,13 +286,25 @@ impl Guardian {
                     Progress::Died => self.successor_died(),
                 },
                 Some(r) = i.reports.recv() => match r {
-                    script::Report::Check { name, up } => self.engine.script(&name, up, Instant::now()),
-                    script::Report::File { name, value } => self.engine.file(&name, value, Instant::now()),
+                    script::Report::Check { name, up, code } => {
+                        self.engine.script(&name, up, Instant::now());
+                        let news = self.servers.script(&name, up, code);
+                        self.inform(&news);
+                    }
+                    script::Report::File { name, value } => {
+                        self.engine.file(&name, value, Instant::now());
+                        let news = self.servers.file(&name, value);
+                        self.inform(&news);
+                    }
                     script::Report::Processes { name, up } => self.engine.processes(&name, up, Instant::now()),
                     script::Report::Trouble(text) => self.log.alert(text),
                 },
                 Some(t) = i.neighbours.recv() => match t {
-                    neighbours::Told::Changed { name, up, why } => self.engine.neighbour(&name, up, why, Instant::now()),
+                    neighbours::Told::Changed { name, up, why } => {
+                        self.engine.neighbour(&name, up, why, Instant::now());
+                        let news = self.servers.neighbour(&name, up);
+                        self.inform(&news);
+                    }
                     neighbours::Told::Trouble(text) => self.log.alert(text),
                 },
                 Some((ask, reply)) = i.asks.recv() => self.asked(ask, reply),
@@ -461,6 +476,12 @@ impl Guardian {
             }
             ToGuardian::Drained => {}
             ToGuardian::Seen(seen) => self.engine.inside(seen, Instant::now()),
+            ToGuardian::Happened(h) => {
+                let up = h.up;
+                let (text, script) = self.servers.happened(h);
+                if up { self.log.notice(text) } else { self.log.warning(text) }
+                script.into_iter().for_each(|s| self.run_script(s));
+            }
             ToGuardian::Control(Control::Reload) => self.reload(),
             ToGuardian::Control(Control::Standby(yes)) => {
                 self.log.warning(if yes {
@@ -470,6 +491,21 @@ impl Guardian {
                 });
                 self.engine.standby(yes, Instant::now());
             }
+        }
+    }
+
+    /// A script without arguments, after those that were asked for before.
+    fn run_script(&self, s: ScriptCall) {
+        let user = script::ids(s.user.as_ref().or(self.spec.vrrp.script_user.as_ref()));
+        self.scripts.notify(s.command, Vec::new(), user);
+    }
+
+    /// Tells the worker what its servers are checked by.
+    fn inform(&self, news: &HashMap<String, Fact>) {
+        let Some(w) = self.worker.as_ref().filter(|w| w.ready) else { return };
+        let all: Vec<_> = news.iter().collect();
+        for part in all.chunks(FACTS_PER_MESSAGE) {
+            w.say(ToWorker::Facts(part.iter().map(|(k, f)| ((*k).clone(), **f)).collect()));
         }
     }
 
@@ -487,6 +523,7 @@ impl Guardian {
     fn worker_serves(&mut self, pid: i32) {
         self.engine.serving(true, Instant::now());
         self.watch_inside();
+        self.inform(self.servers.facts());
         self.say_lost();
         self.log.notice(format!("worker {pid} serves"));
         self.place_sockets();
@@ -750,7 +787,7 @@ impl Guardian {
                 self.in_force();
             }
             Some(ToGuardian::Failed { why, .. }) => self.change_ended(Err(why)),
-            Some(ToGuardian::Drained | ToGuardian::Control(_) | ToGuardian::Seen(_)) | None => {}
+            Some(ToGuardian::Drained | ToGuardian::Control(_) | ToGuardian::Seen(_) | ToGuardian::Happened(_)) | None => {}
         }
     }
 
@@ -882,19 +919,29 @@ impl Guardian {
         self.neighbours.replace(Vec::new());
         self.engine.drain().await;
         self.flush();
+        self.servers.ending().into_iter().for_each(|s| self.run_script(s));
         self.scripts.finish(Duration::from_secs(5)).await;
     }
 
     /// Check scripts that are not answered from inside.
-    fn start_scripts(&self) {
+    fn start_scripts(&mut self) {
         let m = self.engine.model();
+        self.servers.configure(m);
+        if m.pings {
+            self.engine.allow_pings(self.spec.gid.unwrap_or(0));
+        }
+        let asked = |of: &dyn Fn(&FactOf) -> bool| m.facts.iter().any(|f| of(&f.of));
+        let checks_file = |name: &str| asked(&|of| matches!(of, FactOf::File { name: n, .. } if n == name));
+        let checks_bfd = |name: &str| asked(&|of| matches!(of, FactOf::Bfd { name: n } if n == name));
         let user = script::ids(m.script_user.as_ref());
         // What nobody tracks is not asked, as in keepalived.
         let used = |kind, name: &str| m.tracks().any(|t| t.kind == kind && t.name == name);
-        let scripts: Vec<_> = m.scripts.iter().filter(|s| used(Tracked::Script, &s.name)).cloned().collect();
-        let files: Vec<_> = m.files.iter().filter(|f| used(Tracked::File, &f.name)).cloned().collect();
+        let tracked = m.scripts.iter().filter(|s| used(Tracked::Script, &s.name));
+        let scripts: Vec<_> = tracked.chain(&m.checks).cloned().collect();
+        let files: Vec<_> = m.files.iter().filter(|f| used(Tracked::File, &f.name) || checks_file(&f.name)).cloned().collect();
         let processes: Vec<_> = m.processes.iter().filter(|p| used(Tracked::Process, &p.name)).cloned().collect();
-        self.neighbours.replace(m.bfds.iter().filter(|b| used(Tracked::Bfd, &b.name)).cloned().collect());
+        let bfds = m.bfds.iter().filter(|b| used(Tracked::Bfd, &b.name) || checks_bfd(&b.name));
+        self.neighbours.replace(bfds.cloned().collect());
         self.scripts.fifos(&m.fifos, user);
         self.scripts.check(&scripts, user);
         self.scripts.watch(&files, &processes);

@@ -90,7 +90,8 @@ fn listeners(m: &Model, report: &mut Report) {
         })
         .collect();
     let virtual_ips: HashSet<IpAddr> = vips(m).into_iter().collect();
-    for p in m.proxies.iter().filter(|p| p.is_frontend() && !p.disabled) {
+    // Who brings the address of a virtual server was never said there.
+    for p in m.proxies.iter().filter(|p| p.is_frontend() && !p.disabled && p.virtual_server.is_none()) {
         for b in &p.binds {
             let ListenAddr::Inet { addr, .. } = &b.addr else { continue };
             let fine = addr.is_unspecified()

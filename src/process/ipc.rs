@@ -1,11 +1,13 @@
 //! Messages between guardian and worker: JSON in sequenced packets, descriptors beside them.
 use super::bundle::Target;
-use crate::config::model::{CliLevel, Seen, Tracked};
+use crate::config::model::{CliLevel, Fact, Seen, Tracked};
+use crate::state::live::Happening;
 use crate::vrrp::view::VrrpView;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::Interest;
@@ -15,6 +17,8 @@ use tokio::io::unix::AsyncFd;
 pub const FDS_PER_MESSAGE: usize = 128;
 /// Sockets described in one message, which has to fit into the default buffer of a socket.
 pub const REFS_PER_MESSAGE: usize = 128;
+/// Facts in one message.
+pub const FACTS_PER_MESSAGE: usize = 256;
 const MAX_MESSAGE: usize = 128 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,6 +39,8 @@ pub enum ToWorker {
     Vrrp(Vec<VrrpView>),
     /// What virtual routers track inside the proxy: [`ToGuardian::Seen`] answers, now and whenever it changes.
     Watch(Vec<(Tracked, String)>),
+    /// What servers are checked by that is not asked over the network: what of it is new.
+    Facts(HashMap<String, Fact>),
     /// The attached connection wants the runtime socket, with these rights: what the master CLI was asked for this process.
     Cli(CliLevel),
     /// The outcome of a reload that never reached the worker.
@@ -65,6 +71,8 @@ pub enum ToGuardian {
     Drained,
     Control(Control),
     Seen(Vec<Seen>),
+    /// A virtual server, or one of its servers, is up or down.
+    Happened(Happening),
 }
 
 /// What the command socket asks of the guardian.

@@ -127,7 +127,9 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     }
     for p in m.proxies.iter().filter(|p| p.is_frontend() && !p.disabled) {
         for (index, b) in p.binds.iter().enumerate() {
-            let freebind = matches!(&b.addr, ListenAddr::Inet { addr, .. } if virtual_ips.contains(addr));
+            // A virtual server's address may come from elsewhere.
+            let freebind = p.virtual_server.is_some()
+                || matches!(&b.addr, ListenAddr::Inet { addr, .. } if virtual_ips.contains(addr));
             listeners.push(ListenSpec {
                 target: Target::Frontend { name: p.name.clone(), index },
                 addr: b.addr.clone(),
@@ -172,6 +174,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         .chain(vrrp.groups.iter_mut().map(|g| &mut g.notify))
         .flat_map(crate::config::model::Notify::each)
         .chain(vrrp.fifos.iter_mut().map(|f| &mut f.script))
+        .chain(vrrp.told.iter_mut().flat_map(|t| [&mut t.up, &mut t.down]))
     {
         let Some((name, group)) = slot.as_ref().and_then(|c| c.user.clone()) else { continue };
         let number = |n: &str, find: &dyn Fn(&str) -> Option<u32>| n.parse().ok().or_else(|| find(n));
@@ -192,6 +195,9 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
     for s in &mut vrrp.scripts {
         // Without a proxy of ours, the question is about somebody else's: it is asked.
         s.liveness &= !args.haproxy.is_empty();
+        s.user = s.user.as_ref().and_then(&mut numbers);
+    }
+    for s in &mut vrrp.checks {
         s.user = s.user.as_ref().and_then(&mut numbers);
     }
     for text in lost {
@@ -215,7 +221,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         daemon: g.daemon,
         hard_stop_ms: g.hard_stop_after.map(crate::base::units::millis),
         maxconn: g.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN),
-        proxy: !args.haproxy.is_empty(),
+        proxy: !args.haproxy.is_empty() || m.proxies.iter().any(|p| p.virtual_server.is_some()),
         // A runtime socket is enough to run: checks and statistics are there.
         cpu_map: m.global.cpu_map.clone(),
         frontends: m.proxies.iter().filter(|p| p.is_frontend() && !p.binds.is_empty()).count()

@@ -9,6 +9,7 @@ pub mod master;
 pub mod privilege;
 pub mod proof;
 pub mod rendezvous;
+mod servers;
 pub mod sockets;
 pub mod start;
 pub mod stub;

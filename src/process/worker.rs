@@ -268,6 +268,7 @@ impl Worker {
         let mut orphan = false;
         let mut leave_at: Option<tokio::time::Instant> = None;
         // What virtual routers track in here, and what was said of it last.
+        let Some(mut happenings) = self.live.happenings.take() else { return Err("it serves already".into()) };
         let mut watched: (Vec<(Tracked, String)>, Vec<Seen>) = (Vec::new(), Vec::new());
         loop {
             let leave = leave_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
@@ -311,6 +312,7 @@ impl Worker {
                         }
                         ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
                         ToWorker::Watch(what) => watched = (what, Vec::new()),
+                        ToWorker::Facts(all) => self.live.facts.send_modify(|f| f.extend(all)),
                         ToWorker::Cli(level) => self.answer_master(level, fds),
                         ToWorker::ReloadFailed(_) => { self.live.failed_reloads.fetch_add(1, Relaxed); }
                     }
@@ -318,6 +320,7 @@ impl Worker {
                         self.reload(i).await;
                     }
                 }
+                Some(h) = happenings.recv() => self.say(&ToGuardian::Happened(h)),
                 Some(a) = asked.recv() => match a {
                     Asked::Reload => self.say(&ToGuardian::Control(Control::Reload)),
                     Asked::Standby(yes) => self.say(&ToGuardian::Control(Control::Standby(yes))),
@@ -622,7 +625,7 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
                 }
             }
             ToWorker::SoftStop { .. } => return Ok(None),
-            ToWorker::Vrrp(_) | ToWorker::Watch(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
+            ToWorker::Vrrp(_) | ToWorker::Watch(_) | ToWorker::Facts(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
         }
         if incoming.as_ref().is_some_and(Incoming::whole) {
             return Ok(incoming);
@@ -684,7 +687,12 @@ fn traffic(
                 c = commands.recv() => match c {
                     Some(ThreadCmd::Listen { socket, place, stop }) => {
                         if listen::takes_datagrams(&socket) {
-                            tokio::task::spawn_local(crate::proxy::syslog::datagrams(t.clone(), socket, place, stop));
+                            let virtual_server = t.snapshot().frontend(&place.frontend).is_some_and(|f| f.conf.mode == crate::config::model::Mode::Udp);
+                            if virtual_server {
+                                tokio::task::spawn_local(crate::proxy::datagram::serve(t.clone(), socket, place, stop));
+                            } else {
+                                tokio::task::spawn_local(crate::proxy::syslog::datagrams(t.clone(), socket, place, stop));
+                            }
                         } else {
                             tokio::task::spawn_local(accept_loop(t.clone(), socket, place, stop));
                         }

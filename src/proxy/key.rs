@@ -12,6 +12,8 @@ pub fn hash(x: &Exchange<'_>, be: &ProxyNode) -> Option<u32> {
     let kind = be.conf.hash_type;
     match &be.conf.hash_key {
         HashKey::Source => x.src().map(|a| kind.finish(crate::base::hash::source(a.ip()))),
+        HashKey::SourcePort => x.src().map(|a| kind.finish(crate::base::hash::source(a.ip()) ^ u32::from(a.port()))),
+        HashKey::Destination => x.dst.map(|a| kind.finish(crate::base::hash::source(a.ip()))),
         HashKey::Uri { len, depth, whole, path_only } => {
             let url = x.url();
             let url = if *path_only { pathq_of(url)? } else { url };

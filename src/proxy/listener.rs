@@ -276,7 +276,7 @@ pub fn start(t: &Rc<Thread>, a: Accepted) {
         match c.fe.conf.mode {
             Mode::Http => serve(&t, c, Begin::First).await,
             Mode::Syslog => Box::pin(super::syslog::run(&t, &mut c)).await,
-            Mode::Tcp | Mode::Log => {
+            Mode::Tcp | Mode::Log | Mode::Udp => {
                 if let Some(u) = Box::pin(tcp::run(&t, &mut c)).await {
                     serve(&t, c, Begin::Upgraded(u)).await;
                 }

@@ -179,6 +179,7 @@ pub fn connected(t: &Thread, fe: &ProxyNode, client: &ClientInfo) {
     let mode = match fe.conf.mode {
         Mode::Http => "HTTP",
         Mode::Tcp | Mode::Log => "TCP",
+        Mode::Udp => "UDP",
         // Its log lines are for what it receives.
         Mode::Syslog => return,
     };

@@ -1,6 +1,7 @@
 //! Level 5: the forwarding path. Each worker thread has one current-thread runtime, its own sockets, timers, pools and buffers.
 mod answer;
 mod caching;
+pub mod datagram;
 mod evidence;
 mod filters;
 mod forward;

@@ -149,7 +149,7 @@ pub fn full(be: &ProxyNode, s: &ServerNode) -> bool {
 fn pick(x: &Exchange<'_>, be: &ProxyNode, avoid: Option<usize>) -> Option<(usize, bool)> {
     let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
     match algo {
-        Algorithm::LeastConn | Algorithm::First => least_or_first(be, algo, avoid).map(|i| (i, false)),
+        Algorithm::LeastConn | Algorithm::ShortestDelay | Algorithm::NeverQueue | Algorithm::First => least_or_first(be, algo, avoid).map(|i| (i, false)),
         _ if algo.is_hash() => match (key::hash(x, be), &*table(be)) {
             // What has no key goes round.
             (None, t) => round(be, t, avoid).map(|i| (i, false)),
@@ -287,7 +287,13 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
         index.retain(|_| keep.next().unwrap_or(true));
     }
     let start = be.live.turn.fetch_add(1, Relaxed) % loads.len().max(1);
-    balance::least_conn(&loads, start).and_then(|k| index.get(k).copied())
+    let chosen = match algo {
+        Algorithm::ShortestDelay | Algorithm::NeverQueue => {
+            balance::shortest_delay(&loads, start, algo == Algorithm::NeverQueue)
+        }
+        _ => balance::least_conn(&loads, start),
+    };
+    chosen.and_then(|k| index.get(k).copied())
 }
 
 /// The server that a `use-server` rule names, if it may be used.
@@ -317,6 +323,24 @@ pub fn by_rdp_cookie(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
     parts.next()?;
     let wanted = SocketAddr::from((ip, port));
     be.servers.iter().position(|s| address(s, x.dst) == Some(wanted) && (s.live.reachable() || be.conf.options.persist))
+}
+
+/// The server that a virtual server's client had last (`persistence_timeout`), if it may still be used.
+pub fn stuck(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
+    let p = be.conf.virtual_server.as_ref()?.persistence?;
+    let client = p.key(canonical(x.src?).ip());
+    let sid = lock(&be.live.sticky).find(client, std::time::Instant::now())?;
+    let sorry = be.live.sorry.load(Relaxed);
+    be.servers.iter().position(|s| s.sid == sid && s.live.reachable() && s.conf.backup == sorry)
+}
+
+/// Remembers where a virtual server's client went. Not if it was the sorry server.
+pub fn stick(x: &Exchange<'_>, be: &ProxyNode, server: &ServerNode) {
+    let Some(p) = be.conf.virtual_server.as_ref().and_then(|v| v.persistence) else { return };
+    if let Some(src) = x.src.filter(|_| !server.conf.backup) {
+        let client = p.key(canonical(src).ip());
+        lock(&be.live.sticky).keep(client, server.sid, std::time::Instant::now(), p.timeout);
+    }
 }
 
 /// The servers that may be used, made anew when one's state or weight changed.

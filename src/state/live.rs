@@ -4,7 +4,8 @@ use super::counters::{Counters, Gauge, Rate};
 use super::limits::{Ceiling, Limit, Limits};
 use super::names::NameServer;
 use crate::base::addr::Host;
-use crate::config::model::{PortRule, Proxy, Server};
+use super::sticky::Sticky;
+use crate::config::model::{Fact, PortRule, Proxy, Server};
 use crate::health::found::Found;
 use crate::health::fsm::{Health, InitState, Params};
 use crate::log::ring::Ring;
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Admin state bits as `show servers state` prints them.
 pub const FORCED_MAINT: u32 = 0x01;
@@ -648,6 +649,11 @@ pub struct ProxyLive {
     said_unpublished: AtomicBool,
     pub times: Times,
     pub last_session: AtomicI64,
+    /// Of a virtual server: its quorum, and whether it says sorry.
+    pub quorum: Mutex<Quorum>,
+    pub sorry: AtomicBool,
+    /// Of a virtual server: which server each client had last.
+    pub sticky: Mutex<Sticky>,
 }
 
 #[derive(Debug)]
@@ -682,6 +688,9 @@ impl ProxyLive {
             stopped: AtomicBool::new(false),
             times: Times::default(),
             last_session: AtomicI64::new(-1),
+            quorum: Mutex::default(),
+            sorry: AtomicBool::new(false),
+            sticky: Mutex::default(),
         }
     }
 
@@ -739,6 +748,46 @@ impl Outbox {
     }
 }
 
+/// A virtual server gained or lost its quorum, or (`server`) a real server of it came or went.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Happening {
+    pub section: String,
+    pub server: Option<String>,
+    pub up: bool,
+    pub why: String,
+}
+
+/// Where they wait for the control thread.
+#[derive(Debug)]
+pub struct Happenings(mpsc::UnboundedSender<Happening>, Mutex<Option<mpsc::UnboundedReceiver<Happening>>>);
+
+impl Happenings {
+    fn new() -> Self {
+        let (tx, rx) = mpsc::unbounded_channel();
+        Self(tx, Mutex::new(Some(rx)))
+    }
+
+    pub fn tell(&self, h: Happening) {
+        let _ = self.0.send(h);
+    }
+
+    /// Where they come out; once.
+    pub fn take(&self) -> Option<mpsc::UnboundedReceiver<Happening>> {
+        lock(&self.1).take()
+    }
+}
+
+/// Whether the live servers of a virtual server are enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Quorum {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    Lost,
+    Gained,
+}
+
 /// Everything that lives on, and the process-wide totals.
 #[derive(Debug)]
 pub struct Live {
@@ -748,6 +797,10 @@ pub struct Live {
     pub caches: Mutex<HashMap<String, Arc<super::cache::Store>>>,
     pub bell: Arc<Bell>,
     pub outbox: Outbox,
+    /// What virtual servers have to tell the guardian.
+    pub happenings: Happenings,
+    /// What the guardian has told of things that servers are checked by.
+    pub facts: watch::Sender<HashMap<String, Fact>>,
     pub conns: Arc<Gauge>,
     pub total_conns: AtomicU64,
     pub total_requests: AtomicU64,
@@ -795,6 +848,8 @@ impl Live {
             proxies: Mutex::default(),
             bell: Arc::new(Bell::new()),
             outbox: Outbox::new(),
+            happenings: Happenings::new(),
+            facts: watch::Sender::default(),
             conns: Arc::default(),
             total_conns: AtomicU64::new(0),
             total_requests: AtomicU64::new(0),

@@ -8,3 +8,4 @@ pub mod live;
 pub mod logging;
 pub mod names;
 pub mod snapshot;
+pub mod sticky;

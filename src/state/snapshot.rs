@@ -561,10 +561,12 @@ impl ProxyNode {
         self.pages.get(&status).cloned().unwrap_or_else(|| status::page(status).into())
     }
 
-    /// Servers that balancing may use now: active ones, else the first backup (or all with `allbackups`).
+    /// Servers that balancing may use now: active ones, else the first backup (or all with `allbackups`). A virtual server without its quorum
+    /// has its `sorry_server` alone.
     pub fn candidates(&self, mut keep: impl FnMut(usize, &ServerNode)) {
         let usable = |s: &ServerNode| s.live.effective_weight() > 0;
-        let active = self.servers.iter().any(|s| !s.conf.backup && usable(s));
+        let sorry = self.live.sorry.load(std::sync::atomic::Ordering::Relaxed);
+        let active = !sorry && self.servers.iter().any(|s| !s.conf.backup && usable(s));
         for (i, s) in self.servers.iter().enumerate() {
             if usable(s) && s.conf.backup != active {
                 keep(i, s);

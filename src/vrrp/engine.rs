@@ -892,6 +892,11 @@ impl Engine {
         self.told.push(Told::Log { important: false, text: "the counters of the virtual routers are cleared".into() });
     }
 
+    /// Processes of this group may send echo requests until the end.
+    pub fn allow_pings(&self, gid: u32) {
+        self.keeper.allow_pings(gid);
+    }
+
     /// The model in force.
     pub fn model(&self) -> &VrrpModel {
         &self.model

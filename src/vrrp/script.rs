@@ -27,7 +27,7 @@ enum Order {
 #[derive(Debug)]
 pub enum Report {
     /// A check changed its mind, or has said something for the first time.
-    Check { name: String, up: bool },
+    Check { name: String, up: bool, code: i32 },
     /// What a tracked file says.
     File { name: String, value: i64 },
     /// Whether enough of the tracked processes are there.
@@ -310,22 +310,31 @@ impl Drop for Check {
 async fn check(s: VrrpScript, default: User, report: mpsc::UnboundedSender<Report>) {
     let user = ids(s.user.as_ref()).or(default);
     let (mut good, mut bad, mut first) = (0u32, 0u32, true);
+    let mut told = None;
     loop {
         let begin = Instant::now();
-        let ok = run_command(&s.command, &[], s.timeout, user).await.unwrap_or_else(|e| {
+        let code = run_command(&s.command, &[], s.timeout, user).await.unwrap_or_else(|e| {
             if first {
                 let _ = report.send(Report::Trouble(format!("script {}: {e}", s.name)));
             }
-            false
+            FAILED
         });
+        // With `misc_dynamic`, only 1 and what is no exit status say that it failed.
+        let ok = code == 0 || s.tells_codes && code > 1;
         (good, bad) = if ok { (good.saturating_add(1), 0) } else { (0, bad.saturating_add(1)) };
-        if (first || ok && good == s.rise || !ok && bad == s.fall)
-            && report.send(Report::Check { name: s.name.clone(), up: ok }).is_err()
-        {
-            return;
+        let counts = if ok { good >= s.rise } else { bad >= s.fall };
+        // A server is taken for up until its check has failed as often as it may; a router's script has to say so first.
+        let begins = first && (ok || counts || s.pause.is_none());
+        let turned = begins || ok && good == s.rise || !ok && bad == s.fall;
+        if turned || s.tells_codes && counts && told != Some(code) {
+            told = Some(code);
+            if report.send(Report::Check { name: s.name.clone(), up: ok, code }).is_err() {
+                return;
+            }
         }
         first = false;
-        tokio::time::sleep(s.interval.saturating_sub(begin.elapsed())).await;
+        let pause = if ok || counts { s.interval } else { s.pause.unwrap_or(s.interval) };
+        tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
     }
 }
 
@@ -355,8 +364,11 @@ pub fn ids(user: Option<&(String, Option<String>)>) -> User {
     Some((u.parse().ok()?, g.as_ref()?.parse().ok()?))
 }
 
-/// Runs one command to its end, or to its time-out. True if it ended with 0.
-async fn run_command(command: &str, args: &[String], limit: Duration, user: User) -> Result<bool, String> {
+/// What counts as the exit status of one that was ended, or could not be started.
+const FAILED: i32 = -1;
+
+/// Runs one command to its end, or to its time-out: its exit status.
+async fn run_command(command: &str, args: &[String], limit: Duration, user: User) -> Result<i32, String> {
     Ok(wait(start(command, args, user, true)?, limit).await)
 }
 
@@ -381,16 +393,16 @@ fn start(command: &str, args: &[String], user: User, ours: bool) -> Result<tokio
     c.spawn().map_err(|e| format!("cannot run '{command}': {}", io_words(&e)))
 }
 
-async fn wait(mut child: tokio::process::Child, limit: Duration) -> bool {
+async fn wait(mut child: tokio::process::Child, limit: Duration) -> i32 {
     match tokio::time::timeout(limit, child.wait()).await {
-        Ok(status) => status.is_ok_and(|s| s.success()),
+        Ok(status) => status.ok().and_then(|s| s.code()).unwrap_or(FAILED),
         Err(_) => {
             // Whatever the script started goes with it.
             if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
                 // SAFETY: plain system call; the group is that of our own child, which is not reaped yet.
                 unsafe { libc::kill(-pid, libc::SIGKILL) };
             }
-            false
+            FAILED
         }
     }
 }

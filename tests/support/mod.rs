@@ -39,14 +39,23 @@ pub struct Proxy {
 impl Proxy {
     /// Starts `program` with the configuration; `{port}` and `{dir}` in it are filled in. Returns once the port answers.
     pub fn start(program: &str, config: &str) -> Self {
+        Self::start_both(program, config, None)
+    }
+
+    /// The same with a `keepalived.conf` beside it.
+    pub fn start_both(program: &str, config: &str, keepalived: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let text = config.replace("{port}", &port.to_string()).replace("{dir}", dir.path().to_str().unwrap());
-        let file = dir.path().join("h.cfg");
-        std::fs::write(&file, text).unwrap();
+        let write = |name: &str, text: &str| {
+            let text = text.replace("{port}", &port.to_string()).replace("{dir}", dir.path().to_str().unwrap());
+            let file = dir.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            file
+        };
         let mut child = Command::new(program)
             .args(["-db", "-f"])
-            .arg(&file)
+            .arg(write("h.cfg", config))
+            .args(keepalived.iter().flat_map(|k| ["-k".into(), write("k.conf", k)]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

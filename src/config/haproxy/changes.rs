@@ -66,6 +66,18 @@ pub fn number(m: &mut Model) {
     }
 }
 
+/// Numbers sections that come behind those of the files.
+pub fn number_behind(m: &Model, more: &mut [Box<Proxy>]) {
+    let last = m.proxies.iter().map(|p| p.number).filter(|n| *n < u32::MAX).max();
+    let first = last.map_or(first_number(m), |n| n + 1);
+    for (n, p) in (first..).zip(more) {
+        p.number = n;
+        for (n, s) in (1..).zip(&mut p.servers) {
+            s.number = n;
+        }
+    }
+}
+
 pub fn apply(cx: &mut Cx<'_>, m: &mut Model, defaults: &[Proxy], change: &Change) {
     cx.place = Place::new(&std::sync::Arc::from("runtime"), 0);
     let done = match change {

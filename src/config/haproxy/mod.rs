@@ -27,7 +27,7 @@ mod tcp_rules;
 mod vrrp;
 
 pub use args::foreign;
-pub use changes::dynamic_server_words;
+pub use changes::{dynamic_server_words, number_behind};
 
 use super::lex;
 use super::model::{Chosen, Kind, Model, Proxy};

@@ -4,7 +4,7 @@ mod glob;
 pub mod known;
 mod parse;
 
-use super::model::VrrpModel;
+use super::model::{Proxy, VrrpModel};
 use super::source::Source;
 use crate::base::diag::Report;
 
@@ -19,8 +19,13 @@ pub struct Manner {
     pub strict: bool,
 }
 
-/// Reads a `keepalived.conf` and everything it includes.
-pub fn load(path: &str, src: &mut dyn Source, manner: &Manner, report: &mut Report) -> VrrpModel {
+/// Reads a `keepalived.conf` and everything it includes: its virtual routers, and its virtual servers as sections of the proxy.
+pub fn load(
+    path: &str,
+    src: &mut dyn Source,
+    manner: &Manner,
+    report: &mut Report,
+) -> (VrrpModel, Vec<Box<Proxy>>) {
     let tree = parse::tree(path, src, &manner.id, report);
     build::model(&tree, manner, src, report)
 }

@@ -5,6 +5,7 @@ mod group;
 mod instance;
 mod liveness;
 mod notify;
+mod server;
 mod track;
 
 pub use address::scope;
@@ -16,7 +17,7 @@ use super::parse::Node;
 use super::{Manner, known};
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, Severity, suggestion};
-use crate::config::model::{Garp, VrrpModel, VrrpVersion};
+use crate::config::model::{Garp, Proxy, VrrpModel, VrrpVersion};
 use crate::config::source::Source;
 use std::time::Duration;
 
@@ -48,13 +49,19 @@ struct Globals {
     default_interface: String,
 }
 
-pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &mut Report) -> VrrpModel {
+pub fn model(
+    tree: &[Node],
+    manner: &Manner,
+    source: &mut dyn Source,
+    report: &mut Report,
+) -> (VrrpModel, Vec<Box<Proxy>>) {
     let mut cx = Cx {
         report,
         source,
         strict: manner.strict,
         globals: Globals { default_interface: "eth0".to_owned(), ..Globals::default() },
     };
+    let mut servers = server::Servers::default();
     let mut m = VrrpModel { fault_strict: manner.fault_strict, ..VrrpModel::default() };
     for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
         global::read(&mut cx, n, &mut m);
@@ -75,6 +82,8 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
             "vrrp_track_process" => track::process(&mut cx, n, &mut m),
             "vrrp_sync_group" => group::read(&mut cx, n, &mut m),
             "static_ipaddress" => address::statics(&mut cx, n, &mut m.statics),
+            "virtual_server_group" => servers.group(&mut cx, n),
+            "virtual_server" => servers.server(&mut cx, n, &mut m),
             "garp_group" => global::pace_group(&mut cx, n, &mut m),
             "interface_up_down_delays" => global::debounce(&mut cx, n, &mut m),
             h => {
@@ -88,7 +97,8 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
         }
     }
     group::finish(&mut cx, &mut m);
-    m
+    let sections = servers.sections(&mut cx, &mut m);
+    (m, sections)
 }
 
 /// Words in a block that is not honoured yet.
@@ -231,7 +241,7 @@ mod tests {
         let mut src = crate::config::source::Recorded::default();
         src.files.insert("/k".into(), Ok(text.as_bytes().to_vec()));
         let mut report = Report::default();
-        let m = super::super::load("/k", &mut src, &Manner::default(), &mut report);
+        let (m, _) = super::super::load("/k", &mut src, &Manner::default(), &mut report);
         (m, report)
     }
 

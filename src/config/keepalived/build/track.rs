@@ -106,6 +106,8 @@ pub fn blank_script(name: &str, place: &Place) -> VrrpScript {
         init_fail: false,
         user: None,
         liveness: false,
+        pause: None,
+        tells_codes: false,
     }
 }
 
