@@ -10,6 +10,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("process", 7),
     ("control", 6),
     ("proxy", 5),
+    ("health/checkers", 5),
     ("health/connect", 5),
     ("health/external", 5),
     ("health/post", 5),

@@ -10,6 +10,10 @@ use crate::process::loader;
 /// What the one file is called while it is tried.
 const NAME: &str = "converted.cfg";
 
+/// What has no words there.
+pub const VIRTUAL_SERVERS: &str =
+    "'virtual_server' blocks have no words in the one file yet: keep the two files, or write the blocks as 'listen' sections";
+
 pub fn run(args: &[String]) -> i32 {
     let wanted = match haproxy::load_args(args) {
         Ok(a) => a,
@@ -43,6 +47,9 @@ pub fn run(args: &[String]) -> i32 {
 
 /// HAProxy's files one behind the other, then the sections for the virtual routers. What comes out is read again, and must mean the same.
 pub fn one_file(src: &mut Recorded, args: &LoadArgs, vrrp: &VrrpModel) -> Result<String, String> {
+    if load(src, args).0.proxies.iter().any(|p| p.virtual_server.is_some()) {
+        return Err(VIRTUAL_SERVERS.to_owned());
+    }
     let mut text = String::new();
     for name in load::files(src, args) {
         let bytes = src.read(&name)?;

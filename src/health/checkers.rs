@@ -3,10 +3,10 @@ use super::connect::{Link, Trouble, Wish, connect};
 use super::dialect::Dialect;
 use super::found::{Found, Outcome};
 use super::prober;
-use super::pulse::{self, Pulse};
+use super::pulse::{self, Checker, HttpProbe, Origin, Probe, Pulse, UdpProbe};
 use super::script::Answer;
 use super::verdict::Office;
-use crate::config::model::{Checker, Fact, HttpProbe, Probe, Source, UdpProbe};
+use crate::config::model::Fact;
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::cell::RefCell;
@@ -222,7 +222,7 @@ impl Watch {
         take: impl Fn(&[u8]) -> Option<Found>,
     ) -> Found {
         let trouble = |e: std::io::Error| Found::new("L4CON", 0, crate::base::diag::io_words(&e));
-        let s = match datagrams(to, self.checker().from.as_deref()) {
+        let s = match datagrams(to, self.checker().from.as_ref()) {
             Ok(s) => s,
             Err(e) => return trouble(e),
         };
@@ -251,7 +251,7 @@ impl Watch {
             };
             Found::new("SOCKERR", 0, format!("{}{hint}", crate::base::diag::io_words(&e)))
         };
-        let opened = pings(to, self.checker().from.as_deref()).and_then(|s| {
+        let opened = pings(to, self.checker().from.as_ref()).and_then(|s| {
             // SAFETY: the socket is owned by the AsyncFd from here on.
             unsafe { AsyncFd::register(s) }.map_err(std::io::Error::from)
         });
@@ -298,7 +298,7 @@ fn ended(e: std::io::Error) -> std::io::Result<usize> {
     }
 }
 
-fn prepare(s: &socket2::Socket, from: Option<&Source>) -> std::io::Result<()> {
+fn prepare(s: &socket2::Socket, from: Option<&Origin>) -> std::io::Result<()> {
     s.set_nonblocking(true)?;
     if let Some(f) = from {
         if let Some(d) = &f.interface {
@@ -309,14 +309,14 @@ fn prepare(s: &socket2::Socket, from: Option<&Source>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn datagrams(to: SocketAddr, from: Option<&Source>) -> std::io::Result<tokio::net::UdpSocket> {
+fn datagrams(to: SocketAddr, from: Option<&Origin>) -> std::io::Result<tokio::net::UdpSocket> {
     let s = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::DGRAM, None)?;
     prepare(&s, from)?;
     s.connect(&to.into())?;
     tokio::net::UdpSocket::from_std(s.into())
 }
 
-fn pings(to: IpAddr, from: Option<&Source>) -> std::io::Result<socket2::Socket> {
+fn pings(to: IpAddr, from: Option<&Origin>) -> std::io::Result<socket2::Socket> {
     let to = SocketAddr::new(to, 0);
     let protocol = if to.is_ipv6() { socket2::Protocol::ICMPV6 } else { socket2::Protocol::ICMPV4 };
     let s = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::DGRAM, Some(protocol))?;

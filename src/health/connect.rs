@@ -2,7 +2,8 @@
 use super::script::Connect;
 use crate::base::addr::{Host, canonical};
 use crate::base::diag::io_words;
-use crate::config::model::{PortRule, Source};
+use super::pulse::Origin;
+use crate::config::model::PortRule;
 use crate::net::sockopt::{self, Outgoing};
 use crate::state::live::lock;
 use crate::state::snapshot::{ProxyNode, ServerNode};
@@ -38,7 +39,7 @@ pub struct Wish {
     pub socks4: bool,
     pub linger: bool,
     /// Where it comes from, if not from where the server's connections do.
-    pub source: Option<Arc<Source>>,
+    pub source: Option<Origin>,
 }
 
 impl Wish {
@@ -124,16 +125,17 @@ pub async fn connect(be: &ProxyNode, s: &ServerNode, w: Wish, limit: Instant) ->
     let addr = SocketAddr::new(ip, port);
     let through = s.conf.socks4.filter(|_| w.socks4);
     let late = |_| Trouble("L4TOUT", String::new());
-    let from = w.source.as_ref().or(s.conf.source.as_ref()).or(be.conf.source.as_ref());
+    let from = s.conf.source.as_ref().or(be.conf.source.as_ref()).filter(|_| w.source.is_none());
+    let origin = w.source.as_ref();
     let o = Outgoing {
         congestion: s.conf.congestion.as_deref(),
         md5: s.conf.md5.as_deref(),
         user_timeout: s.conf.user_timeout,
         // Nobody is behind a check: it comes from the plain address.
-        source: from.map(|f| f.addr).filter(|a| !a.ip().is_unspecified()),
+        source: origin.map(|o| o.addr).or(from.map(|f| f.addr)).filter(|a| !a.ip().is_unspecified() || a.port() > 0),
         ports: from.and_then(|f| f.ports),
         first_port: s.live.next_port(),
-        interface: from.and_then(|f| f.interface.as_deref()),
+        interface: origin.map_or_else(|| from.and_then(|f| f.interface.as_deref()), |o| o.interface.as_deref()),
         ..Outgoing::default()
     };
     let opened = timeout_at(limit, sockopt::connect(through.unwrap_or(addr), &o)).await.map_err(late)?;

@@ -10,7 +10,7 @@ pub mod mail;
 pub mod names;
 pub mod post;
 pub mod prober;
-mod pulse;
+pub mod pulse;
 pub mod resolver;
 pub mod script;
 pub mod verdict;

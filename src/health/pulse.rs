@@ -1,10 +1,102 @@
 //! What checkers of virtual servers decide (keepalived.conf(5), "Virtual server(s)"): pure, bytes and results in, verdicts out.
 use super::found::Found;
-use crate::config::model::{Checker, HttpProbe, HttpVersion, Probe, UdpProbe, Url};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+/// One checker of a `real_server`. All of them have to be content.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    /// `TCP_CHECK`, `HTTP_GET`, ...
+    pub name: &'static str,
+    pub probe: Probe,
+    /// `connect_ip`, `connect_port`
+    pub to: (Option<IpAddr>, Option<u16>),
+    /// `bindto`, `bind_port`, `bind_if`
+    pub from: Option<Origin>,
+    /// `connect_timeout`
+    pub timeout: Duration,
+    /// `retry`: failures behind the first one before it counts.
+    pub retry: u32,
+    /// `delay_before_retry`
+    pub retry_delay: Duration,
+    /// `delay_loop`
+    pub every: Duration,
+    /// `warmup`: the first check comes within so much time.
+    pub warmup: Duration,
+    /// `alpha`: the server is down until this was content.
+    pub alpha: bool,
+    /// `fast_recovery`: no pause between the URLs of one that comes back.
+    pub fast_recovery: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Probe {
+    Tcp,
+    Http(Box<HttpProbe>),
+    Smtp {
+        helo: String,
+    },
+    Dns {
+        /// As in the packet.
+        kind: u16,
+        name: String,
+    },
+    Udp(Box<UdpProbe>),
+    Ping,
+    /// Told by the guardian: a script (`MISC_CHECK`), a file (`FILE_CHECK`), a neighbour (`BFD_CHECK`); the key of it.
+    Outside(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct HttpProbe {
+    pub tls: bool,
+    /// `enable_sni`, `sni_name`
+    pub sni: Option<String>,
+    pub version: HttpVersion,
+    pub urls: Vec<Url>,
+}
+
+/// `http_protocol`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    #[default]
+    V10,
+    /// With `Connection: close`.
+    V10C,
+    V11,
+}
+
+#[derive(Clone, Debug)]
+pub struct Url {
+    pub path: String,
+    pub host: Option<String>,
+    /// MD5 of the answer's body.
+    pub digest: Option<[u8; 16]>,
+    pub status: Vec<(u16, u16)>,
+    /// `regex`, and whether it must not match.
+    pub regex: Option<(regex::bytes::Regex, bool)>,
+    /// `regex_min_offset`, `regex_max_offset`: where a match may begin.
+    pub offsets: (usize, Option<usize>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct UdpProbe {
+    /// None: something random.
+    pub payload: Option<Vec<u8>>,
+    /// An answer is wanted: octets, and which of their bits count.
+    pub reply: Option<Vec<(u8, u8)>>,
+    pub min: usize,
+    pub max: usize,
+}
+
+/// Where checks come from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub addr: SocketAddr,
+    pub interface: Option<String>,
+}
 
 /// The rhythm of one checker, and what it holds of its server.
 #[derive(Clone, Debug)]

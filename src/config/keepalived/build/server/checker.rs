@@ -5,10 +5,9 @@ use crate::base::diag::suggestion;
 use crate::config::keepalived::build::{Cx, blank_script};
 use crate::config::keepalived::parse::Node;
 use crate::config::model::{
-    Checker, FactOf, FactRule, HttpProbe, HttpVersion, Probe, Source, UdpProbe, Url, VrrpModel,
+    Checker, FactOf, FactRule, HttpProbe, HttpVersion, Origin, Probe, UdpProbe, Url, VrrpModel,
 };
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// keepalived's defaults.
@@ -34,6 +33,27 @@ const RECORDS: &[(&str, u16)] = &[("A", 1), ("NS", 2), ("CNAME", 5), ("SOA", 6),
 
 pub(super) fn is_one(word: &str) -> bool {
     KINDS.iter().any(|k| k.0 == word)
+}
+
+/// Words of checkers that stand in none of their own blocks.
+const WORDS: &[&str] = &[
+    "connect_ip",
+    "connect_port",
+    "bindto",
+    "bind_port",
+    "bind_if",
+    "fwmark",
+    "nb_get_retry",
+    "http_protocol",
+    "fast_recovery",
+    "enable_sni",
+    "sni_name",
+    "url",
+    "log_all_failures",
+];
+
+pub(super) fn has(word: &str) -> bool {
+    WORDS.contains(&word)
 }
 
 /// The real server that a checker belongs to, its weight, and the virtual server.
@@ -68,6 +88,11 @@ pub(super) fn read(
             "fwmark" if remote => cx.not_yet(n),
             // Every failure is counted, and the last one can be asked for.
             "log_all_failures" => {}
+            "nb_get_retry" if name.ends_with("_GET") => manners.retry = cx.number(n, 0u32, u32::MAX).or(manners.retry),
+            "nb_get_retry" => {
+                let text = format!("'nb_get_retry' is a word of HTTP_GET and SSL_GET; in '{name}' it is ignored as keepalived does. Say 'retry'");
+                cx.lenient(Code::UnknownWord, &n.place, text);
+            }
             "fast_recovery" if name.ends_with("_GET") => fast_recovery = cx.flag(n),
             "virtualhost" if !name.ends_with("_GET") => cx.unknown(n, name),
             _ if manner(cx, n, &mut manners) => {}
@@ -87,12 +112,7 @@ pub(super) fn read(
     let pause = if name == "DNS_CHECK" { every } else { pause.unwrap_or(Duration::from_secs(1)) };
     let from = (bind.is_some() || bind_port > 0 || bind_if.is_some()).then(|| {
         let any = if at.server.starts_with('[') { IpAddr::from([0u16; 8]) } else { IpAddr::from([0u8; 4]) };
-        Arc::new(Source {
-            addr: SocketAddr::new(bind.unwrap_or(any), bind_port),
-            ports: None,
-            usesrc: None,
-            interface: bind_if,
-        })
+        Origin { addr: SocketAddr::new(bind.unwrap_or(any), bind_port), interface: bind_if }
     });
     Some(Checker {
         name,
@@ -358,7 +378,7 @@ fn outside(
     if missing {
         let word = ["misc_path", "track_file", "name"][usize::from(name != "MISC_CHECK") + usize::from(name == "BFD_CHECK")];
         let text = format!("'{name}' has no '{word}': it is left out, as keepalived does");
-        cx.lenient(Code::Missing, &block.place, text);
+        cx.lenient(Code::Lenient, &block.place, text);
         return None;
     }
     let of = match name {

@@ -6,14 +6,16 @@ use super::Cx;
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
-use crate::config::model::{Checker, Persistence, Proxy, ScriptCall, VrrpModel};
+use crate::config::model::{Checker, FactOf, Persistence, Proxy, ScriptCall, VrrpModel};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// Addresses of one virtual server, its ranges included.
 const MAX_ADDRESSES: usize = 4096;
-/// IPVS's own limit.
-const MAX_WEIGHT: u32 = 65_535;
+/// More than anybody weighs with; turns are scaled down anyhow.
+const MAX_WEIGHT: u32 = 1 << 24;
+
+const MAX_QUORUM: u32 = u32::MAX / 2;
 
 /// `lvs_sched`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ struct Virtual {
     schedule: Schedule,
     /// `sh-port`, `mh-port`
     with_port: bool,
+    /// A forwarding method is said.
+    method: bool,
     persistence: Option<Persistence>,
     one_packet: bool,
     quorum: u32,
@@ -161,7 +165,7 @@ impl Servers {
         };
         if listens.iter().any(|l| l.1 == 0) {
             let text = format!(
-                "'virtual_server {name}' has no port: only the kernel can take all ports of an address; name the ports that are served, in a virtual_server_group or a block each"
+                "'virtual_server {name}' has no port: that is known but not honoured yet, since only the kernel can take all ports of an address; name the ports that are served, in a virtual_server_group or a block each"
             );
             return cx.report.not_yet(&block.place, text);
         }
@@ -192,6 +196,7 @@ impl Servers {
             udp: false,
             schedule: Schedule::Wlc,
             with_port: false,
+            method: false,
             persistence: None,
             one_packet: false,
             quorum: 1,
@@ -207,6 +212,7 @@ impl Servers {
         let mut manners = Manners::default();
         let mut prefix = if six { 128 } else { 32 };
         let mut served = true;
+        let mut hashing = Vec::new();
         // What it says counts for the real servers above it, too.
         let (servers, words): (Vec<&Node>, Vec<&Node>) = block
             .block
@@ -217,17 +223,19 @@ impl Servers {
         for n in words {
             match n.words[0].as_str() {
                 "lb_algo" | "lvs_sched" => schedule(cx, n, &mut v.schedule),
-                "lb_kind" | "lvs_method" | "sorry_server_lvs_method" => self.method(cx, n),
-                "protocol" => match cx.value(n) {
+                w @ ("lb_kind" | "lvs_method" | "sorry_server_lvs_method") => {
+                    v.method |= self.method(cx, n) && w != "sorry_server_lvs_method";
+                }
+                "protocol" => match cx.value(n).map(str::to_uppercase).as_deref() {
                     Some("TCP") => v.udp = false,
                     Some("UDP") => v.udp = true,
                     Some("SCTP") => {
-                        let text = format!("'virtual_server {}' : SCTP is not served here yet; stay with IPVS for it", v.name);
+                        let text = format!("'virtual_server {}' : SCTP is known but not honoured yet; stay with IPVS for it", v.name);
                         cx.report.not_yet(&n.place, text);
                         served = false;
                     }
                     Some(o) => {
-                        let text = format!("'protocol {o}' is not known; TCP is used, as keepalived does{}", suggestion(&o.to_uppercase(), ["TCP", "UDP", "SCTP"]));
+                        let text = format!("'protocol {o}' is not known; TCP is used, as keepalived does{}", suggestion(o, ["TCP", "UDP", "SCTP"]));
                         cx.lenient(Code::Lenient, &n.place, text);
                     }
                     None => {}
@@ -242,26 +250,59 @@ impl Servers {
                     }
                 }
                 "persistence_engine" => {
-                    let text = "'persistence_engine' : sessions are not told apart by what SIP says yet; clients are by their addresses";
+                    let text = "'persistence_engine' is known but not honoured yet: clients are told apart by their addresses, not by what SIP says";
                     cx.report.not_yet(&n.place, text.to_owned());
                 }
                 "ops" => v.one_packet = true,
-                "sh-port" | "mh-port" => v.with_port = true,
+                "sh-port" | "sh-fallback" | "hashed" => hashing.push((Schedule::Sh, n)),
+                "mh-port" | "mh-fallback" => hashing.push((Schedule::Mh, n)),
                 "flag-2" => v.with_port = true,
-                "quorum" => v.quorum = cx.number(n, 1u32, u32::MAX / 2).unwrap_or(1),
-                "hysteresis" => v.hysteresis = cx.number(n, 0u32, u32::MAX / 2).unwrap_or(0),
+                "quorum" => v.quorum = cx.number(n, 1u32, MAX_QUORUM).unwrap_or(1),
+                "hysteresis" => v.hysteresis = cx.number(n, 0u32, MAX_QUORUM).unwrap_or(0),
                 "quorum_up" => v.quorum_up = script(cx, n),
                 "quorum_down" => v.quorum_down = script(cx, n),
                 "weight" => v.weight = cx.number(n, 0u32, MAX_WEIGHT).unwrap_or(1),
                 "omega" => v.omega = cx.flag(n),
                 "sorry_server" => v.sorry = address(cx, n),
+                "sorry_server_inhibit" if v.sorry.is_none() => {
+                    cx.unknown(n, "virtual_server");
+                    let text = "'sorry_server_inhibit' in front of or without 'sorry_server': ignored as keepalived does".to_owned();
+                    cx.lenient(Code::Lenient, &n.place, text);
+                }
                 _ if manner(cx, n, &mut manners) => {}
                 _ => cx.unknown(n, "virtual_server"),
+            }
+        }
+        for (schedule, n) in hashing {
+            let w = n.words[0].as_str();
+            if v.schedule != schedule {
+                let text = format!("'{w}' goes with a scheduler that hashes, which this one is not; ignored as keepalived does");
+                cx.lenient(Code::Lenient, &n.place, text);
+            } else {
+                v.with_port |= w.ends_with("-port");
+            }
+            if !w.ends_with("-port") {
+                cx.unknown(n, "virtual_server");
             }
         }
         if let Some(p) = v.persistence.as_mut() {
             p.prefix = prefix;
         }
+        if v.one_packet && !v.udp {
+            let text = format!("'virtual_server {}' : 'ops' is for UDP; ignored as keepalived does", v.name);
+            cx.lenient(Code::Lenient, &v.place, text);
+            v.one_packet = false;
+        }
+        if !v.method && served {
+            let text = format!("'virtual_server {}' has no forwarding method: NAT is taken, as keepalived does", v.name);
+            cx.lenient(Code::Lenient, &v.place, text);
+        }
+        if v.sorry.is_some_and(|s| s.0.is_ipv6() != six) {
+            let text = format!("the sorry server of 'virtual_server {}' is of another address family; it is left out, as keepalived does", v.name);
+            cx.lenient(Code::AddressFamily, &v.place, text);
+            v.sorry = None;
+        }
+        v.hysteresis = v.hysteresis.min(MAX_QUORUM);
         if v.hysteresis >= v.quorum {
             if v.hysteresis > 0 {
                 let text = format!("'virtual_server {}' : 'hysteresis {}' has to be less than 'quorum {}'; {} is used, as keepalived does", v.name, v.hysteresis, v.quorum, v.quorum - 1);
@@ -274,10 +315,20 @@ impl Servers {
                 if v.reals.iter().any(|o| (o.addr, o.port) == (r.addr, r.port)) {
                     let text = format!("real_server {} is there twice in 'virtual_server {}'; the first one is kept, as keepalived does", spell(r.addr, r.port), v.name);
                     cx.lenient(Code::Duplicate, &n.place, text);
+                } else if r.addr.is_ipv6() != six {
+                    let text = format!("real_server {} is of another address family than 'virtual_server {}'; it is left out, as keepalived does", spell(r.addr, r.port), v.name);
+                    cx.lenient(Code::AddressFamily, &n.place, text);
                 } else {
                     v.reals.push(r);
                 }
             }
+        }
+        let total = v.reals.iter().fold(0u32, |n, r| n.saturating_add(r.weight));
+        if v.quorum > total && !v.reals.is_empty() {
+            let text = format!("'virtual_server {}' : its servers weigh {total} in all, less than 'quorum {}'; {total} is used, as keepalived does", v.name, v.quorum);
+            cx.lenient(Code::Number, &v.place, text);
+            v.quorum = total;
+            v.hysteresis = v.hysteresis.min(total.saturating_sub(1));
         }
         if v.reals.is_empty() {
             let text = format!("'virtual_server {}' has no real server; it is left out, as keepalived does", v.name);
@@ -316,11 +367,15 @@ impl Servers {
         for n in words {
             match n.words[0].as_str() {
                 "weight" => r.weight = cx.number(n, 0u32, MAX_WEIGHT).unwrap_or(r.weight),
-                "lvs_method" => self.method(cx, n),
+                "lvs_method" => drop(self.method(cx, n)),
                 "uthreshold" => r.most = cx.number(n, 0u32, u32::MAX).unwrap_or(0),
                 "notify_up" => r.up = script(cx, n),
                 "notify_down" => r.down = script(cx, n),
                 _ if manner(cx, n, &mut manners) => {}
+                w if checker::has(w) => {
+                    let text = format!("'{w}' belongs into the block of a checker, not into 'real_server'; ignored as keepalived does");
+                    cx.lenient(Code::UnknownWord, &n.place, text);
+                }
                 _ => cx.unknown(n, "real_server"),
             }
         }
@@ -333,22 +388,34 @@ impl Servers {
         Some(r)
     }
 
-    /// `lvs_method`: how packets would go. Here connections are made.
-    fn method(&mut self, cx: &mut Cx<'_>, n: &Node) {
-        match cx.value(n).map(str::to_uppercase).as_deref() {
+    /// `lvs_method`: how packets would go. Here connections are made. True if it is one.
+    fn method(&mut self, cx: &mut Cx<'_>, n: &Node) -> bool {
+        match cx.value(n) {
             Some("DR" | "TUN") => {
                 self.direct.get_or_insert_with(|| n.place.clone());
             }
             Some("NAT") | None => {}
             Some(o) => {
-                let text = format!("'{} {o}' is not known; NAT is used, as keepalived does{}", n.words[0], suggestion(o, ["NAT", "DR", "TUN"]));
+                let text = format!("'{} {o}' is not known; NAT is used, as keepalived does{}", n.words[0], suggestion(&o.to_uppercase(), ["NAT", "DR", "TUN"]));
                 cx.lenient(Code::Lenient, &n.place, text);
             }
         }
+        true
     }
 
     /// All of them as sections of the proxy; what the guardian has to know goes into `m`.
     pub(super) fn sections(self, cx: &mut Cx<'_>, m: &mut VrrpModel) -> Vec<Box<Proxy>> {
+        for f in &m.facts {
+            let (what, name, there) = match &f.of {
+                FactOf::Script { .. } => continue,
+                FactOf::File { name, .. } => ("track_file", name, m.files.iter().any(|t| t.name == *name)),
+                FactOf::Bfd { name } => ("bfd_instance", name, m.bfds.iter().any(|b| b.name == *name)),
+            };
+            if !there {
+                let text = format!("{} : there is no {what} '{name}'; it decides nothing", f.key);
+                cx.lenient(Code::UnknownTracked, &super::place_of(&f.place), text);
+            }
+        }
         let Some(first) = self.all.first() else { return Vec::new() };
         let mut text = "virtual servers are served by the proxy, not by the kernel's IPVS: real servers see connections that come from this node".to_owned();
         if let Some(at) = &self.direct {
@@ -361,7 +428,7 @@ impl Servers {
 
 /// What only the kernel can do.
 fn marked(cx: &mut Cx<'_>, n: &Node) {
-    let text = "'fwmark' : packets that the firewall marks go to the kernel's IPVS, which is not driven from here; name the addresses and ports that are served";
+    let text = "'fwmark' is known but not honoured yet: packets that the firewall marks go to the kernel's IPVS, which is not driven from here; name the addresses and ports that are served";
     cx.report.not_yet(&n.place, text.to_owned());
 }
 
@@ -426,13 +493,16 @@ fn script(cx: &mut Cx<'_>, n: &Node) -> Option<ScriptCall> {
 fn manner(cx: &mut Cx<'_>, n: &Node, to: &mut Manners) -> bool {
     match n.words[0].as_str() {
         "connect_timeout" => to.timeout = cx.seconds(n, 0.001, 4294.0).or(to.timeout),
-        "retry" | "nb_get_retry" => to.retry = cx.number(n, 0u32, u32::MAX).or(to.retry),
+        "retry" => to.retry = cx.number(n, 0u32, u32::MAX).or(to.retry),
         "delay_before_retry" => to.retry_delay = cx.seconds(n, 0.0, 4294.0).or(to.retry_delay),
         "delay_loop" => to.every = cx.seconds(n, 0.001, 4294.0).or(to.every),
         "warmup" => to.warmup = cx.seconds(n, 0.0, 4294.0).or(to.warmup),
         "alpha" => to.alpha = cx.flag(n),
         "inhibit_on_failure" => to.inhibit = cx.flag(n),
-        "virtualhost" => to.host = cx.value(n).map(str::to_owned),
+        "virtualhost" => match n.words.get(1) {
+            Some(h) => to.host = Some(h.clone()),
+            None => cx.lenient(Code::Lenient, &n.place, "'virtualhost' is missing its value".to_owned()),
+        },
         _ => return false,
     }
     true
