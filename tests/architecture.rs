@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("vrrp/neighbours", 5),
     ("vrrp/bfd", 3),
     ("vrrp/watch", 5),
+    ("vrrp/ways", 5),
     ("vrrp/outside", 5),
     ("vrrp/proc_match", 3),
     ("vrrp/tell", 5),

@@ -33,6 +33,7 @@ fn main() {
             run: keepalived_header,
         },
         Case { name: "files_processes_fifos_and_dumps", needs: &[Need::Root], run: outside },
+        Case { name: "routes_and_rules_move_with_the_address", needs: &[Need::Root], run: routes },
         Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
         Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
         Case { name: "adverts_keep_time_in_a_flood", needs: &[Need::Root], run: flood },
@@ -652,6 +653,79 @@ fn outside() {
     let v: serde_json::Value = serde_json::from_str(&json()).unwrap();
     assert_eq!((&v[0]["data"]["state"], &v[0]["data"]["effective_priority"]), (&2.into(), &70.into()));
     assert!(v[0]["stats"]["advert_sent"].as_u64().unwrap() > 0);
+}
+
+/// What `ip` says in a host's namespace.
+fn ip(m: &Mixed, host: usize, args: &[&str]) -> String {
+    let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+    m.lab.hosts[host]
+        .run(move || {
+            let o = Command::new("ip").args(&args).output().unwrap();
+            format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr))
+        })
+        .unwrap()
+}
+
+/// Routes and rules are there while the address is, whoever takes them away meanwhile; static ones whatever happens; what a killed keepalived left goes.
+fn routes() {
+    let mut m = Mixed::new();
+    let conf = |extra: &str| {
+        format!(
+            "static_routes {{\n 10.40.0.0/16 dev eth0 table 50\n}}\nstatic_rules {{\n to 10.40.0.0/16 table 50 preference 900\n}}\nvrrp_instance V {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority 150\n version 3\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n virtual_routes {{\n 10.50.0.0/16 via 10.77.0.77 dev eth0 src 10.77.0.100 mtu 1400\n default via 10.77.0.77 table 60\n 10.51.0.0/16 nexthop via 10.77.0.77 dev eth0 weight 2 nexthop via 10.77.0.78 dev eth0\n blackhole 10.52.0.0/16\n 2001:db8:5::/48 dev eth0 metric 7\n {extra}\n }}\n virtual_rules {{\n from 10.50.0.0/16 table 60 preference 1000\n inet6 iif eth0 fwmark 0x10/0xff table 60 preference 1001\n }}\n}}\n"
+        )
+    };
+    ip(&m, 0, &["route", "add", "blackhole", "10.52.0.0/16", "proto", "18"]);
+    m.start_tandem_with(&conf("10.53.0.0/16 dev eth0"));
+    m.moves_to(0, Duration::from_secs(8));
+    let has = |args: &[&str], want: &str| {
+        assert!(
+            wait_for(Duration::from_secs(3), || ip(&m, 0, args).contains(want)),
+            "{want}\n{}",
+            ip(&m, 0, args)
+        )
+    };
+    has(&["route"], "10.50.0.0/16 via 10.77.0.77 dev eth0 proto keepalived src 10.77.0.100 mtu 1400");
+    has(&["route"], "nexthop via 10.77.0.77 dev eth0 weight 2");
+    has(&["route"], "blackhole 10.52.0.0/16 proto keepalived");
+    has(&["route"], "10.53.0.0/16 dev eth0");
+    has(&["route", "show", "table", "60"], "default via 10.77.0.77 dev eth0 proto keepalived");
+    has(&["route", "show", "table", "50"], "10.40.0.0/16 dev eth0 proto keepalived scope link");
+    has(&["-6", "route"], "2001:db8:5::/48 dev eth0 proto keepalived metric 7");
+    has(&["rule"], "1000:\tfrom 10.50.0.0/16 lookup 60 proto keepalived");
+    has(&["rule"], "900:\tfrom all to 10.40.0.0/16 lookup 50 proto keepalived");
+    has(&["-6", "rule"], "1001:\tfrom all fwmark 0x10/0xff iif eth0 lookup 60 proto keepalived");
+    // Somebody else takes some away.
+    for args in [
+        &["route", "del", "10.50.0.0/16"][..],
+        &["rule", "del", "preference", "1000"],
+        &["-6", "route", "del", "2001:db8:5::/48"],
+        &["route", "del", "10.40.0.0/16", "table", "50"],
+    ] {
+        assert_eq!(ip(&m, 0, args), "");
+    }
+    has(&["route"], "10.50.0.0/16 via 10.77.0.77");
+    has(&["rule"], "1000:");
+    has(&["-6", "route"], "2001:db8:5::/48");
+    has(&["route", "show", "table", "50"], "10.40.0.0/16");
+    let log = std::fs::read_to_string(m.path("t.log")).unwrap();
+    assert!(log.contains("route 10.50.0.0/16 via 10.77.0.77 dev eth0 src 10.77.0.100 mtu 1400 was removed by somebody else: put back"), "{log}");
+    // The kernel drops a route with the address that it comes from, and says nothing.
+    assert_eq!(ip(&m, 0, &["addr", "del", "10.77.0.100/24", "dev", "eth0"]), "");
+    has(&["route"], "10.50.0.0/16 via 10.77.0.77");
+    // A reload without one of them.
+    std::fs::write(m.path("t.conf"), conf("")).unwrap();
+    m.cli("reload");
+    assert!(wait_for(Duration::from_secs(5), || !ip(&m, 0, &["route"]).contains("10.53.0.0/16")));
+    has(&["route"], "10.50.0.0/16 via 10.77.0.77");
+    // The end takes all of it away.
+    let node = m.tandem.as_ref().unwrap();
+    node.signal(node.guardian(), libc::SIGTERM);
+    let left = || {
+        let all = ["route", "rule", "-6 route", "-6 rule", "route show table 60", "route show table 50"];
+        all.map(|a| ip(&m, 0, &a.split(' ').collect::<Vec<_>>())).concat()
+    };
+    assert!(wait_for(Duration::from_secs(5), || !left().contains("keepalived")), "{}", left());
+    assert!(!m.holds(0));
 }
 
 /// A BFD session with keepalived: it comes up, notices a cut within its detection time and a bit, and comes up again.

@@ -83,6 +83,8 @@ fn global(out: &mut String, m: &VrrpModel) {
     for v in &m.statics {
         line(&mut g, "vrrp-static-address", &address(v), true);
     }
+    m.static_routes.iter().for_each(|r| line(&mut g, "vrrp-static-route", &r.text(), true));
+    m.static_rules.iter().for_each(|r| line(&mut g, "vrrp-static-rule", &r.text(), true));
     let dumps = [("state", &m.dumps.state), ("counters", &m.dumps.stats), ("json", &m.dumps.json)];
     for (kind, path) in dumps {
         if let Some(path) = path {
@@ -130,6 +132,8 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     for v in &i.excluded {
         line(out, "address", &format!("{} unannounced", address(v)), true);
     }
+    i.routes.iter().for_each(|r| line(out, "route", &r.text(), true));
+    i.rules.iter().for_each(|r| line(out, "rule", &r.text(), true));
     if let Some(a) = i.unicast_src {
         line(out, "source", &a.to_string(), true);
     }

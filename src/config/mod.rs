@@ -7,6 +7,7 @@ pub mod lex;
 pub mod load;
 pub mod logging;
 pub mod model;
+mod route;
 pub mod source;
 mod together;
 mod virtual_server;

@@ -1,5 +1,6 @@
 //! What a configuration means: typed, names still names, nothing bound or opened.
 pub use super::logging::*;
+pub use super::route::{Hop, Order, Route, RoutingRule};
 pub use super::virtual_server::*;
 pub use super::vrrp::*;
 use crate::balance::Algorithm;

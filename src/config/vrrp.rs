@@ -1,4 +1,5 @@
 //! The VRRP half of a node, from `keepalived.conf` or from `vrrp` sections. It crosses to the guardian as JSON.
+use super::route::{Route, RoutingRule};
 use crate::base::addr::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,9 @@ pub struct VrrpModel {
     pub scripts: Vec<VrrpScript>,
     /// `static_ipaddress`: addresses that are here whatever the routers do. Each has its interface.
     pub statics: Vec<Vip>,
+    /// `static_routes`, `static_rules`
+    pub static_routes: Vec<Route>,
+    pub static_rules: Vec<RoutingRule>,
     pub files: Vec<TrackFile>,
     pub processes: Vec<TrackProcess>,
     pub bfds: Vec<Bfd>,
@@ -369,6 +373,9 @@ pub struct VrrpInstance {
     pub hmac: Option<HmacAuth>,
     pub vips: Vec<Vip>,
     pub excluded: Vec<Vip>,
+    /// `virtual_routes`, `virtual_rules`
+    pub routes: Vec<Route>,
+    pub rules: Vec<RoutingRule>,
     pub unicast_src: Option<IpAddr>,
     pub peers: Vec<Peer>,
     /// `unicast_ttl`, 255 unless said

@@ -3,6 +3,7 @@ pub mod dns;
 pub mod listen;
 pub mod netlink;
 pub mod raw;
+pub mod routes;
 pub mod sockdiag;
 pub mod sockopt;
 

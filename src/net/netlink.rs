@@ -6,6 +6,7 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use super::routes::{Gone, Way};
 use rtnetlink::MulticastGroup;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -154,6 +155,28 @@ impl Netlink {
         }
     }
 
+    /// Adds a route or a rule that is not there, or takes one off that is.
+    pub async fn way(&self, w: &Way, add: bool) -> Result<(), String> {
+        let req = super::routes::request(w, add)?;
+        let mut answers = self.handle.clone().request(req).map_err(|e| e.to_string())?;
+        let wait = async {
+            while let Some(msg) = answers.next().await {
+                if let NetlinkPayload::Error(e) = msg.payload {
+                    let e = e.to_io();
+                    return match e.raw_os_error() {
+                        // As it was wanted.
+                        None | Some(0) => Ok(()),
+                        Some(libc::EEXIST) if add => Ok(()),
+                        Some(libc::ESRCH | libc::ENOENT | libc::ENODEV) if !add => Ok(()),
+                        _ => Err(crate::base::diag::io_words(&e)),
+                    };
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(ANSWER, wait).await.unwrap_or_else(|_| Err("no answer from the kernel".into()))
+    }
+
     pub async fn addresses(&self) -> Result<Vec<Address>, String> {
         let all: Vec<AddressMessage> =
             self.handle.address().get().execute().try_collect().await.map_err(|e| e.to_string())?;
@@ -171,6 +194,8 @@ impl Netlink {
 enum Order {
     Put { all: Vec<NewAddress>, tag: Option<u64> },
     Remove(u32, IpAddr, u8),
+    /// Routes and rules, on or off.
+    Ways { all: Vec<Way>, add: bool, tag: Option<u64> },
     Open { tag: u64, wanted: Wanted },
     Promote(String),
     Pings(u32),
@@ -205,6 +230,11 @@ pub enum Done {
         tag: u64,
         result: std::io::Result<Opened>,
     },
+    /// Routes and rules are on or off, or these could not be.
+    Ways {
+        tag: Option<u64>,
+        failures: Vec<String>,
+    },
     /// Everything there is, read anew.
     Survey(Vec<Link>, Vec<Address>),
 }
@@ -237,6 +267,15 @@ impl Keeper {
                         Order::Remove(ifindex, addr, prefix) => {
                             let _ = netlink.remove(ifindex, addr, prefix).await;
                             continue;
+                        }
+                        Order::Ways { all, add, tag } => {
+                            let mut failures = Vec::new();
+                            for w in &all {
+                                if let Err(e) = netlink.way(w, add).await {
+                                    failures.push(format!("cannot {} {}: {e}", if add { "add" } else { "remove" }, w.text()));
+                                }
+                            }
+                            Done::Ways { tag, failures }
                         }
                         Order::Promote(ifname) => {
                             promote(&ifname, &mut changed);
@@ -272,6 +311,13 @@ impl Keeper {
 
     pub fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) {
         let _ = self.0.send(Order::Remove(ifindex, addr, prefix));
+    }
+
+    /// Adds routes and rules, or takes them off in the order given.
+    pub fn ways(&self, all: Vec<Way>, add: bool, tag: Option<u64>) {
+        if !all.is_empty() {
+            let _ = self.0.send(Order::Ways { all, add, tag });
+        }
     }
 
     /// `promote_secondaries`: the other addresses of a network stay when the first one goes. Undone by [`Keeper::restore`].
@@ -366,6 +412,36 @@ pub fn monitor() -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Event>>
                 _ => continue,
             };
             if tx.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(rx)
+}
+
+/// Watches for routes and rules that go. Of a router's thousands only those that keepalived and its like put there are told, unless they say another protocol.
+pub fn monitor_ways(protocols: Vec<u8>) -> std::io::Result<tokio::sync::mpsc::UnboundedReceiver<Option<Gone>>> {
+    let (conn, handle, mut messages) = rtnetlink::new_multicast_connection(&[
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
+    ])?;
+    tokio::task::spawn_local(conn);
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+    tokio::task::spawn_local(async move {
+        let _keep = handle;
+        while let Some((m, _)) = messages.next().await {
+            let gone = match &m.payload {
+                NetlinkPayload::InnerMessage(m) => match Gone::of(m) {
+                    Some(g) if protocols.contains(&g.protocol()) => Some(g),
+                    _ => continue,
+                },
+                // Some were lost: nobody knows which.
+                NetlinkPayload::Overrun(_) => None,
+                _ => continue,
+            };
+            if tx.send(gone).is_err() {
                 return;
             }
         }

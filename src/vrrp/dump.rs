@@ -312,6 +312,17 @@ impl Engine {
         for v in &c.excluded {
             put!(o, "     {}", address(r, v, true));
         }
+        for (what, all) in [
+            ("Virtual Routes", c.routes.iter().map(|r| r.text()).collect::<Vec<_>>()),
+            ("Virtual Rules", c.rules.iter().map(|r| r.text()).collect()),
+        ] {
+            if !all.is_empty() {
+                put!(o, "   {what} ({}):", all.len());
+            }
+            for text in all {
+                put!(o, "     {text}");
+            }
+        }
         if r.unicast() {
             put!(o, "   Unicast TTL = {}", c.unicast_ttl.unwrap_or(super::packet::TTL));
             put!(o, "   Check unicast src : {}", yes(c.check_unicast_src));

@@ -8,9 +8,11 @@ use super::priority;
 use super::router::{Incoming, Router, addresses, claim, is_six, params};
 use super::track::{Facts, Share, inside_key};
 use super::view::VrrpView;
+use super::ways::WayWatch;
 use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Tracked, Vip, VrrpInstance, VrrpModel};
 use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, Wanted};
 use crate::net::raw;
+use crate::net::routes::Gone;
 use crate::net::sockdiag::Resets;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -54,7 +56,8 @@ pub struct Engine {
     pub(super) model: VrrpModel,
     pub(super) keeper: Keeper,
     done: mpsc::UnboundedReceiver<Done>,
-    /// Orders of addresses under way: tag, and key of the router.
+    pub(super) way_watch: WayWatch,
+    /// Orders of addresses and routes under way: tag, and key of the router.
     pub(super) puts: Vec<(u64, u64)>,
     /// The kernel's interfaces and addresses, as its notices have them.
     pub(super) links: HashMap<String, Link>,
@@ -115,6 +118,8 @@ pub enum Work {
     /// Connections on a router's addresses are reset.
     Released(u64),
     Done(Done),
+    /// A route or a rule is gone; some are, and nobody knows which.
+    WayGone(Option<Gone>),
 }
 
 impl Engine {
@@ -134,6 +139,7 @@ impl Engine {
             model: VrrpModel::default(),
             keeper,
             done,
+            way_watch: WayWatch::default(),
             puts: Vec::new(),
             links: netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect(),
             addrs: netlink.addresses().await?,
@@ -206,6 +212,9 @@ impl Engine {
                 });
                 let _ = netlink.remove(a.ifindex, a.addr, a.prefix).await;
             }
+            if !addresses(c).any(|v| self.adopted.iter().any(|a| a.1 == v.addr.addr)) {
+                self.take_ways_off(c);
+            }
         }
     }
 
@@ -277,8 +286,9 @@ impl Engine {
             r.departing = true;
             self.routers.push(r);
         }
-        let before = std::mem::replace(&mut self.model, model).statics;
-        self.put_statics(&before);
+        let before = std::mem::replace(&mut self.model, model);
+        self.put_statics(&before.statics);
+        self.put_static_ways(&before);
         self.regroup();
         for i in kept..self.routers.len() {
             self.feed(i, now, Input::Shutdown);
@@ -366,6 +376,7 @@ impl Engine {
             r.close();
         }
         if r.machine.state().has_address() {
+            self.change_ways(&mut r, &conf, now);
             self.part_with(&r, &gone);
             if changed {
                 (r.renew_at, r.announce_at, r.announce_times) = (Some(now), Some(now), conf.garp.repeat);
@@ -488,6 +499,7 @@ impl Engine {
                 }
                 self.settle(now);
             }
+            Done::Ways { tag, failures } => self.ways_done(tag, &failures),
             Done::Survey(links, addrs) => self.surveyed(links, addrs, now),
         }
     }
@@ -669,7 +681,7 @@ impl Engine {
             .iter()
             .flat_map(|r| {
                 let held = r.held.as_ref().map(|h| h.until);
-                [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, held]
+                [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.ways_at, held]
             })
             .chain([self.pacer.next(), self.debounce.next(), self.inside.next(), self.beginning()])
             .flatten()
@@ -701,6 +713,7 @@ impl Engine {
             Some(p) = self.incoming.recv() => Work::Packet(p),
             Some(key) = self.reset.recv() => Work::Released(key),
             Some(d) = self.done.recv() => Work::Done(d),
+            Some(g) = self.way_watch.next() => Work::WayGone(g),
         }
     }
 
@@ -710,6 +723,7 @@ impl Engine {
             Work::Packet(p) => self.packet(&p, now),
             Work::Released(key) => self.released(key),
             Work::Done(d) => self.finished(d, now),
+            Work::WayGone(g) => self.way_gone(g.as_ref(), now),
         }
         // However much comes in, what is due is done.
         if self.next_deadline().is_some_and(|t| t <= now) {
@@ -724,6 +738,7 @@ impl Engine {
             // Nothing that was due meanwhile is done: the addresses may be somebody else's by now.
             let r = &mut self.routers[i];
             (r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.held) = (None, None, None, None, None);
+            r.ways_at = None;
             let r = &self.routers[i];
             self.pacer.forget(|a| r.has(*a));
         }
@@ -769,6 +784,9 @@ impl Engine {
                 let r = &mut self.routers[i];
                 r.renew_at = Some(now + r.lifetime() / 3);
             }
+            if self.routers[i].ways_at.is_some_and(|t| t <= now) {
+                self.put_ways(i);
+            }
         }
         self.send_frames(now);
         self.forget_departed();
@@ -777,6 +795,7 @@ impl Engine {
     /// Waits until addresses that were given up are off. The last thing before the end.
     pub async fn drain(&mut self) {
         self.ending = true;
+        self.end_static_ways();
         for v in std::mem::take(&mut self.model.statics) {
             if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
                 self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);

@@ -24,3 +24,4 @@ pub mod trailer;
 pub mod view;
 mod vip;
 mod watch;
+mod ways;

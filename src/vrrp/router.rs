@@ -96,6 +96,8 @@ pub struct Router {
     /// Announcements on other interfaces than its own: `garp_extra_if`.
     pub elsewhere_at: Option<Instant>,
     pub renew_at: Option<Instant>,
+    /// Its routes and rules are put there again.
+    pub ways_at: Option<Instant>,
     pub stats: Stats,
     pub cause: Cause,
     /// The last changes of state, the newest last.
@@ -111,8 +113,8 @@ pub struct Router {
     /// Sequence numbers of signed adverts, its own last one and the others'.
     sequence: u64,
     pub sequences: trailer::Sequences,
-    /// Addresses that somebody else took away, since when, and how often.
-    pub put_back: HashMap<IpAddr, (Instant, u32)>,
+    /// Addresses, routes and rules that somebody else took away, since when, and how often.
+    pub put_back: HashMap<String, (Instant, u32)>,
     /// Connections on its addresses are being reset; the addresses go afterwards.
     pub resetting: bool,
     /// The last thing that went wrong, so that it is said once.
@@ -140,6 +142,7 @@ impl Router {
             refresh_at: None,
             elsewhere_at: None,
             renew_at: None,
+            ways_at: None,
             stats: Stats::default(),
             cause: Cause::Started,
             history: VecDeque::new(),

@@ -95,6 +95,10 @@ impl Engine {
             self.puts.push((tag, r.key));
         }
         self.keeper.put(all, tag);
+        // The kernel drops routes with the addresses that they come from, and says nothing.
+        if tag.is_some() {
+            self.put_ways(i);
+        }
     }
 
     /// The keeper has put addresses on.
@@ -207,6 +211,7 @@ impl Engine {
     }
 
     pub(super) fn take_all_off(&self, r: &Router) {
+        self.take_ways_off(&r.conf);
         r.addresses().for_each(|v| self.take_off(r, v));
     }
 
@@ -214,6 +219,7 @@ impl Engine {
     pub(super) fn release(&mut self, i: usize) {
         let r = &mut self.routers[i];
         (r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.held) = (None, None, None, None, None);
+        r.ways_at = None;
         r.resetting = true;
         r.put_back.clear();
         let ips: Vec<IpAddr> = r.addresses().map(|v| v.addr.addr).collect();
@@ -270,24 +276,7 @@ impl Engine {
             if untracked || !r.machine.state().has_address() || !r.has(ip) || r.cause == Cause::Frozen {
                 continue;
             }
-            let seen = r.put_back.entry(ip).or_insert((now, 0));
-            if now.saturating_duration_since(seen.0) > CALM {
-                seen.1 = 0;
-            }
-            let wait = seen.1.checked_sub(1).map_or(Duration::ZERO, |n| BACK_OFF * (1u32 << n.min(7)));
-            let often = seen.1 == OFTEN;
-            *seen = (now, seen.1.saturating_add(1));
-            let how =
-                if wait.is_zero() { "put back".to_owned() } else { format!("put back in {} ms", wait.as_millis()) };
-            let text = if often {
-                format!(
-                    "({}) address {ip} keeps being removed by somebody else: look for another program that manages the addresses of its interface; {how}",
-                    r.conf.name
-                )
-            } else {
-                format!("({}) address {ip} was removed by somebody else: {how}", r.conf.name)
-            };
-            self.told.push(Told::Log { important: true, text });
+            let wait = self.put_back_after(i, &format!("address {ip}"), now);
             if wait.is_zero() {
                 let tag = self.next_tag();
                 self.put_on(i, Some(tag));
@@ -298,6 +287,29 @@ impl Engine {
                 r.announce_at = Some(r.announce_at.map_or(now + wait, |t| t.min(now + wait)));
             }
         }
+    }
+
+    /// Something of a master's was removed by somebody else: how long it waits before it is put back. Said.
+    pub(super) fn put_back_after(&mut self, i: usize, what: &str, now: Instant) -> Duration {
+        let r = &mut self.routers[i];
+        let seen = r.put_back.entry(what.to_owned()).or_insert((now, 0));
+        if now.saturating_duration_since(seen.0) > CALM {
+            seen.1 = 0;
+        }
+        let wait = seen.1.checked_sub(1).map_or(Duration::ZERO, |n| BACK_OFF * (1u32 << n.min(7)));
+        let often = seen.1 == OFTEN;
+        *seen = (now, seen.1.saturating_add(1));
+        let how = if wait.is_zero() { "put back".to_owned() } else { format!("put back in {} ms", wait.as_millis()) };
+        let text = if often {
+            format!(
+                "({}) {what} keeps being removed by somebody else: look for another program that manages the network; {how}",
+                r.conf.name
+            )
+        } else {
+            format!("({}) {what} was removed by somebody else: {how}", r.conf.name)
+        };
+        self.told.push(Told::Log { important: true, text });
+        wait
     }
 
     /// An interface other than a router's own came back: addresses that live on it are put there again.

@@ -132,6 +132,9 @@ impl Engine {
         }
         if up {
             self.restore_on(&l.name);
+            if changed {
+                self.restore_ways_on(&l.name);
+            }
             if changed && self.model.statics.iter().any(|v| v.dev.as_deref() == Some(l.name.as_str())) {
                 self.put_statics(&[]);
             }

@@ -17,6 +17,8 @@ const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-announce-interval", OPEN),
     ("vrrp-dump", 3),
     ("vrrp-static-address", OPEN),
+    ("vrrp-static-route", OPEN),
+    ("vrrp-static-rule", OPEN),
 ];
 
 /// `vrrp-*` in `global`: what `global_defs` says in the other language.
@@ -55,6 +57,8 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
                 cx.error_of(Code::Missing, "'vrrp-static-address' : an address here needs its 'dev <interface>'");
             }
         }
+        "vrrp-static-route" => m.static_routes.extend(super::route(cx, w)),
+        "vrrp-static-rule" => m.static_rules.extend(super::rule(cx, w)),
         "vrrp-announce-interval" => pace(cx, m, w),
         "vrrp-dump" => {
             let (Some(kind), Some(path)) = (w.get(1), cx.arg(w, 2, "a file").map(str::to_owned)) else { return true };

@@ -7,7 +7,7 @@ use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
-use crate::config::keepalived::build::{self, MAX_VIPS4, MAX_VIPS6};
+use crate::config::keepalived::build::{self, MAX_VIPS4, MAX_VIPS6, Names, Wrong, number_in};
 use crate::config::model::{
     Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip,
     VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion,
@@ -44,6 +44,8 @@ const KEYWORDS: &[Row] = &[
     ("priority", 2),
     ("state", 2),
     ("address", OPEN),
+    ("route", OPEN),
+    ("rule", OPEN),
     ("advertise", 2),
     ("version", 2),
     ("auth", 2),
@@ -118,6 +120,8 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             None => {}
         },
         "address" => address(cx, &mut d.vips, &mut i.excluded, w),
+        "route" => i.routes.extend(route(cx, w)),
+        "rule" => i.rules.extend(rule(cx, w)),
         "advertise" => {
             if let Some(t) = cx.time(w, 1, TimeUnit::Millis) {
                 if t < Duration::from_millis(10) || t > Duration::from_millis(255_000) {
@@ -592,12 +596,44 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
             if mixed {
                 // What is not announced moves with the first of the two.
                 inst.excluded.clear();
+                inst.routes.clear();
+                inst.rules.clear();
                 inst.twin_of = Some(d.inst.name.clone());
                 inst.name = format!("{}.6", d.inst.name);
             }
         }
         model.instances.push(inst);
     }
+}
+
+/// `/etc/iproute2/rt_tables` and its like.
+struct Iproute<'a>(&'a mut dyn crate::config::source::Source);
+
+impl Names for Iproute<'_> {
+    fn number(&mut self, file: &str, name: &str) -> Option<u32> {
+        number_in(&self.0.read(&format!("/etc/iproute2/{file}")).ok()?, name)
+    }
+}
+
+fn wrong(cx: &mut Cx<'_>, word: &str, e: Wrong) {
+    match e {
+        Wrong::Bad(text) => cx.error(format!("'{word}' : {text}")),
+        Wrong::NotYet(w) => cx.not_yet(&w),
+    }
+}
+
+/// `route`, `vrrp-static-route`: the words of `ip route`.
+fn route(cx: &mut Cx<'_>, w: &[String]) -> Option<crate::config::model::Route> {
+    build::route(&w[1..], &mut Iproute(cx.src)).map_err(|e| wrong(cx, &w[0], e)).ok()
+}
+
+/// `rule`, `vrrp-static-rule`: the words of `ip rule`, with a preference.
+fn rule(cx: &mut Cx<'_>, w: &[String]) -> Option<crate::config::model::RoutingRule> {
+    let r = build::rule(&w[1..], 0, &mut Iproute(cx.src)).map_err(|e| wrong(cx, &w[0], e)).ok()?;
+    if r.preference == 0 {
+        cx.error_of(Code::Missing, format!("'{}' needs its 'preference <n>': rules are asked in that order", w[0]));
+    }
+    Some(r)
 }
 
 pub fn new_group(name: &str) -> VrrpGroup {

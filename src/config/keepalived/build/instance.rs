@@ -1,7 +1,7 @@
 //! `vrrp_instance`
 use super::address::{peer, vip};
 use super::global::{extra, version};
-use super::{Cx, notify, track};
+use super::{Cx, notify, route, track};
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
@@ -32,6 +32,8 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         hmac: None,
         vips: Vec::new(),
         excluded: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
         unicast_src: None,
         peers: Vec::new(),
         unicast_ttl: None,
@@ -272,6 +274,8 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                     i.excluded.extend(vip(cx, a));
                 }
             }
+            "virtual_routes" => route::routes(cx, n, &mut i.routes),
+            "virtual_rules" => route::rules(cx, n, &mut i.rules),
             "unicast_peer" => {
                 said.peers = true;
                 for a in cx.lines(n) {

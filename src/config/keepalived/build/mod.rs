@@ -5,12 +5,14 @@ mod group;
 mod instance;
 mod liveness;
 mod notify;
+mod route;
 mod server;
 mod track;
 
 pub use address::scope;
 pub use instance::{MAX_VIPS4, MAX_VIPS6, auth_bytes, blank_instance, hex};
 pub use liveness::asks_for_haproxy;
+pub use route::{Names, Wrong, number_in, route, rule};
 pub use track::{blank_bfd, blank_file, blank_process, blank_script, usual_ttl};
 
 use super::parse::Node;
@@ -47,6 +49,8 @@ struct Globals {
     owner_deaf: bool,
     priority_changes: bool,
     default_interface: String,
+    /// Preference of the next rule of each family that says none.
+    next_preference: [u32; 2],
 }
 
 pub fn model(
@@ -59,7 +63,7 @@ pub fn model(
         report,
         source,
         strict: manner.strict,
-        globals: Globals { default_interface: "eth0".to_owned(), ..Globals::default() },
+        globals: Globals { default_interface: "eth0".to_owned(), next_preference: [route::FIRST_PREFERENCE; 2], ..Globals::default() },
     };
     let mut servers = server::Servers::default();
     let mut m = VrrpModel { fault_strict: manner.fault_strict, ..VrrpModel::default() };
@@ -81,6 +85,8 @@ pub fn model(
             "bfd_instance" => track::bfd(&mut cx, n, &mut m),
             "vrrp_track_process" => track::process(&mut cx, n, &mut m),
             "vrrp_sync_group" => group::read(&mut cx, n, &mut m),
+            "static_routes" => route::routes(&mut cx, n, &mut m.static_routes),
+            "static_rules" => route::rules(&mut cx, n, &mut m.static_rules),
             "static_ipaddress" => address::statics(&mut cx, n, &mut m.statics),
             "virtual_server_group" => servers.group(&mut cx, n),
             "virtual_server" => servers.server(&mut cx, n, &mut m),

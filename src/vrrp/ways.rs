@@ -1,0 +1,169 @@
+//! Routes and rules that move with a virtual router's addresses (keepalived.conf(5), `virtual_routes`, `virtual_rules`), and those that stay.
+use super::engine::{Engine, Told};
+use super::fsm::Cause;
+use super::router::Router;
+use crate::config::model::{VrrpInstance, VrrpModel};
+use crate::net::netlink;
+use crate::net::routes::{Gone, Way};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// What watches the kernel's routes, and the protocols that it tells of.
+#[derive(Default)]
+pub(super) struct WayWatch {
+    protocols: Vec<u8>,
+    events: Option<mpsc::UnboundedReceiver<Option<Gone>>>,
+}
+
+impl WayWatch {
+    /// The next route or rule that went; `None` inside: some were lost.
+    pub async fn next(&mut self) -> Option<Option<Gone>> {
+        match &mut self.events {
+            Some(e) => e.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Watches for what a model has; nothing where it has none.
+    fn configure(&mut self, m: &VrrpModel) -> std::io::Result<()> {
+        let all = m.instances.iter().flat_map(of).chain(statics(m));
+        let mut wanted: Vec<u8> = all
+            .map(|w| match w {
+                Way::Route(r) => r.protocol,
+                Way::Rule(r) => r.protocol,
+            })
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted != self.protocols {
+            self.events = (!wanted.is_empty()).then(|| netlink::monitor_ways(wanted.clone())).transpose()?;
+            self.protocols = wanted;
+        }
+        Ok(())
+    }
+}
+
+/// A router's routes and rules, in the order in which they are added.
+pub(super) fn of(c: &VrrpInstance) -> impl Iterator<Item = Way> {
+    let rules = c.rules.iter().cloned().map(Way::Rule);
+    c.routes.iter().cloned().map(Way::Route).chain(rules)
+}
+
+fn statics(m: &VrrpModel) -> impl Iterator<Item = Way> {
+    let rules = m.static_rules.iter().cloned().map(Way::Rule);
+    m.static_routes.iter().cloned().map(Way::Route).chain(rules)
+}
+
+/// Those of `all` that `others` do not have, the last one first: as they are taken off.
+fn without(all: impl Iterator<Item = Way>, others: &[Way]) -> Vec<Way> {
+    let mut left: Vec<Way> = all.filter(|w| !others.contains(w)).collect();
+    left.reverse();
+    left
+}
+
+impl Engine {
+    /// Those that stay, in a model that comes into force; those of before go if they are not in it. What a killed predecessor left is the same again.
+    pub(super) fn put_static_ways(&mut self, before: &VrrpModel) {
+        if let Err(e) = self.way_watch.configure(&self.model) {
+            let text = format!("cannot watch for routes that go ({e}): what somebody removes stays away");
+            self.told.push(Told::Log { important: true, text });
+        }
+        let now: Vec<Way> = statics(&self.model).collect();
+        self.keeper.ways(without(statics(before), &now), false, None);
+        self.keeper.ways(now, true, None);
+    }
+
+    /// What nobody has any more.
+    pub(super) fn end_static_ways(&self) {
+        self.keeper.ways(without(statics(&self.model), &[]), false, None);
+    }
+
+    /// A router that has its addresses gets its routes and rules, or gets them again.
+    pub(super) fn put_ways(&mut self, i: usize) {
+        let r = &mut self.routers[i];
+        r.ways_at = None;
+        let all: Vec<Way> = of(&r.conf).collect();
+        if all.is_empty() {
+            return;
+        }
+        let (key, tag) = (r.key, self.next_tag());
+        self.puts.push((tag, key));
+        self.keeper.ways(all, true, Some(tag));
+    }
+
+    pub(super) fn take_ways_off(&self, c: &VrrpInstance) {
+        self.keeper.ways(without(of(c), &[]), false, None);
+    }
+
+    /// A known router has others from now on.
+    pub(super) fn change_ways(&mut self, r: &mut Router, new: &VrrpInstance, now: Instant) {
+        let wanted: Vec<Way> = of(new).collect();
+        if wanted.iter().cloned().eq(of(&r.conf)) {
+            return;
+        }
+        self.keeper.ways(without(of(&r.conf), &wanted), false, None);
+        r.ways_at = Some(now);
+    }
+
+    pub(super) fn ways_done(&mut self, tag: Option<u64>, failures: &[String]) {
+        let owner = tag.and_then(|t| {
+            let at = self.puts.iter().position(|p| p.0 == t)?;
+            Some(self.puts.swap_remove(at).1)
+        });
+        if failures.is_empty() {
+            return;
+        }
+        let text = failures.join("; ");
+        match owner.and_then(|key| self.routers.iter().position(|r| r.key == key)) {
+            Some(i) => self.problem(i, text),
+            None => self.told.push(Told::Log { important: true, text }),
+        }
+    }
+
+    /// A route or a rule went, and not by us if a router here should have it: put back, like an address.
+    pub(super) fn way_gone(&mut self, gone: Option<&Gone>, now: Instant) {
+        let Some(gone) = gone else {
+            // Whatever it was.
+            (0..self.routers.len())
+                .filter(|i| self.routers[*i].machine.state().has_address())
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|i| self.put_ways(i));
+            return self.keeper.ways(statics(&self.model).collect(), true, None);
+        };
+        for i in 0..self.routers.len() {
+            let r = &self.routers[i];
+            if !r.machine.state().has_address() || r.cause == Cause::Frozen {
+                continue;
+            }
+            let Some(w) = of(&r.conf).find(|w| gone.is(w) && !w.is_untracked()) else { continue };
+            let wait = self.put_back_after(i, &w.text(), now);
+            if wait.is_zero() {
+                self.put_ways(i);
+            } else {
+                let r = &mut self.routers[i];
+                r.ways_at = Some(r.ways_at.map_or(now + wait, |t| t.min(now + wait)));
+            }
+        }
+        if !self.ending
+            && let Some(w) = statics(&self.model).find(|w| gone.is(w) && !w.is_untracked())
+        {
+            let text = format!("static {} was removed by somebody else: put back", w.text());
+            self.told.push(Told::Log { important: true, text });
+            self.keeper.ways(vec![w], true, None);
+        }
+    }
+
+    /// An interface came back: the kernel has forgotten the routes over it.
+    pub(super) fn restore_ways_on(&mut self, ifname: &str) {
+        for i in 0..self.routers.len() {
+            let r = &self.routers[i];
+            let over = |w: &Way| w.names(ifname) || matches!(w, Way::Route(r) if r.dev.is_none());
+            if r.machine.state().has_address() && of(&r.conf).any(|w| over(&w)) {
+                self.put_ways(i);
+            }
+        }
+        let all: Vec<Way> = statics(&self.model).filter(|w| w.names(ifname)).collect();
+        self.keeper.ways(all, true, None);
+    }
+}
