@@ -100,9 +100,9 @@ fn keepalived_states_are_what_the_reader_says() {
         let line = |value: &str| match *block {
             "" => format!("{word} {value}\n"),
             "authentication" => format!("vrrp_instance x {{\n authentication {{\n {word} {value}\n }}\n}}\n"),
-            "virtual_server" => format!(
-                "virtual_server 10.0.0.1 80 {{\n {word} {value}\n real_server 10.0.0.2 80 {{\n }}\n}}\n"
-            ),
+            "virtual_server" => {
+                format!("virtual_server 10.0.0.1 80 {{\n {word} {value}\n real_server 10.0.0.2 80 {{\n }}\n}}\n")
+            }
             b => format!("{b} x {{\n {word} {value}\n}}\n"),
         };
         let mut silent = true;

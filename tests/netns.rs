@@ -678,11 +678,7 @@ fn routes() {
     m.start_tandem_with(&conf("10.53.0.0/16 dev eth0"));
     m.moves_to(0, Duration::from_secs(8));
     let has = |args: &[&str], want: &str| {
-        assert!(
-            wait_for(Duration::from_secs(3), || ip(&m, 0, args).contains(want)),
-            "{want}\n{}",
-            ip(&m, 0, args)
-        )
+        assert!(wait_for(Duration::from_secs(3), || ip(&m, 0, args).contains(want)), "{want}\n{}", ip(&m, 0, args))
     };
     has(&["route"], "10.50.0.0/16 via 10.77.0.77 dev eth0 proto keepalived src 10.77.0.100 mtu 1400");
     has(&["route"], "nexthop via 10.77.0.77 dev eth0 weight 2");
@@ -708,7 +704,12 @@ fn routes() {
     has(&["-6", "route"], "2001:db8:5::/48");
     has(&["route", "show", "table", "50"], "10.40.0.0/16");
     let log = std::fs::read_to_string(m.path("t.log")).unwrap();
-    assert!(log.contains("route 10.50.0.0/16 via 10.77.0.77 dev eth0 src 10.77.0.100 mtu 1400 was removed by somebody else: put back"), "{log}");
+    assert!(
+        log.contains(
+            "route 10.50.0.0/16 via 10.77.0.77 dev eth0 src 10.77.0.100 mtu 1400 was removed by somebody else: put back"
+        ),
+        "{log}"
+    );
     // The kernel drops a route with the address that it comes from, and says nothing.
     assert_eq!(ip(&m, 0, &["addr", "del", "10.77.0.100/24", "dev", "eth0"]), "");
     has(&["route"], "10.50.0.0/16 via 10.77.0.77");

@@ -66,7 +66,9 @@ impl Page {
         let now = status.clone();
         let origin = Origin::start(move |req| match req.starts_with("GET /check ") {
             true => {
-                assert!(req.contains("user-agent: KeepAliveClient\r\n") || req.contains("User-Agent: KeepAliveClient\r\n"));
+                assert!(
+                    req.contains("user-agent: KeepAliveClient\r\n") || req.contains("User-Agent: KeepAliveClient\r\n")
+                );
                 format!("HTTP/1.0 {} X\r\nConnection: close\r\n\r\nfine", now.load(SeqCst)).into_bytes()
             }
             false => ok(name),
@@ -84,7 +86,7 @@ fn servers_come_and_go_and_scripts_are_told() {
     let p = serve(&format!(
         "virtual_server 127.0.0.1 {v} {{\n delay_loop 0.2\n lvs_sched wrr\n protocol TCP\n quorum 2\n quorum_up \"/bin/touch {{dir}}/gained\"\n quorum_down \"/bin/touch {{dir}}/lost\"\n sorry_server 127.0.0.1 {ps}\n real_server 127.0.0.1 {pa} {{\n weight 3\n notify_down \"/bin/touch {{dir}}/a-down\"\n notify_up \"/bin/touch {{dir}}/a-up\"\n {check}\n }}\n real_server 127.0.0.1 {pb} {{\n weight 1\n alpha\n {check}\n }}\n}}\n"
     ));
-    let (section, sa, sb) = (format!("127.0.0.1:{v}"), format!("127.0.0.1:{pa}"), format!("127.0.0.1:{pb}"));
+    let (section, sa, sb) = (format!("tcp@127.0.0.1:{v}"), format!("127.0.0.1:{pa}"), format!("127.0.0.1:{pb}"));
     becomes(&p, &section, &sb, "status", "UP");
     let there = |name: &str| wait_for(Duration::from_secs(5), || std::path::Path::new(&p.path(name)).exists());
     assert!(there("gained"));
@@ -95,9 +97,17 @@ fn servers_come_and_go_and_scripts_are_told() {
     assert_eq!(row(&p, &section, &sa)["check_status"], "L7STS");
     assert!(there("a-down") && there("lost"));
     assert_eq!(shares(v, 4), BTreeMap::from([("sorry".into(), 4)]));
+    // Who talks to the sorry server does so until the others are back.
+    let mut talk = TcpStream::connect(("127.0.0.1", v)).unwrap();
+    talk.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    talk.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    let mut b = [0; 1000];
+    assert!(talk.read(&mut b).unwrap() > 0);
+    std::fs::remove_file(p.path("gained")).unwrap();
     a.status.store(200, SeqCst);
     becomes(&p, &section, &sa, "status", "UP");
-    assert!(there("a-up"));
+    assert!(there("a-up") && there("gained"));
+    assert!(matches!(talk.read(&mut b), Ok(0) | Err(_)), "it is cut");
     assert_eq!(shares(v, 40), BTreeMap::from([("a".into(), 30), ("b".into(), 10)]));
 }
 
@@ -116,9 +126,9 @@ fn a_client_keeps_its_server() {
     let first = all.keys().next().unwrap().clone();
     // A server in maintenance has nobody: its clients are another's from now on.
     let (gone, stays) = if first == "a" { (pa, "b") } else { (pb, "a") };
-    assert_eq!(p.cli(&format!("disable server 127.0.0.1:{v}/127.0.0.1:{gone}")).trim(), "");
+    assert_eq!(p.cli(&format!("disable server tcp@127.0.0.1:{v}/127.0.0.1:{gone}")).trim(), "");
     assert_eq!(shares(v, 3), BTreeMap::from([(stays.into(), 3)]));
-    assert_eq!(p.cli(&format!("enable server 127.0.0.1:{v}/127.0.0.1:{gone}")).trim(), "");
+    assert_eq!(p.cli(&format!("enable server tcp@127.0.0.1:{v}/127.0.0.1:{gone}")).trim(), "");
     assert_eq!(shares(v, 3), BTreeMap::from([(stays.into(), 3)]));
     // Its time is over one day.
     assert!(wait_for(Duration::from_secs(10), || {
@@ -175,15 +185,12 @@ fn datagrams_go_to_a_server_and_come_back() {
     let c = client(w);
     let one: Vec<String> = (0..4).map(|n| say(&c, &n.to_string())).collect();
     assert_eq!(one.iter().filter(|o| o.starts_with("a:")).count(), 2, "a server for each datagram: {one:?}");
-    let section = format!("127.0.0.1:{v}/udp");
+    let section = format!("udp@127.0.0.1:{v}");
     let s = row(&p, &section, "FRONTEND");
     assert_eq!((&s["stot"][..], &s["scur"][..]), ("4", "4"), "{s:?}");
     // A server that is not there says so; the client's next datagram goes elsewhere.
     let dead = free_port();
-    assert_eq!(
-        p.cli(&format!("set server {section}/127.0.0.1:{a} addr 127.0.0.1 port {dead}")).lines().count(),
-        2
-    );
+    assert_eq!(p.cli(&format!("set server {section}/127.0.0.1:{a} addr 127.0.0.1 port {dead}")).lines().count(), 2);
     let c = client(v);
     c.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(wait_for(Duration::from_secs(5), || {
@@ -248,26 +255,64 @@ fn every_checker_says_what_it_found() {
     let cases: &[(&str, String, &str)] = &[
         ("127.0.0.11", format!("TCP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {pa}\n }}"), "L4OK"),
         ("127.0.0.12", format!("TCP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {dead}\n }}"), "L4CON"),
-        ("127.0.0.13", format!("DNS_CHECK {{\n connect_ip 127.0.0.1\n connect_port {dns}\n type A\n name www.example\n retry 0\n }}"), "L7OK"),
-        ("127.0.0.14", format!("DNS_CHECK {{\n connect_ip 127.0.0.1\n connect_port {servfail}\n retry 0\n }}"), "L7STS"),
+        (
+            "127.0.0.13",
+            format!(
+                "DNS_CHECK {{\n connect_ip 127.0.0.1\n connect_port {dns}\n type A\n name www.example\n retry 0\n }}"
+            ),
+            "L7OK",
+        ),
+        (
+            "127.0.0.14",
+            format!("DNS_CHECK {{\n connect_ip 127.0.0.1\n connect_port {servfail}\n retry 0\n }}"),
+            "L7STS",
+        ),
         ("127.0.0.15", format!("SMTP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {mail}\n }}"), "L7OK"),
         ("127.0.0.16", format!("SMTP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {busy}\n }}"), "L7STS"),
-        ("127.0.0.17", format!("UDP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {udp}\n payload 41 42\n require_reply 75 3X 41\n min_reply_length 4\n }}"), "L7OK"),
-        ("127.0.0.18", format!("UDP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {udp}\n payload 41 42\n require_reply 76\n }}"), "L7RSP"),
+        (
+            "127.0.0.17",
+            format!(
+                "UDP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {udp}\n payload 41 42\n require_reply 75 3X 41\n min_reply_length 4\n }}"
+            ),
+            "L7OK",
+        ),
+        (
+            "127.0.0.18",
+            format!("UDP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {udp}\n payload 41 42\n require_reply 76\n }}"),
+            "L7RSP",
+        ),
         ("127.0.0.19", format!("UDP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {dead}\n }}"), "L4CON"),
-        ("127.0.0.20", format!("HTTP_GET {{\n connect_ip 127.0.0.1\n connect_port {pa}\n bindto 127.0.0.77\n url {{\n path /check\n status_code 200\n regex ^fi.e$\n }}\n }}"), "L7OK"),
-        ("127.0.0.21", format!("HTTP_GET {{\n connect_ip 127.0.0.1\n connect_port {pa}\n url {{\n path /check\n regex fine\n regex_no_match\n }}\n }}"), "L7RSP"),
+        (
+            "127.0.0.20",
+            format!(
+                "HTTP_GET {{\n connect_ip 127.0.0.1\n connect_port {pa}\n bindto 127.0.0.77\n url {{\n path /check\n status_code 200\n regex ^fi.e$\n }}\n }}"
+            ),
+            "L7OK",
+        ),
+        (
+            "127.0.0.21",
+            format!(
+                "HTTP_GET {{\n connect_ip 127.0.0.1\n connect_port {pa}\n url {{\n path /check\n regex fine\n regex_no_match\n }}\n }}"
+            ),
+            "L7RSP",
+        ),
         ("127.0.0.22", format!("MISC_CHECK {{\n misc_path \"{misc}\"\n misc_dynamic\n }}"), "PROCOK"),
         ("127.0.0.23", "FILE_CHECK {\n track_file f\n dynamic\n weight 3\n }".into(), "PROCOK"),
         // All of a server's checkers have to be content.
-        ("127.0.0.24", format!("TCP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {pa}\n }}\n DNS_CHECK {{\n connect_ip 127.0.0.1\n connect_port {servfail}\n retry 0\n }}"), ""),
+        (
+            "127.0.0.24",
+            format!(
+                "TCP_CHECK {{\n connect_ip 127.0.0.1\n connect_port {pa}\n }}\n DNS_CHECK {{\n connect_ip 127.0.0.1\n connect_port {servfail}\n retry 0\n }}"
+            ),
+            "",
+        ),
     ];
     for (ip, check, _) in cases {
         conf.push_str(&format!(" real_server {ip} 80 {{\n weight 5\n {check}\n }}\n"));
     }
     conf.push_str("}\n");
     let p = serve(&conf);
-    let section = format!("127.0.0.1:{v}");
+    let section = format!("tcp@127.0.0.1:{v}");
     for (ip, _, status) in cases {
         let server = format!("{ip}:80");
         let up = status.ends_with("OK");
@@ -283,4 +328,93 @@ fn every_checker_says_what_it_found() {
     std::fs::write(&file, "-100\n").unwrap();
     becomes(&p, &section, "127.0.0.22:80", "status", "DOWN");
     becomes(&p, &section, "127.0.0.23:80", "status", "DOWN");
+}
+
+/// Waits until a check of this section says so.
+#[track_caller]
+fn settles(p: &Proxy, section: &str, server: &str, up: bool) {
+    becomes(p, section, server, "status", if up { "UP" } else { "DOWN" });
+}
+
+#[test]
+fn what_was_known_outlives_reloads_workers_and_maintenance() {
+    use std::os::unix::fs::PermissionsExt;
+    let page = Page::new("a");
+    let pa = page.origin.port;
+    let (v, dir) = (free_port(), tempfile::tempdir().unwrap());
+    let misc = dir.path().join("misc").display().to_string();
+    std::fs::write(&misc, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&misc, PermissionsExt::from_mode(0o755)).unwrap();
+    // 'rr' knows no weights, and the quorum does.
+    let conf = |comment: &str, extra: &str| {
+        format!(
+            "{comment}virtual_server 127.0.0.1 {v} {{\n delay_loop 60\n lb_algo rr\n lb_kind NAT\n quorum 150\n quorum_up \"/bin/sh -c 'echo up >> {{dir}}/said'\"\n quorum_down \"/bin/sh -c 'echo down >> {{dir}}/said'\"\n real_server 127.0.0.1 {pa} {{\n weight 100\n TCP_CHECK {{\n warmup 0\n }}\n }}\n real_server 127.0.0.2 {pa} {{\n weight 50\n MISC_CHECK {{\n misc_path \"{misc}\"\n }}\n }}\n real_server 127.0.0.3 {pa} {{\n weight 40\n {extra}\n }}\n}}\n"
+        )
+    };
+    let p = serve(&conf("", ""));
+    let section = format!("tcp@127.0.0.1:{v}");
+    let (up, down) = (format!("127.0.0.1:{pa}"), format!("127.0.0.2:{pa}"));
+    settles(&p, &section, &down, false);
+    let said = || std::fs::read_to_string(p.path("said")).unwrap_or_default();
+    // 190 were there before the program was asked; then 140 are too few.
+    assert!(wait_for(Duration::from_secs(5), || said().ends_with("down\n")), "{}", said());
+    let before = said();
+    // Out of maintenance it is what its check says, not what it was at the start.
+    let name = format!("{section}/{down}");
+    assert_eq!(p.cli(&format!("disable server {name}")).trim(), "");
+    assert_eq!(p.cli(&format!("enable server {name}")).trim(), "");
+    settles(&p, &section, &down, false);
+    // A reload that moves the lines, and adds a check that asks the same program.
+    let extra = format!("MISC_CHECK {{\n misc_path \"{misc}\"\n }}");
+    std::fs::write(
+        p.path("k.conf"),
+        conf("# one more line\n", &extra).replace("{dir}", p.dir.path().to_str().unwrap()),
+    )
+    .unwrap();
+    p.cli("reload");
+    settles(&p, &section, &format!("127.0.0.3:{pa}"), false);
+    settles(&p, &section, &down, false);
+    settles(&p, &section, &up, true);
+    // A worker that is new is told what was known, and tells nobody again. Its checks come in a minute.
+    let pid = || {
+        let info = p.cli("show info");
+        info.lines().find_map(|l| l.strip_prefix("Pid: ")).map(str::to_owned).unwrap_or_default()
+    };
+    let old = pid();
+    let n: i32 = old.parse().unwrap();
+    // SAFETY: plain system call; the worker is a grandchild of this test.
+    unsafe { libc::kill(n, libc::SIGKILL) };
+    assert!(wait_for(Duration::from_secs(8), || {
+        std::os::unix::net::UnixStream::connect(p.path("admin.sock")).is_ok() && !pid().is_empty() && pid() != old
+    }));
+    assert_eq!(row(&p, &section, &down)["status"], "DOWN");
+    settles(&p, &section, &up, true);
+    let count = |t: &str| (t.matches("up").count(), t.matches("down").count());
+    assert_eq!(count(&said()), count(&before), "{}", said());
+}
+
+#[test]
+fn a_full_server_has_no_persistence() {
+    let (a, b) = (Page::new("a"), Page::new("b"));
+    let v = free_port();
+    let (pa, pb) = (a.origin.port, b.origin.port);
+    let p = serve(&format!(
+        "virtual_server 127.0.0.1 {v} {{\n lb_algo rr\n lb_kind NAT\n persistence_timeout 30\n real_server 127.0.0.1 {pa} {{\n uthreshold 1\n }}\n real_server 127.0.0.1 {pb} {{\n uthreshold 1\n }}\n}}\n"
+    ));
+    let talk = |s: &mut TcpStream| {
+        s.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        s.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+        let mut b = [0; 1000];
+        let n = s.read(&mut b).unwrap_or(0);
+        String::from_utf8_lossy(&b[..n]).rsplit("\r\n").next().unwrap().to_owned()
+    };
+    let mut one = TcpStream::connect(("127.0.0.1", v)).unwrap();
+    let first = talk(&mut one);
+    let mut two = TcpStream::connect(("127.0.0.1", v)).unwrap();
+    assert_ne!(talk(&mut two), first, "its server is full");
+    // It has the other one from now on.
+    let held = talk(&mut two);
+    drop((one, two));
+    becomes(&p, &format!("tcp@127.0.0.1:{v}"), "BACKEND", "scur", "0");
+    assert_eq!(ask(v), held);
 }

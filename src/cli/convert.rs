@@ -11,8 +11,7 @@ use crate::process::loader;
 const NAME: &str = "converted.cfg";
 
 /// What has no words there.
-pub const VIRTUAL_SERVERS: &str =
-    "'virtual_server' blocks have no words in the one file yet: keep the two files, or write the blocks as 'listen' sections";
+pub const VIRTUAL_SERVERS: &str = "'virtual_server' blocks have no words in the one file yet: keep the two files, or write the blocks as 'listen' sections";
 
 pub fn run(args: &[String]) -> i32 {
     let wanted = match haproxy::load_args(args) {
@@ -183,7 +182,8 @@ mod tests {
             });
             k += &d.maybe("virtual_ipaddress_excluded {\n 10.9.9.9/24 dev eth5\n 2001:db8::9/64\n }");
             k += &d.maybe("virtual_routes {\n 10.4.0.0/16 via 10.0.0.1 dev eth7 metric 5 mtu lock 1400 no_track\n default via fe80::1 dev eth7 table 77\n }");
-            k += &d.maybe("virtual_rules {\n from 10.4.0.0/16 table 77\n inet6 iif eth7 fwmark 0x10/0xff blackhole\n }");
+            k +=
+                &d.maybe("virtual_rules {\n from 10.4.0.0/16 table 77\n inet6 iif eth7 fwmark 0x10/0xff blackhole\n }");
             k += "}\n";
         }
         k

@@ -60,7 +60,7 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
         let (vrrp, mut servers) = keepalived::load(k, src, &manner, &mut report);
         model.vrrp = vrrp;
         haproxy::number_behind(&model, &mut servers);
-        model.proxies.append(&mut servers);
+        model.proxies.extend(servers.into_iter().map(Box::new));
     }
     together::check(&model, !args.haproxy.is_empty(), &mut report);
     if !args.haproxy.is_empty() && args.no_verify {

@@ -13,6 +13,8 @@ pub struct VirtualServer {
     pub hysteresis: u32,
     /// `ops`: a server is chosen for each datagram.
     pub one_packet: bool,
+    /// Its scheduler knows no weights but nothing.
+    pub level: bool,
 }
 
 /// `persistence_timeout`, `persistence_granularity`

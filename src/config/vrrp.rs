@@ -61,13 +61,21 @@ pub struct FactRule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FactOf {
     /// The program under this key; `misc_dynamic`: its exit status is a weight, in place of this one.
-    Script { dynamic: Option<u32> },
+    Script {
+        dynamic: Option<u32>,
+    },
     /// A `track_file`: its value times the weight; `dynamic`: that is added to the server's weight.
-    File { name: String, weight: Option<i64>, dynamic: bool },
-    Bfd { name: String },
+    File {
+        name: String,
+        weight: Option<i64>,
+        dynamic: bool,
+    },
+    Bfd {
+        name: String,
+    },
 }
 
-/// Scripts of a virtual server (`quorum_up`, `quorum_down`) or of one of its real servers (`notify_up`, `notify_down`).
+/// A virtual server or one of its real servers, and the scripts that are told of it, if there are any (`quorum_up`, `quorum_down`, `notify_up`, `notify_down`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerScripts {
     /// The section, and its server.
@@ -77,6 +85,8 @@ pub struct ServerScripts {
     pub down: Option<ScriptCall>,
     /// `omega`: at the end of the process it is down.
     pub omega: bool,
+    /// What it is held for before anything is known (`alpha`); nothing of a quorum.
+    pub begins: Option<bool>,
 }
 
 impl VrrpModel {

@@ -7,7 +7,7 @@ use super::pulse::{self, Checker, HttpProbe, Origin, Probe, Pulse, UdpProbe};
 use super::script::Answer;
 use super::verdict::Office;
 use crate::config::model::Fact;
-use crate::state::live::{Live, lock};
+use crate::state::live::{KeptPulse, Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -26,18 +26,33 @@ const MAX_PAGE: usize = 1 << 20;
 /// What a server's checkers hold of it, side by side: whether it is up, and what it weighs more.
 type Held = Rc<RefCell<Vec<Fact>>>;
 
-/// Starts the checkers of one server.
+/// What was told is looked at again so often: an operator may have changed the server meanwhile.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Starts the checkers of one server. Those that were there before a reload go on where they are.
 pub fn start(p: &Arc<ProxyNode>, i: usize, snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Vec<JoinHandle<()>> {
     let s = &p.servers[i];
-    // One that was checked before keeps what it was.
+    let all = &s.conf.checkers;
+    let mut kept = lock(&s.live.pulses);
+    let same = kept.len() == all.len()
+        && kept.iter().zip(all.iter()).all(|(k, c)| k.as_ref().is_none_or(|k| k.name == c.name));
+    if !same {
+        *kept = vec![None; all.len()];
+    }
+    // One that was down with other checkers has to pass them all.
     let known = lock(&s.live.check).is_some();
-    let up = |c: &Checker| if known { s.live.is_up() } else { !c.alpha };
-    let held: Held = Rc::new(RefCell::new(s.conf.checkers.iter().map(|c| Fact { up: up(c), weight: 0 }).collect()));
-    let many = u32::try_from(p.servers.len()).unwrap_or(u32::MAX).max(1);
-    let share = f64::from(u32::try_from(i).unwrap_or(0)) / f64::from(many);
-    let one = |k: usize| {
+    let up = |k: usize| match &kept[k] {
+        Some(k) => k.pulse.is_up(),
+        None if known => s.live.is_up(),
+        None => !all[k].alpha && s.live.is_up(),
+    };
+    let held: Held = Rc::new(RefCell::new((0..all.len()).map(|k| Fact { up: up(k), weight: 0 }).collect()));
+    let firsts: Vec<Instant> = (0..all.len())
+        .map(|k| kept[k].as_ref().map_or_else(|| Instant::now() + warmup(p, s, k, all[k].warmup, known), |k| k.due))
+        .collect();
+    drop(kept);
+    let one = |(k, first): (usize, Instant)| {
         let w = Watch { p: p.clone(), i, k, snapshot: snapshot.clone(), live: live.clone(), held: held.clone() };
-        let first = if known { Duration::ZERO } else { s.conf.checkers[k].warmup.mul_f64(share) };
         tokio::task::spawn_local(async move {
             match &w.checker().probe {
                 Probe::Outside(key) => w.told(key).await,
@@ -45,7 +60,19 @@ pub fn start(p: &Arc<ProxyNode>, i: usize, snapshot: &Arc<Snapshot>, live: &Arc<
             }
         })
     };
-    (0..s.conf.checkers.len()).map(one).collect()
+    firsts.into_iter().enumerate().map(one).collect()
+}
+
+/// Checks do not all begin at once: each somewhere within its `warmup`, always at the same place.
+fn warmup(p: &ProxyNode, s: &ServerNode, k: usize, most: Duration, known: bool) -> Duration {
+    use std::hash::{Hash as _, Hasher as _};
+    if known {
+        return Duration::ZERO;
+    }
+    let mut h = std::hash::DefaultHasher::new();
+    (&p.conf.name, &s.conf.name, k).hash(&mut h);
+    let part = u32::try_from(h.finish() % 1000).unwrap_or(0);
+    most.mul_f64(f64::from(part) / 1000.0)
 }
 
 struct Watch {
@@ -73,56 +100,60 @@ impl Watch {
     }
 
     /// Asks again and again.
-    async fn ask(&self, first: Duration) {
+    async fn ask(&self, first: Instant) {
         let c = self.checker();
-        let mut pulse = Pulse::new(self.held.borrow()[self.k].up);
-        sleep(first).await;
+        let before = lock(&self.server().live.pulses).get(self.k).cloned().flatten().map(|k| k.pulse);
+        let mut pulse = before.unwrap_or_else(|| Pulse::new(self.held.borrow()[self.k].up));
+        sleep_until(first).await;
         loop {
-            let begin = Instant::now();
             if self.is_off() {
                 sleep(c.every).await;
                 continue;
             }
+            let begin = Instant::now();
             let found = self.probe(pulse.turn).await;
-            let passed = found.outcome() == Outcome::Passed;
-            let (change, pause) = pulse.took(c, passed);
-            if !self.is_off() {
-                self.holds(Fact { up: change.unwrap_or(pulse.is_up()), weight: 0 }, passed, found, begin.elapsed());
+            let (_, pause) = pulse.took(c, found.outcome() == Outcome::Passed);
+            let due = Instant::now() + pause.max(Duration::from_millis(1));
+            if let Some(k) = lock(&self.server().live.pulses).get_mut(self.k) {
+                *k = Some(KeptPulse { name: c.name, pulse: pulse.clone(), due });
             }
-            sleep_until(begin + pause.max(Duration::from_millis(1)).max(begin.elapsed())).await;
+            if !self.is_off() {
+                self.holds(Fact { up: pulse.is_up(), weight: 0 }, found, begin.elapsed());
+            }
+            sleep_until(due).await;
         }
     }
 
     /// Waits for what the guardian says.
     async fn told(&self, key: &str) {
         let mut facts = self.live.facts.subscribe();
+        let mut last = None;
         loop {
             let fact = facts.borrow_and_update().get(key).copied();
             if let Some(f) = fact.filter(|_| !self.is_off()) {
-                let status = if f.up { "PROCOK" } else { "PROCERR" };
-                self.holds(f, f.up, Found::new(status, i32::from(!f.up), ""), Duration::ZERO);
+                let news = last.replace(f) != Some(f);
+                let all_up = self.held.borrow().iter().enumerate().all(|(k, h)| if k == self.k { f.up } else { h.up });
+                if news || self.server().live.is_up() != all_up {
+                    let status = if f.up { "PROCOK" } else { "PROCERR" };
+                    self.holds(f, Found::new(status, i32::from(!f.up), ""), Duration::ZERO);
+                }
             }
-            if facts.changed().await.is_err() {
+            if tokio::time::timeout(AGAIN, facts.changed()).await.is_ok_and(|r| r.is_err()) {
                 return;
             }
         }
     }
 
     /// This checker holds something of the server now; what all of them hold together counts.
-    fn holds(&self, f: Fact, passed: bool, found: Found, took: Duration) {
+    fn holds(&self, f: Fact, found: Found, took: Duration) {
         self.held.borrow_mut()[self.k] = f;
-        let (up, weight) = {
+        let (up, extra) = {
             let held = self.held.borrow();
-            (held.iter().all(|h| h.up), held.iter().map(|h| h.weight).fold(0, i32::saturating_add))
+            (held.iter().all(|h| h.up), held.iter().map(|h| i64::from(h.weight)).sum())
         };
         let office = Office { snapshot: &self.snapshot, live: &self.live };
-        office.held(&self.p, self.i, up, (self.checker().name, passed), found, took);
-        let s = self.server();
-        let varies = s.conf.checkers.iter().any(|c| matches!(c.probe, Probe::Outside(_)));
-        if varies {
-            let w = i64::from(s.conf.weight).saturating_add(weight.into()).clamp(0, 65_535);
-            office.weigh(&self.p, self.i, u32::try_from(w).unwrap_or(0));
-        }
+        office.held(&self.p, self.i, up, self.checker().name, found, took);
+        add_weight(&office, &self.p, self.i, extra);
     }
 
     /// Where this checker asks.
@@ -287,6 +318,15 @@ impl Watch {
             Ok(Ok(())) => Found::bare("L4OK"),
             Ok(Err(e)) => Found::new("L4CON", 0, crate::base::diag::io_words(&e)),
         }
+    }
+}
+
+/// What checkers add to a server's weight. What an operator has set stays while they add the same.
+pub fn add_weight(office: &Office<'_>, p: &Arc<ProxyNode>, i: usize, extra: i64) {
+    let s = &p.servers[i];
+    if s.live.extra_weight.swap(extra, Relaxed) != extra {
+        let w = i64::from(s.conf.weight).saturating_add(extra).clamp(0, 65_535);
+        office.weigh(p, i, u32::try_from(w).unwrap_or(0));
     }
 }
 

@@ -1,8 +1,8 @@
 //! Connections of checks (configuration manual 5.2, `check`, `addr`, `port`, `check-ssl`, `check-send-proxy`, `check-via-socks4`).
+use super::pulse::Origin;
 use super::script::Connect;
 use crate::base::addr::{Host, canonical};
 use crate::base::diag::io_words;
-use super::pulse::Origin;
 use crate::config::model::PortRule;
 use crate::net::sockopt::{self, Outgoing};
 use crate::state::live::lock;

@@ -3,6 +3,7 @@ use super::agent::{self, Reply};
 use super::connect::{Link, Trouble, Wish, connect};
 use super::dialect::{Dialect, Next as Say, Talk};
 use super::found::Found;
+use super::pulse::Probe as Question;
 use super::script::{Around, MAX_ANSWER, Next, Run, Script};
 use super::verdict::{Office, Which};
 use super::{checkers, external, post};
@@ -61,6 +62,10 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
             let probe = Probe { p: p.clone(), i, snapshot: snapshot.clone(), live: live.clone() };
             if !s.conf.checkers.is_empty() {
                 tasks.extend(checkers::start(p, i, snapshot, live));
+                // Whoever added to its weight before may not be there any more.
+                if !s.conf.checkers.iter().any(|c| matches!(c.probe, Question::Outside(_))) {
+                    checkers::add_weight(&office, p, i, 0);
+                }
             } else if s.conf.check {
                 tasks.push(tokio::task::spawn_local(probe.clone().health(offset)));
             }
@@ -69,7 +74,14 @@ pub fn start(snapshot: &Arc<Snapshot>, live: &Arc<Live>) -> Probes {
             }
         }
     }
-    snapshot.proxies.iter().for_each(|p| office.quorum(p));
+    for p in snapshot.proxies.iter().filter(|p| p.conf.virtual_server.is_some()) {
+        // Nobody asks any more whether these are up.
+        for s in p.servers.iter().filter(|s| !s.conf.check && !s.live.is_up()) {
+            s.live.set_up(true);
+            p.live.bump();
+        }
+        office.quorum(p, false);
+    }
     Probes(tasks)
 }
 

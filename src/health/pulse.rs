@@ -207,7 +207,11 @@ pub fn question(kind: u16, name: &str) -> Option<(u16, Vec<u8>)> {
 
 /// What came back is an answer to the question, and no error; none if it is something else.
 pub fn answered(bytes: &[u8], id: u16) -> Option<Found> {
-    let m = Message::from_vec(bytes).ok().filter(|m| m.metadata.id == id)?;
+    use hickory_proto::op::MessageType;
+    let m = Message::from_vec(bytes).ok()?;
+    if m.metadata.id != id || m.metadata.message_type != MessageType::Response {
+        return None;
+    }
     let code = m.metadata.response_code;
     Some(match u16::from(code) {
         0 => Found::new("L7OK", 0, ""),
@@ -335,7 +339,9 @@ mod tests {
 
     #[test]
     fn datagrams() {
-        let (id, q) = question(6, ".").unwrap();
+        let (id, mut q) = question(6, ".").unwrap();
+        assert!(answered(&q, id).is_none(), "it is the question");
+        q[2] |= 0x80;
         // It is no answer to another question, and an answer without an error is one.
         assert!(answered(&q, id ^ 1).is_none());
         assert_eq!(answered(&q, id).unwrap().status, "L7OK");

@@ -1,14 +1,14 @@
 //! What becomes of a server: by checks, by its agent, by traffic, by operators; and who is told (management manual 8.4).
 use super::agent::{self, Admin, Reply};
 use super::found::{Found, Outcome};
-use super::fsm::{Change, Health};
+use super::fsm::Change;
 use super::mail::Mail;
 use crate::config::model::OnError;
 use crate::rules::logformat::{DateForm, date};
 use crate::state::counters::Counter;
 use crate::state::live::{
-    Alert, Happening, Quorum, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, INHERITED_DRAIN, INHERITED_MAINT, Live,
-    RESOLUTION_MAINT, lock,
+    Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, Happening, INHERITED_DRAIN, INHERITED_MAINT,
+    Live, Quorum, RESOLUTION_MAINT, lock,
 };
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::net::IpAddr;
@@ -106,58 +106,63 @@ impl Office<'_> {
         }
     }
 
-    /// A virtual server counts what its live servers weigh (`quorum`, `hysteresis`), and says sorry where that is not enough.
-    pub fn quorum(&self, p: &Arc<ProxyNode>) {
+    /// A virtual server counts what its live servers weigh (`quorum`, `hysteresis`), and says sorry where that is not enough. `cut`: a check has
+    /// taken a server away, and what is lost with the quorum is lost at once, as in the kernel's table.
+    pub fn quorum(&self, p: &Arc<ProxyNode>, cut: bool) {
         let Some(v) = &p.conf.virtual_server else { return };
-        let sum = p.servers.iter().filter(|s| !s.conf.backup).fold(0u32, |n, s| n.saturating_add(s.live.effective_weight()));
-        let mut held = lock(&p.live.quorum);
-        let enough = match *held {
-            Quorum::Gained => sum >= v.quorum - v.hysteresis,
-            Quorum::Lost | Quorum::Unknown => sum >= v.quorum.saturating_add(v.hysteresis),
+        let alive = p.servers.iter().filter(|s| !s.conf.backup);
+        let sum = alive.fold(0u32, |n, s| n.saturating_add(s.live.effective_weight()));
+        let (enough, news) = {
+            let mut held = lock(&p.live.quorum);
+            let enough = match *held {
+                Quorum::Gained => sum >= v.quorum - v.hysteresis,
+                Quorum::Lost | Quorum::Unknown => sum >= v.quorum.saturating_add(v.hysteresis),
+            };
+            let now = if enough { Quorum::Gained } else { Quorum::Lost };
+            (enough, std::mem::replace(&mut *held, now) != now)
         };
-        let now = if enough { Quorum::Gained } else { Quorum::Lost };
-        if std::mem::replace(&mut *held, now) == now {
-            return;
-        }
-        drop(held);
         let sorry = !enough && p.servers.iter().any(|s| s.conf.backup);
         if p.live.sorry.swap(sorry, Relaxed) != sorry {
-            // As where the kernel's table has the one or the others.
-            for s in p.servers.iter().filter(|s| s.conf.backup != sorry && s.conf.shutdown_on_down) {
+            for s in p.servers.iter().filter(|s| s.conf.backup != sorry && s.conf.shutdown_on_down && (cut || !sorry)) {
                 s.live.shutdown_sessions(if sorry { Ended::ServerDown } else { Ended::ServerUp });
             }
             p.live.bump();
             p.live.wake(None);
         }
-        let what = if enough { "gained" } else { "lost" };
-        let serves = if sorry { "; the sorry server serves" } else { "" };
-        let text = format!("quorum {what}: live servers weigh {sum} of {}{serves}", v.quorum);
-        self.note(p, crate::log::NOTICE, &format!("Virtual server {} : {text}", p.conf.name));
-        self.tell(p, None, enough, &text);
+        if news {
+            let what = if enough { "gained" } else { "lost" };
+            let serves = if sorry { "; the sorry server serves" } else { "" };
+            let text = format!("quorum {what}: live servers weigh {sum} of {}{serves}", v.quorum);
+            self.note(p, crate::log::NOTICE, &format!("Virtual server {} : {text}", p.conf.name));
+            self.tell(p, None, enough, &text);
+        }
+    }
+
+    /// What was known of a virtual server, or of one of its servers, before this process began. Nobody is told again.
+    pub fn recall(&self, h: &Happening) {
+        let Some(p) = self.snapshot.backend(&h.section).filter(|p| p.conf.virtual_server.is_some()) else { return };
+        match &h.server {
+            None => *lock(&p.live.quorum) = if h.up { Quorum::Gained } else { Quorum::Lost },
+            Some(name) => {
+                for s in p.servers.iter().filter(|s| s.conf.name == *name && s.conf.check) {
+                    s.live.hold(h.up);
+                    s.live.set_up(h.up);
+                }
+            }
+        }
+        p.live.bump();
     }
 
     /// What all checkers of a server hold of it together, and the one that was asked just now.
-    pub fn held(
-        &self,
-        p: &Arc<ProxyNode>,
-        i: usize,
-        up: bool,
-        (checker, passed): (&str, bool),
-        found: Found,
-        took: Duration,
-    ) {
+    pub fn held(&self, p: &Arc<ProxyNode>, i: usize, up: bool, checker: &str, found: Found, took: Duration) {
         let s = &p.servers[i];
         let l = &s.live;
-        if !passed {
+        if found.outcome() == Outcome::Failed {
             l.counters.inc(Counter::ChecksFailed);
         }
         let why = format!(", {checker}: {}", found.reason(took));
         *lock(&l.check) = Some(CheckResult { found, took });
-        let params = s.conf.health;
-        l.update_health(|h| {
-            *h = Health::set(params, up);
-            Change::None
-        });
+        l.hold(up);
         if !up {
             self.down(p, s, &why);
         } else if !l.in_maintenance() {
@@ -172,7 +177,7 @@ impl Office<'_> {
             l.set_weight(weight);
             p.live.bump();
             p.live.wake(None);
-            self.quorum(p);
+            self.quorum(p, false);
         }
     }
 
@@ -296,7 +301,7 @@ impl Office<'_> {
         self.follow(p, s);
         self.nobody(p, had);
         self.tell(p, Some(s), false, why);
-        self.quorum(p);
+        self.quorum(p, true);
         p.live.wake(None);
     }
 
@@ -314,7 +319,7 @@ impl Office<'_> {
         self.mail(p, crate::log::NOTICE, &text);
         self.follow(p, s);
         self.tell(p, Some(s), true, why);
-        self.quorum(p);
+        self.quorum(p, false);
         p.live.wake(None);
     }
 
@@ -557,7 +562,7 @@ impl Office<'_> {
             self.follow(q, tracked);
         }
         p.live.bump();
-        self.quorum(p);
+        self.quorum(p, false);
         p.live.wake(None);
         let now = (l.in_maintenance(), l.draining());
         let state = if l.is_up() { "UP" } else { "DOWN" };

@@ -1,4 +1,5 @@
 //! Addresses and links through rtnetlink, behind our own types: the crates' interfaces change with each release.
+use super::routes::{Gone, Way};
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{
@@ -6,7 +7,6 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use super::routes::{Gone, Way};
 use rtnetlink::MulticastGroup;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -192,11 +192,21 @@ impl Netlink {
 
 /// What the keeper is told.
 enum Order {
-    Put { all: Vec<NewAddress>, tag: Option<u64> },
+    Put {
+        all: Vec<NewAddress>,
+        tag: Option<u64>,
+    },
     Remove(u32, IpAddr, u8),
     /// Routes and rules, on or off.
-    Ways { all: Vec<Way>, add: bool, tag: Option<u64> },
-    Open { tag: u64, wanted: Wanted },
+    Ways {
+        all: Vec<Way>,
+        add: bool,
+        tag: Option<u64>,
+    },
+    Open {
+        tag: u64,
+        wanted: Wanted,
+    },
     Promote(String),
     Pings(u32),
     Restore,
@@ -272,7 +282,11 @@ impl Keeper {
                             let mut failures = Vec::new();
                             for w in &all {
                                 if let Err(e) = netlink.way(w, add).await {
-                                    failures.push(format!("cannot {} {}: {e}", if add { "add" } else { "remove" }, w.text()));
+                                    failures.push(format!(
+                                        "cannot {} {}: {e}",
+                                        if add { "add" } else { "remove" },
+                                        w.text()
+                                    ));
                                 }
                             }
                             Done::Ways { tag, failures }

@@ -1,8 +1,13 @@
 //! A worker process as the guardian sees it: started, spoken to, watched, mourned. Nothing here waits for it.
 use super::bundle::Spec;
-use super::ipc::{self, Channel, FDS_PER_MESSAGE, REFS_PER_MESSAGE, SocketRef, ToGuardian, ToWorker};
+use super::ipc::{
+    self, Channel, FACTS_PER_MESSAGE, FDS_PER_MESSAGE, REFS_PER_MESSAGE, SocketRef, ToGuardian, ToWorker,
+};
 use super::proof::{self, Page, Verdict, Watch};
+use super::servers::Servers;
 use super::worker;
+use crate::config::model::Fact;
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -40,7 +45,7 @@ pub struct Load<'a> {
 
 impl Worker {
     /// Starts a worker and hands it what it needs. Must be called inside the guardian's runtime.
-    pub fn start(spec: &Spec, background: bool, load: Load<'_>) -> std::io::Result<Self> {
+    pub fn start(spec: &Spec, background: bool, servers: &Servers, load: Load<'_>) -> std::io::Result<Self> {
         let (ours, theirs) = ipc::pair()?;
         let (page, page_fd) = Page::create()?;
         let (a, b) = (theirs.as_raw_fd(), page_fd.as_raw_fd());
@@ -64,6 +69,9 @@ impl Worker {
         }
         let mut child = c.spawn()?;
         let r = Self::attach(i32::try_from(child.id()).unwrap_or(0), ours, page).and_then(|w| {
+            w.inform(servers.facts(), true);
+            let known: Vec<_> = servers.states().collect();
+            known.chunks(FACTS_PER_MESSAGE).for_each(|part| w.say(ToWorker::Known(part.to_vec())));
             w.load(load)?;
             Ok(w)
         });
@@ -114,6 +122,19 @@ impl Worker {
     /// The same, with a descriptor that becomes the worker's.
     pub fn hand(&self, m: ToWorker, fd: OwnedFd) {
         let _ = self.outbox.send((m, vec![fd]));
+    }
+
+    /// What servers are checked by outside it: what is new, or all of it.
+    pub fn inform(&self, facts: &HashMap<String, Fact>, whole: bool) {
+        let all: Vec<_> = facts.iter().collect();
+        let mut parts: Vec<HashMap<String, Fact>> =
+            all.chunks(FACTS_PER_MESSAGE).map(|part| part.iter().map(|(k, f)| ((*k).clone(), **f)).collect()).collect();
+        if parts.is_empty() && whole {
+            parts.push(HashMap::new());
+        }
+        for (n, facts) in parts.into_iter().enumerate() {
+            self.say(ToWorker::Facts { whole: whole && n == 0, facts });
+        }
     }
 
     /// Offers a configuration; the answer comes as [`ToGuardian::Ready`] or [`ToGuardian::Failed`].

@@ -1,13 +1,13 @@
 //! The guardian: owns addresses, sockets and the worker's life. Parses no client byte, no file and no name; nothing on its VRRP path waits.
 use super::bundle::{Bundle, Spec};
 use super::child::{self, Load, Worker, kill};
-use super::ipc::{Control, FACTS_PER_MESSAGE, ToGuardian, ToWorker};
+use super::ipc::{Control, ToGuardian, ToWorker};
 use super::loader::load_apart;
 use super::master::{self, ToMaster};
 use super::proof::{self, Clock, Verdict};
 use super::rendezvous::{self, Answer, Ask, Asked, Half, Wish};
-use super::sockets::{self, Key, Plan, Sockets};
 use super::servers::Servers;
+use super::sockets::{self, Key, Plan, Sockets};
 use super::start::{self, Options};
 use super::stub;
 use crate::config::model::{CliLevel, Fact, FactOf, ScriptCall, Tracked};
@@ -369,7 +369,7 @@ impl Guardian {
         }
         let (sockets, fresh) = self.sockets.all();
         let load = Load { generation: self.generation, bundle: &self.bundle, sockets, fresh };
-        match Worker::start(&self.spec, self.options.background, load) {
+        match Worker::start(&self.spec, self.options.background, &self.servers, load) {
             Ok(w) => self.worker = Some(w),
             Err(e) => {
                 self.log.alert(format!("cannot start a worker: {e}"));
@@ -478,9 +478,14 @@ impl Guardian {
             ToGuardian::Seen(seen) => self.engine.inside(seen, Instant::now()),
             ToGuardian::Happened(h) => {
                 let up = h.up;
-                let (text, script) = self.servers.happened(h);
-                if up { self.log.notice(text) } else { self.log.warning(text) }
-                script.into_iter().for_each(|s| self.run_script(s));
+                if let Some((text, script)) = self.servers.happened(h, Instant::now()) {
+                    if up {
+                        self.log.notice(text)
+                    } else {
+                        self.log.warning(text)
+                    }
+                    script.into_iter().for_each(|s| self.run_script(s));
+                }
             }
             ToGuardian::Control(Control::Reload) => self.reload(),
             ToGuardian::Control(Control::Standby(yes)) => {
@@ -502,10 +507,8 @@ impl Guardian {
 
     /// Tells the worker what its servers are checked by.
     fn inform(&self, news: &HashMap<String, Fact>) {
-        let Some(w) = self.worker.as_ref().filter(|w| w.ready) else { return };
-        let all: Vec<_> = news.iter().collect();
-        for part in all.chunks(FACTS_PER_MESSAGE) {
-            w.say(ToWorker::Facts(part.iter().map(|(k, f)| ((*k).clone(), **f)).collect()));
+        if let Some(w) = self.worker.as_ref().filter(|w| w.ready) {
+            w.inform(news, false);
         }
     }
 
@@ -523,7 +526,10 @@ impl Guardian {
     fn worker_serves(&mut self, pid: i32) {
         self.engine.serving(true, Instant::now());
         self.watch_inside();
-        self.inform(self.servers.facts());
+        // What was learned while it got ready.
+        if let Some(w) = &self.worker {
+            w.inform(self.servers.facts(), true);
+        }
         self.say_lost();
         self.log.notice(format!("worker {pid} serves"));
         self.place_sockets();
@@ -766,7 +772,7 @@ impl Guardian {
             let (sockets, fresh) = self.sockets.with(&plan);
             let load = Load { generation, bundle: &bundle, sockets, fresh };
             Some(
-                Worker::start(&b.spec, self.options.background, load)
+                Worker::start(&b.spec, self.options.background, &self.servers, load)
                     .map_err(|e| format!("cannot start a worker: {e}"))?,
             )
         } else {
@@ -787,7 +793,8 @@ impl Guardian {
                 self.in_force();
             }
             Some(ToGuardian::Failed { why, .. }) => self.change_ended(Err(why)),
-            Some(ToGuardian::Drained | ToGuardian::Control(_) | ToGuardian::Seen(_) | ToGuardian::Happened(_)) | None => {}
+            Some(ToGuardian::Drained | ToGuardian::Control(_) | ToGuardian::Seen(_) | ToGuardian::Happened(_))
+            | None => {}
         }
     }
 
@@ -926,7 +933,10 @@ impl Guardian {
     /// Check scripts that are not answered from inside.
     fn start_scripts(&mut self) {
         let m = self.engine.model();
-        self.servers.configure(m);
+        let facts = self.servers.configure(m);
+        if let Some(w) = self.worker.as_ref().filter(|w| w.ready) {
+            w.inform(facts, true);
+        }
         if m.pings {
             self.engine.allow_pings(self.spec.gid.unwrap_or(0));
         }
@@ -938,7 +948,8 @@ impl Guardian {
         let used = |kind, name: &str| m.tracks().any(|t| t.kind == kind && t.name == name);
         let tracked = m.scripts.iter().filter(|s| used(Tracked::Script, &s.name));
         let scripts: Vec<_> = tracked.chain(&m.checks).cloned().collect();
-        let files: Vec<_> = m.files.iter().filter(|f| used(Tracked::File, &f.name) || checks_file(&f.name)).cloned().collect();
+        let files: Vec<_> =
+            m.files.iter().filter(|f| used(Tracked::File, &f.name) || checks_file(&f.name)).cloned().collect();
         let processes: Vec<_> = m.processes.iter().filter(|p| used(Tracked::Process, &p.name)).cloned().collect();
         let bfds = m.bfds.iter().filter(|b| used(Tracked::Bfd, &b.name) || checks_bfd(&b.name));
         self.neighbours.replace(bfds.cloned().collect());

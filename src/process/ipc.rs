@@ -39,8 +39,13 @@ pub enum ToWorker {
     Vrrp(Vec<VrrpView>),
     /// What virtual routers track inside the proxy: [`ToGuardian::Seen`] answers, now and whenever it changes.
     Watch(Vec<(Tracked, String)>),
-    /// What servers are checked by that is not asked over the network: what of it is new.
-    Facts(HashMap<String, Fact>),
+    /// What servers are checked by that is not asked over the network: what of it is new, or (`whole`) the first part of all.
+    Facts {
+        whole: bool,
+        facts: HashMap<String, Fact>,
+    },
+    /// In front of the first load: what was known of servers before this worker.
+    Known(Vec<Happening>),
     /// The attached connection wants the runtime socket, with these rights: what the master CLI was asked for this process.
     Cli(CliLevel),
     /// The outcome of a reload that never reached the worker.

@@ -194,7 +194,7 @@ fn run_stub(half: Half, found: Found, o: &Options) -> i32 {
 
 /// Becomes the guardian.
 fn guard(options: Options, fd: OwnedFd, first: Bundle) -> i32 {
-    privilege::raise_nofile(65_536.max(u64::from(first.spec.maxconn) * 2 + 200));
+    privilege::raise_nofile(65_536.max(u64::from(first.spec.maxconn) * 2 + 200 + crate::proxy::datagram::SESSIONS));
     let mut listeners = Sockets::default();
     match sockets::bind_missing(&first.spec, &HashSet::new()) {
         Ok(fresh) => {

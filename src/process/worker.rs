@@ -6,11 +6,12 @@ use super::proof::Page;
 use crate::base::diag::Severity;
 use crate::config::change::{self, Change};
 use crate::config::load::load;
-use crate::config::model::{CliLevel, Proxy, Seen, Tracked};
+use crate::config::model::{CliLevel, Fact, Proxy, Seen, Tracked};
 use crate::config::source::LoadArgs;
 use crate::control::execute::Asked;
 use crate::control::runtime::{self, Wish};
 use crate::control::{Pages, socket, statsfile};
+use crate::health::verdict::Office;
 use crate::health::{prober, resolver};
 use crate::log::console::Console;
 use crate::log::{Sinks, ship};
@@ -18,7 +19,7 @@ use crate::net::listen;
 use crate::proxy::listener::{Mail, Place, accept_loop};
 use crate::proxy::{Shared, Thread};
 use crate::state::counters::{Counter, set_shard};
-use crate::state::live::{Live, lock};
+use crate::state::live::{Happening, Live, lock};
 use crate::state::snapshot::{ProxyNode, Snapshot};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -140,7 +141,7 @@ impl Incoming {
 impl Worker {
     async fn run(channel: OwnedFd, page: OwnedFd, background: bool) -> Result<(), String> {
         let channel = Channel::new(channel).map_err(|e| e.to_string())?;
-        let first = receive_load(&channel).await?.ok_or("the guardian is gone")?;
+        let (first, (facts, states)) = receive_load(&channel).await?.ok_or("the guardian is gone")?;
         let read = bundle::read(&first.bundle, true).map_err(|e| e.to_string())?;
         let spec = read.spec;
         // The name that scripts look for belongs to what proxies.
@@ -241,6 +242,10 @@ impl Worker {
             changes: Vec::new(),
         };
         w.snapshot.load().adopt(&w.live);
+        w.live.facts.send_replace(facts);
+        let snapshot = w.snapshot.load_full();
+        let office = Office { snapshot: &snapshot, live: &w.live };
+        states.iter().for_each(|s| office.recall(s));
         let generation = first.generation;
         listen_on(&first)?;
         w.put_in_service(first);
@@ -312,7 +317,9 @@ impl Worker {
                         }
                         ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
                         ToWorker::Watch(what) => watched = (what, Vec::new()),
-                        ToWorker::Facts(all) => self.live.facts.send_modify(|f| f.extend(all)),
+                        ToWorker::Facts { whole, facts } => self.live.facts.send_modify(|f| take_facts(f, whole, facts)),
+                        // Only one that is new has to be told.
+                        ToWorker::Known(_) => {}
                         ToWorker::Cli(level) => self.answer_master(level, fds),
                         ToWorker::ReloadFailed(_) => { self.live.failed_reloads.fetch_add(1, Relaxed); }
                     }
@@ -320,7 +327,8 @@ impl Worker {
                         self.reload(i).await;
                     }
                 }
-                Some(h) = happenings.recv() => self.say(&ToGuardian::Happened(h)),
+                // None of them may be lost: scripts hang on them.
+                Some(h) = happenings.recv() => drop(self.channel.send_wait(&ToGuardian::Happened(h), &[]).await),
                 Some(a) = asked.recv() => match a {
                     Asked::Reload => self.say(&ToGuardian::Control(Control::Reload)),
                     Asked::Standby(yes) => self.say(&ToGuardian::Control(Control::Standby(yes))),
@@ -604,8 +612,20 @@ fn listen_on(i: &Incoming) -> Result<(), String> {
     Ok(())
 }
 
-/// The first load of a worker's life.
-async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
+/// What the guardian knows of servers: facts, and the states that an earlier worker told.
+type Known = (HashMap<String, Fact>, Vec<Happening>);
+
+/// Facts that are new, or (`whole`) all that there are.
+fn take_facts(all: &mut HashMap<String, Fact>, whole: bool, facts: HashMap<String, Fact>) {
+    if whole {
+        all.clear();
+    }
+    all.extend(facts);
+}
+
+/// The first load of a worker's life, and what stands in front of it.
+async fn receive_load(channel: &Channel) -> Result<Option<(Incoming, Known)>, String> {
+    let mut known = Known::default();
     let mut incoming: Option<Incoming> = None;
     loop {
         let Some((m, fds)) = channel.receive::<ToWorker>().await.map_err(|e| e.to_string())? else { return Ok(None) };
@@ -625,10 +645,12 @@ async fn receive_load(channel: &Channel) -> Result<Option<Incoming>, String> {
                 }
             }
             ToWorker::SoftStop { .. } => return Ok(None),
-            ToWorker::Vrrp(_) | ToWorker::Watch(_) | ToWorker::Facts(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
+            ToWorker::Facts { whole, facts } => take_facts(&mut known.0, whole, facts),
+            ToWorker::Known(states) => known.1.extend(states),
+            ToWorker::Vrrp(_) | ToWorker::Watch(_) | ToWorker::Cli(_) | ToWorker::ReloadFailed(_) => {}
         }
         if incoming.as_ref().is_some_and(Incoming::whole) {
-            return Ok(incoming);
+            return Ok(incoming.map(|i| (i, known)));
         }
     }
 }

@@ -3,16 +3,17 @@
 use super::Thread;
 use super::listener::Place;
 use super::outcome::{Cause, ClientInfo, Exchange, Phase};
-use super::upstream::{self, BackendSession, NoServer, Slot};
+use super::upstream::{self, BackendSession, Slot};
 use super::wheel::Timer;
 use crate::state::counters::{Counter, Held};
+use crate::state::live::ServerLive;
 use crate::state::snapshot::ProxyNode;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -24,8 +25,8 @@ use tokio::net::UdpSocket;
 const MOST: usize = 65_535;
 /// Datagrams taken from one socket before the other tasks of the thread get their turn.
 const BATCH: usize = 64;
-/// Sessions of one listening socket of a thread: each takes a descriptor.
-const SESSIONS: usize = 20_000;
+/// Sessions of the whole process: each takes a descriptor. Beyond it the oldest one of the socket makes room.
+pub const SESSIONS: u64 = 20_000;
 
 /// One client's exchange with one server.
 struct Session {
@@ -37,13 +38,67 @@ struct Session {
     idle: Option<Duration>,
     /// It is over: the next datagram begins a new one.
     over: Cell<bool>,
+    server: Arc<ServerLive>,
+    /// Of the configuration that was looked at last.
+    generation: Cell<u64>,
 }
+
+/// Who it is between: the client, and with `ops` the server too.
+type Key = (SocketAddr, Option<usize>);
+
+/// The sessions of one socket of a thread, and the order in which they began.
+#[derive(Default)]
+struct Table {
+    all: HashMap<Key, Rc<Session>>,
+    order: VecDeque<(Key, Weak<Session>)>,
+}
+
+impl Table {
+    fn add(&mut self, key: Key, s: &Rc<Session>) {
+        self.all.insert(key, s.clone());
+        self.order.push_back((key, Rc::downgrade(s)));
+        // What has ended by itself is cleared away when it is most of it.
+        if self.order.len() > 64 + 2 * self.all.len() {
+            self.order.retain(|o| o.1.strong_count() > 0);
+        }
+    }
+
+    /// Ends the oldest one.
+    fn make_room(&mut self) {
+        while let Some((_, s)) = self.order.pop_front() {
+            if let Some(s) = s.upgrade().filter(|s| !s.over.get()) {
+                return s.end();
+            }
+        }
+    }
+}
+
+type Sessions = Rc<RefCell<Table>>;
 
 impl Session {
     /// So many octets passed, of the client (0) or of the server.
     fn passed(&self, side: usize, n: usize) {
         self.bytes[side].set(self.bytes[side].get().saturating_add(n as u64));
         self.timer.set(self.idle);
+    }
+
+    /// The next datagram begins a new one, and the task of this one ends.
+    fn end(&self) {
+        self.over.set(true);
+        self.timer.set(Some(Duration::ZERO));
+    }
+
+    /// The server may still be used: it is in the configuration in force, and nobody has taken it out.
+    fn fits(&self, t: &Thread, place: &Place) -> bool {
+        if self.over.get() || self.server.in_maintenance() {
+            return false;
+        }
+        let snapshot = t.snapshot();
+        if self.generation.replace(snapshot.generation) == snapshot.generation {
+            return true;
+        }
+        let fe = snapshot.frontend(&place.frontend);
+        fe.is_some_and(|f| f.servers.iter().any(|s| Arc::ptr_eq(&s.live, &self.server)))
     }
 }
 
@@ -66,8 +121,6 @@ impl Drop for FrontSession {
         self.0.live.front_conns.down();
     }
 }
-
-type Sessions = Rc<RefCell<HashMap<SocketAddr, Rc<Session>>>>;
 
 /// Serves one listening socket until told to stop; sessions end with it.
 pub async fn serve(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: tokio::sync::watch::Receiver<bool>) {
@@ -107,10 +160,7 @@ pub async fn serve(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: tokio
 }
 
 fn end_all(sessions: &Sessions) {
-    for s in sessions.borrow().values() {
-        s.over.set(true);
-        s.timer.set(Some(Duration::ZERO));
-    }
+    sessions.borrow().all.values().for_each(|s| s.end());
 }
 
 /// One datagram of a client.
@@ -122,19 +172,24 @@ async fn take(
     (from, here): (SocketAddr, Option<SocketAddr>),
     bytes: &[u8],
 ) {
-    let known = sessions.borrow().get(&from).cloned().filter(|s| !s.over.get());
+    let known = sessions.borrow().all.get(&(from, None)).cloned();
     let session = match known {
-        Some(s) => s,
-        None => match begin(t, fd, place, sessions, from, here).await {
-            Some(s) => s,
-            None => return,
-        },
+        Some(s) if s.fits(t, place) => s,
+        other => {
+            // Whoever it had is not the one any more.
+            other.iter().for_each(|s| s.end());
+            match begin(t, fd, place, sessions, from, here).await {
+                Some(s) => s,
+                None => return,
+            }
+        }
     };
-    // A full buffer loses it, as a full queue on the way would; a server that is not there says so, and the next one goes elsewhere.
     // Not by way of the event loop, which knows nothing of a new socket yet.
     match socket2::SockRef::from(&session.socket).send(bytes) {
         Ok(n) => session.passed(0, n),
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => session.over.set(true),
+        // A server that is not there says so, and the next datagram goes elsewhere.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => session.end(),
+        // A full buffer loses it, as a full queue on the way would.
         Err(_) => {}
     }
 }
@@ -150,13 +205,13 @@ async fn begin(
 ) -> Option<Rc<Session>> {
     let snapshot = t.snapshot();
     let fe = snapshot.frontend(&place.frontend)?.clone();
-    if sessions.borrow().len() >= SESSIONS {
-        return None;
+    let one_packet = fe.conf.virtual_server.as_ref().is_some_and(|v| v.one_packet);
+    let seat = Held::reserve(t.shared.live.datagram_sessions.clone(), SESSIONS);
+    if seat.is_none() {
+        sessions.borrow_mut().make_room();
     }
-    let seat = Held::reserve(t.shared.live.conns.clone(), t.shared.live.limits.maxconn.get())?;
+    let seat = seat?;
     seat.confirm();
-    let front = FrontSession::reserve(&fe)?;
-    t.shared.live.total_conns.fetch_add(1, Relaxed);
     let client = ClientInfo {
         src: Some(from),
         dst: here,
@@ -170,49 +225,54 @@ async fn begin(
         listener: u32::try_from(place.listener).unwrap_or(u32::MAX),
         id: t.shared.unique.fetch_add(1, Relaxed),
     };
-    let one_packet = fe.conf.virtual_server.as_ref().is_some_and(|v| v.one_packet);
-    let (server, slot, held) = {
-        let mut x = Exchange::new(&client, fe.clone(), t, true);
-        x.be = Some(fe.clone());
-        let held = BackendSession::new(&fe);
-        let patience = t.wheel.timer();
-        // Nobody queues for a datagram.
-        let bound = upstream::stuck(&x, &fe);
-        let slot = match upstream::assign(t, &mut x, &fe, bound, None, &patience, |_| true).await {
-            Err(NoServer::Down) if bound.is_some() => {
-                upstream::assign(t, &mut x, &fe, None, None, &patience, |_| true).await
-            }
-            s => s,
-        };
-        let Ok(slot) = slot else {
-            x.end(Cause::ServerAbort, Phase::Connect);
-            x.finish(t, true);
-            x.recycle(t);
-            return None;
-        };
-        upstream::stick(&x, &fe, slot.server());
-        x.recycle(t);
-        (upstream::address(slot.server(), here)?, slot, held)
+    let mut x = Exchange::new(&client, fe.clone(), t, true);
+    x.be = Some(fe.clone());
+    let held = BackendSession::new(&fe);
+    let patience = t.wheel.timer();
+    let bound = upstream::stuck(&x, &fe);
+    // Nobody queues for a datagram: whoever would have to is gone at once.
+    let slot = match upstream::assign(t, &mut x, &fe, bound, None, &patience, |_| true).await {
+        Err(_) if bound.is_some() => upstream::assign(t, &mut x, &fe, None, None, &patience, |_| true).await,
+        s => s,
     };
-    let socket = open(server, &slot, &fe)
-        .inspect_err(|_| slot.server().live.counters.inc(Counter::ConnectErrors))
-        .ok()?;
-    let idle = if one_packet { fe.conf.timeouts.connect } else { fe.conf.timeouts.client };
-    let session =
-        Rc::new(Session { socket, bytes: Default::default(), timer: t.wheel.timer(), idle, over: Cell::new(false) });
-    session.timer.set(idle);
-    if !one_packet {
-        sessions.borrow_mut().insert(from, session.clone());
+    let Ok(slot) = slot else {
+        x.end(Cause::ServerAbort, Phase::Connect);
+        x.finish(t, true);
+        x.recycle(t);
+        return None;
+    };
+    let stay = upstream::stay(&x, &fe, slot.server());
+    x.recycle(t);
+    let key = (from, one_packet.then(|| slot.index()));
+    let known = sessions.borrow().all.get(&key).cloned();
+    if let Some(s) = known.filter(|s| one_packet && s.fits(t, place)) {
+        return Some(s);
     }
+    let front = FrontSession::reserve(&fe)?;
+    t.shared.live.total_conns.fetch_add(1, Relaxed);
+    let to = upstream::address(slot.server(), here)?;
+    let socket = open(to, &slot, &fe).inspect_err(|_| slot.server().live.counters.inc(Counter::ConnectErrors)).ok()?;
+    let idle = fe.conf.timeouts.client;
+    let session = Rc::new(Session {
+        socket,
+        bytes: Default::default(),
+        timer: t.wheel.timer(),
+        idle,
+        over: Cell::new(false),
+        server: slot.server().live.clone(),
+        generation: Cell::new(snapshot.generation),
+    });
+    session.timer.set(idle);
+    sessions.borrow_mut().add(key, &session);
     let answers = Answers { t: t.clone(), fd: fd.clone(), fe, slot, client, from };
     let (s, all) = (session.clone(), sessions.clone());
     tokio::task::spawn_local(async move {
-        let _kept = (seat, front, held);
+        let _kept = (seat, front, held, stay);
         answers.run(&s).await;
-        let mut all = all.borrow_mut();
+        let mut table = all.borrow_mut();
         // It may be another's by now.
-        if all.get(&answers.from).is_some_and(|k| Rc::ptr_eq(k, &s)) {
-            all.remove(&answers.from);
+        if table.all.get(&key).is_some_and(|k| Rc::ptr_eq(k, &s)) {
+            table.all.remove(&key);
         }
     });
     Some(session)
@@ -241,8 +301,6 @@ struct Answers {
 impl Answers {
     async fn run(&self, s: &Session) {
         let to = socket2::SockAddr::from(self.from);
-        let mut buf = self.t.take_buf();
-        buf.reserve(MOST);
         let cause = loop {
             let ready = std::future::poll_fn(|cx| {
                 if let Some(why) = self.slot.over() {
@@ -256,19 +314,23 @@ impl Answers {
             if let Err(why) = ready.await {
                 break why;
             }
-            buf.clear();
-            match s.socket.try_recv_buf(&mut buf) {
-                Ok(n) => {
-                    // The client may be gone; its queue may be full: a datagram more or less.
-                    let _ = self.fd.get_ref().send_to(&buf, &to);
-                    s.passed(1, n);
-                }
+            // Only while there is something to read: sessions are many, and quiet.
+            let mut buf = self.t.take_buf();
+            buf.reserve(MOST);
+            let read = s.socket.try_recv_buf(&mut buf);
+            if let Ok(n) = read {
+                // The client may be gone; its queue may be full: a datagram more or less.
+                let _ = self.fd.get_ref().send_to(&buf, &to);
+                s.passed(1, n);
+            }
+            self.t.give_buf(buf);
+            match read {
+                Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break Some(Cause::ServerAbort),
             }
         };
         s.over.set(true);
-        self.t.give_buf(buf);
         let mut x = Exchange::new(&self.client, self.fe.clone(), &self.t, true);
         x.be = Some(self.fe.clone());
         x.server = Some(self.slot.index());

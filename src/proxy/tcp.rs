@@ -272,11 +272,17 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) -> Option<Box<Upgrade>> {
 async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream: &mut Stream) {
     let (ct, st) = (t.wheel.timer(), t.wheel.timer());
     let mut avoid = None;
-    let mut bound = upstream::asked_for(x, be).or_else(|| upstream::by_rdp_cookie(x, be)).or_else(|| upstream::stuck(x, be));
+    let mut bound =
+        upstream::asked_for(x, be).or_else(|| upstream::by_rdp_cookie(x, be)).or_else(|| upstream::stuck(x, be));
     let (slot, mut up) = loop {
         t.fresh();
         let slot = match upstream::assign(t, x, be, bound, avoid, &st, |_| false).await {
             Ok(s) => s,
+            // It was there when the client was asked where it had been.
+            Err(NoServer::Down) if bound.is_some() && be.conf.virtual_server.is_some() => {
+                bound = None;
+                continue;
+            }
             Err(e) => {
                 match e {
                     NoServer::QueueTimeout => x.end(Cause::ServerTimeout, Phase::Queue),
@@ -303,7 +309,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
             },
         }
     };
-    upstream::stick(x, be, slot.server());
+    let _stay = upstream::stay(x, be, slot.server());
     x.connected = Some(t.fresh());
     x.server_fd = up.raw_fd();
     if x.fe.tells_servers {
@@ -422,8 +428,6 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
     if let Some(cause) = ended {
         x.end(cause, Phase::Data);
     }
-    // As in the kernel, its time begins when the connection ends.
-    upstream::stick(x, be, slot.server());
     if !down_done {
         up.cut();
     }

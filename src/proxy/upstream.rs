@@ -149,7 +149,9 @@ pub fn full(be: &ProxyNode, s: &ServerNode) -> bool {
 fn pick(x: &Exchange<'_>, be: &ProxyNode, avoid: Option<usize>) -> Option<(usize, bool)> {
     let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
     match algo {
-        Algorithm::LeastConn | Algorithm::ShortestDelay | Algorithm::NeverQueue | Algorithm::First => least_or_first(be, algo, avoid).map(|i| (i, false)),
+        Algorithm::LeastConn | Algorithm::ShortestDelay | Algorithm::NeverQueue | Algorithm::First => {
+            least_or_first(be, algo, avoid).map(|i| (i, false))
+        }
         _ if algo.is_hash() => match (key::hash(x, be), &*table(be)) {
             // What has no key goes round.
             (None, t) => round(be, t, avoid).map(|i| (i, false)),
@@ -265,7 +267,7 @@ fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Opti
         if Some(i) != avoid || be.servers.len() == 1 {
             index.push(i);
             loads.push(Load {
-                weight: s.live.fine_weight(),
+                weight: fine_weight(be, s),
                 conns: u32::try_from(s.live.sessions.get() + s.live.queued.get()).unwrap_or(u32::MAX),
                 maxconn: s.live.maxconn.load(Relaxed),
             });
@@ -325,21 +327,35 @@ pub fn by_rdp_cookie(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
     be.servers.iter().position(|s| address(s, x.dst) == Some(wanted) && (s.live.reachable() || be.conf.options.persist))
 }
 
-/// The server that a virtual server's client had last (`persistence_timeout`), if it may still be used.
+/// The server that a virtual server's client had last (`persistence_timeout`), if it may still be used and has room.
 pub fn stuck(x: &Exchange<'_>, be: &ProxyNode) -> Option<usize> {
     let p = be.conf.virtual_server.as_ref()?.persistence?;
     let client = p.key(canonical(x.src?).ip());
-    let sid = lock(&be.live.sticky).find(client, std::time::Instant::now())?;
-    let sorry = be.live.sorry.load(Relaxed);
-    be.servers.iter().position(|s| s.sid == sid && s.live.reachable() && s.conf.backup == sorry)
+    let had = lock(&be.live.sticky).find(client, std::time::Instant::now())?;
+    let fits = |s: &ServerNode| address(s, None) == Some(had) && s.live.reachable() && !full(be, s);
+    be.servers.iter().position(|s| !s.conf.backup && fits(s)).filter(|_| !be.live.sorry.load(Relaxed))
+}
+
+/// A virtual server's client keeps the server that it has for as long as this lives, and for a while behind it.
+pub struct Stay {
+    be: Arc<ProxyNode>,
+    client: IpAddr,
+    server: SocketAddr,
+    timeout: Duration,
 }
 
 /// Remembers where a virtual server's client went. Not if it was the sorry server.
-pub fn stick(x: &Exchange<'_>, be: &ProxyNode, server: &ServerNode) {
-    let Some(p) = be.conf.virtual_server.as_ref().and_then(|v| v.persistence) else { return };
-    if let Some(src) = x.src.filter(|_| !server.conf.backup) {
-        let client = p.key(canonical(src).ip());
-        lock(&be.live.sticky).keep(client, server.sid, std::time::Instant::now(), p.timeout);
+pub fn stay(x: &Exchange<'_>, be: &Arc<ProxyNode>, server: &ServerNode) -> Option<Stay> {
+    let p = be.conf.virtual_server.as_ref()?.persistence?;
+    let client = p.key(canonical(x.src.filter(|_| !server.conf.backup)?).ip());
+    let server = address(server, None)?;
+    lock(&be.live.sticky).begin(client, server, std::time::Instant::now(), p.timeout);
+    Some(Stay { be: be.clone(), client, server, timeout: p.timeout })
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        lock(&self.be.live.sticky).end(self.client, self.server, std::time::Instant::now(), self.timeout);
     }
 }
 
@@ -349,7 +365,7 @@ fn table(be: &ProxyNode) -> Arc<Table> {
     let mut held = lock(&be.table);
     if held.0 != version {
         let mut weights = vec![0u32; be.servers.len()];
-        be.candidates(|i, s| weights[i] = s.live.fine_weight());
+        be.candidates(|i, s| weights[i] = fine_weight(be, s));
         let algo = be.conf.balance.unwrap_or(Algorithm::RoundRobin);
         let made = match algo {
             _ if algo.is_hash() && be.conf.hash_type.consistent => {
@@ -360,7 +376,7 @@ fn table(be: &ProxyNode) -> Arc<Table> {
             }
             // These know no slow start.
             _ if algo.is_hash() || algo == Algorithm::StaticRr => {
-                be.candidates(|i, s| weights[i] = s.live.effective_weight());
+                be.candidates(|i, s| weights[i] = scaled(be, s.live.effective_weight()));
                 Table::Turns(balance::hash::map(&weights))
             }
             _ => Table::Turns(balance::turns(&weights)),
@@ -368,6 +384,28 @@ fn table(be: &ProxyNode) -> Arc<Table> {
         *held = (version, Arc::new(made));
     }
     held.1.clone()
+}
+
+/// Maps and rings have so many places for a server at most.
+const MOST_PLACES: u32 = 256;
+
+/// What a server's weight comes to: some schedulers of virtual servers know no weights but nothing, and what is beyond HAProxy's own range is scaled down.
+fn scaled(be: &ProxyNode, weight: u32) -> u32 {
+    let Some(v) = &be.conf.virtual_server else { return weight };
+    match (v.level, be.conf.balance.is_some_and(Algorithm::is_hash)) {
+        (true, _) => weight.min(1),
+        (false, true) => {
+            let most = be.servers.iter().map(|s| s.live.weight()).max().unwrap_or(0);
+            let fits = u64::from(weight) * u64::from(MOST_PLACES) / u64::from(most.max(1));
+            if most > MOST_PLACES { u32::try_from(fits).unwrap_or(1).max(weight.min(1)) } else { weight }
+        }
+        (false, false) => weight,
+    }
+}
+
+/// The same in sixteenths, while the server warms up.
+fn fine_weight(be: &ProxyNode, s: &ServerNode) -> u32 {
+    if be.conf.virtual_server.is_some() { scaled(be, s.live.effective_weight()) * 16 } else { s.live.fine_weight() }
 }
 
 /// Finds a server and takes a slot of it, waiting in the queue if all are full.

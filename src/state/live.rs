@@ -3,11 +3,12 @@ use super::cookies::{self, Cookies};
 use super::counters::{Counters, Gauge, Rate};
 use super::limits::{Ceiling, Limit, Limits};
 use super::names::NameServer;
-use crate::base::addr::Host;
 use super::sticky::Sticky;
+use crate::base::addr::Host;
 use crate::config::model::{Fact, PortRule, Proxy, Server};
 use crate::health::found::Found;
 use crate::health::fsm::{Health, InitState, Params};
+use crate::health::pulse::Pulse;
 use crate::log::ring::Ring;
 use crate::vrrp::view::VrrpView;
 use std::collections::{HashMap, VecDeque};
@@ -170,6 +171,9 @@ pub struct ServerLive {
     bell: Arc<Bell>,
     /// What went wrong last, so that it is said once.
     problem: Mutex<String>,
+    /// Of a virtual server's server: its checkers in their order, and what they add to its weight.
+    pub pulses: Mutex<Vec<Option<KeptPulse>>>,
+    pub extra_weight: AtomicI64,
 }
 
 /// Rung when sessions anywhere have to look whether they are over; every traffic thread listens and wakes its sessions.
@@ -250,6 +254,8 @@ impl ServerLive {
             stopping: AtomicBool::new(false),
             init: Mutex::new(s.init_state),
             changed: AtomicU64::new(now_us()),
+            pulses: Mutex::default(),
+            extra_weight: AtomicI64::new(0),
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
@@ -410,7 +416,10 @@ impl ServerLive {
             self.maxconn.store(now.2, Relaxed);
         }
         *said = now;
-        *lock(&self.init) = s.init_state;
+        // What checkers hold of it is what it begins with behind a maintenance.
+        if s.checkers.is_empty() {
+            *lock(&self.init) = s.init_state;
+        }
         let place = (s.host.clone(), s.port, s.resolvers.clone());
         let moved = std::mem::replace(&mut *lock(&self.place), place.clone()) != place;
         if moved {
@@ -519,6 +528,11 @@ impl ServerLive {
     }
     pub fn health(&self) -> Health {
         *lock(&self.health)
+    }
+    /// What its checkers hold of it, behind a maintenance too.
+    pub fn hold(&self, up: bool) {
+        *lock(&self.init) = Some(if up { InitState::FullyUp } else { InitState::FullyDown });
+        *lock(&self.health) = Health::set(*lock(&self.params), up);
     }
     pub fn update_health(
         &self,
@@ -654,6 +668,14 @@ pub struct ProxyLive {
     pub sorry: AtomicBool,
     /// Of a virtual server: which server each client had last.
     pub sticky: Mutex<Sticky>,
+}
+
+/// What a checker of a virtual server's server knew when a reload came.
+#[derive(Clone, Debug)]
+pub struct KeptPulse {
+    pub name: &'static str,
+    pub pulse: Pulse,
+    pub due: tokio::time::Instant,
 }
 
 #[derive(Debug)]
@@ -802,6 +824,8 @@ pub struct Live {
     /// What the guardian has told of things that servers are checked by.
     pub facts: watch::Sender<HashMap<String, Fact>>,
     pub conns: Arc<Gauge>,
+    /// Of virtual servers of datagrams.
+    pub datagram_sessions: Arc<Gauge>,
     pub total_conns: AtomicU64,
     pub total_requests: AtomicU64,
     pub ssl_conns: Gauge,
@@ -851,6 +875,7 @@ impl Live {
             happenings: Happenings::new(),
             facts: watch::Sender::default(),
             conns: Arc::default(),
+            datagram_sessions: Arc::default(),
             total_conns: AtomicU64::new(0),
             total_requests: AtomicU64::new(0),
             ssl_conns: Gauge::default(),

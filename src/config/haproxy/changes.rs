@@ -67,7 +67,7 @@ pub fn number(m: &mut Model) {
 }
 
 /// Numbers sections that come behind those of the files.
-pub fn number_behind(m: &Model, more: &mut [Box<Proxy>]) {
+pub fn number_behind(m: &Model, more: &mut [Proxy]) {
     let last = m.proxies.iter().map(|p| p.number).filter(|n| *n < u32::MAX).max();
     let first = last.map_or(first_number(m), |n| n + 1);
     for (n, p) in (first..).zip(more) {

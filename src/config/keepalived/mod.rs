@@ -20,12 +20,7 @@ pub struct Manner {
 }
 
 /// Reads a `keepalived.conf` and everything it includes: its virtual routers, and its virtual servers as sections of the proxy.
-pub fn load(
-    path: &str,
-    src: &mut dyn Source,
-    manner: &Manner,
-    report: &mut Report,
-) -> (VrrpModel, Vec<Box<Proxy>>) {
+pub fn load(path: &str, src: &mut dyn Source, manner: &Manner, report: &mut Report) -> (VrrpModel, Vec<Proxy>) {
     let tree = parse::tree(path, src, &manner.id, report);
     build::model(&tree, manner, src, report)
 }

@@ -58,12 +58,16 @@ pub fn model(
     manner: &Manner,
     source: &mut dyn Source,
     report: &mut Report,
-) -> (VrrpModel, Vec<Box<Proxy>>) {
+) -> (VrrpModel, Vec<Proxy>) {
     let mut cx = Cx {
         report,
         source,
         strict: manner.strict,
-        globals: Globals { default_interface: "eth0".to_owned(), next_preference: [route::FIRST_PREFERENCE; 2], ..Globals::default() },
+        globals: Globals {
+            default_interface: "eth0".to_owned(),
+            next_preference: [route::FIRST_PREFERENCE; 2],
+            ..Globals::default()
+        },
     };
     let mut servers = server::Servers::default();
     let mut m = VrrpModel { fault_strict: manner.fault_strict, ..VrrpModel::default() };
@@ -89,7 +93,7 @@ pub fn model(
             "static_rules" => route::rules(&mut cx, n, &mut m.static_rules),
             "static_ipaddress" => address::statics(&mut cx, n, &mut m.statics),
             "virtual_server_group" => servers.group(&mut cx, n),
-            "virtual_server" => servers.server(&mut cx, n, &mut m),
+            "virtual_server" => servers.server(&mut cx, n),
             "garp_group" => global::pace_group(&mut cx, n, &mut m),
             "interface_up_down_delays" => global::debounce(&mut cx, n, &mut m),
             h => {

@@ -57,7 +57,9 @@ pub(super) fn rules(cx: &mut Cx<'_>, block: &Node, to: &mut Vec<RoutingRule>) {
 
 fn wrong(cx: &mut Cx<'_>, n: &Node, what: &str, e: Wrong) {
     match e {
-        Wrong::Bad(text) => cx.lenient(Code::Lenient, &n.place, format!("{text}: the {what} is left out, as keepalived does")),
+        Wrong::Bad(text) => {
+            cx.lenient(Code::Lenient, &n.place, format!("{text}: the {what} is left out, as keepalived does"))
+        }
         Wrong::NotYet(w) => cx.report.not_yet(&n.place, format!("'{w}' of a {what} is known but not honoured yet")),
     }
 }
@@ -192,8 +194,8 @@ fn net(w: &str, six: Option<bool>) -> Option<IpNet> {
 
 /// One route: the words of `ip route`, and keepalived's own older ones.
 pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
-    let six = words.iter().any(|w| w == "inet6")
-        || words.iter().filter_map(|w| IpNet::parse(w)).any(|n| n.addr.is_ipv6());
+    let six =
+        words.iter().any(|w| w == "inet6") || words.iter().filter_map(|w| IpNet::parse(w)).any(|n| n.addr.is_ipv6());
     let mut w = Words { all: words, at: 0, names };
     let mut r = Route::to(anywhere(six));
     let mut to = None;
@@ -230,7 +232,8 @@ pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
             "pref" => {
                 let v = w.value(word)?;
                 let known = PREFERENCES.iter().find(|p| p.0 == v).map(|p| p.1);
-                r.pref = Some(known.ok_or_else(|| Wrong::Bad(format!("'pref {v}' : low, medium or high is expected")))?);
+                r.pref =
+                    Some(known.ok_or_else(|| Wrong::Bad(format!("'pref {v}' : low, medium or high is expected")))?);
             }
             "expires" => r.expires = Some(w.small(word, u32::MAX.into())?),
             "add" => r.order = Order::Add,
@@ -275,7 +278,9 @@ pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
                     r.metrics.push((m.1, v));
                 } else if let Some(k) = KINDS.iter().find(|k| k.0 == word) {
                     r.kind = k.1;
-                } else if to.is_none() && let Some(n) = net(word, Some(six)) {
+                } else if to.is_none()
+                    && let Some(n) = net(word, Some(six))
+                {
                     to = Some(n);
                 } else {
                     return bad(format!("'{word}' is not known in a route"));
@@ -346,8 +351,8 @@ fn masked(n: IpNet) -> IpAddr {
 
 /// One rule: the words of `ip rule`. `preference`: what it has if it does not say one.
 pub fn rule(words: &[String], preference: u32, names: &mut dyn Names) -> Read<RoutingRule> {
-    let six = words.iter().any(|w| w == "inet6")
-        || words.iter().filter_map(|w| IpNet::parse(w)).any(|n| n.addr.is_ipv6());
+    let six =
+        words.iter().any(|w| w == "inet6") || words.iter().filter_map(|w| IpNet::parse(w)).any(|n| n.addr.is_ipv6());
     let mut w = Words { all: words, at: 0, names };
     let mut r = RoutingRule { preference, ..RoutingRule::new(six) };
     let (mut said, mut acts) = (false, false);
@@ -374,7 +379,9 @@ pub fn rule(words: &[String], preference: u32, names: &mut dyn Names) -> Read<Ro
                     Some((m, k)) => one(m).zip(one(k).map(Some)),
                     None => one(v).map(|m| (m, None)),
                 };
-                r.mark = Some(found.ok_or_else(|| Wrong::Bad(format!("'fwmark {v}' : a number, or number/mask is expected")))?);
+                r.mark = Some(
+                    found.ok_or_else(|| Wrong::Bad(format!("'fwmark {v}' : a number, or number/mask is expected")))?,
+                );
             }
             "iif" | "dev" => r.iif = Some(w.value(word)?.to_owned()),
             "oif" => r.oif = Some(w.value(word)?.to_owned()),
@@ -475,7 +482,17 @@ mod tests {
             assert_eq!(r.text(), canonical);
             assert_eq!(read(&r.text()).as_ref(), Some(&r), "{line}");
         }
-        for bad in ["", "dev eth0", "10.0.0.0/24 via", "10.0.0.0/24 via x", "10.0.0.0/24 scope bogus", "10.0.0.0/24 mtu x", "10.0.0.0/24 bogus", "2001:db8::/32 via 10.0.0.1", "10.0.0.0/24 from 10.0.0.1"] {
+        for bad in [
+            "",
+            "dev eth0",
+            "10.0.0.0/24 via",
+            "10.0.0.0/24 via x",
+            "10.0.0.0/24 scope bogus",
+            "10.0.0.0/24 mtu x",
+            "10.0.0.0/24 bogus",
+            "2001:db8::/32 via 10.0.0.1",
+            "10.0.0.0/24 from 10.0.0.1",
+        ] {
             assert!(read(bad).is_none(), "{bad}");
         }
         assert!(matches!(route(&words("10.0.0.0/24 encap mpls 3"), &mut None_), Err(Wrong::NotYet(_))));

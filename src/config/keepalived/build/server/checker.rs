@@ -61,16 +61,11 @@ pub(super) struct At<'a> {
     pub server: String,
     pub weight: u32,
     pub section: &'a str,
+    pub udp: bool,
 }
 
 /// One checker block.
-pub(super) fn read(
-    cx: &mut Cx<'_>,
-    block: &Node,
-    from: &Manners,
-    at: &At<'_>,
-    m: &mut VrrpModel,
-) -> Option<Checker> {
+pub(super) fn read(cx: &mut Cx<'_>, block: &Node, from: &Manners, at: &At<'_>, m: &mut VrrpModel) -> Option<Checker> {
     let (name, retry, pause) = *KINDS.iter().find(|k| k.0 == block.words[0])?;
     let mut manners = from.clone();
     let mut to = (None, None);
@@ -90,7 +85,9 @@ pub(super) fn read(
             "log_all_failures" => {}
             "nb_get_retry" if name.ends_with("_GET") => manners.retry = cx.number(n, 0u32, u32::MAX).or(manners.retry),
             "nb_get_retry" => {
-                let text = format!("'nb_get_retry' is a word of HTTP_GET and SSL_GET; in '{name}' it is ignored as keepalived does. Say 'retry'");
+                let text = format!(
+                    "'nb_get_retry' is a word of HTTP_GET and SSL_GET; in '{name}' it is ignored as keepalived does. Say 'retry'"
+                );
                 cx.lenient(Code::UnknownWord, &n.place, text);
             }
             "fast_recovery" if name.ends_with("_GET") => fast_recovery = cx.flag(n),
@@ -132,7 +129,8 @@ pub(super) fn read(
 fn ip(cx: &mut Cx<'_>, n: &Node) -> Option<IpAddr> {
     let found = cx.value(n)?.parse().ok();
     if found.is_none() {
-        let text = format!("'{} {}' : that is not an IP address; it is left out, as keepalived does", n.words[0], n.words[1]);
+        let text =
+            format!("'{} {}' : that is not an IP address; it is left out, as keepalived does", n.words[0], n.words[1]);
         cx.lenient(Code::Lenient, &n.place, text);
     }
     found
@@ -155,7 +153,11 @@ fn http(cx: &mut Cx<'_>, own: &[&Node], name: &'static str, block: &Node, manner
                     Some("1.0C" | "1.0c") => HttpVersion::V10C,
                     Some("1.1") => HttpVersion::V11,
                     Some(o) => {
-                        cx.lenient(Code::Value, &n.place, format!("'http_protocol {o}' is none of 1.0, 1.0C and 1.1; 1.0 is used"));
+                        cx.lenient(
+                            Code::Value,
+                            &n.place,
+                            format!("'http_protocol {o}' is none of 1.0, 1.0C and 1.1; 1.0 is used"),
+                        );
                         HttpVersion::V10
                     }
                 }
@@ -178,7 +180,14 @@ fn http(cx: &mut Cx<'_>, own: &[&Node], name: &'static str, block: &Node, manner
 }
 
 fn url(cx: &mut Cx<'_>, block: &Node, manners: &Manners) -> Option<Url> {
-    let mut u = Url { path: String::new(), host: manners.host.clone(), digest: None, status: Vec::new(), regex: None, offsets: (0, None) };
+    let mut u = Url {
+        path: String::new(),
+        host: manners.host.clone(),
+        digest: None,
+        status: Vec::new(),
+        regex: None,
+        offsets: (0, None),
+    };
     let (mut pattern, mut no_match, mut flags) = (None, false, String::new());
     for n in cx.lines(block) {
         match n.words[0].as_str() {
@@ -188,7 +197,11 @@ fn url(cx: &mut Cx<'_>, block: &Node, manners: &Manners) -> Option<Url> {
                 let w = cx.value(n).unwrap_or_default();
                 u.digest = crate::health::script::hex(w.as_bytes()).and_then(|b| b.try_into().ok());
                 if u.digest.is_none() {
-                    cx.lenient(Code::Value, &n.place, format!("'digest {w}' is not an MD5 sum of 32 hexadecimal digits; it is left out"));
+                    cx.lenient(
+                        Code::Value,
+                        &n.place,
+                        format!("'digest {w}' is not an MD5 sum of 32 hexadecimal digits; it is left out"),
+                    );
                 }
             }
             "status_code" => {
@@ -208,7 +221,9 @@ fn url(cx: &mut Cx<'_>, block: &Node, manners: &Manners) -> Option<Url> {
                     match REGEX_OPTIONS.iter().find(|o| o.0 == w) {
                         Some((_, Some(f))) => flags.push(*f),
                         Some((_, None)) => {}
-                        None => cx.report.not_yet(&n.place, format!("'regex_options {w}' is not known or not honoured yet")),
+                        None => {
+                            cx.report.not_yet(&n.place, format!("'regex_options {w}' is not known or not honoured yet"))
+                        }
                     }
                 }
             }
@@ -283,7 +298,10 @@ fn dns(cx: &mut Cx<'_>, own: &[&Node]) -> Probe {
                 match RECORDS.iter().find(|r| r.0.eq_ignore_ascii_case(w)) {
                     Some(r) => kind = r.1,
                     None => {
-                        let text = format!("'type {w}' is not known; SOA is asked for{}", suggestion(&w.to_uppercase(), RECORDS.iter().map(|r| r.0)));
+                        let text = format!(
+                            "'type {w}' is not known; SOA is asked for{}",
+                            suggestion(&w.to_uppercase(), RECORDS.iter().map(|r| r.0))
+                        );
                         cx.lenient(Code::Value, &n.place, text);
                     }
                 }
@@ -352,7 +370,10 @@ fn outside(
     at: &At<'_>,
     m: &mut VrrpModel,
 ) -> Option<Probe> {
-    let key = format!("{name} of {} in {} ({})", at.server, at.section, block.place);
+    // The same in every reading, wherever it stands in the file.
+    let before = m.facts.iter().filter(|f| f.key.starts_with(name)).count();
+    let udp = if at.udp { "udp@" } else { "" };
+    let key = format!("{name} {} of {} in {udp}{}", before + 1, at.server, at.section);
     let mut s = blank_script(&key, &block.place);
     let (mut what, mut dynamic, mut weight) = (None, false, None);
     for n in own {
@@ -376,7 +397,8 @@ fn outside(
     }
     let missing = if name == "MISC_CHECK" { s.command.is_empty() } else { what.is_none() };
     if missing {
-        let word = ["misc_path", "track_file", "name"][usize::from(name != "MISC_CHECK") + usize::from(name == "BFD_CHECK")];
+        let word =
+            ["misc_path", "track_file", "name"][usize::from(name != "MISC_CHECK") + usize::from(name == "BFD_CHECK")];
         let text = format!("'{name}' has no '{word}': it is left out, as keepalived does");
         cx.lenient(Code::Lenient, &block.place, text);
         return None;
@@ -410,10 +432,7 @@ mod tests {
         let p = |t: &str| parse_octets(&t.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let plain = |v: &[u8]| Some(v.iter().map(|b| (*b, 0xff)).collect::<Vec<_>>());
         // The manual's example.
-        assert_eq!(
-            p("Ab12f 3 456 546443123"),
-            plain(&[0xab, 0x12, 0x0f, 3, 0x45, 6, 0x54, 0x64, 0x43, 0x12, 3])
-        );
+        assert_eq!(p("Ab12f 3 456 546443123"), plain(&[0xab, 0x12, 0x0f, 3, 0x45, 6, 0x54, 0x64, 0x43, 0x12, 3]));
         assert_eq!(p("Xf x0"), Some(vec![(0x0f, 0x0f), (0, 0x0f)]));
         assert_eq!(p("zz"), None);
     }

@@ -4,8 +4,8 @@ use crate::balance::Algorithm;
 use crate::balance::hash::HashType;
 use crate::base::addr::{Host, ListenAddr};
 use crate::config::model::{
-    Bind, HashKey, Kind, Mode, PortRule, Proxy, Server, ServerScripts, ServerTls, SocketOptions, VirtualServer,
-    VrrpModel, Probe,
+    Bind, HashKey, Kind, Mode, PortRule, Probe, Proxy, Server, ServerScripts, ServerTls, SocketOptions, VirtualServer,
+    VrrpModel,
 };
 use crate::health::fsm::InitState;
 use std::net::IpAddr;
@@ -38,8 +38,9 @@ pub(super) fn section(v: Virtual, m: &mut VrrpModel) -> Proxy {
     if let Some((ip, port)) = v.sorry {
         let mut s = plain(ip, port);
         s.place = v.place.clone();
-        s.name = format!("sorry/{}", s.name);
+        s.name = format!("sorry@{}", s.name);
         s.backup = true;
+        s.shutdown_on_down = !v.sorry_inhibit;
         p.servers.push(s);
     }
     p.virtual_server = Some(Arc::new(VirtualServer {
@@ -47,27 +48,28 @@ pub(super) fn section(v: Virtual, m: &mut VrrpModel) -> Proxy {
         quorum: v.quorum,
         hysteresis: v.hysteresis,
         one_packet: v.one_packet,
+        level: matches!(v.schedule, Schedule::Rr | Schedule::Lc),
     }));
-    if v.quorum_up.is_some() || v.quorum_down.is_some() {
-        m.told.push(ServerScripts {
-            section: v.name.clone(),
-            server: None,
-            up: v.quorum_up,
-            down: v.quorum_down,
-            omega: v.omega,
-        });
-    }
+    m.told.push(ServerScripts {
+        section: v.name.clone(),
+        server: None,
+        up: v.quorum_up,
+        down: v.quorum_down,
+        omega: v.omega,
+        begins: None,
+    });
     for r in v.reals {
         m.pings |= r.checkers.iter().any(|c| matches!(c.probe, Probe::Ping));
-        if r.up.is_some() || r.down.is_some() {
-            m.told.push(ServerScripts {
-                section: v.name.clone(),
-                server: Some(spell(r.addr, r.port)),
-                up: r.up,
-                down: r.down,
-                omega: v.omega,
-            });
-        }
+        m.told.push(ServerScripts {
+            section: v.name.clone(),
+            server: Some(spell(r.addr, r.port)),
+            up: r.up,
+            down: r.down,
+            omega: v.omega,
+            begins: Some(!r.alpha || r.checkers.is_empty()),
+        });
+        m.checks.extend(r.own.checks);
+        m.facts.extend(r.own.facts);
     }
     p
 }
@@ -94,21 +96,13 @@ fn bind(v: &Virtual, (addr, port): (IpAddr, u16)) -> Bind {
 }
 
 fn plain(ip: IpAddr, port: u16) -> Server {
-    Server {
-        name: spell(ip, port),
-        host: Host::Ip(ip),
-        ip: Some(ip),
-        port: PortRule::Fixed(port),
-        ..Server::default()
-    }
+    Server { name: spell(ip, port), host: Host::Ip(ip), ip: Some(ip), port: PortRule::Fixed(port), ..Server::default() }
 }
 
 fn server(r: &Real, v: &Virtual) -> Server {
-    // These know no weights but nothing.
-    let level = matches!(v.schedule, Schedule::Rr | Schedule::Lc);
     let mut s = plain(r.addr, r.port);
     s.place = r.place.clone();
-    s.weight = if level { r.weight.min(1) } else { r.weight };
+    s.weight = r.weight;
     s.maxconn = match v.schedule {
         // It flows over where a server has as many connections as it weighs.
         Schedule::Ovf if r.most == 0 => r.weight,

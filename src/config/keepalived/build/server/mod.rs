@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// Addresses of one virtual server, its ranges included.
 const MAX_ADDRESSES: usize = 4096;
-/// More than anybody weighs with; turns are scaled down anyhow.
-const MAX_WEIGHT: u32 = 1 << 24;
+/// IPVS's own limit.
+const MAX_WEIGHT: u32 = 65_535;
 
 const MAX_QUORUM: u32 = u32::MAX / 2;
 
@@ -89,6 +89,7 @@ struct Virtual {
     quorum_down: Option<ScriptCall>,
     omega: bool,
     sorry: Option<(IpAddr, u16)>,
+    sorry_inhibit: bool,
     /// Of real servers that do not say it.
     weight: u32,
     reals: Vec<Real>,
@@ -105,6 +106,8 @@ struct Real {
     up: Option<ScriptCall>,
     down: Option<ScriptCall>,
     checkers: Vec<Checker>,
+    /// What the guardian has to do for it, if it is taken.
+    own: VrrpModel,
 }
 
 /// All virtual servers of a file.
@@ -130,7 +133,10 @@ impl Servers {
             match range(&l.words[0]) {
                 Some(all) => g.listens.extend(all.into_iter().map(|a| (a, port))),
                 None => {
-                    let text = format!("'{}' is neither an IP address nor a range of up to {MAX_ADDRESSES}; it is left out, as keepalived does", l.words[0]);
+                    let text = format!(
+                        "'{}' is neither an IP address nor a range of up to {MAX_ADDRESSES}; it is left out, as keepalived does",
+                        l.words[0]
+                    );
                     cx.lenient(Code::Lenient, &l.place, text);
                 }
             }
@@ -139,7 +145,7 @@ impl Servers {
     }
 
     /// `virtual_server <address> [<port>] | group <name> | fwmark <n> { ... }`
-    pub(super) fn server(&mut self, cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    pub(super) fn server(&mut self, cx: &mut Cx<'_>, block: &Node) {
         let Some(first) = cx.value(block).map(str::to_owned) else { return };
         let second = block.words.get(2).cloned();
         let (name, listens) = match (first.as_str(), &second) {
@@ -148,7 +154,9 @@ impl Servers {
                 Some(k) => (g.clone(), k.listens.clone()),
                 None => {
                     let near = suggestion(g, self.groups.iter().map(|k| k.name.as_str()));
-                    let text = format!("'virtual_server group {g}' : there is no virtual_server_group '{g}' above it{near}; it is left out");
+                    let text = format!(
+                        "'virtual_server group {g}' : there is no virtual_server_group '{g}' above it{near}; it is left out"
+                    );
                     return cx.lenient(Code::UnknownTarget, &block.place, text);
                 }
             },
@@ -158,7 +166,9 @@ impl Servers {
                     (spell(a, port), vec![(a, port)])
                 }
                 Err(_) => {
-                    let text = format!("'virtual_server {ip}' : '{ip}' is not an IP address; it is left out, as keepalived does");
+                    let text = format!(
+                        "'virtual_server {ip}' : '{ip}' is not an IP address; it is left out, as keepalived does"
+                    );
                     return cx.lenient(Code::Lenient, &block.place, text);
                 }
             },
@@ -169,26 +179,19 @@ impl Servers {
             );
             return cx.report.not_yet(&block.place, text);
         }
-        if let Some(mut v) = self.body(cx, block, name, listens, m) {
+        if let Some(mut v) = self.body(cx, block, name, listens) {
             if self.all.iter().any(|o| o.udp == v.udp && o.listens.iter().any(|l| v.listens.contains(l))) {
-                let text = format!("'virtual_server {}' is there twice: the first one is kept, as keepalived does", v.name);
+                let text =
+                    format!("'virtual_server {}' is there twice: the first one is kept, as keepalived does", v.name);
                 return cx.lenient(Code::Duplicate, &block.place, text);
             }
-            if v.udp {
-                v.name.push_str("/udp");
-            }
+            // No section of HAProxy's can be called so.
+            v.name = format!("{}@{}", if v.udp { "udp" } else { "tcp" }, v.name);
             self.all.push(v);
         }
     }
 
-    fn body(
-        &mut self,
-        cx: &mut Cx<'_>,
-        block: &Node,
-        name: String,
-        listens: Vec<(IpAddr, u16)>,
-        m: &mut VrrpModel,
-    ) -> Option<Virtual> {
+    fn body(&mut self, cx: &mut Cx<'_>, block: &Node, name: String, listens: Vec<(IpAddr, u16)>) -> Option<Virtual> {
         let mut v = Virtual {
             place: block.place.clone(),
             name,
@@ -205,6 +208,7 @@ impl Servers {
             quorum_down: None,
             omega: false,
             sorry: None,
+            sorry_inhibit: false,
             weight: 1,
             reals: Vec::new(),
         };
@@ -214,12 +218,8 @@ impl Servers {
         let mut served = true;
         let mut hashing = Vec::new();
         // What it says counts for the real servers above it, too.
-        let (servers, words): (Vec<&Node>, Vec<&Node>) = block
-            .block
-            .iter()
-            .flatten()
-            .filter(|n| !n.words.is_empty())
-            .partition(|n| n.words[0] == "real_server");
+        let (servers, words): (Vec<&Node>, Vec<&Node>) =
+            block.block.iter().flatten().filter(|n| !n.words.is_empty()).partition(|n| n.words[0] == "real_server");
         for n in words {
             match n.words[0].as_str() {
                 "lb_algo" | "lvs_sched" => schedule(cx, n, &mut v.schedule),
@@ -230,12 +230,18 @@ impl Servers {
                     Some("TCP") => v.udp = false,
                     Some("UDP") => v.udp = true,
                     Some("SCTP") => {
-                        let text = format!("'virtual_server {}' : SCTP is known but not honoured yet; stay with IPVS for it", v.name);
+                        let text = format!(
+                            "'virtual_server {}' : SCTP is known but not honoured yet; stay with IPVS for it",
+                            v.name
+                        );
                         cx.report.not_yet(&n.place, text);
                         served = false;
                     }
                     Some(o) => {
-                        let text = format!("'protocol {o}' is not known; TCP is used, as keepalived does{}", suggestion(o, ["TCP", "UDP", "SCTP"]));
+                        let text = format!(
+                            "'protocol {o}' is not known; TCP is used, as keepalived does{}",
+                            suggestion(o, ["TCP", "UDP", "SCTP"])
+                        );
                         cx.lenient(Code::Lenient, &n.place, text);
                     }
                     None => {}
@@ -264,9 +270,11 @@ impl Servers {
                 "weight" => v.weight = cx.number(n, 0u32, MAX_WEIGHT).unwrap_or(1),
                 "omega" => v.omega = cx.flag(n),
                 "sorry_server" => v.sorry = address(cx, n),
-                "sorry_server_inhibit" if v.sorry.is_none() => {
-                    cx.unknown(n, "virtual_server");
-                    let text = "'sorry_server_inhibit' in front of or without 'sorry_server': ignored as keepalived does".to_owned();
+                "sorry_server_inhibit" if v.sorry.is_some() => v.sorry_inhibit = true,
+                "sorry_server_inhibit" => {
+                    let text =
+                        "'sorry_server_inhibit' in front of or without 'sorry_server': ignored as keepalived does"
+                            .to_owned();
                     cx.lenient(Code::Lenient, &n.place, text);
                 }
                 _ if manner(cx, n, &mut manners) => {}
@@ -276,7 +284,9 @@ impl Servers {
         for (schedule, n) in hashing {
             let w = n.words[0].as_str();
             if v.schedule != schedule {
-                let text = format!("'{w}' goes with a scheduler that hashes, which this one is not; ignored as keepalived does");
+                let text = format!(
+                    "'{w}' goes with a scheduler that hashes, which this one is not; ignored as keepalived does"
+                );
                 cx.lenient(Code::Lenient, &n.place, text);
             } else {
                 v.with_port |= w.ends_with("-port");
@@ -294,29 +304,47 @@ impl Servers {
             v.one_packet = false;
         }
         if !v.method && served {
-            let text = format!("'virtual_server {}' has no forwarding method: NAT is taken, as keepalived does", v.name);
+            let text =
+                format!("'virtual_server {}' has no forwarding method: NAT is taken, as keepalived does", v.name);
             cx.lenient(Code::Lenient, &v.place, text);
         }
         if v.sorry.is_some_and(|s| s.0.is_ipv6() != six) {
-            let text = format!("the sorry server of 'virtual_server {}' is of another address family; it is left out, as keepalived does", v.name);
+            let text = format!(
+                "the sorry server of 'virtual_server {}' is of another address family; it is left out, as keepalived does",
+                v.name
+            );
             cx.lenient(Code::AddressFamily, &v.place, text);
             v.sorry = None;
         }
         v.hysteresis = v.hysteresis.min(MAX_QUORUM);
         if v.hysteresis >= v.quorum {
             if v.hysteresis > 0 {
-                let text = format!("'virtual_server {}' : 'hysteresis {}' has to be less than 'quorum {}'; {} is used, as keepalived does", v.name, v.hysteresis, v.quorum, v.quorum - 1);
+                let text = format!(
+                    "'virtual_server {}' : 'hysteresis {}' has to be less than 'quorum {}'; {} is used, as keepalived does",
+                    v.name,
+                    v.hysteresis,
+                    v.quorum,
+                    v.quorum - 1
+                );
                 cx.lenient(Code::Number, &v.place, text);
             }
             v.hysteresis = v.quorum - 1;
         }
         for n in servers {
-            if let Some(r) = self.real(cx, n, &v, &manners, m) {
+            if let Some(r) = self.real(cx, n, &v, &manners) {
                 if v.reals.iter().any(|o| (o.addr, o.port) == (r.addr, r.port)) {
-                    let text = format!("real_server {} is there twice in 'virtual_server {}'; the first one is kept, as keepalived does", spell(r.addr, r.port), v.name);
+                    let text = format!(
+                        "real_server {} is there twice in 'virtual_server {}'; the first one is kept, as keepalived does",
+                        spell(r.addr, r.port),
+                        v.name
+                    );
                     cx.lenient(Code::Duplicate, &n.place, text);
                 } else if r.addr.is_ipv6() != six {
-                    let text = format!("real_server {} is of another address family than 'virtual_server {}'; it is left out, as keepalived does", spell(r.addr, r.port), v.name);
+                    let text = format!(
+                        "real_server {} is of another address family than 'virtual_server {}'; it is left out, as keepalived does",
+                        spell(r.addr, r.port),
+                        v.name
+                    );
                     cx.lenient(Code::AddressFamily, &n.place, text);
                 } else {
                     v.reals.push(r);
@@ -325,10 +353,13 @@ impl Servers {
         }
         let total = v.reals.iter().fold(0u32, |n, r| n.saturating_add(r.weight));
         if v.quorum > total && !v.reals.is_empty() {
-            let text = format!("'virtual_server {}' : its servers weigh {total} in all, less than 'quorum {}'; {total} is used, as keepalived does", v.name, v.quorum);
+            let text = format!(
+                "'virtual_server {}' : its servers weigh {total} in all, less than 'quorum {}'; {total} is used, as keepalived does",
+                v.name, v.quorum
+            );
             cx.lenient(Code::Number, &v.place, text);
-            v.quorum = total;
-            v.hysteresis = v.hysteresis.min(total.saturating_sub(1));
+            v.quorum = total.max(1);
+            v.hysteresis = v.hysteresis.min(v.quorum - 1);
         }
         if v.reals.is_empty() {
             let text = format!("'virtual_server {}' has no real server; it is left out, as keepalived does", v.name);
@@ -341,7 +372,7 @@ impl Servers {
         served.then_some(v)
     }
 
-    fn real(&mut self, cx: &mut Cx<'_>, block: &Node, v: &Virtual, from: &Manners, m: &mut VrrpModel) -> Option<Real> {
+    fn real(&mut self, cx: &mut Cx<'_>, block: &Node, v: &Virtual, from: &Manners) -> Option<Real> {
         let (addr, port) = address(cx, block)?;
         // Where no port is said it is the virtual server's.
         let port = if port > 0 { port } else { v.listens.first()?.1 };
@@ -356,14 +387,11 @@ impl Servers {
             up: None,
             down: None,
             checkers: Vec::new(),
+            own: VrrpModel::default(),
         };
         let mut manners = from.clone();
-        let (checks, words): (Vec<&Node>, Vec<&Node>) = block
-            .block
-            .iter()
-            .flatten()
-            .filter(|n| !n.words.is_empty())
-            .partition(|n| checker::is_one(&n.words[0]));
+        let (checks, words): (Vec<&Node>, Vec<&Node>) =
+            block.block.iter().flatten().filter(|n| !n.words.is_empty()).partition(|n| checker::is_one(&n.words[0]));
         for n in words {
             match n.words[0].as_str() {
                 "weight" => r.weight = cx.number(n, 0u32, MAX_WEIGHT).unwrap_or(r.weight),
@@ -373,15 +401,18 @@ impl Servers {
                 "notify_down" => r.down = script(cx, n),
                 _ if manner(cx, n, &mut manners) => {}
                 w if checker::has(w) => {
-                    let text = format!("'{w}' belongs into the block of a checker, not into 'real_server'; ignored as keepalived does");
+                    let text = format!(
+                        "'{w}' belongs into the block of a checker, not into 'real_server'; ignored as keepalived does"
+                    );
                     cx.lenient(Code::UnknownWord, &n.place, text);
                 }
                 _ => cx.unknown(n, "real_server"),
             }
         }
-        let at = checker::At { server: spell(addr, port), weight: r.weight, section: &v.name };
+        let at = checker::At { server: spell(addr, port), weight: r.weight, section: &v.name, udp: v.udp };
         for n in checks {
-            r.checkers.extend(checker::read(cx, n, &manners, &at, m));
+            let read = checker::read(cx, n, &manners, &at, &mut r.own);
+            r.checkers.extend(read);
         }
         r.alpha = manners.alpha || r.checkers.iter().any(|c| c.alpha);
         r.inhibit = manners.inhibit;
@@ -396,7 +427,11 @@ impl Servers {
             }
             Some("NAT") | None => {}
             Some(o) => {
-                let text = format!("'{} {o}' is not known; NAT is used, as keepalived does{}", n.words[0], suggestion(&o.to_uppercase(), ["NAT", "DR", "TUN"]));
+                let text = format!(
+                    "'{} {o}' is not known; NAT is used, as keepalived does{}",
+                    n.words[0],
+                    suggestion(&o.to_uppercase(), ["NAT", "DR", "TUN"])
+                );
                 cx.lenient(Code::Lenient, &n.place, text);
             }
         }
@@ -404,8 +439,8 @@ impl Servers {
     }
 
     /// All of them as sections of the proxy; what the guardian has to know goes into `m`.
-    pub(super) fn sections(self, cx: &mut Cx<'_>, m: &mut VrrpModel) -> Vec<Box<Proxy>> {
-        for f in &m.facts {
+    pub(super) fn sections(self, cx: &mut Cx<'_>, m: &mut VrrpModel) -> Vec<Proxy> {
+        for f in self.all.iter().flat_map(|v| &v.reals).flat_map(|r| &r.own.facts) {
             let (what, name, there) = match &f.of {
                 FactOf::Script { .. } => continue,
                 FactOf::File { name, .. } => ("track_file", name, m.files.iter().any(|t| t.name == *name)),
@@ -422,7 +457,7 @@ impl Servers {
             text.push_str(&format!("; with DR and TUN ({at}) answers went around it: they come back through it now, and real servers need neither the address nor a tunnel"));
         }
         cx.report.notice(Code::Remark, &first.place, text);
-        self.all.into_iter().map(|v| Box::new(lower::section(v, m))).collect()
+        self.all.into_iter().map(|v| lower::section(v, m)).collect()
     }
 }
 
@@ -447,7 +482,8 @@ fn port(cx: &mut Cx<'_>, n: &Node, text: &str) -> Option<u16> {
 /// `<word> <address> [<port>]`; 0 where no port is said.
 fn address(cx: &mut Cx<'_>, n: &Node) -> Option<(IpAddr, u16)> {
     let Ok(ip) = cx.value(n)?.parse() else {
-        let text = format!("'{} {}' : that is not an IP address; it is left out, as keepalived does", n.words[0], n.words[1]);
+        let text =
+            format!("'{} {}' : that is not an IP address; it is left out, as keepalived does", n.words[0], n.words[1]);
         cx.lenient(Code::Lenient, &n.place, text);
         return None;
     };
@@ -459,7 +495,11 @@ fn schedule(cx: &mut Cx<'_>, n: &Node, to: &mut Schedule) {
     match SCHEDULES.iter().find(|s| s.0 == w) {
         Some(s) => *to = s.1,
         None => {
-            let text = format!("'{} {w}' is not known; wlc is used{}", n.words[0], suggestion(w, SCHEDULES.iter().map(|s| s.0)));
+            let text = format!(
+                "'{} {w}' is not known; wlc is used{}",
+                n.words[0],
+                suggestion(w, SCHEDULES.iter().map(|s| s.0))
+            );
             cx.lenient(Code::Lenient, &n.place, text);
         }
     }
@@ -470,13 +510,17 @@ fn granularity(cx: &mut Cx<'_>, n: &Node, six: bool) -> Option<u8> {
     let w = cx.value(n)?;
     let most = if six { 128 } else { 32 };
     let length = match w.parse::<Ipv4Addr>() {
-        Ok(mask) if !six && u32::from(mask).leading_ones() == u32::from(mask).count_ones() => u8::try_from(u32::from(mask).count_ones()).ok(),
+        Ok(mask) if !six && u32::from(mask).leading_ones() == u32::from(mask).count_ones() => {
+            u8::try_from(u32::from(mask).count_ones()).ok()
+        }
         Ok(_) => None,
         Err(_) => w.parse().ok(),
     };
     let length = length.filter(|l| (1..=most).contains(l));
     if length.is_none() {
-        let text = format!("'persistence_granularity {w}' is neither a netmask nor a prefix length from 1 to {most}; it is left out");
+        let text = format!(
+            "'persistence_granularity {w}' is neither a netmask nor a prefix length from 1 to {most}; it is left out"
+        );
         cx.lenient(Code::Value, &n.place, text);
     }
     length
