@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("vrrp/engine", 5),
     ("vrrp/router", 5),
     ("vrrp/vip", 5),
+    ("vrrp/vmac", 5),
     ("vrrp/script", 5),
     ("vrrp/hear", 5),
     ("vrrp/dump", 5),

@@ -33,6 +33,7 @@ fn main() {
             run: keepalived_header,
         },
         Case { name: "files_processes_fifos_and_dumps", needs: &[Need::Root], run: outside },
+        Case { name: "keepalived_with_virtual_mac_addresses", needs: &[Need::Root, Need::Keepalived], run: keepalived_vmac },
         Case { name: "routes_and_rules_move_with_the_address", needs: &[Need::Root], run: routes },
         Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
         Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
@@ -664,6 +665,41 @@ fn ip(m: &Mixed, host: usize, args: &[&str]) -> String {
             format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr))
         })
         .unwrap()
+}
+
+/// Both with the virtual router's MAC address: they hear each other, the network learns that address, and nothing is left at the end.
+fn keepalived_vmac() {
+    let mut m = Mixed::new();
+    let conf = |priority: u8| {
+        format!(
+            "vrrp_instance V {{\n state BACKUP\n interface eth0\n use_vmac\n virtual_router_id 51\n priority {priority}\n advert_int 1\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n}}\n"
+        )
+    };
+    m.start_keepalived_with(&conf(100));
+    m.moves_to(1, Duration::from_secs(8));
+    m.start_tandem_with(&conf(150));
+    m.moves_to(0, Duration::from_secs(18));
+    m.stays_on(0, Duration::from_secs(4));
+    let addr = ip(&m, 0, &["addr", "show", "vrrp.51"]);
+    assert!(addr.contains("10.77.0.100/24") && addr.contains("00:00:5e:00:01:33"), "{addr}");
+    assert!(!ip(&m, 0, &["addr", "show", "eth0"]).contains("10.77.0.100"));
+    // Whoever asks is told that address, and reaches the proxy behind it.
+    let answer = m.lab.hosts[1]
+        .run(|| {
+            let o = Command::new("curl").args(["-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", "http://10.77.0.100/"]).output().unwrap();
+            String::from_utf8_lossy(&o.stdout).into_owned()
+        })
+        .unwrap();
+    assert_eq!(answer, "200");
+    let neighbours = ip(&m, 1, &["neigh", "show", "10.77.0.100"]);
+    assert!(neighbours.contains("00:00:5e:00:01:33"), "{neighbours}");
+    // Somebody removes the interface: it is made again, and the address comes back.
+    assert_eq!(ip(&m, 0, &["link", "del", "vrrp.51"]), "");
+    assert!(wait_for(Duration::from_secs(8), || m.holds(0) && ip(&m, 0, &["addr", "show", "vrrp.51"]).contains("10.77.0.100")), "{}", ip(&m, 0, &["addr"]));
+    let node = m.tandem.as_ref().unwrap();
+    node.signal(node.guardian(), libc::SIGTERM);
+    m.moves_to(1, Duration::from_secs(8));
+    assert!(wait_for(Duration::from_secs(5), || ip(&m, 0, &["link", "show", "vrrp.51"]).contains("does not exist")));
 }
 
 /// Routes and rules are there while the address is, whoever takes them away meanwhile; static ones whatever happens; what a killed keepalived left goes.

@@ -132,6 +132,12 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     for v in &i.excluded {
         line(out, "address", &format!("{} unannounced", address(v)), true);
     }
+    if let Some(v) = &i.vmac {
+        let mac: Vec<String> = v.mac.iter().map(|b| format!("{b:02x}")).collect();
+        let group = v.group.map_or_else(String::new, |g| format!(" group {g}"));
+        let base = if v.from_base { " from-interface" } else { "" };
+        line(out, "virtual-mac", &format!("name {} address {}{group}{base}", word(&v.name), mac.join(":")), true);
+    }
     i.routes.iter().for_each(|r| line(out, "route", &r.text(), true));
     i.rules.iter().for_each(|r| line(out, "rule", &r.text(), true));
     if let Some(a) = i.unicast_src {

@@ -367,6 +367,39 @@ impl Peer {
     }
 }
 
+/// An interface with the virtual router's MAC address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vmac {
+    pub name: String,
+    pub mac: [u8; 6],
+    /// Link group; `None`: that of the router's interface.
+    pub group: Option<u32>,
+    /// `vmac_xmit_base`: adverts leave and are heard on the router's own interface.
+    pub from_base: bool,
+}
+
+impl Vmac {
+    /// The MAC address of RFC 9568, 7.3.
+    pub fn usual_mac(vrid: u8, six: bool) -> [u8; 6] {
+        [0, 0, 0x5e, 0, if six { 2 } else { 1 }, vrid]
+    }
+
+    /// As keepalived calls it.
+    pub fn usual_name(prefix: &str, vrid: u8, six: bool) -> String {
+        format!("{prefix}{}.{vrid}", if six { "6" } else { "" })
+    }
+}
+
+/// Six octets, or five in front of the virtual router's number.
+pub fn mac_of(text: &str, vrid: u8) -> Option<[u8; 6]> {
+    let octets: Option<Vec<u8>> = text.split(':').map(|t| u8::from_str_radix(t, 16).ok().filter(|_| t.len() <= 2)).collect();
+    let mut octets = octets?;
+    if octets.len() == 5 {
+        octets.push(vrid);
+    }
+    octets.try_into().ok()
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VrrpInstance {
     pub name: String,
@@ -419,6 +452,8 @@ pub struct VrrpInstance {
     pub late_backup: Option<u8>,
     /// `promote_secondaries`
     pub promote_secondaries: bool,
+    /// `use_vmac`
+    pub vmac: Option<Vmac>,
     /// Two instances made of one section, IPv4 and IPv6, move together.
     pub twin_of: Option<String>,
 }

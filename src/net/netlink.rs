@@ -7,7 +7,8 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::MulticastGroup;
+use netlink_packet_route::link::MacVlanMode;
+use rtnetlink::{LinkMacVlan, LinkUnspec, MulticastGroup};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -177,6 +178,35 @@ impl Netlink {
         tokio::time::timeout(ANSWER, wait).await.unwrap_or_else(|_| Err("no answer from the kernel".into()))
     }
 
+    /// Makes a macvlan, unless there is one of this name beside the same interface. The kernel gives it no address by itself.
+    pub async fn make_mac(&self, w: &NewMac) -> Result<(), String> {
+        let failed = |e: String| format!("cannot make interface {} beside {}: {e}", w.name, w.base);
+        let mut find = self.handle.link().get().match_name(w.name.clone()).execute();
+        if let Ok(Some(l)) = find.try_next().await {
+            let beside = l.attributes.iter().any(|a| matches!(a, LinkAttribute::Link(p) if *p == w.parent));
+            if !beside {
+                return Err(failed("there is another one of this name".into()));
+            }
+        } else {
+            let mut b = LinkMacVlan::new(&w.name, w.parent, MacVlanMode::Private).address(w.mac.to_vec());
+            if let Some(g) = w.group {
+                b = b.link_group(g);
+            }
+            self.handle.link().add(b.build()).execute().await.map_err(|e| failed(e.to_string()))?;
+        }
+        // Before it is up: both nodes would make the same link-local address of its MAC address.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", w.name), "1");
+        let up = LinkUnspec::new_with_name(&w.name).address(w.mac.to_vec()).up().build();
+        self.handle.link().set(up).execute().await.map_err(|e| failed(e.to_string()))
+    }
+
+    /// An interface that is not there any more is what was wanted.
+    pub async fn remove_link(&self, name: &str) {
+        if let Ok(index) = nix::net::if_::if_nametoindex(name) {
+            let _ = self.handle.link().del(index).execute().await;
+        }
+    }
+
     pub async fn addresses(&self) -> Result<Vec<Address>, String> {
         let all: Vec<AddressMessage> =
             self.handle.address().get().execute().try_collect().await.map_err(|e| e.to_string())?;
@@ -209,14 +239,31 @@ enum Order {
     },
     Promote(String),
     Pings(u32),
+    MakeMac(NewMac),
+    /// Settings of one that is there.
+    SettleMac(NewMac),
+    RemoveMac(String),
     Restore,
     Survey,
+}
+
+/// A macvlan with a MAC address of its own.
+#[derive(Clone, Debug)]
+pub struct NewMac {
+    pub name: String,
+    /// The interface beside which it is.
+    pub base: String,
+    pub parent: u32,
+    pub mac: [u8; 6],
+    pub group: Option<u32>,
 }
 
 /// A VRRP socket pair to be opened: see [`Opened`].
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub wire: super::raw::Wire,
+    /// The interface that adverts leave on, where it is not the one that they are heard on.
+    pub out: Option<(String, u32)>,
     /// Address that adverts leave from.
     pub src: Option<IpAddr>,
 }
@@ -295,6 +342,22 @@ impl Keeper {
                             promote(&ifname, &mut changed);
                             continue;
                         }
+                        Order::MakeMac(w) => {
+                            let made = netlink.make_mac(&w).await;
+                            settle_mac(&w, &mut changed);
+                            match made {
+                                Ok(()) => continue,
+                                Err(e) => Done::Put { tag: None, failures: vec![e] },
+                            }
+                        }
+                        Order::SettleMac(w) => {
+                            settle_mac(&w, &mut changed);
+                            continue;
+                        }
+                        Order::RemoveMac(name) => {
+                            netlink.remove_link(&name).await;
+                            continue;
+                        }
                         Order::Pings(gid) => {
                             allow_pings(gid, &mut changed);
                             continue;
@@ -339,6 +402,19 @@ impl Keeper {
         let _ = self.0.send(Order::Promote(ifname.to_owned()));
     }
 
+    pub fn make_mac(&self, w: NewMac) {
+        let _ = self.0.send(Order::MakeMac(w));
+    }
+
+    /// What the kernel has to be told so that packets for its addresses arrive on it, and on nothing else. Undone by [`Keeper::restore`].
+    pub fn settle_mac(&self, w: NewMac) {
+        let _ = self.0.send(Order::SettleMac(w));
+    }
+
+    pub fn remove_mac(&self, name: String) {
+        let _ = self.0.send(Order::RemoveMac(name));
+    }
+
     /// Lets processes of a group send echo requests. Undone by [`Keeper::restore`].
     pub fn allow_pings(&self, gid: u32) {
         let _ = self.0.send(Order::Pings(gid));
@@ -356,6 +432,37 @@ impl Keeper {
 
     pub fn survey(&self) {
         let _ = self.0.send(Order::Survey);
+    }
+}
+
+/// Sets a setting of the kernel, and notes what it was.
+fn set(path: String, value: &str, changed: &mut Vec<(String, String)>) {
+    let Ok(old) = std::fs::read_to_string(&path) else { return };
+    let old = old.trim().to_owned();
+    if old != value && std::fs::write(&path, value).is_ok() && !changed.iter().any(|c| c.0 == path) {
+        changed.push((path, old));
+    }
+}
+
+/// Questions for an address are answered by the interface that has it; reverse paths are not asked of one whose answers leave elsewhere.
+fn settle_mac(w: &NewMac, changed: &mut Vec<(String, String)>) {
+    let v4 = |name: &str, what: &str| format!("/proc/sys/net/ipv4/conf/{name}/{what}");
+    for (what, value) in [("arp_ignore", "1"), ("arp_filter", "0"), ("accept_local", "1"), ("rp_filter", "0")] {
+        // Gone with the interface: nothing to put back.
+        let _ = std::fs::write(v4(&w.name, what), value);
+    }
+    set(v4(&w.base, "arp_ignore"), "1", changed);
+    set(v4(&w.base, "arp_announce"), "2", changed);
+    // What is set for all counts for each: each of the others gets it for itself.
+    let all: u8 = std::fs::read_to_string(v4("all", "rp_filter")).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    if all > 0 {
+        let names = std::fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
+        for name in names.filter_map(|n| n.file_name().into_string().ok()).filter(|n| *n != "all" && *n != w.name) {
+            let own: u8 =
+                std::fs::read_to_string(v4(&name, "rp_filter")).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+            set(v4(&name, "rp_filter"), &own.max(all).to_string(), changed);
+        }
+        set(v4("all", "rp_filter"), "0", changed);
     }
 }
 
@@ -385,10 +492,14 @@ fn promote(ifname: &str, changed: &mut Vec<(String, String)>) {
 }
 
 fn open(w: &Wanted) -> std::io::Result<Opened> {
-    let sending = super::raw::vrrp(&w.wire)?;
+    let mut out = w.wire.clone();
+    if let Some((name, index)) = &w.out {
+        (out.ifname, out.ifindex, out.group) = (name.clone(), *index, None);
+    }
+    let sending = super::raw::vrrp(&out)?;
     super::raw::deafen(&sending)?;
     if let Some(src) = w.src {
-        super::raw::bind_source(&sending, src, w.wire.ifindex)?;
+        super::raw::bind_source(&sending, src, out.ifindex)?;
     }
     Ok(Opened { sending, hearing: super::raw::vrrp(&w.wire)? })
 }

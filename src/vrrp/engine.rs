@@ -5,7 +5,7 @@ use super::node::{Deed, Node};
 use super::pacer::Pacer;
 use super::packet::TTL;
 use super::priority;
-use super::router::{Incoming, Router, addresses, claim, is_six, params};
+use super::router::{Incoming, Router, addresses, claim, device_of, is_six, params};
 use super::track::{Facts, Share, inside_key};
 use super::view::VrrpView;
 use super::ways::WayWatch;
@@ -57,6 +57,8 @@ pub struct Engine {
     pub(super) keeper: Keeper,
     done: mpsc::UnboundedReceiver<Done>,
     pub(super) way_watch: WayWatch,
+    /// Interfaces that were made for routers.
+    pub(super) vmacs: Vec<String>,
     /// Orders of addresses and routes under way: tag, and key of the router.
     pub(super) puts: Vec<(u64, u64)>,
     /// The kernel's interfaces and addresses, as its notices have them.
@@ -140,9 +142,10 @@ impl Engine {
             keeper,
             done,
             way_watch: WayWatch::default(),
+            vmacs: Vec::new(),
             puts: Vec::new(),
-            links: netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect(),
-            addrs: netlink.addresses().await?,
+            links: HashMap::new(),
+            addrs: Vec::new(),
             debounce: Debouncer::default(),
             pacer: Pacer::default(),
             seen: Vec::new(),
@@ -166,11 +169,14 @@ impl Engine {
             let text = format!("the virtual routers begin in {:.1} s", (e.begin_at - now).as_secs_f64());
             e.told.push(Told::Log { important: false, text });
         }
+        // Before anything of a living predecessor is touched.
+        model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
+        e.begin_vmacs(&model, &netlink).await?;
+        e.links = netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect();
+        e.addrs = netlink.addresses().await?;
         for l in e.links.values() {
             e.facts.links.insert(l.name.clone(), e.debounce.see(&l.name, l.usable, now));
         }
-        // Before anything of a living predecessor is touched.
-        model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
         e.clear_stale(&model, &netlink).await;
         e.apply(model, now)?;
         while e.routers.iter().any(|r| r.opening.is_some()) {
@@ -192,7 +198,7 @@ impl Engine {
     async fn clear_stale(&mut self, model: &VrrpModel, netlink: &Netlink) {
         for c in model.instances.iter().filter(|c| c.priority != 255) {
             for v in addresses(c) {
-                let dev = v.dev.as_deref().unwrap_or(&c.interface);
+                let dev = device_of(c, v);
                 let Some(link) = self.links.get(dev) else { continue };
                 let Some(at) = self.addrs.iter().position(|a| a.ifindex == link.index && a.addr == v.addr.addr) else {
                     continue;
@@ -342,7 +348,11 @@ impl Engine {
 
     /// Routers without a configuration are gone once they have nothing left. They are the last ones, so that nobody's index changes.
     pub(super) fn forget_departed(&mut self) {
+        let before = self.routers.len();
         self.routers.retain(|r| !r.departing || r.machine.state() != State::Stopped || r.resetting);
+        if self.routers.len() < before {
+            self.forget_vmacs();
+        }
     }
 
     /// Whether a model could be taken in force: every router that is new can be claimed.
@@ -374,6 +384,14 @@ impl Engine {
         };
         if wire(&r.conf) != wire(&conf) || (self.model.group4, self.model.group6) != (model.group4, model.group6) {
             r.close();
+        }
+        if r.conf.vmac != conf.vmac {
+            // Its addresses live elsewhere from now on.
+            r.close();
+            if r.machine.state().has_address() {
+                self.take_all_off(&r);
+                (r.renew_at, r.announce_at, r.announce_times) = (Some(now), Some(now), conf.garp.repeat);
+            }
         }
         if r.machine.state().has_address() {
             self.change_ways(&mut r, &conf, now);
@@ -441,22 +459,38 @@ impl Engine {
         if r.open() || r.opening.is_some() {
             return;
         }
-        let (Some(link), Some(src)) = (&r.link, r.src) else {
+        let (Some(_), Some(src)) = (&r.link, r.src) else {
             let what = if r.link.is_none() { "does not exist" } else { "has no address to speak from" };
             let text = format!("interface {} {what}", r.conf.interface);
             return self.problem(i, text);
         };
+        // With a MAC address of its own it speaks and hears there; IPv6 speaks from the interface that has its link-local address.
+        let vmac = r.conf.vmac.as_ref().filter(|v| !v.from_base).map(|v| v.name.clone());
+        let own = match vmac.map(|name| self.links.get(&name).cloned().ok_or(name)) {
+            Some(Err(name)) => {
+                self.ask_vmac(i);
+                return self.problem(i, format!("interface {name} is being made"));
+            }
+            Some(Ok(l)) => Some(l),
+            None => None,
+        };
+        let r = &mut self.routers[i];
+        let Some(link) = &r.link else { return };
         r.opening = Some(tag);
         r.group = r.group_of(&self.model);
+        let hears = own.as_ref().unwrap_or(link);
+        r.speaks_on = if r.six() { link.index } else { hears.index };
+        let speaks = r.six() && own.is_some();
         let wire = raw::Wire {
             six: r.six(),
-            ifname: link.name.clone(),
-            ifindex: link.index,
+            ifname: hears.name.clone(),
+            ifindex: hears.index,
             group: (!r.unicast()).then_some(r.group),
             header: matches!(r.conf.auth, Auth::Header(_)),
             ttl: r.conf.unicast_ttl.unwrap_or(TTL),
         };
-        self.keeper.open(tag, Wanted { wire, src: Some(src) });
+        let out = speaks.then(|| (link.name.clone(), link.index));
+        self.keeper.open(tag, Wanted { wire, out, src: Some(src) });
     }
 
     /// Says what is wrong with a router, once.
@@ -796,6 +830,7 @@ impl Engine {
     pub async fn drain(&mut self) {
         self.ending = true;
         self.end_static_ways();
+        self.end_vmacs();
         for v in std::mem::take(&mut self.model.statics) {
             if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
                 self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);

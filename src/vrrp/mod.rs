@@ -23,5 +23,6 @@ pub mod track;
 pub mod trailer;
 pub mod view;
 mod vip;
+mod vmac;
 mod watch;
 mod ways;

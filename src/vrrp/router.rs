@@ -80,6 +80,8 @@ pub struct Router {
     pub conf: VrrpInstance,
     pub machine: Machine,
     pub link: Option<Link>,
+    /// Index of the interface that adverts leave on.
+    pub speaks_on: u32,
     /// Where adverts come from.
     pub src: Option<IpAddr>,
     socket: Option<socket2::Socket>,
@@ -131,6 +133,7 @@ impl Router {
             key,
             machine: Machine::new(params(conf, model), conf.priority),
             link: None,
+            speaks_on: 0,
             src: None,
             socket: None,
             reader: None,
@@ -232,7 +235,7 @@ impl Router {
 
     /// The interface that an address lives on.
     pub fn device<'a>(&'a self, v: &'a Vip) -> &'a str {
-        v.dev.as_deref().unwrap_or(&self.conf.interface)
+        device_of(&self.conf, v)
     }
 
     /// The address to speak from: what the file says, else the one used so far, else the first one of the interface that is no virtual one of ours.
@@ -283,7 +286,7 @@ impl Router {
 
     /// One advert to whoever has to hear it. `buf` is scratch.
     pub fn send_advert(&mut self, priority: u8, buf: &mut Vec<u8>) {
-        let (Some(s), Some(src), Some(link)) = (&self.socket, self.src, &self.link) else { return };
+        let (Some(s), Some(src)) = (&self.socket, self.src) else { return };
         let advert = Advert {
             version: version(self.conf.version),
             vrid: self.conf.vrid,
@@ -319,7 +322,7 @@ impl Router {
                 ah::wrap(src, to, ttl, key, self.seq, buf, &mut whole);
                 std::mem::swap(buf, &mut whole);
             }
-            if raw::send(s, dst, link.index, buf).is_ok() {
+            if raw::send(s, dst, self.speaks_on, buf).is_ok() {
                 self.stats.sent += 1;
                 self.stats.zero_sent += u64::from(priority == 0);
             }
@@ -401,6 +404,12 @@ pub fn since_epoch() -> Duration {
 
 pub fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {
     c.vips.iter().chain(&c.excluded)
+}
+
+/// The interface that an address of a router lives on: the one that is said, its interface with its own MAC address, its interface.
+pub fn device_of<'a>(c: &'a VrrpInstance, v: &'a Vip) -> &'a str {
+    let own = c.vmac.as_ref().map_or(c.interface.as_str(), |m| &m.name);
+    v.dev.as_deref().unwrap_or(own)
 }
 
 pub fn is_six(c: &VrrpInstance) -> bool {

@@ -94,15 +94,21 @@ impl Engine {
             self.told.push(Told::Log { important: true, text: format!("tracked interface {name} is gone") });
         }
         for i in 0..self.routers.len() {
-            if self.routers[i].conf.interface != name {
+            let vmac = self.routers[i].conf.vmac.as_ref().is_some_and(|v| v.name == name);
+            if self.routers[i].conf.interface != name && !vmac {
                 continue;
             }
             if self.routers[i].machine.state() != State::Init {
                 self.feed(i, now, Input::Interface(false));
             }
             let r = &mut self.routers[i];
-            (r.link, r.src) = (None, None);
             r.close();
+            if vmac {
+                // Somebody removed it: it is made again.
+                self.ask_vmac(i);
+                continue;
+            }
+            (r.link, r.src) = (None, None);
         }
         self.spread_ability(now);
     }
@@ -118,7 +124,8 @@ impl Engine {
             self.told.push(Told::Log { important: true, text });
         }
         for i in 0..self.routers.len() {
-            if self.routers[i].conf.interface == l.name {
+            let vmac = self.routers[i].conf.vmac.as_ref().is_some_and(|v| v.name == l.name);
+            if self.routers[i].conf.interface == l.name || vmac {
                 self.attach(i);
                 if self.routers[i].machine.state() == State::Init {
                     continue;

@@ -155,6 +155,7 @@ const HONOURED: &[(&str, &[&str])] = &[
         &[
             "router_id",
             "vrrp_version",
+            "vmac_prefix",
             "script_user",
             "vrrp_garp_master_delay",
             "vrrp_garp_master_repeat",
@@ -207,6 +208,8 @@ const HONOURED: &[(&str, &[&str])] = &[
             "virtual_ipaddress_excluded",
             "virtual_routes",
             "virtual_rules",
+            "use_vmac",
+            "vmac_xmit_base",
             "unicast_peer",
             "unicast_src_ip",
             "mcast_src_ip",

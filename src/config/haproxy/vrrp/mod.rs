@@ -10,7 +10,7 @@ use crate::base::units::TimeUnit;
 use crate::config::keepalived::build::{self, MAX_VIPS4, MAX_VIPS6, Names, Wrong, number_in};
 use crate::config::model::{
     Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip,
-    VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion,
+    VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion, Vmac, mac_of,
 };
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ const KEYWORDS: &[Row] = &[
     ("state", 2),
     ("address", OPEN),
     ("route", OPEN),
+    ("virtual-mac", OPEN),
     ("rule", OPEN),
     ("advertise", 2),
     ("version", 2),
@@ -120,6 +121,30 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             None => {}
         },
         "address" => address(cx, &mut d.vips, &mut i.excluded, w),
+        "virtual-mac" => {
+            // Names and numbers are those of the whole section.
+            let mut v = Vmac { name: String::new(), mac: [0; 6], group: None, from_base: false };
+            let mut words = w[1..].iter();
+            while let Some(word) = words.next() {
+                match (word.as_str(), words.clone().next().map(String::as_str)) {
+                    ("from-interface", _) => {
+                        v.from_base = true;
+                        continue;
+                    }
+                    ("name", Some(n)) if n.len() <= 15 && !n.contains('/') => v.name = n.to_owned(),
+                    ("address", Some(a)) if mac_of(a, 0).is_some_and(|m| m != [0; 6]) && a.split(':').count() == 6 => {
+                        v.mac = mac_of(a, 0).unwrap_or_default();
+                    }
+                    ("group", Some(g)) if g.parse::<u32>().is_ok() => v.group = g.parse().ok(),
+                    (o, _) => {
+                        cx.error(format!("'virtual-mac' : '{o}' : name <up to 15 characters>, address <mac>, group <number> and from-interface are known"));
+                        return;
+                    }
+                }
+                words.next();
+            }
+            i.vmac = Some(v);
+        }
         "route" => i.routes.extend(route(cx, w)),
         "rule" => i.rules.extend(rule(cx, w)),
         "advertise" => {
@@ -586,6 +611,14 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
         }
         let mut inst = d.inst.clone();
         inst.vips = vips;
+        if let Some(v) = &mut inst.vmac {
+            if v.mac == [0; 6] || mixed && is_six {
+                v.mac = Vmac::usual_mac(inst.vrid, is_six);
+            }
+            if v.name.is_empty() || mixed && is_six {
+                v.name = Vmac::usual_name("vrrp", inst.vrid, is_six);
+            }
+        }
         inst.peers.retain(|p| p.addr.is_ipv6() == is_six);
         inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);

@@ -6,7 +6,7 @@ use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
 use crate::config::model::{
-    Auth, Garp, HmacAuth, HmacMode, Notify, Peer, Replay, VrrpInstance, VrrpModel, VrrpVersion,
+    Auth, Garp, HmacAuth, HmacMode, Notify, Peer, Replay, Vmac, VrrpInstance, VrrpModel, VrrpVersion, mac_of,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::net::IpAddr;
@@ -54,6 +54,7 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         owner_deaf: false,
         late_backup: None,
         promote_secondaries: false,
+        vmac: None,
         twin_of: None,
     }
 }
@@ -68,7 +69,7 @@ pub fn auth_bytes(pass: &str) -> [u8; 8] {
 }
 
 /// `authentication { auth_type PASS|AH, auth_pass <text> }`
-fn authentication(cx: &mut Cx<'_>, n: &Node, said: &mut Said) {
+fn authentication(cx: &mut Cx<'_>, n: &Node, said: &mut Said<'_>) {
     for a in cx.lines(n) {
         match a.words[0].as_str() {
             "auth_type" => match cx.value(a) {
@@ -188,7 +189,9 @@ pub fn hex(digits: &str) -> Option<Vec<u8>> {
 
 /// What the lines of an instance said, until all are read.
 #[derive(Default)]
-struct Said {
+struct Said<'a> {
+    vmac: Option<&'a Node>,
+    from_base: bool,
     auth: Option<fn([u8; 8]) -> Auth>,
     pass: Option<[u8; 8]>,
     peers: bool,
@@ -310,6 +313,8 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "garp_extra_if" => i.garp.extra = extra(cx, n),
             "strict_mode" => said.strict = Some(cx.flag(n)),
             "promote_secondaries" => i.promote_secondaries = true,
+            "use_vmac" => said.vmac = Some(n),
+            "vmac_xmit_base" => said.from_base = true,
             "no_virtual_ipaddress" => said.no_vips = true,
             "nopreempt" => i.preempt = false,
             "preempt" => i.preempt = true,
@@ -341,6 +346,16 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         .or(i.unicast_src)
         .or(i.peers.first().map(|p| p.addr))
         .is_some_and(|a| a.is_ipv6());
+    if let Some(n) = said.vmac {
+        i.vmac = Some(vmac(cx, n, &i, six, said.from_base));
+    } else if said.from_base {
+        cx.lenient(Code::Lenient, &block.place, format!("vrrp_instance '{name}' : 'vmac_xmit_base' has no effect without 'use_vmac'"));
+    }
+    if i.vmac.as_ref().is_some_and(|v| !v.from_base) && !i.peers.is_empty() {
+        let text = format!("vrrp_instance '{name}' : 'use_vmac' with unicast peers needs 'vmac_xmit_base': it is set, as keepalived does");
+        cx.lenient(Code::Lenient, &block.place, text);
+        i.vmac.iter_mut().for_each(|v| v.from_base = true);
+    }
     i.version = if six { VrrpVersion::V3 } else { said.version.or(cx.globals.version).unwrap_or(VrrpVersion::V2) };
     i.priority = said.priority.unwrap_or(if i.initial_master { 255 } else { 100 });
     if let Some((s, place)) = said.advert.take() {
@@ -433,8 +448,48 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     m.instances.push(i);
 }
 
+/// `use_vmac [[name] <interface>] [<mac>] [netlink_notify_msg] [group <n>]`
+fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool) -> Vmac {
+    let mut v = Vmac {
+        name: Vmac::usual_name(&cx.globals.vmac_prefix, i.vrid, six),
+        mac: Vmac::usual_mac(i.vrid, six),
+        group: None,
+        from_base,
+    };
+    let mut words = n.words[1..].iter().map(String::as_str);
+    while let Some(w) = words.next() {
+        let name = match w {
+            // The kernel tells of everything here.
+            "netlink_notify_msg" => continue,
+            "group" => {
+                let found = words.next().and_then(|g| g.parse().ok().or_else(|| route::Names::number(cx, "group", g)));
+                if found.is_none() {
+                    cx.lenient(Code::Value, &n.place, "'group' expects a number or a name of /etc/iproute2/group".to_owned());
+                }
+                v.group = found;
+                continue;
+            }
+            "name" => words.next().unwrap_or_default(),
+            w if w.contains(':') => {
+                match mac_of(w, i.vrid) {
+                    Some(mac) => v.mac = mac,
+                    None => cx.lenient(Code::Value, &n.place, format!("'use_vmac' : '{w}' is not a MAC address; the usual one is used")),
+                }
+                continue;
+            }
+            w => w,
+        };
+        if name.is_empty() || name.len() > 15 || name.contains('/') {
+            cx.report.error(Code::Value, &n.place, format!("'use_vmac' : '{name}' cannot be the name of an interface: 1 to 15 characters"));
+        } else {
+            v.name = name.to_owned();
+        }
+    }
+    v
+}
+
 /// Words of an instance that do not go together; keepalived reports them and drops one.
-fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, said: &Said) {
+fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, said: &Said<'_>) {
     let name = &i.name;
     let mut say = |code, what: String| cx.lenient(code, place, format!("vrrp_instance '{name}' : {what}"));
     if (i.check_unicast_src || said.peers) && i.peers.is_empty() {
@@ -475,7 +530,7 @@ fn one_family(cx: &mut Cx<'_>, i: &mut VrrpInstance, place: &Place, six: bool) {
 }
 
 /// `vrrp_strict`, `strict_mode`: what the RFCs do not have is left out, and said. Their accept mode is not followed: see `docs/compatibility.md`.
-fn strict(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said, place: &Place) {
+fn strict(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, place: &Place) {
     i.strict = said.strict.unwrap_or(cx.globals.strict);
     if !i.strict {
         return;

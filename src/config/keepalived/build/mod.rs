@@ -49,6 +49,8 @@ struct Globals {
     owner_deaf: bool,
     priority_changes: bool,
     default_interface: String,
+    /// `vmac_prefix`
+    vmac_prefix: String,
     /// Preference of the next rule of each family that says none.
     next_preference: [u32; 2],
 }
@@ -65,6 +67,7 @@ pub fn model(
         strict: manner.strict,
         globals: Globals {
             default_interface: "eth0".to_owned(),
+            vmac_prefix: "vrrp".to_owned(),
             next_preference: [route::FIRST_PREFERENCE; 2],
             ..Globals::default()
         },
