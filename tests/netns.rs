@@ -33,7 +33,11 @@ fn main() {
             run: keepalived_header,
         },
         Case { name: "files_processes_fifos_and_dumps", needs: &[Need::Root], run: outside },
-        Case { name: "keepalived_with_virtual_mac_addresses", needs: &[Need::Root, Need::Keepalived], run: keepalived_vmac },
+        Case {
+            name: "keepalived_with_virtual_mac_addresses",
+            needs: &[Need::Root, Need::Keepalived],
+            run: keepalived_vmac,
+        },
         Case { name: "routes_and_rules_move_with_the_address", needs: &[Need::Root], run: routes },
         Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
         Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
@@ -686,7 +690,10 @@ fn keepalived_vmac() {
     // Whoever asks is told that address, and reaches the proxy behind it.
     let answer = m.lab.hosts[1]
         .run(|| {
-            let o = Command::new("curl").args(["-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", "http://10.77.0.100/"]).output().unwrap();
+            let o = Command::new("curl")
+                .args(["-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", "http://10.77.0.100/"])
+                .output()
+                .unwrap();
             String::from_utf8_lossy(&o.stdout).into_owned()
         })
         .unwrap();
@@ -695,7 +702,12 @@ fn keepalived_vmac() {
     assert!(neighbours.contains("00:00:5e:00:01:33"), "{neighbours}");
     // Somebody removes the interface: it is made again, and the address comes back.
     assert_eq!(ip(&m, 0, &["link", "del", "vrrp.51"]), "");
-    assert!(wait_for(Duration::from_secs(8), || m.holds(0) && ip(&m, 0, &["addr", "show", "vrrp.51"]).contains("10.77.0.100")), "{}", ip(&m, 0, &["addr"]));
+    assert!(
+        wait_for(Duration::from_secs(8), || m.holds(0)
+            && ip(&m, 0, &["addr", "show", "vrrp.51"]).contains("10.77.0.100")),
+        "{}",
+        ip(&m, 0, &["addr"])
+    );
     let node = m.tandem.as_ref().unwrap();
     node.signal(node.guardian(), libc::SIGTERM);
     m.moves_to(1, Duration::from_secs(8));

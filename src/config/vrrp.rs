@@ -392,7 +392,8 @@ impl Vmac {
 
 /// Six octets, or five in front of the virtual router's number.
 pub fn mac_of(text: &str, vrid: u8) -> Option<[u8; 6]> {
-    let octets: Option<Vec<u8>> = text.split(':').map(|t| u8::from_str_radix(t, 16).ok().filter(|_| t.len() <= 2)).collect();
+    let octets: Option<Vec<u8>> =
+        text.split(':').map(|t| u8::from_str_radix(t, 16).ok().filter(|_| t.len() <= 2)).collect();
     let mut octets = octets?;
     if octets.len() == 5 {
         octets.push(vrid);

@@ -8,7 +8,13 @@ use crate::net::netlink::{Netlink, NewMac};
 fn wanted(m: &VrrpModel, index: impl Fn(&str) -> Option<u32>) -> Vec<NewMac> {
     let routers = m.instances.iter().filter_map(|c| {
         let v = c.vmac.as_ref()?;
-        Some(NewMac { name: v.name.clone(), base: c.interface.clone(), parent: index(&c.interface)?, mac: v.mac, group: v.group })
+        Some(NewMac {
+            name: v.name.clone(),
+            base: c.interface.clone(),
+            parent: index(&c.interface)?,
+            mac: v.mac,
+            group: v.group,
+        })
     });
     routers.collect()
 }

@@ -9,8 +9,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build::{self, MAX_VIPS4, MAX_VIPS6, Names, Wrong, number_in};
 use crate::config::model::{
-    Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip,
-    VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion, Vmac, mac_of,
+    Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip, Vmac,
+    VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion, mac_of,
 };
 use std::time::Duration;
 
@@ -650,7 +650,7 @@ impl Names for Iproute<'_> {
 
 fn wrong(cx: &mut Cx<'_>, word: &str, e: Wrong) {
     match e {
-        Wrong::Bad(text) => cx.error(format!("'{word}' : {text}")),
+        Wrong::Bad(text) | Wrong::Missing(text) => cx.error(format!("'{word}' : {text}")),
         Wrong::NotYet(w) => cx.not_yet(&w),
     }
 }

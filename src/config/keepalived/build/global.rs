@@ -49,7 +49,13 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
             "vmac_prefix" => match cx.value(n).map(str::to_owned) {
                 Some(p) if p.len() < 10 => cx.globals.vmac_prefix = p,
-                Some(p) => cx.lenient(Code::Value, &n.place, format!("'vmac_prefix {p}' leaves no room for a number in the name of an interface; it is left out")),
+                Some(p) => cx.lenient(
+                    Code::Value,
+                    &n.place,
+                    format!(
+                        "'vmac_prefix {p}' leaves no room for a number in the name of an interface; it is left out"
+                    ),
+                ),
                 None => {}
             },
             "default_interface" => {

@@ -349,10 +349,16 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     if let Some(n) = said.vmac {
         i.vmac = Some(vmac(cx, n, &i, six, said.from_base));
     } else if said.from_base {
-        cx.lenient(Code::Lenient, &block.place, format!("vrrp_instance '{name}' : 'vmac_xmit_base' has no effect without 'use_vmac'"));
+        cx.lenient(
+            Code::Lenient,
+            &block.place,
+            format!("vrrp_instance '{name}' : 'vmac_xmit_base' has no effect without 'use_vmac'"),
+        );
     }
     if i.vmac.as_ref().is_some_and(|v| !v.from_base) && !i.peers.is_empty() {
-        let text = format!("vrrp_instance '{name}' : 'use_vmac' with unicast peers needs 'vmac_xmit_base': it is set, as keepalived does");
+        let text = format!(
+            "vrrp_instance '{name}' : 'use_vmac' with unicast peers needs 'vmac_xmit_base': it is set, as keepalived does"
+        );
         cx.lenient(Code::Lenient, &block.place, text);
         i.vmac.iter_mut().for_each(|v| v.from_base = true);
     }
@@ -464,7 +470,11 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
             "group" => {
                 let found = words.next().and_then(|g| g.parse().ok().or_else(|| route::Names::number(cx, "group", g)));
                 if found.is_none() {
-                    cx.lenient(Code::Value, &n.place, "'group' expects a number or a name of /etc/iproute2/group".to_owned());
+                    cx.lenient(
+                        Code::Value,
+                        &n.place,
+                        "'group' expects a number or a name of /etc/iproute2/group".to_owned(),
+                    );
                 }
                 v.group = found;
                 continue;
@@ -473,14 +483,22 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
             w if w.contains(':') => {
                 match mac_of(w, i.vrid) {
                     Some(mac) => v.mac = mac,
-                    None => cx.lenient(Code::Value, &n.place, format!("'use_vmac' : '{w}' is not a MAC address; the usual one is used")),
+                    None => cx.lenient(
+                        Code::Value,
+                        &n.place,
+                        format!("'use_vmac' : '{w}' is not a MAC address; the usual one is used"),
+                    ),
                 }
                 continue;
             }
             w => w,
         };
         if name.is_empty() || name.len() > 15 || name.contains('/') {
-            cx.report.error(Code::Value, &n.place, format!("'use_vmac' : '{name}' cannot be the name of an interface: 1 to 15 characters"));
+            cx.report.error(
+                Code::Value,
+                &n.place,
+                format!("'use_vmac' : '{name}' cannot be the name of an interface: 1 to 15 characters"),
+            );
         } else {
             v.name = name.to_owned();
         }

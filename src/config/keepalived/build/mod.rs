@@ -55,12 +55,7 @@ struct Globals {
     next_preference: [u32; 2],
 }
 
-pub fn model(
-    tree: &[Node],
-    manner: &Manner,
-    source: &mut dyn Source,
-    report: &mut Report,
-) -> (VrrpModel, Vec<Proxy>) {
+pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &mut Report) -> (VrrpModel, Vec<Proxy>) {
     let mut cx = Cx {
         report,
         source,

@@ -29,8 +29,20 @@ pub fn number_in(text: &[u8], name: &str) -> Option<u32> {
     })
 }
 
+/// Words of old, and those of now.
+const OLD: &[(&str, &str)] = &[("gw", "via"), ("or", "nexthop")];
+
 pub(super) fn routes(cx: &mut Cx<'_>, block: &Node, to: &mut Vec<Route>) {
     for n in cx.lines(block) {
+        if let Some(old) = n.words.iter().find_map(|w| OLD.iter().find(|o| o.0 == w)) {
+            let text = format!("'{}' in a route is deprecated; say '{}'", old.0, old.1);
+            cx.lenient(Code::Lenient, &n.place, text);
+        }
+        if n.words.iter().any(|w| w == "proto") {
+            let text = "'proto' is not known in a route: it is left out, as keepalived does. Say 'protocol'".to_owned();
+            cx.lenient(Code::UnknownWord, &n.place, text);
+            continue;
+        }
         match route(&n.words, cx) {
             Ok(r) => to.push(r),
             Err(e) => wrong(cx, n, "route", e),
@@ -46,6 +58,8 @@ pub(super) fn rules(cx: &mut Cx<'_>, block: &Node, to: &mut Vec<RoutingRule>) {
             Ok(mut r) => {
                 if r.preference == 0 {
                     r.preference = preferences[usize::from(r.six)];
+                    let text = format!("the rule says no preference: {} is taken, as keepalived does", r.preference);
+                    cx.lenient(Code::Lenient, &n.place, text);
                     cx.globals.next_preference[usize::from(r.six)] = r.preference.saturating_sub(1).max(1);
                 }
                 to.push(r);
@@ -60,6 +74,7 @@ fn wrong(cx: &mut Cx<'_>, n: &Node, what: &str, e: Wrong) {
         Wrong::Bad(text) => {
             cx.lenient(Code::Lenient, &n.place, format!("{text}: the {what} is left out, as keepalived does"))
         }
+        Wrong::Missing(text) => cx.report.error(Code::Missing, &n.place, text),
         Wrong::NotYet(w) => cx.report.not_yet(&n.place, format!("'{w}' of a {what} is known but not honoured yet")),
     }
 }
@@ -103,6 +118,8 @@ pub enum Wrong {
     /// It is left out.
     Bad(String),
     NotYet(String),
+    /// A word without its value.
+    Missing(String),
 }
 
 type Read<T> = Result<T, Wrong>;
@@ -126,7 +143,7 @@ impl<'a> Words<'a> {
     }
 
     fn value(&mut self, word: &str) -> Read<&'a str> {
-        self.next().ok_or_else(|| Wrong::Bad(format!("'{word}' is missing its value")))
+        self.next().ok_or_else(|| Wrong::Missing(format!("'{word}' is missing its value")))
     }
 
     fn number(&mut self, word: &str, most: u64) -> Read<u64> {
