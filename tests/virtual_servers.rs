@@ -418,3 +418,58 @@ fn a_full_server_has_no_persistence() {
     becomes(&p, &format!("tcp@127.0.0.1:{v}"), "BACKEND", "scur", "0");
     assert_eq!(ask(v), held);
 }
+
+/// A mail server that keeps what it is given.
+fn mailbox() -> (u16, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead as _, BufReader};
+    let l = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = l.local_addr().unwrap().port();
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for c in l.incoming().flatten() {
+            let mut out = c.try_clone().unwrap();
+            let _ = out.write_all(b"220 hi\r\n");
+            let (mut mail, mut data) = (String::new(), false);
+            for line in BufReader::new(c).lines().map_while(Result::ok) {
+                mail.push_str(&format!("{line}\n"));
+                data = (data || line == "DATA") && line != ".";
+                let reply: &[u8] = match &line[..] {
+                    "DATA" => b"354 go\r\n",
+                    "QUIT" => b"221 bye\r\n",
+                    _ if data => b"",
+                    _ => b"250 fine\r\n",
+                };
+                let _ = out.write_all(reply);
+            }
+            let _ = tx.send(mail);
+        }
+    });
+    (port, rx)
+}
+
+#[test]
+fn mail_tells_of_servers_that_go() {
+    let (page, v, (port, mails)) = (Page::new("a"), free_port(), mailbox());
+    let pa = page.origin.port;
+    let _p = serve(&format!(
+        "global_defs {{\n router_id lb7\n notification_email {{\n ops@example.net\n boss@example.net\n }}\n notification_email_from lb@example.net\n smtp_server 127.0.0.1 {port}\n smtp_connect_timeout 5\n}}\nvirtual_server 127.0.0.1 {v} {{\n delay_loop 0.2\n lb_kind NAT\n smtp_alert\n real_server 127.0.0.1 {pa} {{\n HTTP_GET {{\n url {{\n path /check\n }}\n retry 0\n }}\n }}\n real_server 127.0.0.2 {pa} {{\n smtp_alert false\n HTTP_GET {{\n url {{\n path /check\n }}\n retry 0\n }}\n }}\n}}\n"
+    ));
+    let mut next = || mails.recv_timeout(Duration::from_secs(8)).expect("a mail within 8 s");
+    let first = next();
+    assert!(first.contains(&format!("Subject: [lb7] Virtualserver tcp@127.0.0.1:{v} - Quorum gained\n")), "{first}");
+    for line in [
+        "MAIL FROM:<lb@example.net>",
+        "RCPT TO:<ops@example.net>",
+        "RCPT TO:<boss@example.net>",
+        "To: ops@example.net, boss@example.net",
+    ] {
+        assert!(first.contains(&format!("{line}\n")), "{line} in {first}");
+    }
+    page.status.store(503, SeqCst);
+    let two = [next(), next()].concat();
+    assert!(
+        two.contains(&format!("Subject: [lb7] Realserver 127.0.0.1:{pa} of virtual server tcp@127.0.0.1:{v} - DOWN\n")),
+        "{two}"
+    );
+    assert!(two.contains("- Quorum lost\n") && two.contains("Layer7 wrong status"), "{two}");
+}

@@ -160,6 +160,7 @@ mod tests {
             k += &d.maybe(interval);
             k += &d.maybe("authentication {\n auth_type PASS\n auth_pass s3cr#t'\n }");
             k += &d.maybe("nopreempt");
+            k += &d.maybe("smtp_alert");
             k += &d.maybe("preempt_delay 3.5");
             k += &d.maybe("garp_master_refresh 60\n garp_master_repeat 2\n garp_lower_prio_delay 0");
             k += &d.maybe("v3_checksum_as_v2");

@@ -83,6 +83,18 @@ fn global(out: &mut String, m: &VrrpModel) {
     for v in &m.statics {
         line(&mut g, "vrrp-static-address", &address(v), true);
     }
+    if let Some(c) = &m.mail {
+        let to: Vec<String> = c.to.iter().map(|t| word(t)).collect();
+        let text = format!(
+            "{} from {} helo {} timeout {} to {}",
+            c.server,
+            word(&c.from),
+            word(&c.helo),
+            time(c.timeout),
+            to.join(" ")
+        );
+        line(&mut g, "vrrp-mail", &text, true);
+    }
     m.static_routes.iter().for_each(|r| line(&mut g, "vrrp-static-route", &r.text(), true));
     m.static_rules.iter().for_each(|r| line(&mut g, "vrrp-static-rule", &r.text(), true));
     let dumps = [("state", &m.dumps.state), ("counters", &m.dumps.stats), ("json", &m.dumps.json)];
@@ -329,6 +341,7 @@ fn notify(out: &mut String, n: &Notify) {
     ];
     line(out, "on", "deleted", n.says_deleted && n.deleted.is_none());
     line(out, "on", "priority", n.priority_changes);
+    line(out, "mail-alert", "", n.mail);
     for (state, call) in all {
         if let Some(ScriptCall { command, user }) = call {
             let who = if user.is_some() { format!("{} ", account(user)) } else { String::new() };

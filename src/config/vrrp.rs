@@ -2,7 +2,7 @@
 use super::route::{Route, RoutingRule};
 use crate::base::addr::IpNet;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,10 +44,23 @@ pub struct VrrpModel {
     pub checks: Vec<VrrpScript>,
     /// What the proxy has to be told of things outside it.
     pub facts: Vec<FactRule>,
+    /// Where alerts are sent, if they can be.
+    pub mail: Option<MailConf>,
     /// The proxy pings servers (`PING_CHECK`).
     pub pings: bool,
     /// Who is told of virtual servers.
     pub told: Vec<ServerScripts>,
+}
+
+/// `smtp_server`, `notification_email` and what belongs to them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MailConf {
+    pub server: SocketAddr,
+    pub from: String,
+    pub to: Vec<String>,
+    pub helo: String,
+    /// `smtp_connect_timeout`
+    pub timeout: Duration,
 }
 
 /// Something outside the proxy that servers are checked by, under the key that the proxy knows it by.
@@ -85,6 +98,8 @@ pub struct ServerScripts {
     pub down: Option<ScriptCall>,
     /// `omega`: at the end of the process it is down.
     pub omega: bool,
+    /// `smtp_alert`
+    pub mail: bool,
     /// What it is held for before anything is known (`alpha`); nothing of a quorum.
     pub begins: Option<bool>,
 }
@@ -258,6 +273,8 @@ pub struct Notify {
     pub deleted: Option<ScriptCall>,
     /// `notify_priority_changes`: lines in FIFOs.
     pub priority_changes: bool,
+    /// `smtp_alert`
+    pub mail: bool,
 }
 
 impl Notify {

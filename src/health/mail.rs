@@ -4,10 +4,12 @@
 #[derive(Clone, Debug)]
 pub struct Mail {
     pub from: String,
-    pub to: String,
+    /// At least one.
+    pub to: Vec<String>,
     pub hostname: String,
     /// As RFC 5322 writes it.
     pub date: String,
+    pub subject: String,
     pub text: String,
 }
 
@@ -23,15 +25,37 @@ pub enum Next {
 /// One dialogue.
 pub struct Dialogue<'a> {
     mail: &'a Mail,
-    step: usize,
+    step: Step,
 }
 
-/// The reply that each command waits for.
-const WANTED: &[&str] = &["220", "250", "250", "250", "354", "250", "221"];
+/// What was said last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    Helo,
+    From,
+    /// So many recipients.
+    To(usize),
+    Data,
+    Content,
+    Quit,
+}
+
+impl Step {
+    /// The reply that it waits for.
+    fn wanted(self) -> &'static [u8] {
+        match self {
+            Self::Nothing => b"220",
+            Self::Data => b"354",
+            Self::Quit => b"221",
+            Self::Helo | Self::From | Self::To(_) | Self::Content => b"250",
+        }
+    }
+}
 
 impl<'a> Dialogue<'a> {
     pub fn new(mail: &'a Mail) -> Self {
-        Self { mail, step: 0 }
+        Self { mail, step: Step::Nothing }
     }
 
     /// Goes on with the bytes that came in; whole replies are taken off.
@@ -40,26 +64,32 @@ impl<'a> Dialogue<'a> {
             let Some(end) = seen.iter().position(|b| *b == b'\n') else { return Next::Read };
             let line: Vec<u8> = seen.drain(..=end).collect();
             // `220-`: there is more of it.
-            if line.get(3) == Some(&b'-') && line.starts_with(WANTED[self.step].as_bytes()) {
+            if line.get(3) == Some(&b'-') && line.starts_with(self.step.wanted()) {
                 continue;
             }
-            if !line.starts_with(WANTED[self.step].as_bytes()) {
+            if !line.starts_with(self.step.wanted()) {
                 return Next::Refused(String::from_utf8_lossy(line.trim_ascii_end()).into_owned());
             }
             break;
         }
-        self.step += 1;
         let m = self.mail;
-        Next::Send(match self.step {
-            1 => format!("HELO {}\r\n", m.hostname).into_bytes(),
-            2 => format!("MAIL FROM:<{}>\r\n", m.from).into_bytes(),
-            3 => format!("RCPT TO:<{}>\r\n", m.to).into_bytes(),
-            4 => b"DATA\r\n".to_vec(),
-            5 => m.content(),
-            6 => b"QUIT\r\n".to_vec(),
-            _ => return Next::Done,
-        })
+        let (step, bytes) = match self.step {
+            Step::Nothing => (Step::Helo, format!("HELO {}\r\n", m.hostname).into_bytes()),
+            Step::Helo => (Step::From, format!("MAIL FROM:<{}>\r\n", m.from).into_bytes()),
+            Step::From => (Step::To(1), recipient(m, 0)),
+            Step::To(n) if n < m.to.len() => (Step::To(n + 1), recipient(m, n)),
+            Step::To(_) => (Step::Data, b"DATA\r\n".to_vec()),
+            Step::Data => (Step::Content, m.content()),
+            Step::Content => (Step::Quit, b"QUIT\r\n".to_vec()),
+            Step::Quit => return Next::Done,
+        };
+        self.step = step;
+        Next::Send(bytes)
     }
+}
+
+fn recipient(m: &Mail, n: usize) -> Vec<u8> {
+    format!("RCPT TO:<{}>\r\n", m.to.get(n).map_or("", String::as_str)).into_bytes()
 }
 
 impl Mail {
@@ -68,8 +98,11 @@ impl Mail {
         let text = self.text.replace(['\r', '\n'], " ");
         let dot = if text.starts_with('.') { "." } else { "" };
         format!(
-            "From: {}\r\nTo: {}\r\nDate: {}\r\nSubject: [HAProxy Alert] {text}\r\n\r\n{dot}{text}\r\n\r\n.\r\n",
-            self.from, self.to, self.date
+            "From: {}\r\nTo: {}\r\nDate: {}\r\nSubject: {}\r\n\r\n{dot}{text}\r\n\r\n.\r\n",
+            self.from,
+            self.to.join(", "),
+            self.date,
+            self.subject.replace(['\r', '\n'], " ")
         )
         .into_bytes()
     }
@@ -82,9 +115,10 @@ mod tests {
     fn mail() -> Mail {
         Mail {
             from: "a@x".into(),
-            to: "b@y".into(),
+            to: vec!["b@y".into(), "c@z".into()],
             hostname: "lb".into(),
             date: "Fri, 27 Nov 2026 01:13:01 +0000 (UTC)".into(),
+            subject: "[HAProxy Alert] Server b/s is DOWN".into(),
             text: "Server b/s is DOWN".into(),
         }
     }
@@ -100,10 +134,11 @@ mod tests {
         for (reply, command) in [
             ("250 x\r\n", "MAIL FROM:<a@x>\r\n"),
             ("250 x\r\n", "RCPT TO:<b@y>\r\n"),
+            ("250 x\r\n", "RCPT TO:<c@z>\r\n"),
             ("250 x\r\n", "DATA\r\n"),
             (
                 "354 go\r\n",
-                "From: a@x\r\nTo: b@y\r\nDate: Fri, 27 Nov 2026 01:13:01 +0000 (UTC)\r\nSubject: [HAProxy Alert] Server b/s is DOWN\r\n\r\nServer b/s is DOWN\r\n\r\n.\r\n",
+                "From: a@x\r\nTo: b@y, c@z\r\nDate: Fri, 27 Nov 2026 01:13:01 +0000 (UTC)\r\nSubject: [HAProxy Alert] Server b/s is DOWN\r\n\r\nServer b/s is DOWN\r\n\r\n.\r\n",
             ),
             ("250 x\r\n", "QUIT\r\n"),
         ] {

@@ -1,10 +1,11 @@
 //! E-mail alerts on their way (configuration manual 3.6, `mailers`): one queue for each mailer, each mail over a connection of its own.
 use super::mail::{Dialogue, Mail, Next};
+use crate::rules::logformat::{DateForm, date};
 use crate::state::live::{Live, lock};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -34,7 +35,15 @@ pub async fn deliver(live: Arc<Live>) {
     }
 }
 
-async fn send(to: SocketAddr, mail: &Mail) -> std::io::Result<()> {
+/// Now, as RFC 5322 writes it.
+pub fn date_now() -> String {
+    let mut when = Vec::new();
+    date(SystemTime::now(), 0, DateForm::Http, &mut when);
+    String::from_utf8_lossy(&when).replace("GMT", "+0000 (UTC)")
+}
+
+/// Gives one mail to a server; the error says why it was not taken.
+pub async fn send(to: SocketAddr, mail: &Mail) -> std::io::Result<()> {
     let mut tcp = TcpStream::connect(to).await?;
     let (mut dialogue, mut seen) = (Dialogue::new(mail), Vec::new());
     loop {
@@ -43,12 +52,12 @@ async fn send(to: SocketAddr, mail: &Mail) -> std::io::Result<()> {
             Next::Read => {
                 let mut buf = [0; 1024];
                 match tcp.read(&mut buf).await? {
-                    0 => return Ok(()),
-                    n if seen.len() < 16 * 1024 => seen.extend_from_slice(&buf[..n]),
-                    _ => return Ok(()),
+                    n @ 1.. if seen.len() < 16 * 1024 => seen.extend_from_slice(&buf[..n]),
+                    _ => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 }
             }
-            Next::Done | Next::Refused(_) => return Ok(()),
+            Next::Done => return Ok(()),
+            Next::Refused(words) => return Err(std::io::Error::other(words)),
         }
     }
 }

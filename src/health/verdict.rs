@@ -4,7 +4,6 @@ use super::found::{Found, Outcome};
 use super::fsm::Change;
 use super::mail::Mail;
 use crate::config::model::OnError;
-use crate::rules::logformat::{DateForm, date};
 use crate::state::counters::Counter;
 use crate::state::live::{
     Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, Happening, INHERITED_DRAIN, INHERITED_MAINT,
@@ -14,7 +13,7 @@ use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What is done to a server from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,14 +190,14 @@ impl Office<'_> {
     /// By mail, to those who want messages that are so severe.
     fn mail(&self, p: &ProxyNode, severity: u8, text: &str) {
         let Some(m) = p.email.as_ref().filter(|m| severity <= m.level) else { return };
-        let mut when = Vec::new();
-        date(SystemTime::now(), 0, DateForm::Http, &mut when);
+        let text = text.trim_end_matches('.').to_owned();
         let mail = Mail {
             from: m.from.clone(),
-            to: m.to.clone(),
+            to: vec![m.to.clone()],
             hostname: m.hostname.clone(),
-            date: String::from_utf8_lossy(&when).replace("GMT", "+0000 (UTC)"),
-            text: text.trim_end_matches('.').to_owned(),
+            date: super::post::date_now(),
+            subject: format!("[HAProxy Alert] {text}"),
+            text,
         };
         let _ = self.live.outbox.0.send(Alert { mailers: m.mailers.clone(), mail: Arc::new(mail) });
     }

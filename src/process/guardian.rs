@@ -349,6 +349,11 @@ impl Guardian {
                     self.scripts.notify(s.command, args, user);
                 }
                 Told::Line(text) => self.scripts.line(text),
+                Told::Mail { subject, text } => {
+                    if let Some(m) = &self.spec.vrrp.mail {
+                        self.scripts.mail(m.clone(), subject, text);
+                    }
+                }
                 Told::Changed => changed = true,
             }
         }
@@ -478,13 +483,16 @@ impl Guardian {
             ToGuardian::Seen(seen) => self.engine.inside(seen, Instant::now()),
             ToGuardian::Happened(h) => {
                 let up = h.up;
-                if let Some((text, script)) = self.servers.happened(h, Instant::now()) {
-                    if up {
-                        self.log.notice(text)
-                    } else {
-                        self.log.warning(text)
+                if let Some(news) = self.servers.happened(h, Instant::now()) {
+                    if let (Some(subject), Some(m)) = (news.subject, &self.spec.vrrp.mail) {
+                        self.scripts.mail(m.clone(), subject, news.text.clone());
                     }
-                    script.into_iter().for_each(|s| self.run_script(s));
+                    if up {
+                        self.log.notice(news.text)
+                    } else {
+                        self.log.warning(news.text)
+                    }
+                    news.script.into_iter().for_each(|s| self.run_script(s));
                 }
             }
             ToGuardian::Control(Control::Reload) => self.reload(),

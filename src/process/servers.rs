@@ -12,6 +12,16 @@ const A_SECOND: f64 = 20.0;
 /// No more of a reason is written.
 const MOST_WORDS: usize = 300;
 
+/// What there is to be done about something that happened.
+#[derive(Debug, PartialEq)]
+pub struct News {
+    /// For the log.
+    pub text: String,
+    pub script: Option<ScriptCall>,
+    /// Of a mail (`smtp_alert`).
+    pub subject: Option<String>,
+}
+
 #[derive(Default)]
 pub struct Servers {
     model: VrrpModel,
@@ -50,6 +60,7 @@ impl Servers {
             files: m.files.clone(),
             checks: m.checks.clone(),
             bfds: m.bfds.clone(),
+            router_id: m.router_id.clone(),
             ..VrrpModel::default()
         };
         self.facts.clear();
@@ -117,9 +128,9 @@ impl Servers {
         self.learn(|of| matches!(of, FactOf::Bfd { name: n } if n == name))
     }
 
-    /// The proxy says what became of a virtual server or of one of its servers: a line for the log, and the script to run. Nothing if it is no news,
+    /// The proxy says what became of a virtual server or of one of its servers: what is to be done. Nothing if it is no news,
     /// or nothing that there is.
-    pub fn happened(&mut self, h: Happening, now: Instant) -> Option<(String, Option<ScriptCall>)> {
+    pub fn happened(&mut self, h: Happening, now: Instant) -> Option<News> {
         let scripts = self.model.told.iter().find(|t| t.section == h.section && t.server == h.server)?;
         let before = self.states.get(&(h.section.clone(), h.server.clone())).copied().or(scripts.begins);
         if before == Some(h.up) {
@@ -132,18 +143,25 @@ impl Servers {
             Some(s) => format!("virtual server {} : server {s} is {state}, {why}", h.section),
             None => format!("virtual server {} : {why}", h.section),
         };
-        let mut call = if h.up { scripts.up.clone() } else { scripts.down.clone() };
+        let mut script = if h.up { scripts.up.clone() } else { scripts.down.clone() };
+        let id = &self.model.router_id;
+        let mut subject = scripts.mail.then(|| match &h.server {
+            Some(s) => {
+                format!("[{id}] Realserver {s} of virtual server {} - {}", h.section, if h.up { "UP" } else { "DOWN" })
+            }
+            None => format!("[{id}] Virtualserver {} - Quorum {}", h.section, if h.up { "gained" } else { "lost" }),
+        });
         self.states.insert((h.section, h.server), h.up);
-        if call.is_some() {
+        if script.is_some() || subject.is_some() {
             let (left, since) = self.tokens.unwrap_or((BURST, now));
             let left = (left + now.saturating_duration_since(since).as_secs_f64() * A_SECOND).min(BURST);
             self.tokens = Some(((left - 1.0).max(0.0), now));
             if left < 1.0 {
-                text.push_str("; its script is not run: there were too many");
-                call = None;
+                text.push_str("; nobody is told: there was too much");
+                (script, subject) = (None, None);
             }
         }
-        Some((text, call))
+        Some(News { text, script, subject })
     }
 
     /// The end: scripts of those with `omega` that are up.
@@ -210,9 +228,11 @@ mod tests {
                     down: call("r-"),
                     omega: true,
                     begins: Some(true),
+                    mail: true,
                     ..Default::default()
                 },
             ],
+            router_id: "lb1".into(),
             ..VrrpModel::default()
         });
         s
@@ -256,21 +276,22 @@ mod tests {
             up,
             why: "TCP_CHECK: \x1b[31mLayer4\n timeout".into(),
         };
-        let (text, script) = s.happened(h(Some("r"), false), t).unwrap();
+        let News { text, script, subject } = s.happened(h(Some("r"), false), t).unwrap();
+        assert_eq!(subject.unwrap(), "[lb1] Realserver r of virtual server v - DOWN");
         assert_eq!(text, "virtual server v : server r is down, TCP_CHECK: [31mLayer4 timeout");
         assert_eq!(script, call("r-"));
         assert_eq!(s.happened(h(Some("r"), false), t), None, "no news");
-        assert_eq!(s.happened(h(Some("r"), true), t).unwrap().1, None);
+        assert_eq!(s.happened(h(Some("r"), true), t).unwrap().script, None);
         assert_eq!(s.happened(h(Some("other"), false), t), None, "there is no such server");
         // A new worker is told what was known.
         assert_eq!(s.states().map(|h| (h.server, h.up)).collect::<Vec<_>>(), [(Some("r".to_owned()), true)]);
         // A quorum of which nothing was heard was never gained.
         assert_eq!(s.ending(), [call("r-").unwrap()]);
-        assert_eq!(s.happened(h(None, true), t).unwrap().1, call("q+"));
+        assert_eq!(s.happened(h(None, true), t).unwrap().script, call("q+"));
         assert_eq!(s.ending(), [call("q-").unwrap(), call("r-").unwrap()]);
         // A proxy in other hands.
-        let runs = (0..10_000).filter(|n| s.happened(h(None, n % 2 == 0), t).unwrap().1.is_some()).count();
+        let runs = (0..10_000).filter(|n| s.happened(h(None, n % 2 == 0), t).unwrap().script.is_some()).count();
         assert!(runs <= 2000, "{runs}");
-        assert!(s.happened(h(None, true), t + std::time::Duration::from_secs(1)).unwrap().1.is_some());
+        assert!(s.happened(h(None, true), t + std::time::Duration::from_secs(1)).unwrap().script.is_some());
     }
 }

@@ -32,6 +32,11 @@ pub enum Told {
     },
     /// A line for the FIFOs.
     Line(String),
+    /// `smtp_alert`
+    Mail {
+        subject: String,
+        text: String,
+    },
     /// A state or a cause is another one; for statistics.
     Changed,
 }

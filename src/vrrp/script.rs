@@ -2,13 +2,18 @@
 //! waits for the disk it lies on.
 use super::outside;
 use crate::base::diag::io_words;
-use crate::config::model::{Fifo, TrackFile, TrackProcess, VrrpScript};
+use crate::config::model::{Fifo, MailConf, TrackFile, TrackProcess, VrrpScript};
+use crate::health::mail::Mail;
+use crate::health::post;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// A script that does not end by itself is ended after this.
 const NOTIFY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Alerts that wait for the mail server.
+const MAILS: usize = 1000;
 
 /// uid and gid that a script runs with; `None`: those of this process.
 pub type User = Option<(u32, u32)>;
@@ -20,6 +25,7 @@ enum Order {
     Fifos { all: Vec<Fifo>, default: User },
     Line(String),
     Dump { path: String, text: String },
+    Mail(Box<(MailConf, Mail)>),
     Finish(oneshot::Sender<()>),
 }
 
@@ -76,6 +82,19 @@ impl Runner {
         let _ = self.0.send(Order::Line(text));
     }
 
+    /// Sends a mail, after those that were to be sent before.
+    pub fn mail(&self, conf: MailConf, subject: String, text: String) {
+        let mail = Mail {
+            from: conf.from.clone(),
+            to: conf.to.clone(),
+            hostname: conf.helo.clone(),
+            date: post::date_now(),
+            subject,
+            text,
+        };
+        let _ = self.0.send(Order::Mail(Box::new((conf, mail))));
+    }
+
     /// Writes a file, for its owner alone.
     pub fn dump(&self, path: String, text: String) {
         let _ = self.0.send(Order::Dump { path, text });
@@ -92,6 +111,8 @@ impl Runner {
 async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::UnboundedSender<Report>) {
     let (queue, notifications) = mpsc::unbounded_channel();
     tokio::task::spawn_local(notifier(notifications, report.clone()));
+    let (mails, waiting) = mpsc::channel(MAILS);
+    tokio::task::spawn_local(mailer(waiting, report.clone()));
     let mut checks = Checks::default();
     let mut outside = Outside::default();
     let mut fifos = Fifos::default();
@@ -114,6 +135,12 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
             }
             Order::Outside { files, processes } => outside.replace(files, processes, &report),
             Order::Fifos { all, default } => fifos.replace(all, default, &report),
+            Order::Mail(m) => {
+                if mails.try_send(*m).is_err() {
+                    let _ =
+                        report.send(Report::Trouble(format!("more than {MAILS} alerts wait to be sent: one is lost")));
+                }
+            }
             Order::Line(text) => fifos.write(&text, &report),
             Order::Dump { path, text } => {
                 if let Err(e) = dump(&path, &text) {
@@ -335,6 +362,22 @@ async fn check(s: VrrpScript, default: User, report: mpsc::UnboundedSender<Repor
         first = false;
         let pause = if ok || counts { s.interval } else { s.pause.unwrap_or(s.interval) };
         tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
+    }
+}
+
+/// Sends alerts one after the other.
+async fn mailer(mut waiting: mpsc::Receiver<(MailConf, Mail)>, report: mpsc::UnboundedSender<Report>) {
+    while let Some((conf, mail)) = waiting.recv().await {
+        let sent = tokio::time::timeout(conf.timeout, post::send(conf.server, &mail)).await;
+        let why = match sent {
+            Ok(Ok(())) => continue,
+            Ok(Err(e)) => io_words(&e),
+            Err(_) => format!("no answer in {} s", conf.timeout.as_secs()),
+        };
+        let text = format!("the alert '{}' could not be given to {}: {why}", mail.subject, conf.server);
+        if report.send(Report::Trouble(text)).is_err() {
+            return;
+        }
     }
 }
 

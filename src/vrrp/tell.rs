@@ -47,6 +47,13 @@ impl Engine {
         if let Some(c) = own {
             self.told.push(Told::Notify { script: c.clone(), args: Vec::new() });
         }
+        if n.mail && self.model.mail.is_some() && matches!(to, Role::Master | Role::Backup | Role::Fault) {
+            let what = if kind == "GROUP" { "Group" } else { "Instance" };
+            let subject = format!("[{}] VRRP {what} {name} - Entering {} state", self.model.router_id, to.name());
+            let holds = if to == Role::Master { "holds" } else { "does not hold" };
+            let text = format!("VRRP {what} {name} is {} and {holds} its addresses now.", to.name());
+            self.told.push(Told::Mail { subject, text });
+        }
         self.say(n, kind, name, to.name(), prio);
     }
 

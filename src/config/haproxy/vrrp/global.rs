@@ -2,7 +2,8 @@
 use super::{Cx, OPEN, Row, account, address, known};
 use crate::base::code::Code;
 use crate::base::units::TimeUnit;
-use crate::config::model::{Debounce, Fifo, PaceGroup, ScriptCall, VrrpModel};
+use crate::config::model::{Debounce, Fifo, MailConf, PaceGroup, ScriptCall, VrrpModel};
+use std::time::Duration;
 
 const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-router-id", 2),
@@ -16,6 +17,7 @@ const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-interface-delay", 4),
     ("vrrp-announce-interval", OPEN),
     ("vrrp-dump", 3),
+    ("vrrp-mail", OPEN),
     ("vrrp-static-address", OPEN),
     ("vrrp-static-route", OPEN),
     ("vrrp-static-rule", OPEN),
@@ -50,6 +52,7 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
             m.debounce.retain(|d| d.interface != interface);
             m.debounce.push(Debounce { interface, down, up });
         }
+        "vrrp-mail" => m.mail = mail(cx, w),
         "vrrp-static-address" => {
             let before = m.statics.len();
             address(cx, &mut m.statics, &mut Vec::new(), w);
@@ -114,4 +117,38 @@ fn pace(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
     } else {
         m.pace.groups.push(g);
     }
+}
+
+/// `vrrp-mail <ip>:<port> [from <address>] [helo <name>] [timeout <time>] to <address> ...`
+fn mail(cx: &mut Cx<'_>, w: &[String]) -> Option<MailConf> {
+    let Some(Ok(server)) = cx.arg(w, 1, "an address and a port").map(str::parse) else {
+        cx.error("'vrrp-mail' expects the mail server's address and port first");
+        return None;
+    };
+    let mut c = MailConf {
+        server,
+        from: "tandem@localhost".into(),
+        to: Vec::new(),
+        helo: "localhost".into(),
+        timeout: Duration::from_secs(30),
+    };
+    let mut at = 2;
+    while let Some(word) = w.get(at) {
+        match (word.as_str(), w.get(at + 1)) {
+            ("to", Some(_)) => {
+                c.to = w[at + 1..].to_vec();
+                return Some(c);
+            }
+            ("from", Some(v)) => c.from.clone_from(v),
+            ("helo", Some(v)) => c.helo.clone_from(v),
+            ("timeout", Some(_)) => c.timeout = cx.time(w, at + 1, TimeUnit::Secs).unwrap_or(c.timeout),
+            (o, _) => {
+                cx.error(format!("'vrrp-mail' : '{o}' : from, helo, timeout and to are known"));
+                return None;
+            }
+        }
+        at += 2;
+    }
+    cx.error_of(Code::Missing, "'vrrp-mail' needs 'to <address> ...' at its end");
+    None
 }

@@ -71,13 +71,15 @@ const KEYWORDS: &[Row] = &[
     ("preempt", 3),
     ("no-preempt", 1),
     ("on", OPEN),
+    ("mail-alert", 1),
     ("announce", OPEN),
     ("check-source", 1),
     ("no-address-check", 1),
     ("checksum", 2),
 ];
 
-const GROUP_KEYWORDS: &[Row] = &[("member", OPEN), ("track", OPEN), ("on", OPEN), ("own-weights", 1)];
+const GROUP_KEYWORDS: &[Row] =
+    &[("member", OPEN), ("track", OPEN), ("on", OPEN), ("mail-alert", 1), ("own-weights", 1)];
 
 /// Whether there is such a word; what is too much behind it is an error.
 fn known(cx: &mut Cx<'_>, rows: &[Row], section: &str, w: &[String]) -> bool {
@@ -227,6 +229,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         "promote-secondaries" => i.promote_secondaries = true,
         "track" => track(cx, &mut i.tracks, w),
         "on" => on(cx, &mut i.notify, w),
+        "mail-alert" => i.notify.mail = true,
         "announce" => announce(cx, &mut i.garp, w),
         // Those without a handler of their own are not in the table.
         _ => {}
@@ -688,6 +691,7 @@ pub fn group_line(cx: &mut Cx<'_>, g: &mut VrrpGroup, w: &[String]) {
         "track" => track(cx, &mut g.tracks, w),
         "own-weights" => g.own_weights = true,
         "on" => on(cx, &mut g.notify, w),
+        "mail-alert" => g.notify.mail = true,
         _ => {}
     }
 }

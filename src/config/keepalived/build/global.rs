@@ -2,8 +2,13 @@
 use super::Cx;
 use crate::base::code::Code;
 use crate::config::keepalived::parse::Node;
-use crate::config::model::{Debounce, Fifo, PaceGroup, ScriptCall, VrrpModel, VrrpVersion};
+use crate::config::model::{Debounce, Fifo, MailConf, PaceGroup, ScriptCall, VrrpModel, VrrpVersion};
+use std::net::SocketAddr;
 use std::time::Duration;
+
+/// The port of mail servers, and how long one may take to answer.
+const SMTP: u16 = 25;
+const SMTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `global_defs { ... }`
 pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
@@ -47,6 +52,25 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             }
             "enable_script_security" => m.script_security = true,
             "vrrp_skip_check_adv_addr" => cx.globals.skip_addr_check = cx.flag(n),
+            "notification_email" => {
+                let to: Vec<String> = cx.lines(n).map(|l| l.words[0].clone()).collect();
+                if to.is_empty() {
+                    cx.lenient(Code::Lenient, &n.place, "'notification_email' names nobody".to_owned());
+                }
+                cx.globals.alerts.to.extend(to);
+            }
+            "notification_email_from" => match n.words.get(1) {
+                Some(from) => cx.globals.alerts.from = Some(from.clone()),
+                None => {
+                    cx.lenient(Code::Lenient, &n.place, "'notification_email_from' is missing its value".to_owned())
+                }
+            },
+            "smtp_helo_name" => cx.globals.alerts.helo = cx.value(n).map(str::to_owned),
+            "smtp_connect_timeout" => cx.globals.alerts.timeout = cx.seconds(n, 1.0, 4294.0),
+            "smtp_server" => cx.globals.alerts.server = smtp_server(cx, n),
+            "smtp_alert" => cx.globals.alerts.all = Some(cx.flag(n)),
+            "smtp_alert_vrrp" => cx.globals.alerts.vrrp = Some(cx.flag(n)),
+            "smtp_alert_checker" => cx.globals.alerts.checker = Some(cx.flag(n)),
             "vmac_prefix" => match cx.value(n).map(str::to_owned) {
                 Some(p) if p.len() < 10 => cx.globals.vmac_prefix = p,
                 Some(p) => cx.lenient(
@@ -93,6 +117,48 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             _ => cx.unknown(n, "global_defs"),
         }
     }
+}
+
+/// `smtp_server <address>|<name> [<port>]`
+fn smtp_server(cx: &mut Cx<'_>, n: &Node) -> Option<SocketAddr> {
+    let name = cx.value(n)?.to_owned();
+    let port = match n.words.get(2) {
+        None => SMTP,
+        Some(p) => match p.parse::<u16>() {
+            Ok(p) if p > 0 => p,
+            _ => {
+                let text = format!("'smtp_server' : '{p}' is not a port: a number from 1 to 65535; {SMTP} is used");
+                cx.lenient(Code::Number, &n.place, text);
+                SMTP
+            }
+        },
+    };
+    let ip = name.parse().ok().or_else(|| cx.source.resolve(&name).first().copied());
+    if ip.is_none() {
+        cx.lenient(
+            Code::Lenient,
+            &n.place,
+            format!("'smtp_server {name}' is neither an IP address nor a known name; no mail is sent"),
+        );
+    }
+    Some(SocketAddr::new(ip?, port))
+}
+
+/// Where alerts go, if enough is said. `host`: this host's name.
+pub(super) fn mail(cx: &mut Cx<'_>, host: &str, router_id: &str) -> Option<MailConf> {
+    let a = std::mem::take(&mut cx.globals.alerts);
+    let conf = a.server.filter(|_| !a.to.is_empty()).map(|server| MailConf {
+        server,
+        from: a.from.clone().unwrap_or_else(|| format!("keepalived@{host}")),
+        to: a.to.clone(),
+        helo: a
+            .helo
+            .clone()
+            .unwrap_or_else(|| if router_id.is_empty() { host.to_owned() } else { router_id.to_owned() }),
+        timeout: a.timeout.unwrap_or(SMTP_TIMEOUT),
+    });
+    cx.globals.alerts = a;
+    conf
 }
 
 pub(super) fn version(cx: &mut Cx<'_>, n: &Node) -> Option<VrrpVersion> {

@@ -20,6 +20,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         own_weights: false,
     };
     g.notify.priority_changes = cx.globals.priority_changes;
+    g.notify.mail = cx.globals.alerts.of_routers();
     for n in block.block.iter().flatten() {
         let Some(head) = n.words.first() else { continue };
         match head.as_str() {
@@ -39,6 +40,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             }
             h if h.starts_with("track_") && track::block(cx, n, &mut g.tracks) => {}
             "sync_group_tracking_weight" => g.own_weights = true,
+            "smtp_alert" => g.notify.mail = cx.flag(n),
             h if h.starts_with("notify") => notify::read(cx, n, "vrrp_sync_group", &mut g.notify),
             _ => cx.unknown(n, "vrrp_sync_group"),
         }

@@ -227,6 +227,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     (i.answers_higher, i.owner_deaf) = (g.answers_higher, g.owner_deaf);
     i.down_adverts = g.down_adverts.unwrap_or(DOWN_ADVERTS);
     i.notify.priority_changes = g.priority_changes;
+    i.notify.mail = g.alerts.of_routers();
     let mut said = Said::default();
     let secs = |n: Option<u32>| n.map(|n| Duration::from_secs(n.into()));
     for n in block.block.iter().flatten() {
@@ -312,6 +313,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             }
             "garp_extra_if" => i.garp.extra = extra(cx, n),
             "strict_mode" => said.strict = Some(cx.flag(n)),
+            "smtp_alert" => i.notify.mail = cx.flag(n),
             "promote_secondaries" => i.promote_secondaries = true,
             "use_vmac" => said.vmac = Some(n),
             "vmac_xmit_base" => said.from_base = true,

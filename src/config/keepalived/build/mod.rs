@@ -34,6 +34,32 @@ struct Cx<'a> {
     strict: bool,
 }
 
+/// What `global_defs` says of mail.
+#[derive(Default)]
+struct Alerts {
+    server: Option<std::net::SocketAddr>,
+    from: Option<String>,
+    to: Vec<String>,
+    helo: Option<String>,
+    timeout: Option<Duration>,
+    /// `smtp_alert`, `smtp_alert_vrrp`, `smtp_alert_checker`
+    all: Option<bool>,
+    vrrp: Option<bool>,
+    checker: Option<bool>,
+}
+
+impl Alerts {
+    fn of_routers(&self) -> bool {
+        self.vrrp.or(self.all).unwrap_or(false)
+    }
+
+    /// Of virtual servers, and of real ones.
+    fn of_servers(&self) -> (bool, bool) {
+        let said = self.checker.or(self.all);
+        (said.unwrap_or(false), said.unwrap_or(true))
+    }
+}
+
 /// What `global_defs` says for every instance that does not say it itself.
 #[derive(Default)]
 struct Globals {
@@ -49,6 +75,7 @@ struct Globals {
     owner_deaf: bool,
     priority_changes: bool,
     default_interface: String,
+    alerts: Alerts,
     /// `vmac_prefix`
     vmac_prefix: String,
     /// Preference of the next rule of each family that says none.
@@ -72,6 +99,7 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
     for n in tree.iter().filter(|n| n.words.first().is_some_and(|w| w == "global_defs")) {
         global::read(&mut cx, n, &mut m);
     }
+    m.mail = global::mail(&mut cx, &manner.id, &m.router_id);
     for n in tree {
         let Some(head) = n.words.first() else { continue };
         if m.instances.len() + m.scripts.len() + m.groups.len() + m.files.len() + m.processes.len() > MAX_BLOCKS {

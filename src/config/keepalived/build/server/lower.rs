@@ -56,6 +56,7 @@ pub(super) fn section(v: Virtual, m: &mut VrrpModel) -> Proxy {
         up: v.quorum_up,
         down: v.quorum_down,
         omega: v.omega,
+        mail: v.mail,
         begins: None,
     });
     for r in v.reals {
@@ -66,6 +67,7 @@ pub(super) fn section(v: Virtual, m: &mut VrrpModel) -> Proxy {
             up: r.up,
             down: r.down,
             omega: v.omega,
+            mail: r.mail,
             begins: Some(!r.alpha || r.checkers.is_empty()),
         });
         m.checks.extend(r.own.checks);

@@ -90,6 +90,7 @@ struct Virtual {
     omega: bool,
     sorry: Option<(IpAddr, u16)>,
     sorry_inhibit: bool,
+    mail: bool,
     /// Of real servers that do not say it.
     weight: u32,
     reals: Vec<Real>,
@@ -103,6 +104,7 @@ struct Real {
     most: u32,
     alpha: bool,
     inhibit: bool,
+    mail: bool,
     up: Option<ScriptCall>,
     down: Option<ScriptCall>,
     checkers: Vec<Checker>,
@@ -209,6 +211,7 @@ impl Servers {
             omega: false,
             sorry: None,
             sorry_inhibit: false,
+            mail: cx.globals.alerts.of_servers().0,
             weight: 1,
             reals: Vec::new(),
         };
@@ -267,6 +270,7 @@ impl Servers {
                 "hysteresis" => v.hysteresis = cx.number(n, 0u32, MAX_QUORUM).unwrap_or(0),
                 "quorum_up" => v.quorum_up = script(cx, n),
                 "quorum_down" => v.quorum_down = script(cx, n),
+                "smtp_alert" => v.mail = cx.flag(n),
                 "weight" => v.weight = cx.number(n, 0u32, MAX_WEIGHT).unwrap_or(1),
                 "omega" => v.omega = cx.flag(n),
                 "sorry_server" => v.sorry = address(cx, n),
@@ -384,6 +388,7 @@ impl Servers {
             most: 0,
             alpha: false,
             inhibit: false,
+            mail: cx.globals.alerts.of_servers().1,
             up: None,
             down: None,
             checkers: Vec::new(),
@@ -397,6 +402,7 @@ impl Servers {
                 "weight" => r.weight = cx.number(n, 0u32, MAX_WEIGHT).unwrap_or(r.weight),
                 "lvs_method" => drop(self.method(cx, n)),
                 "uthreshold" => r.most = cx.number(n, 0u32, u32::MAX).unwrap_or(0),
+                "smtp_alert" => r.mail = cx.flag(n),
                 "notify_up" => r.up = script(cx, n),
                 "notify_down" => r.down = script(cx, n),
                 _ if manner(cx, n, &mut manners) => {}
