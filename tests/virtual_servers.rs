@@ -454,7 +454,7 @@ fn mail_tells_of_servers_that_go() {
     let _p = serve(&format!(
         "global_defs {{\n router_id lb7\n notification_email {{\n ops@example.net\n boss@example.net\n }}\n notification_email_from lb@example.net\n smtp_server 127.0.0.1 {port}\n smtp_connect_timeout 5\n}}\nvirtual_server 127.0.0.1 {v} {{\n delay_loop 0.2\n lb_kind NAT\n smtp_alert\n real_server 127.0.0.1 {pa} {{\n HTTP_GET {{\n url {{\n path /check\n }}\n retry 0\n }}\n }}\n real_server 127.0.0.2 {pa} {{\n smtp_alert false\n HTTP_GET {{\n url {{\n path /check\n }}\n retry 0\n }}\n }}\n}}\n"
     ));
-    let mut next = || mails.recv_timeout(Duration::from_secs(8)).expect("a mail within 8 s");
+    let next = || mails.recv_timeout(Duration::from_secs(8)).expect("a mail within 8 s");
     let first = next();
     assert!(first.contains(&format!("Subject: [lb7] Virtualserver tcp@127.0.0.1:{v} - Quorum gained\n")), "{first}");
     for line in [
