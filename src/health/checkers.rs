@@ -40,7 +40,7 @@ pub fn start(p: &Arc<ProxyNode>, i: usize, snapshot: &Arc<Snapshot>, live: &Arc<
         *kept = vec![None; all.len()];
     }
     // One that was down with other checkers has to pass them all.
-    let known = lock(&s.live.check).is_some();
+    let known = lock(&s.live.check).is_some() || s.live.is_recalled();
     let up = |k: usize| match &kept[k] {
         Some(k) => k.pulse.is_up(),
         None if known => s.live.is_up(),

@@ -144,8 +144,7 @@ impl Office<'_> {
             None => *lock(&p.live.quorum) = if h.up { Quorum::Gained } else { Quorum::Lost },
             Some(name) => {
                 for s in p.servers.iter().filter(|s| s.conf.name == *name && s.conf.check) {
-                    s.live.hold(h.up);
-                    s.live.set_up(h.up);
+                    s.live.recall(h.up);
                 }
             }
         }

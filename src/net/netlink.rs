@@ -195,7 +195,10 @@ impl Netlink {
             self.handle.link().add(b.build()).execute().await.map_err(|e| failed(e.to_string()))?;
         }
         // Before it is up: both nodes would make the same link-local address of its MAC address.
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", w.name), "1");
+        // Nor does it take addresses and routes from a router's advertisements.
+        for (what, value) in [("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")] {
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/{what}", w.name), value);
+        }
         let up = LinkUnspec::new_with_name(&w.name).address(w.mac.to_vec()).up().build();
         self.handle.link().set(up).execute().await.map_err(|e| failed(e.to_string()))
     }

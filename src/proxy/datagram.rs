@@ -28,6 +28,9 @@ const BATCH: usize = 64;
 /// Sessions of the whole process: each takes a descriptor. Beyond it the oldest one of the socket makes room.
 pub const SESSIONS: u64 = 20_000;
 
+/// So many may be on their way out beside them.
+const LEAVING: u64 = 2_000;
+
 /// One client's exchange with one server.
 struct Session {
     socket: UdpSocket,
@@ -206,11 +209,11 @@ async fn begin(
     let snapshot = t.snapshot();
     let fe = snapshot.frontend(&place.frontend)?.clone();
     let one_packet = fe.conf.virtual_server.as_ref().is_some_and(|v| v.one_packet);
-    let seat = Held::reserve(t.shared.live.datagram_sessions.clone(), SESSIONS);
-    if seat.is_none() {
+    let seat = Held::reserve(t.shared.live.datagram_sessions.clone(), SESSIONS).or_else(|| {
+        // Whoever makes room leaves with the next tick: until then there is one more.
         sessions.borrow_mut().make_room();
-    }
-    let seat = seat?;
+        Held::reserve(t.shared.live.datagram_sessions.clone(), SESSIONS + LEAVING)
+    })?;
     seat.confirm();
     let client = ClientInfo {
         src: Some(from),

@@ -174,6 +174,7 @@ pub struct ServerLive {
     /// Of a virtual server's server: its checkers in their order, and what they add to its weight.
     pub pulses: Mutex<Vec<Option<KeptPulse>>>,
     pub extra_weight: AtomicI64,
+    recalled: AtomicBool,
 }
 
 /// Rung when sessions anywhere have to look whether they are over; every traffic thread listens and wakes its sessions.
@@ -256,6 +257,7 @@ impl ServerLive {
             changed: AtomicU64::new(now_us()),
             pulses: Mutex::default(),
             extra_weight: AtomicI64::new(0),
+            recalled: AtomicBool::new(false),
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
@@ -528,6 +530,15 @@ impl ServerLive {
     }
     pub fn health(&self) -> Health {
         *lock(&self.health)
+    }
+    /// An earlier worker knew what it was.
+    pub fn recall(&self, up: bool) {
+        self.hold(up);
+        self.set_up(up);
+        self.recalled.store(true, Relaxed);
+    }
+    pub fn is_recalled(&self) -> bool {
+        self.recalled.load(Relaxed)
     }
     /// What its checkers hold of it, behind a maintenance too.
     pub fn hold(&self, up: bool) {

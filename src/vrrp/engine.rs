@@ -470,6 +470,11 @@ impl Engine {
             return self.problem(i, text);
         };
         // With a MAC address of its own it speaks and hears there; IPv6 speaks from the interface that has its link-local address.
+        let missing = r.conf.vmac.as_ref().is_some_and(|v| v.from_base && !self.links.contains_key(&v.name));
+        if missing {
+            self.ask_vmac(i);
+        }
+        let r = &self.routers[i];
         let vmac = r.conf.vmac.as_ref().filter(|v| !v.from_base).map(|v| v.name.clone());
         let own = match vmac.map(|name| self.links.get(&name).cloned().ok_or(name)) {
             Some(Err(name)) => {
@@ -559,6 +564,10 @@ impl Engine {
             .any(|v| self.adopted.iter().any(|a| a.1 == v.addr.addr) && marked(&v.addr.addr));
         let r = &self.routers[i];
         self.adopted.retain(|a| !r.has(a.1));
+        if !(up && left) {
+            // What a predecessor left goes; who adopts its addresses keeps it.
+            self.take_ways_off(&r.conf);
+        }
         self.feed(
             i,
             now,
@@ -820,6 +829,10 @@ impl Engine {
             self.announce_due(i, now);
             if self.routers[i].renew_at.is_some_and(|t| t <= now) {
                 self.put_on(i, None);
+                // The kernel has dropped routes with an address that was away.
+                if !self.routers[i].put_back.is_empty() {
+                    self.put_ways(i);
+                }
                 let r = &mut self.routers[i];
                 r.renew_at = Some(now + r.lifetime() / 3);
             }
