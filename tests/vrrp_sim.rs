@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
+use tandem_proxy::vrrp::carp;
 use tandem_proxy::vrrp::fsm::{Action, Cause, Input, LINK_PROBATION, Machine, PROBATION, Params, State, Why};
 use tandem_proxy::vrrp::node::{Deed, Node, Seat};
 use tandem_proxy::vrrp::timing::{self, Version};
@@ -108,9 +109,13 @@ impl Lan {
         for _ in 0..8 {
             rng.next();
         }
-        let version = if rng.one_in(4) { Version::V2 } else { Version::V3 };
+        let version = match (rng.one_in(4), seed % 8) {
+            (_, 7) => Version::Carp,
+            (true, _) => Version::V2,
+            (false, _) => Version::V3,
+        };
         let interval = match (version, rng.below(20)) {
-            (Version::V2, _) => Duration::from_secs(1),
+            (Version::V2 | Version::Carp, _) => Duration::from_secs(1),
             (Version::V3, 0) => Duration::from_millis(10),
             (Version::V3, 1..8) => Duration::from_millis(50),
             (Version::V3, 8..14) => Duration::from_millis(100),
@@ -342,7 +347,15 @@ impl Lan {
         let place = &mut self.hosts[p.to].places[p.segment];
         place.since = self.now;
         let interval = Duration::from_micros(p.interval);
-        self.give(p.to, p.segment, Input::Advert { priority: p.priority, interval, wins_tie: p.from > p.to });
+        let heard = match self.version {
+            Version::V2 | Version::V3 => Input::Advert { priority: p.priority, interval, wins_tie: p.from > p.to },
+            Version::Carp => {
+                let r = carp::Advert::of(p.priority, interval).rank(self.hosts[p.to].interval, timing::DOWN_ADVERTS);
+                let wins_tie = r.wins_tie.unwrap_or(p.from < p.to);
+                Input::Advert { priority: r.priority, interval: r.interval, wins_tie }
+            }
+        };
+        self.give(p.to, p.segment, heard);
         self.settle(p.to);
         if self.next_timer(p.to).is_some_and(|t| t <= self.now) {
             self.tick(p.to);

@@ -125,15 +125,30 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     let _ = writeln!(out, "\nvrrp {}", word(&i.name));
     line(out, "interface", &word(&i.interface), true);
     line(out, "vrid", &i.vrid.to_string(), true);
-    line(out, "version", if i.version == VrrpVersion::V2 { "2" } else { "3" }, true);
     line(out, "state", "master", i.initial_master);
-    line(out, "priority", &i.priority.to_string(), true);
-    line(out, "advertise", &time(i.advert_int), true);
-    if let Auth::Pass(pass) | Auth::Header(pass) = &i.auth {
+    match i.version {
+        VrrpVersion::V2 => line(out, "version", "2", true),
+        VrrpVersion::V3 => line(out, "version", "3", true),
+        VrrpVersion::Carp => line(out, "protocol", "carp", true),
+    }
+    if i.version == VrrpVersion::Carp {
+        line(out, "advbase", &i.advert_int.as_secs().to_string(), true);
+        line(out, "advskew", &(254 - i.priority.min(254)).to_string(), true);
+    } else {
+        line(out, "priority", &i.priority.to_string(), true);
+        line(out, "advertise", &time(i.advert_int), true);
+    }
+    let (word_for, pass) = match &i.auth {
+        Auth::None => ("", &[][..]),
+        Auth::Pass(p) => ("auth", &p[..]),
+        Auth::Header(p) => ("auth-header", &p[..]),
+        Auth::Carp(c) => ("password", &c.key[..]),
+    };
+    if !word_for.is_empty() {
         let end = pass.iter().rposition(|b| *b != 0).map_or(0, |n| n + 1);
         let text = std::str::from_utf8(&pass[..end]).ok().filter(|t| !t.is_empty() && !t.contains('\0'));
         let text = text.ok_or(format!("'{}' : its password cannot be written as text", i.name))?;
-        line(out, if matches!(i.auth, Auth::Pass(_)) { "auth" } else { "auth-header" }, &word(text), true);
+        line(out, word_for, &word(text), true);
     }
     if let Some(h) = &i.hmac {
         hmac(out, h);

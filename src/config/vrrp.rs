@@ -115,6 +115,8 @@ impl VrrpModel {
 pub enum VrrpVersion {
     V2,
     V3,
+    /// CARP in VRRP's place; with [`Auth::Carp`].
+    Carp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -306,8 +308,8 @@ pub struct Fifo {
     pub script: Option<ScriptCall>,
 }
 
-/// Authentication of VRRPv2 (RFC 2338, 5.3.6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Authentication of VRRPv2 (RFC 2338, 5.3.6), and of CARP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Auth {
     #[default]
     None,
@@ -315,6 +317,23 @@ pub enum Auth {
     Pass([u8; 8]),
     /// The IP authentication header (RFC 2402) with HMAC-MD5-96.
     Header([u8; 8]),
+    Carp(CarpAuth),
+}
+
+/// What signs CARP's adverts.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarpAuth {
+    /// The password, with zeros behind it.
+    pub key: [u8; 20],
+    /// All virtual addresses of the group, of both families, in order.
+    pub addrs: Vec<IpAddr>,
+}
+
+impl std::fmt::Debug for CarpAuth {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CarpAuth").field("addrs", &self.addrs).finish_non_exhaustive()
+    }
 }
 
 /// keepalived's `auth_hmac`.

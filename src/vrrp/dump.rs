@@ -221,7 +221,12 @@ impl Engine {
         let (c, state) = (&r.conf, r.machine.state());
         let two = c.version == VrrpVersion::V2;
         put!(o, " VRRP Instance = {}", c.name);
-        put!(o, "   VRRP Version = {}", if two { 2 } else { 3 });
+        let (protocol, number) = match c.version {
+            VrrpVersion::V2 => ("VRRP", 2),
+            VrrpVersion::V3 => ("VRRP", 3),
+            VrrpVersion::Carp => ("CARP", 2),
+        };
+        put!(o, "   {protocol} Version = {number}");
         if let Some(g) = self.model.groups.iter().find(|g| g.members.contains(&c.name)) {
             put!(o, "   Sync group = {}", g.name);
         }
@@ -291,7 +296,7 @@ impl Engine {
         put!(o, "   Promote_secondaries = {}", enabled(c.promote_secondaries));
         if two {
             match &c.auth {
-                Auth::None => {
+                Auth::None | Auth::Carp(_) => {
                     put!(o, "   Authentication type = none");
                 }
                 Auth::Pass(_) => {
@@ -450,11 +455,11 @@ impl Engine {
             "preempt_delay": number(c.preempt_delay),
             "state": state_number(state),
             "wantstate": state_number(state),
-            "version": if c.version == VrrpVersion::V2 { 2 } else { 3 },
+            "version": if c.version == VrrpVersion::V3 { 3 } else { 2 },
             "smtp_alert": false,
             "notify_deleted": c.notify.says_deleted,
             "vips": c.vips.iter().map(|v| address(r, v, true)).collect::<Vec<_>>(),
-            "auth_type": match c.auth { Auth::None => 0, Auth::Pass(_) => 1, Auth::Header(_) => 2 },
+            "auth_type": match c.auth { Auth::None | Auth::Carp(_) => 0, Auth::Pass(_) => 1, Auth::Header(_) => 2 },
         });
         let mut more = |name: &str, value: serde_json::Value| {
             if let Some(d) = data.as_object_mut() {

@@ -334,6 +334,11 @@ impl Machine {
         if self.able() { self.priority } else { 1 }
     }
 
+    /// When a master that speaks now speaks again.
+    fn advert_after(&self, now: Instant) -> Instant {
+        now + timing::period(self.params.version, self.contending(), self.params.interval)
+    }
+
     fn down_from(&self, now: Instant) -> Instant {
         now + self.master_down()
     }
@@ -358,7 +363,8 @@ impl Machine {
         out.push(Action::SendAdvert { priority: self.contending() });
         self.master_interval = self.params.interval;
         self.lower_since = None;
-        self.go(State::Master { advert_at: now + self.params.interval }, cause, out);
+        let advert_at = self.advert_after(now);
+        self.go(State::Master { advert_at }, cause, out);
     }
 
     fn become_backup(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
@@ -393,7 +399,7 @@ impl Machine {
             }
             (Input::Adopt, State::Init) => {
                 // A peer that has taken over says so within its interval; nobody else is that fast without the old one's release.
-                let until = now + self.params.interval + ADOPTION;
+                let until = now + timing::period(self.params.version, 1, self.params.interval) + ADOPTION;
                 self.go(State::Holding { until }, Cause::Adopted, out);
                 self.adopted = true;
             }
@@ -535,7 +541,7 @@ impl Machine {
             }
             State::Master { .. } if priority == 0 => {
                 out.push(Action::SendAdvert { priority: self.contending() });
-                self.state = State::Master { advert_at: now + self.params.interval };
+                self.state = State::Master { advert_at: self.advert_after(now) };
             }
             State::Master { .. } => {
                 let mine = self.contending();
@@ -551,7 +557,7 @@ impl Machine {
                     out.push(Action::LowerHeard { priority });
                     if !self.params.quiet_to_lower {
                         out.push(Action::SendAdvert { priority: mine });
-                        self.state = State::Master { advert_at: now + self.params.interval };
+                        self.state = State::Master { advert_at: self.advert_after(now) };
                     }
                     out.push(Action::Announce { repeat: false });
                 }
@@ -590,7 +596,7 @@ impl Machine {
             }
             State::Master { .. } => {
                 out.push(Action::SendAdvert { priority: self.contending() });
-                self.state = State::Master { advert_at: now + self.params.interval };
+                self.state = State::Master { advert_at: self.advert_after(now) };
                 out.push(Action::Noted { cause: Cause::ServesAgain });
             }
             State::Init | State::Backup { wants: true, .. } | State::Leaving { .. } | State::Fault | State::Stopped => {
@@ -684,7 +690,7 @@ impl Machine {
             State::Master { advert_at } if self.is_late(now, advert_at) => self.become_backup(now, Cause::Late, out),
             State::Master { advert_at } if now >= advert_at => {
                 out.push(Action::SendAdvert { priority: self.contending() });
-                self.state = State::Master { advert_at: now + self.params.interval };
+                self.state = State::Master { advert_at: self.advert_after(now) };
             }
             State::Holding { until } if now >= until => self.become_master(now, Cause::NobodyCame, out),
             State::Leaving { until } if now >= until => self.stop(out),

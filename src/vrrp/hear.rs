@@ -1,16 +1,26 @@
 //! Adverts that arrive: checked, counted, given to their router.
 use super::ah;
+use super::carp;
 use super::engine::{Engine, Told};
 use super::fsm::Input;
 use super::packet::{Advert, Expect, Proof, Reject};
 use super::router::{Incoming, Router, since_epoch, version};
 use super::trailer::{self, Signed};
-use crate::config::model::{Auth, HmacAuth, HmacMode, Peer, Replay};
+use crate::config::model::{Auth, CarpAuth, HmacAuth, HmacMode, Peer, Replay};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// The shortest default of `time_window`.
 const MIN_WINDOW: Duration = Duration::from_secs(5);
+
+/// An advert that was taken, of either protocol.
+struct Heard {
+    priority: u8,
+    interval: Duration,
+    wins_tie: bool,
+    /// It names the addresses that we have.
+    same_addresses: bool,
+}
 
 impl Engine {
     pub(super) fn packet(&mut self, p: &Incoming, now: Instant) {
@@ -58,17 +68,15 @@ impl Engine {
                 r.stats.received += 1;
                 r.stats.zero_received += u64::from(a.priority == 0);
                 r.heard(now, &p.packet.src, a.priority, a.interval);
-                let same = a.addrs.len() == r.conf.vips.len()
-                    && a.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x));
-                if !same && !r.conf.skip_addr_check && r.reject("addresses") == 1 {
+                if !a.same_addresses && !r.conf.skip_addr_check && r.reject("addresses") == 1 {
                     let text = format!(
                         "({}) {} advertises other addresses than ours: compare the two configurations",
                         r.conf.name, p.packet.src
                     );
                     self.told.push(Told::Log { important: true, text });
                 }
-                let wins_tie = r.src.is_some_and(|s| p.packet.src > s);
-                self.feed(i, now, Input::Advert { priority: a.priority, interval: a.interval, wins_tie });
+                let Heard { priority, interval, wins_tie, .. } = a;
+                self.feed(i, now, Input::Advert { priority, interval, wins_tie });
                 self.settle(now);
             }
         }
@@ -95,8 +103,29 @@ impl Engine {
         Ok(Some(signed))
     }
 
+    /// Takes CARP's advert out of the packet.
+    fn examine_carp(r: &Router, p: &Incoming, auth: &CarpAuth) -> Result<Heard, Reject> {
+        let group = carp::Group { vhid: r.conf.vrid, key: &auth.key, addrs: &auth.addrs };
+        let message = p.bytes.get(p.packet.start..).unwrap_or_default();
+        let ttl = if r.unicast() { None } else { p.packet.ttl };
+        let rank = carp::Advert::parse(message, p.packet.src, p.packet.dst, ttl, &group)?
+            .rank(r.conf.advert_int, r.conf.down_adverts);
+        // Of two that advertise equally often, ucarp takes the lower address for the better one.
+        let lower = r.src.is_some_and(|s| p.packet.src < s);
+        Ok(Heard {
+            priority: rank.priority,
+            interval: rank.interval,
+            wins_tie: rank.wins_tie.unwrap_or(lower),
+            // They are signed.
+            same_addresses: true,
+        })
+    }
+
     /// Takes the advert out of the packet, if it is one for this router.
-    fn examine(r: &mut Router, p: &Incoming, now: Instant) -> Result<Advert, Reject> {
+    fn examine(r: &mut Router, p: &Incoming, now: Instant) -> Result<Heard, Reject> {
+        if let Auth::Carp(auth) = &r.conf.auth {
+            return Self::examine_carp(r, p, auth);
+        }
         let mut start = p.packet.start;
         let mut counted = None;
         if let Auth::Header(key) = &r.conf.auth {
@@ -119,7 +148,7 @@ impl Engine {
             dst: p.packet.dst,
             ttl: if r.unicast() { None } else { p.packet.ttl },
             auth: match &r.conf.auth {
-                Auth::None => Proof::None,
+                Auth::None | Auth::Carp(_) => Proof::None,
                 Auth::Pass(pass) => Proof::Pass(pass),
                 Auth::Header(_) => Proof::Header,
             },
@@ -134,7 +163,13 @@ impl Engine {
         r.count_on(counted);
         match counted {
             Some(seq) if !r.counts.is_new(p.packet.src, seq, now, r.machine.master_down()) => Err(Reject::Replay),
-            _ => Ok(advert),
+            _ => Ok(Heard {
+                priority: advert.priority,
+                interval: advert.interval,
+                wins_tie: r.src.is_some_and(|s| p.packet.src > s),
+                same_addresses: advert.addrs.len() == r.conf.vips.len()
+                    && advert.addrs.iter().all(|x| r.conf.vips.iter().any(|v| v.addr.addr == *x)),
+            }),
         }
     }
 }

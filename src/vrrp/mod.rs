@@ -2,6 +2,7 @@
 pub mod ah;
 pub mod announce;
 pub mod bfd;
+pub mod carp;
 pub mod debounce;
 pub mod dump;
 pub mod engine;

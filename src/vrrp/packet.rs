@@ -156,6 +156,8 @@ impl Advert {
                 }
                 (interval, auth)
             }
+            // There is no such packet: the version above is 2 or 3.
+            Version::Carp => return Err(Reject::Version),
             Version::V3 => {
                 let centis = u64::from(u16::from_be_bytes([b[4] & 0x0f, b[5]]));
                 if centis == 0 {
@@ -172,7 +174,7 @@ impl Advert {
         out.clear();
         let (v, word) = match self.version {
             Version::V2 => (2u8, [self.auth.0, u8::try_from(self.interval.as_secs()).unwrap_or(u8::MAX)]),
-            Version::V3 => {
+            Version::V3 | Version::Carp => {
                 let centis = u16::try_from(self.interval.as_millis() / 10).unwrap_or(0x0fff).min(0x0fff);
                 (3u8, centis.to_be_bytes())
             }
@@ -210,7 +212,7 @@ pub fn sum_up(message: &mut [u8], src: IpAddr, dst: IpAddr) {
 }
 
 /// The Internet checksum (RFC 1071) over the message, with the pseudo header of VRRPv3 when addresses are given. Zero means valid.
-fn checksum(b: &[u8], pseudo: Option<(IpAddr, IpAddr)>) -> u16 {
+pub(super) fn checksum(b: &[u8], pseudo: Option<(IpAddr, IpAddr)>) -> u16 {
     let mut sum: u32 = 0;
     let mut add = |bytes: &[u8]| {
         for c in bytes.chunks(2) {

@@ -1,5 +1,6 @@
 //! One virtual router as the engine runs it: its machine, its sockets, its counters.
 use super::ah;
+use super::carp;
 use super::fsm::{Action, Cause, Machine, Params, Role};
 use super::node::Seat;
 use super::packet::{AUTH_HEADER, AUTH_SIMPLE, Advert, GROUP4, GROUP6, TTL, sum_up};
@@ -287,25 +288,35 @@ impl Router {
     /// One advert to whoever has to hear it. `buf` is scratch.
     pub fn send_advert(&mut self, priority: u8, buf: &mut Vec<u8>) {
         let (Some(s), Some(src)) = (&self.socket, self.src) else { return };
-        let advert = Advert {
+        let mut vrrp = Advert {
             version: version(self.conf.version),
             vrid: self.conf.vrid,
             priority,
             interval: self.conf.advert_int,
-            addrs: self.conf.vips.iter().map(|v| v.addr.addr).collect(),
+            addrs: Vec::new(),
             auth: match self.conf.auth {
-                Auth::None => (0, [0; 8]),
+                Auth::None | Auth::Carp(_) => (0, [0; 8]),
                 Auth::Pass(p) => (AUTH_SIMPLE, p),
                 Auth::Header(_) => (AUTH_HEADER, [0; 8]),
             },
         };
+        if self.conf.version != VrrpVersion::Carp {
+            vrrp.addrs.extend(self.conf.vips.iter().map(|v| v.addr.addr));
+        }
         let one = [self.group];
         let unicast = !self.conf.peers.is_empty();
         let targets = self.conf.peers.iter().map(|p| p.addr);
         let targets: &mut dyn Iterator<Item = IpAddr> =
             if unicast { &mut { targets } } else { &mut one.iter().copied() };
         for dst in targets {
-            advert.emit(src, dst, self.conf.checksum_v2, buf);
+            if let Auth::Carp(auth) = &self.conf.auth {
+                self.sequence = trailer::sequence(since_epoch(), self.sequence);
+                let group = carp::Group { vhid: self.conf.vrid, key: &auth.key, addrs: &auth.addrs };
+                let said = carp::Advert::of(priority, self.conf.advert_int);
+                said.emit(src, dst, self.sequence, &group, buf);
+            } else {
+                vrrp.emit(src, dst, self.conf.checksum_v2, buf);
+            }
             if let Some(h) = self.conf.hmac.as_ref().filter(|h| h.mode != HmacMode::ReceiveOnly)
                 && let Some(key) = h.key(h.active)
             {
@@ -422,6 +433,7 @@ pub fn version(v: VrrpVersion) -> Version {
     match v {
         VrrpVersion::V2 => Version::V2,
         VrrpVersion::V3 => Version::V3,
+        VrrpVersion::Carp => Version::Carp,
     }
 }
 

@@ -229,6 +229,7 @@ pub enum Need {
     Root,
     Haproxy,
     Keepalived,
+    Ucarp,
     Nginx,
 }
 
@@ -240,6 +241,7 @@ impl Need {
             Self::Haproxy => std::path::Path::new("/usr/sbin/haproxy").exists(),
             Self::Nginx => std::path::Path::new("/usr/sbin/nginx").exists(),
             Self::Keepalived => std::path::Path::new("/usr/sbin/keepalived").exists(),
+            Self::Ucarp => std::path::Path::new("/usr/sbin/ucarp").exists(),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! `vrrp` and `vrrp-group` sections: keepalived's half of a node in HAProxy's grammar.
+mod carp;
 pub mod global;
 pub mod tracked;
 
@@ -19,6 +20,9 @@ pub struct Draft {
     inst: VrrpInstance,
     priority_set: bool,
     vips: Vec<Vip>,
+    carp: carp::Words,
+    /// The words of its lines.
+    said: Vec<String>,
     place: Place,
 }
 
@@ -29,7 +33,14 @@ impl Draft {
     pub fn new(name: &str, place: &Place) -> Self {
         let mut inst = build::blank_instance(name, place);
         (inst.version, inst.advert_int) = (VrrpVersion::V3, DEFAULT_ADVERTISE);
-        Self { inst, priority_set: false, vips: Vec::new(), place: place.clone() }
+        Self {
+            inst,
+            priority_set: false,
+            vips: Vec::new(),
+            carp: carp::Words::default(),
+            said: Vec::new(),
+            place: place.clone(),
+        }
     }
 }
 
@@ -40,6 +51,10 @@ const OPEN: usize = usize::MAX;
 
 const KEYWORDS: &[Row] = &[
     ("interface", 2),
+    ("protocol", 2),
+    ("advbase", 2),
+    ("advskew", 2),
+    ("password", 2),
     ("vrid", 2),
     ("priority", 2),
     ("state", 2),
@@ -98,6 +113,10 @@ fn known(cx: &mut Cx<'_>, rows: &[Row], section: &str, w: &[String]) -> bool {
 
 pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
     if !known(cx, KEYWORDS, "vrrp", w) {
+        return;
+    }
+    d.said.push(w[0].clone());
+    if d.carp.line(cx, w) {
         return;
     }
     let i = &mut d.inst;
@@ -566,9 +585,12 @@ fn announce(cx: &mut Cx<'_>, g: &mut Garp, w: &[String]) {
     }
 }
 
-pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
+pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     let place = &d.place;
     let mut bad = |m: String| cx.report.error(Code::RouterIncomplete, place, m);
+    d.priority_set |= d.carp.wanted();
+    std::mem::take(&mut d.carp).finish(&mut d.inst, &d.said).into_iter().for_each(&mut bad);
+    carp::sign(&mut d.inst.auth, d.vips.iter().map(|v| v.addr.addr));
     let name = &d.inst.name;
     if d.inst.interface.is_empty() {
         bad(format!("vrrp '{name}' has no 'interface'"));
@@ -616,7 +638,8 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
         inst.vips = vips;
         if let Some(v) = &mut inst.vmac {
             if v.mac == [0; 6] || mixed && is_six {
-                v.mac = Vmac::usual_mac(inst.vrid, is_six);
+                // CARP has one for both families.
+                v.mac = Vmac::usual_mac(inst.vrid, is_six && inst.version != VrrpVersion::Carp);
             }
             if v.name.is_empty() || mixed && is_six {
                 v.name = Vmac::usual_name("vrrp", inst.vrid, is_six);
@@ -627,8 +650,10 @@ pub fn finish(cx: &mut Cx<'_>, d: Draft, model: &mut VrrpModel) {
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
         inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
         if is_six {
-            inst.version = VrrpVersion::V3;
-            inst.auth = Auth::None;
+            if inst.version != VrrpVersion::Carp {
+                inst.version = VrrpVersion::V3;
+                inst.auth = Auth::None;
+            }
             if mixed {
                 // What is not announced moves with the first of the two.
                 inst.excluded.clear();

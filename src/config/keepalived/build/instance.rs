@@ -374,7 +374,8 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 }
                 Duration::from_secs_f64(s.round().max(1.0))
             }
-            VrrpVersion::V3 => {
+            // keepalived's language has no CARP.
+            VrrpVersion::V3 | VrrpVersion::Carp => {
                 let cs = (s * 100.0).round().clamp(1.0, 4095.0);
                 if (s * 100.0 - cs).abs() > 1e-6 && s <= 40.95 {
                     cx.report.warning(Code::AdvertInterval, &place, format!("'advert_int {s}' : VRRPv3 counts in hundredths of a second; {} is used, as keepalived does", cs / 100.0));
