@@ -802,10 +802,25 @@ fn keepalived_vmac() {
         "{}",
         ip(&m, 0, &["addr"])
     );
+    // Somebody sets it down: it is set up again.
+    assert_eq!(ip(&m, 0, &["link", "set", "vrrp.51", "down"]), "");
+    let back = || m.holds(0) && ip(&m, 0, &["addr", "show", "vrrp.51"]).contains("state UP");
+    assert!(wait_for(Duration::from_secs(8), back), "{}", ip(&m, 0, &["addr"]));
+    // A reload with another name and another address of its own: the old one goes, a stranger's of that name does not.
+    m.moves_to(0, Duration::from_secs(16));
+    std::fs::write(m.path("t.conf"), conf(150).replace("use_vmac", "use_vmac v9 02:00:5e:10:01:33")).unwrap();
+    m.cli("reload");
+    let other = || ip(&m, 0, &["addr", "show", "v9"]);
+    assert!(
+        wait_for(Duration::from_secs(16), || other().contains("02:00:5e:10:01:33") && other().contains("10.77.0.100"))
+    );
+    assert!(wait_for(Duration::from_secs(2), || ip(&m, 0, &["link", "show", "vrrp.51"]).contains("does not exist")));
+    assert_eq!(ip(&m, 0, &["link", "add", "vrrp.51", "type", "veth", "peer", "name", "x51"]), "");
     let node = m.tandem.as_ref().unwrap();
     node.signal(node.guardian(), libc::SIGTERM);
     m.moves_to(1, Duration::from_secs(8));
-    assert!(wait_for(Duration::from_secs(5), || ip(&m, 0, &["link", "show", "vrrp.51"]).contains("does not exist")));
+    assert!(wait_for(Duration::from_secs(5), || ip(&m, 0, &["link", "show", "v9"]).contains("does not exist")));
+    assert!(ip(&m, 0, &["link", "show", "vrrp.51"]).contains("vrrp.51"));
 }
 
 /// Routes and rules are there while the address is, whoever takes them away meanwhile; static ones whatever happens; what a killed keepalived left goes.
@@ -813,7 +828,7 @@ fn routes() {
     let mut m = Mixed::new();
     let conf = |extra: &str| {
         format!(
-            "static_routes {{\n 10.40.0.0/16 dev eth0 table 50\n}}\nstatic_rules {{\n to 10.40.0.0/16 table 50 preference 900\n}}\nvrrp_instance V {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority 150\n version 3\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n virtual_routes {{\n 10.50.0.0/16 via 10.77.0.77 dev eth0 src 10.77.0.100 mtu 1400\n default via 10.77.0.77 table 60\n 10.51.0.0/16 nexthop via 10.77.0.77 dev eth0 weight 2 nexthop via 10.77.0.78 dev eth0\n blackhole 10.52.0.0/16\n 2001:db8:5::/48 dev eth0 metric 7\n {extra}\n }}\n virtual_rules {{\n from 10.50.0.0/16 table 60 preference 1000\n inet6 iif eth0 fwmark 0x10/0xff table 60 preference 1001\n }}\n}}\n"
+            "static_routes {{\n 10.40.0.0/16 dev eth0 table 50\n}}\nstatic_rules {{\n to 10.40.0.0/16 table 50 preference 900\n}}\nvrrp_instance V {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority 150\n version 3\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24\n }}\n virtual_routes {{\n 10.50.0.0/16 via 10.77.0.77 dev eth0 src 10.77.0.100 mtu 1400\n default via 10.77.0.77 table 60\n 10.51.0.0/16 nexthop via 10.77.0.77 dev eth0 weight 2 nexthop via 10.77.0.78 dev eth0\n blackhole 10.52.0.0/16\n 2001:db8:5::/48 dev eth0 metric 7\n 2001:db8:6::/48 dev eth0 src fd77::9\n {extra}\n }}\n virtual_ipaddress_excluded {{\n fd77::9/64\n }}\n virtual_rules {{\n from 10.50.0.0/16 table 60 preference 1000\n inet6 iif eth0 fwmark 0x10/0xff table 60 preference 1001\n }}\n}}\n"
         )
     };
     ip(&m, 0, &["route", "add", "blackhole", "10.52.0.0/16", "proto", "18"]);
@@ -829,6 +844,7 @@ fn routes() {
     has(&["route", "show", "table", "60"], "default via 10.77.0.77 dev eth0 proto keepalived");
     has(&["route", "show", "table", "50"], "10.40.0.0/16 dev eth0 proto keepalived scope link");
     has(&["-6", "route"], "2001:db8:5::/48 dev eth0 proto keepalived metric 7");
+    has(&["-6", "route"], "2001:db8:6::/48 dev eth0 proto keepalived src fd77::9");
     has(&["rule"], "1000:\tfrom 10.50.0.0/16 lookup 60 proto keepalived");
     has(&["rule"], "900:\tfrom all to 10.40.0.0/16 lookup 50 proto keepalived");
     has(&["-6", "rule"], "1001:\tfrom all fwmark 0x10/0xff iif eth0 lookup 60 proto keepalived");
@@ -855,11 +871,18 @@ fn routes() {
     // The kernel drops a route with the address that it comes from, and says nothing.
     assert_eq!(ip(&m, 0, &["addr", "del", "10.77.0.100/24", "dev", "eth0"]), "");
     has(&["route"], "10.50.0.0/16 via 10.77.0.77");
-    // A reload without one of them.
-    std::fs::write(m.path("t.conf"), conf("")).unwrap();
+    // It leaves one of IPv6 without its source.
+    assert_eq!(ip(&m, 0, &["-6", "addr", "del", "fd77::9/64", "dev", "eth0"]), "");
+    has(&["-6", "route"], "2001:db8:6::/48 dev eth0 proto keepalived src fd77::9");
+    // A reload with another gateway, another metric, and without one of them; nobody else did that.
+    let changed = conf("").replace("default via 10.77.0.77", "default via 10.77.0.78").replace("mtu 1400", "mtu 1300");
+    std::fs::write(m.path("t.conf"), changed).unwrap();
     m.cli("reload");
     assert!(wait_for(Duration::from_secs(5), || !ip(&m, 0, &["route"]).contains("10.53.0.0/16")));
-    has(&["route"], "10.50.0.0/16 via 10.77.0.77");
+    has(&["route"], "10.50.0.0/16 via 10.77.0.77 dev eth0 proto keepalived src 10.77.0.100 mtu 1300");
+    has(&["route", "show", "table", "60"], "default via 10.77.0.78");
+    let log = std::fs::read_to_string(m.path("t.log")).unwrap();
+    assert!(!log.contains("mtu 1300 was removed") && !log.contains("10.77.0.78 table 60 was removed"), "{log}");
     // The end takes all of it away.
     let node = m.tandem.as_ref().unwrap();
     node.signal(node.guardian(), libc::SIGTERM);

@@ -1,5 +1,5 @@
 //! One load: files in, a cross-checked model and a report out.
-use super::model::Model;
+use super::model::{Model, Vmac};
 use super::source::{LoadArgs, Source};
 use super::{haproxy, keepalived, together};
 use crate::base::code::Code;
@@ -42,6 +42,7 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
         model.global.maxconn = Some(n);
     }
     model.vrrp.fault_strict = model.global.fault_strict;
+    Vmac::name_all(&mut model.vrrp.instances, "vrrp");
     if let Some(k) = &args.keepalived {
         if !model.vrrp.instances.is_empty() {
             report.push(

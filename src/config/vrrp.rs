@@ -406,6 +406,7 @@ impl Peer {
 /// An interface with the virtual router's MAC address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vmac {
+    /// Empty in a reader until all are read: [`Vmac::name_all`].
     pub name: String,
     pub mac: [u8; 6],
     /// Link group; `None`: that of the router's interface.
@@ -420,9 +421,17 @@ impl Vmac {
         [0, 0, 0x5e, 0, if six { 2 } else { 1 }, vrid]
     }
 
-    /// As keepalived calls it.
-    pub fn usual_name(prefix: &str, vrid: u8, six: bool) -> String {
-        format!("{prefix}{}.{vrid}", if six { "6" } else { "" })
+    /// Names those that have none, as keepalived does: `vrrp.51`, for IPv6 `vrrp6.51` where that is taken, and then with numbers.
+    pub fn name_all(instances: &mut [VrrpInstance], prefix: &str) {
+        for at in 0..instances.len() {
+            let (vrid, six) = (instances[at].vrid, instances[at].is_six());
+            let taken = |name: &String| instances.iter().any(|o| o.vmac.as_ref().is_some_and(|v| v.name == *name));
+            let first = [format!("{prefix}.{vrid}")].into_iter().chain(six.then(|| format!("{prefix}6.{vrid}")));
+            let name = first.chain((1..).map(|n: u32| format!("{prefix}{n}.{vrid}"))).find(|name| !taken(name));
+            if let (Some(v), Some(name)) = (instances[at].vmac.as_mut().filter(|v| v.name.is_empty()), name) {
+                v.name = name;
+            }
+        }
     }
 }
 
@@ -493,6 +502,14 @@ pub struct VrrpInstance {
     pub vmac: Option<Vmac>,
     /// Two instances made of one section, IPv4 and IPv6, move together.
     pub twin_of: Option<String>,
+}
+
+impl VrrpInstance {
+    /// Its family: that of its first address, or of what it speaks from or to.
+    pub fn is_six(&self) -> bool {
+        let first = self.vips.first().map(|v| v.addr.addr).or(self.mcast_src).or(self.unicast_src);
+        first.or_else(|| self.peers.first().map(|p| p.addr)).is_some_and(|a| a.is_ipv6())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -58,6 +58,11 @@ impl<'a> Dialogue<'a> {
         Self { mail, step: Step::Nothing }
     }
 
+    /// The server has the mail: what it says of the end, or does not, changes nothing.
+    pub fn is_taken(&self) -> bool {
+        self.step == Step::Quit
+    }
+
     /// Goes on with the bytes that came in; whole replies are taken off.
     pub fn go_on(&mut self, seen: &mut Vec<u8>) -> Next {
         loop {

@@ -51,12 +51,14 @@ pub async fn send(to: SocketAddr, mail: &Mail) -> std::io::Result<()> {
             Next::Send(bytes) => tcp.write_all(&bytes).await?,
             Next::Read => {
                 let mut buf = [0; 1024];
-                match tcp.read(&mut buf).await? {
+                match tcp.read(&mut buf).await.or_else(|e| if dialogue.is_taken() { Ok(0) } else { Err(e) })? {
+                    0 if dialogue.is_taken() => return Ok(()),
                     n @ 1.. if seen.len() < 16 * 1024 => seen.extend_from_slice(&buf[..n]),
                     _ => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 }
             }
             Next::Done => return Ok(()),
+            Next::Refused(_) if dialogue.is_taken() => return Ok(()),
             Next::Refused(words) => return Err(std::io::Error::other(words)),
         }
     }

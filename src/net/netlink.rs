@@ -6,7 +6,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use netlink_packet_route::link::MacVlanMode;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkMacVlan, LinkUnspec, MulticastGroup};
 use std::net::{IpAddr, Ipv4Addr};
@@ -125,16 +125,7 @@ impl Netlink {
         m.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(a.mark)));
         let mut req = NetlinkMessage::from(RouteNetlinkMessage::NewAddress(m));
         req.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
-        let mut answers = self.handle.clone().request(req).map_err(|e| e.to_string())?;
-        let wait = async {
-            while let Some(msg) = answers.next().await {
-                if let NetlinkPayload::Error(e) = msg.payload {
-                    return Err(crate::base::diag::io_words(&e.to_io()));
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(ANSWER, wait).await.unwrap_or_else(|_| Err("no answer from the kernel".into()))
+        self.ask(req).await.map_err(words)
     }
 
     pub async fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) -> Result<(), String> {
@@ -158,33 +149,40 @@ impl Netlink {
 
     /// Adds a route or a rule that is not there, or takes one off that is.
     pub async fn way(&self, w: &Way, add: bool) -> Result<(), String> {
-        let req = super::routes::request(w, add)?;
-        let mut answers = self.handle.clone().request(req).map_err(|e| e.to_string())?;
+        match self.ask(super::routes::request(w, add)?).await {
+            // The kernel takes the source away with its address, and leaves the route.
+            Err(libc::EEXIST) if add && w.loses_its_source() => {
+                self.ask(super::routes::replacement(w)?).await.map_err(words)
+            }
+            Err(libc::EEXIST) if add => Ok(()),
+            Err(libc::ESRCH | libc::ENOENT | libc::ENODEV) if !add => Ok(()),
+            other => other.map_err(words),
+        }
+    }
+
+    /// One request, and the number of the error that came back.
+    async fn ask(&self, req: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), i32> {
+        let mut answers = self.handle.clone().request(req).map_err(|_| libc::EIO)?;
         let wait = async {
             while let Some(msg) = answers.next().await {
                 if let NetlinkPayload::Error(e) = msg.payload {
-                    let e = e.to_io();
-                    return match e.raw_os_error() {
-                        // As it was wanted.
+                    return match e.to_io().raw_os_error() {
                         None | Some(0) => Ok(()),
-                        Some(libc::EEXIST) if add => Ok(()),
-                        Some(libc::ESRCH | libc::ENOENT | libc::ENODEV) if !add => Ok(()),
-                        _ => Err(crate::base::diag::io_words(&e)),
+                        Some(n) => Err(n),
                     };
                 }
             }
             Ok(())
         };
-        tokio::time::timeout(ANSWER, wait).await.unwrap_or_else(|_| Err("no answer from the kernel".into()))
+        tokio::time::timeout(ANSWER, wait).await.unwrap_or(Err(libc::ETIMEDOUT))
     }
 
-    /// Makes a macvlan, unless there is one of this name beside the same interface. The kernel gives it no address by itself.
-    pub async fn make_mac(&self, w: &NewMac) -> Result<(), String> {
+    /// Makes a macvlan, unless there is one of this name beside the same interface; true if there was none. The kernel gives it no address by itself.
+    pub async fn make_mac(&self, w: &NewMac) -> Result<bool, String> {
         let failed = |e: String| format!("cannot make interface {} beside {}: {e}", w.name, w.base);
-        let mut find = self.handle.link().get().match_name(w.name.clone()).execute();
-        if let Ok(Some(l)) = find.try_next().await {
-            let beside = l.attributes.iter().any(|a| matches!(a, LinkAttribute::Link(p) if *p == w.parent));
-            if !beside {
+        let found = self.link_named(&w.name).await;
+        if let Some(l) = &found {
+            if !is_beside(l, w.parent) {
                 return Err(failed("there is another one of this name".into()));
             }
         } else {
@@ -200,13 +198,21 @@ impl Netlink {
             let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/{what}", w.name), value);
         }
         let up = LinkUnspec::new_with_name(&w.name).address(w.mac.to_vec()).up().build();
-        self.handle.link().set(up).execute().await.map_err(|e| failed(e.to_string()))
+        self.handle.link().set(up).execute().await.map_err(|e| failed(e.to_string()))?;
+        Ok(found.is_none())
     }
 
-    /// An interface that is not there any more is what was wanted.
-    pub async fn remove_link(&self, name: &str) {
-        if let Ok(index) = nix::net::if_::if_nametoindex(name) {
-            let _ = self.handle.link().del(index).execute().await;
+    async fn link_named(&self, name: &str) -> Option<LinkMessage> {
+        self.handle.link().get().match_name(name.to_owned()).execute().try_next().await.ok().flatten()
+    }
+
+    /// Removes a macvlan that [`Netlink::make_mac`] made. Whatever else has its name stays.
+    pub async fn remove_mac(&self, w: &NewMac) {
+        if let Some(l) = self.link_named(&w.name).await
+            && is_beside(&l, w.parent)
+            && link(&l).mac == w.mac
+        {
+            let _ = self.handle.link().del(l.header.index).execute().await;
         }
     }
 
@@ -245,13 +251,13 @@ enum Order {
     MakeMac(NewMac),
     /// Settings of one that is there.
     SettleMac(NewMac),
-    RemoveMac(String),
+    RemoveMac(NewMac),
     Restore,
     Survey,
 }
 
 /// A macvlan with a MAC address of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMac {
     pub name: String,
     /// The interface beside which it is.
@@ -349,7 +355,7 @@ impl Keeper {
                             let made = netlink.make_mac(&w).await;
                             settle_mac(&w, &mut changed);
                             match made {
-                                Ok(()) => continue,
+                                Ok(_) => continue,
                                 Err(e) => Done::Put { tag: None, failures: vec![e] },
                             }
                         }
@@ -357,8 +363,8 @@ impl Keeper {
                             settle_mac(&w, &mut changed);
                             continue;
                         }
-                        Order::RemoveMac(name) => {
-                            netlink.remove_link(&name).await;
+                        Order::RemoveMac(w) => {
+                            netlink.remove_mac(&w).await;
                             continue;
                         }
                         Order::Pings(gid) => {
@@ -414,8 +420,8 @@ impl Keeper {
         let _ = self.0.send(Order::SettleMac(w));
     }
 
-    pub fn remove_mac(&self, name: String) {
-        let _ = self.0.send(Order::RemoveMac(name));
+    pub fn remove_mac(&self, w: NewMac) {
+        let _ = self.0.send(Order::RemoveMac(w));
     }
 
     /// Lets processes of a group send echo requests. Undone by [`Keeper::restore`].
@@ -436,6 +442,21 @@ impl Keeper {
     pub fn survey(&self) {
         let _ = self.0.send(Order::Survey);
     }
+}
+
+/// What the kernel answered, or that it did not.
+fn words(errno: i32) -> String {
+    match errno {
+        libc::ETIMEDOUT => "no answer from the kernel".into(),
+        e => crate::base::diag::io_words(&std::io::Error::from_raw_os_error(e)),
+    }
+}
+
+/// True for a macvlan beside this interface.
+fn is_beside(l: &LinkMessage, parent: u32) -> bool {
+    let macvlan = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::MacVlan));
+    l.attributes.iter().any(|a| matches!(a, LinkAttribute::Link(p) if *p == parent))
+        && l.attributes.iter().any(|a| matches!(a, LinkAttribute::LinkInfo(all) if all.iter().any(macvlan)))
 }
 
 /// Sets a setting of the kernel, and notes what it was.

@@ -1,9 +1,11 @@
 //! Routes and rules through rtnetlink.
 use crate::config::model::{Hop, Order, Route, RoutingRule};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags, RoutePreference,
-    RouteProtocol, RouteRealm, RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
+    RoutePreference, RouteProtocol, RouteRealm, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange, RuleUidRange};
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
@@ -32,6 +34,11 @@ impl Way {
         }
     }
 
+    /// An IPv6 route with a source of its own: the kernel lets it go without when that address goes, and says nothing.
+    pub fn loses_its_source(&self) -> bool {
+        matches!(self, Self::Route(r) if r.to.addr.is_ipv6() && r.src.is_some())
+    }
+
     /// The interface that it names.
     pub fn names(&self, dev: &str) -> bool {
         match self {
@@ -44,8 +51,23 @@ impl Way {
 /// What the kernel says has gone, as far as it can be told from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gone {
-    Route { six: bool, to: Option<(IpAddr, u8)>, table: u32, metric: u32, protocol: u8 },
-    Rule { six: bool, preference: u32, protocol: u8 },
+    Route {
+        six: bool,
+        to: Option<(IpAddr, u8)>,
+        table: u32,
+        metric: u32,
+        protocol: u8,
+        tos: u8,
+        /// Next hop, where there is one.
+        via: Option<IpAddr>,
+        /// Index of the interface; 0 where none is said.
+        dev: u32,
+    },
+    Rule {
+        six: bool,
+        preference: u32,
+        protocol: u8,
+    },
 }
 
 impl Gone {
@@ -55,12 +77,18 @@ impl Gone {
         }
     }
 
-    pub fn is(&self, w: &Way) -> bool {
+    /// `index` knows interfaces by their names.
+    pub fn is(&self, w: &Way, index: impl Fn(&str) -> Option<u32>) -> bool {
         match (self, w) {
-            (Self::Route { six, to, table, metric, protocol }, Way::Route(r)) => {
+            (Self::Route { six, to, table, metric, protocol, tos, via, dev }, Way::Route(r)) => {
                 // The kernel gives an IPv6 route that says none this one.
                 let usual = if *six { 1024 } else { 0 };
-                *six == r.to.addr.is_ipv6()
+                let another = |name: &String| *dev != 0 && index(name).is_some_and(|i| i != *dev);
+                // Of several next hops the notice may name any.
+                let same_hop = !r.hops.is_empty() || *via == r.via && !r.dev.as_ref().is_some_and(another);
+                same_hop
+                    && *tos == r.tos
+                    && *six == r.to.addr.is_ipv6()
                     && (*to).map_or(r.to.prefix == 0, |t| t == (r.to.addr, r.to.prefix))
                     && *table == r.table
                     && *metric == r.metric.unwrap_or(usual)
@@ -83,24 +111,29 @@ impl Gone {
         match m {
             RouteNetlinkMessage::DelRoute(r) => {
                 let (mut to, mut table, mut metric) = (None, u32::from(r.header.table), 0);
+                let (mut via, mut dev) = (None, 0);
+                let ip = |a: &RouteAddress| match a {
+                    RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
+                    RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
+                    _ => None,
+                };
                 for a in &r.attributes {
                     match a {
                         RouteAttribute::Destination(d) => {
-                            use netlink_packet_route::route::RouteAddress;
-                            let ip = match d {
-                                RouteAddress::Inet(a) => IpAddr::V4(*a),
-                                RouteAddress::Inet6(a) => IpAddr::V6(*a),
-                                _ => continue,
-                            };
-                            to = Some((ip, r.header.destination_prefix_length));
+                            to = ip(d).map(|ip| (ip, r.header.destination_prefix_length));
                         }
+                        RouteAttribute::Gateway(g) => via = ip(g),
+                        RouteAttribute::Via(RouteVia::Inet6(a)) => via = Some(IpAddr::V6(*a)),
+                        RouteAttribute::Via(RouteVia::Inet(a)) => via = Some(IpAddr::V4(*a)),
+                        RouteAttribute::Oif(i) => dev = *i,
                         RouteAttribute::Table(t) => table = *t,
                         RouteAttribute::Priority(p) => metric = *p,
                         _ => {}
                     }
                 }
                 let six = family(r.header.address_family)?;
-                Some(Self::Route { six, to, table, metric, protocol: r.header.protocol.into() })
+                let (protocol, tos) = (r.header.protocol.into(), r.header.tos);
+                Some(Self::Route { six, to, table, metric, protocol, tos, via, dev })
             }
             RouteNetlinkMessage::DelRule(r) => {
                 let (mut preference, mut protocol) = (0, 0);
@@ -157,6 +190,13 @@ pub fn request(w: &Way, add: bool) -> Result<NetlinkMessage<RouteNetlinkMessage>
     };
     let mut req = NetlinkMessage::from(inner);
     req.header.flags = NLM_F_REQUEST | NLM_F_ACK | if add { NLM_F_CREATE | order } else { 0 };
+    Ok(req)
+}
+
+/// The request that puts a route in the place of the one that has its destination and metric.
+pub fn replacement(w: &Way) -> Result<NetlinkMessage<RouteNetlinkMessage>, String> {
+    let mut req = request(w, true)?;
+    req.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
     Ok(req)
 }
 

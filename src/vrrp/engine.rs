@@ -5,12 +5,13 @@ use super::node::{Deed, Node};
 use super::pacer::Pacer;
 use super::packet::TTL;
 use super::priority;
-use super::router::{Incoming, Router, addresses, claim, device_of, is_six, params};
+use super::quarrel::Quarrel;
+use super::router::{Incoming, Router, addresses, claim, device_of, params};
 use super::track::{Facts, Share, inside_key};
 use super::view::VrrpView;
 use super::ways::WayWatch;
 use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Tracked, Vip, VrrpInstance, VrrpModel};
-use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, Wanted};
+use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, NewMac, Wanted};
 use crate::net::raw;
 use crate::net::routes::Gone;
 use crate::net::sockdiag::Resets;
@@ -63,7 +64,10 @@ pub struct Engine {
     done: mpsc::UnboundedReceiver<Done>,
     pub(super) way_watch: WayWatch,
     /// Interfaces that were made for routers.
-    pub(super) vmacs: Vec<String>,
+    pub(super) vmacs: Vec<NewMac>,
+    /// Static routes and rules that somebody else took away, and when they are put back.
+    pub(super) statics_lost: Quarrel,
+    pub(super) statics_at: Option<Instant>,
     /// Orders of addresses and routes under way: tag, and key of the router.
     pub(super) puts: Vec<(u64, u64)>,
     /// The kernel's interfaces and addresses, as its notices have them.
@@ -96,7 +100,7 @@ pub struct Engine {
 
 /// A router is known by what its packets carry, and where.
 fn same(r: &Router, c: &VrrpInstance) -> bool {
-    r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == is_six(c)
+    r.conf.vrid == c.vrid && r.conf.interface == c.interface && r.six() == c.is_six()
 }
 
 /// Groups that have a member in common move together: they are one.
@@ -148,6 +152,8 @@ impl Engine {
             done,
             way_watch: WayWatch::default(),
             vmacs: Vec::new(),
+            statics_lost: Quarrel::default(),
+            statics_at: None,
             puts: Vec::new(),
             links: HashMap::new(),
             addrs: Vec::new(),
@@ -176,13 +182,24 @@ impl Engine {
         }
         // Before anything of a living predecessor is touched.
         model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
-        e.begin_vmacs(&model, &netlink).await?;
+        let made = e.begin_vmacs(&model, &netlink).await?;
+        let begun = e.begin_all(model, &netlink, now).await;
+        if begun.is_err() {
+            for w in &made {
+                netlink.remove_mac(w).await;
+            }
+        }
+        begun.map(|()| e)
+    }
+
+    async fn begin_all(&mut self, model: VrrpModel, netlink: &Netlink, now: Instant) -> Result<(), String> {
+        let e = self;
         e.links = netlink.links().await?.into_iter().map(|l| (l.name.clone(), l)).collect();
         e.addrs = netlink.addresses().await?;
         for l in e.links.values() {
             e.facts.links.insert(l.name.clone(), e.debounce.see(&l.name, l.usable, now));
         }
-        e.clear_stale(&model, &netlink).await;
+        e.clear_stale(&model, netlink).await;
         e.apply(model, now)?;
         while e.routers.iter().any(|r| r.opening.is_some()) {
             match tokio::time::timeout(START, e.done.recv()).await {
@@ -195,7 +212,7 @@ impl Engine {
                 _ => return Err("the kernel does not answer: no VRRP socket could be opened".into()),
             }
         }
-        Ok(e)
+        Ok(())
     }
 
     /// Addresses of the routers that are here already: those with our mark are a killed predecessor's, whose worker may still serve on them, and are taken over;
@@ -305,6 +322,7 @@ impl Engine {
             self.feed(i, now, Input::Shutdown);
         }
         self.forget_departed();
+        self.forget_vmacs();
         for i in 0..kept {
             self.attach(i);
             if self.routers[i].machine.state() != State::Init {
@@ -591,7 +609,7 @@ impl Engine {
     pub(super) fn up(&self, i: usize) -> bool {
         let r = &self.routers[i];
         let link = r.conf.ignores_link || self.facts.links.get(&r.conf.interface).is_some_and(|up| *up);
-        link && r.open() && !(self.model.fault_strict && self.failed_tracks(i))
+        link && r.open() && self.vmac_up(i) && !(self.model.fault_strict && self.failed_tracks(i))
     }
 
     /// Serving, not told to stand by, and nothing failed that is tracked without a weight.
@@ -729,9 +747,10 @@ impl Engine {
             .iter()
             .flat_map(|r| {
                 let held = r.held.as_ref().map(|h| h.until);
-                [r.machine.next_deadline(), r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.ways_at, held]
+                let timers = [r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.ways_at, r.vmac_at];
+                timers.into_iter().chain([r.machine.next_deadline(), held])
             })
-            .chain([self.pacer.next(), self.debounce.next(), self.inside.next(), self.beginning()])
+            .chain([self.statics_at, self.pacer.next(), self.debounce.next(), self.inside.next(), self.beginning()])
             .flatten()
             .min()
     }
@@ -839,7 +858,9 @@ impl Engine {
             if self.routers[i].ways_at.is_some_and(|t| t <= now) {
                 self.put_ways(i);
             }
+            self.vmac_due(i, now);
         }
+        self.static_ways_due(now);
         self.send_frames(now);
         self.forget_departed();
     }
@@ -847,15 +868,19 @@ impl Engine {
     /// Waits until addresses that were given up are off. The last thing before the end.
     pub async fn drain(&mut self) {
         self.ending = true;
-        self.end_static_ways();
-        self.end_vmacs();
-        for v in std::mem::take(&mut self.model.statics) {
-            if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
-                self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
+        // While connections ended here another process may have begun to run the routers: what it needs by now is not ours to take away.
+        let claims: Result<Vec<_>, String> = self.model.instances.iter().map(claim).collect();
+        if claims.is_ok() {
+            self.end_static_ways();
+            self.end_vmacs();
+            for v in std::mem::take(&mut self.model.statics) {
+                if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
+                    self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
+                }
             }
+            self.keeper.restore();
         }
         let tag = self.next_tag();
-        self.keeper.restore();
         self.keeper.put(Vec::new(), Some(tag));
         let seen = async {
             while let Some(d) = self.done.recv().await {
@@ -910,7 +935,10 @@ impl Engine {
                     self.announce(i, n, now);
                     let r = &mut self.routers[i];
                     (r.announce_at, r.announce_times) = ((!delay.is_zero()).then(|| now + delay), n);
-                    r.renew_at.get_or_insert(now);
+                    // After a freeze nothing was looked after.
+                    if r.renew_at.is_none() {
+                        (r.renew_at, r.ways_at) = (Some(now), Some(now));
+                    }
                     r.refresh_at = g.refresh.map(|d| now + d);
                     r.elsewhere_at = g.extra.map(|(d, _)| now + d);
                 }

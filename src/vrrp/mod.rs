@@ -16,6 +16,7 @@ pub mod pacer;
 pub mod packet;
 pub mod priority;
 pub mod proc_match;
+pub mod quarrel;
 pub mod router;
 pub mod script;
 mod tell;

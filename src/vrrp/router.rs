@@ -4,6 +4,7 @@ use super::carp;
 use super::fsm::{Action, Cause, Machine, Params, Role};
 use super::node::Seat;
 use super::packet::{AUTH_HEADER, AUTH_SIMPLE, Advert, GROUP4, GROUP6, TTL, sum_up};
+use super::quarrel::Quarrel;
 use super::timing::Version;
 use super::trailer;
 use super::view::{Transition, VrrpView};
@@ -116,8 +117,11 @@ pub struct Router {
     /// Sequence numbers of signed adverts, its own last one and the others'.
     sequence: u64,
     pub sequences: trailer::Sequences,
-    /// Addresses, routes and rules that somebody else took away, since when, and how often.
-    pub put_back: HashMap<String, (Instant, u32)>,
+    /// Addresses, routes and rules that somebody else took away.
+    pub put_back: Quarrel,
+    /// The same of its interface with its MAC address, and when that is made again.
+    pub vmac_lost: Quarrel,
+    pub vmac_at: Option<Instant>,
     /// Connections on its addresses are being reset; the addresses go afterwards.
     pub resetting: bool,
     /// The last thing that went wrong, so that it is said once.
@@ -157,7 +161,9 @@ impl Router {
             counts: ah::Counts::default(),
             sequence: 0,
             sequences: trailer::Sequences::default(),
-            put_back: HashMap::new(),
+            put_back: Quarrel::default(),
+            vmac_lost: Quarrel::default(),
+            vmac_at: None,
             resetting: false,
             problem: String::new(),
             claim: Some(claim(conf)?),
@@ -188,7 +194,7 @@ impl Router {
     }
 
     pub fn six(&self) -> bool {
-        is_six(&self.conf)
+        self.conf.is_six()
     }
 
     /// The multicast group: its own, the configuration's, or the protocol's.
@@ -423,12 +429,6 @@ pub fn device_of<'a>(c: &'a VrrpInstance, v: &'a Vip) -> &'a str {
     v.dev.as_deref().unwrap_or(own)
 }
 
-pub fn is_six(c: &VrrpInstance) -> bool {
-    // As the reader decides it.
-    let first = c.vips.first().map(|v| v.addr.addr).or(c.mcast_src).or(c.unicast_src);
-    first.or_else(|| c.peers.first().map(|p| p.addr)).is_some_and(|a| a.is_ipv6())
-}
-
 pub fn version(v: VrrpVersion) -> Version {
     match v {
         VrrpVersion::V2 => Version::V2,
@@ -459,7 +459,7 @@ pub fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
 /// Makes sure that no other process on this host runs the same router.
 pub fn claim(c: &VrrpInstance) -> Result<std::os::unix::net::UnixDatagram, String> {
     use std::os::linux::net::SocketAddrExt;
-    let name = format!("tandem/vrrp/{}/{}/{}", c.interface, c.vrid, if is_six(c) { 6 } else { 4 });
+    let name = format!("tandem/vrrp/{}/{}/{}", c.interface, c.vrid, if c.is_six() { 6 } else { 4 });
     let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| e.to_string())?;
     std::os::unix::net::UnixDatagram::bind_addr(&addr)
         .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.interface))

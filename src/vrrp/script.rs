@@ -100,7 +100,7 @@ impl Runner {
         let _ = self.0.send(Order::Dump { path, text });
     }
 
-    /// Waits until the notify scripts asked for so far have ended.
+    /// The last order: waits until the notify scripts asked for so far have ended, and the mails are sent.
     pub async fn finish(&self, limit: Duration) {
         let (tx, rx) = oneshot::channel();
         let _ = self.0.send(Order::Finish(tx));
@@ -112,7 +112,7 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
     let (queue, notifications) = mpsc::unbounded_channel();
     tokio::task::spawn_local(notifier(notifications, report.clone()));
     let (mails, waiting) = mpsc::channel(MAILS);
-    tokio::task::spawn_local(mailer(waiting, report.clone()));
+    let mut mails = Some((mails, tokio::task::spawn_local(mailer(waiting, report.clone()))));
     let mut checks = Checks::default();
     let mut outside = Outside::default();
     let mut fifos = Fifos::default();
@@ -136,7 +136,7 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
             Order::Outside { files, processes } => outside.replace(files, processes, &report),
             Order::Fifos { all, default } => fifos.replace(all, default, &report),
             Order::Mail(m) => {
-                if mails.try_send(*m).is_err() {
+                if mails.as_ref().is_none_or(|(queue, _)| queue.try_send(*m).is_err()) {
                     let _ =
                         report.send(Report::Trouble(format!("more than {MAILS} alerts wait to be sent: one is lost")));
                 }
@@ -147,12 +147,21 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
                     let _ = report.send(Report::Trouble(format!("cannot write {path}: {}", io_words(&e))));
                 }
             }
-            o => {
-                if matches!(o, Order::Finish(_)) {
-                    fifos.end();
-                }
-                drop(queue.send(o));
+            Order::Finish(done) => {
+                fifos.end();
+                let (tx, notified) = oneshot::channel();
+                let _ = queue.send(Order::Finish(tx));
+                // Without a sender the mailer ends behind the last of its mails.
+                let sent = mails.take().map(|(_, task)| task);
+                tokio::task::spawn_local(async move {
+                    let _ = notified.await;
+                    if let Some(sent) = sent {
+                        let _ = sent.await;
+                    }
+                    let _ = done.send(());
+                });
             }
+            o => drop(queue.send(o)),
         }
     }
     drop(checks);

@@ -12,12 +12,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// After the second time that an address was removed by somebody else, it waits this long before it is put back, and twice as long each time.
-const BACK_OFF: Duration = Duration::from_millis(25);
-/// So often is a quarrel.
-const OFTEN: u32 = 4;
-/// After this long it is forgotten.
-const CALM: Duration = Duration::from_secs(10);
 /// How long a new master waits for its addresses before it announces them all the same.
 const ACQUIRE: Duration = Duration::from_millis(50);
 
@@ -292,23 +286,10 @@ impl Engine {
     /// Something of a master's was removed by somebody else: how long it waits before it is put back. Said.
     pub(super) fn put_back_after(&mut self, i: usize, what: &str, now: Instant) -> Duration {
         let r = &mut self.routers[i];
-        let seen = r.put_back.entry(what.to_owned()).or_insert((now, 0));
-        if now.saturating_duration_since(seen.0) > CALM {
-            seen.1 = 0;
+        let (wait, text) = r.put_back.lost(what, now);
+        if let Some(text) = text {
+            self.told.push(Told::Log { important: true, text: format!("({}) {text}", r.conf.name) });
         }
-        let wait = seen.1.checked_sub(1).map_or(Duration::ZERO, |n| BACK_OFF * (1u32 << n.min(7)));
-        let often = seen.1 == OFTEN;
-        *seen = (now, seen.1.saturating_add(1));
-        let how = if wait.is_zero() { "put back".to_owned() } else { format!("put back in {} ms", wait.as_millis()) };
-        let text = if often {
-            format!(
-                "({}) {what} keeps being removed by somebody else: look for another program that manages the network; {how}",
-                r.conf.name
-            )
-        } else {
-            format!("({}) {what} was removed by somebody else: {how}", r.conf.name)
-        };
-        self.told.push(Told::Log { important: true, text });
         wait
     }
 

@@ -12,7 +12,10 @@ impl Engine {
             Event::Link(l) => self.link_changed(l, now),
             Event::LinkGone(l) => {
                 self.addrs.retain(|a| a.ifindex != l.index);
-                self.lose(&l.name, now);
+                // One that we removed ourselves is not known any more.
+                if self.links.get(&l.name).is_some_and(|k| k.index == l.index) {
+                    self.lose(&l.name, now);
+                }
             }
             Event::Address(a) => {
                 let known = self.addrs.iter().position(|b| b.ifindex == a.ifindex && b.addr == a.addr);
@@ -69,7 +72,9 @@ impl Engine {
             .collect();
         lost.into_iter().for_each(|a| self.event(Event::AddressGone(a), now));
         addrs.into_iter().for_each(|a| self.event(Event::Address(a), now));
-        self.routers.iter_mut().filter(|r| r.machine.state().has_address()).for_each(|r| r.renew_at = Some(now));
+        for r in self.routers.iter_mut().filter(|r| r.machine.state().has_address()) {
+            (r.renew_at, r.ways_at) = (Some(now), Some(now));
+        }
     }
 
     fn link_changed(&mut self, l: Link, now: Instant) {
@@ -81,7 +86,26 @@ impl Engine {
         if before.as_ref().is_some_and(|b| *b == l) {
             return;
         }
+        let (was, is) = (before.is_some_and(|b| b.usable), l.usable);
+        if was && !is {
+            self.set_down(&l.name, now);
+        }
         self.link_counts(&l, now);
+        // The kernel has forgotten routes, however short it was.
+        if is && !was {
+            self.restore_ways_on(&l.name);
+        }
+    }
+
+    /// An interface of our own went down though its parent did not.
+    fn set_down(&mut self, name: &str, now: Instant) {
+        for i in 0..self.routers.len() {
+            let c = &self.routers[i].conf;
+            let parent_up = self.links.get(&c.interface).is_some_and(|l| l.usable);
+            if parent_up && c.vmac.as_ref().is_some_and(|v| v.name == name) {
+                self.vmac_lost(i, " (set down)", now);
+            }
+        }
     }
 
     /// There is no interface of this name any more: that needs no time to be believed.
@@ -104,8 +128,7 @@ impl Engine {
             let r = &mut self.routers[i];
             r.close();
             if vmac {
-                // Somebody removed it: it is made again.
-                self.ask_vmac(i);
+                self.vmac_lost(i, "", now);
                 continue;
             }
             (r.link, r.src) = (None, None);
@@ -139,9 +162,6 @@ impl Engine {
         }
         if up {
             self.restore_on(&l.name);
-            if changed {
-                self.restore_ways_on(&l.name);
-            }
             if changed && self.model.statics.iter().any(|v| v.dev.as_deref() == Some(l.name.as_str())) {
                 self.put_statics(&[]);
             }

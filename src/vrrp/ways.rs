@@ -5,7 +5,7 @@ use super::router::Router;
 use crate::config::model::{VrrpInstance, VrrpModel};
 use crate::net::netlink;
 use crate::net::routes::{Gone, Way};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// What watches the kernel's routes, and the protocols that it tells of.
@@ -13,7 +13,12 @@ use tokio::sync::mpsc;
 pub(super) struct WayWatch {
     protocols: Vec<u8>,
     events: Option<mpsc::UnboundedReceiver<Option<Gone>>>,
+    /// What a reload takes off itself, until the kernel has told of it.
+    own: Vec<(Instant, Way)>,
 }
+
+/// The kernel tells of a removal within this time, if there was anything to remove.
+const TOLD: Duration = Duration::from_secs(2);
 
 impl WayWatch {
     /// The next route or rule that went; `None` inside: some were lost.
@@ -22,6 +27,19 @@ impl WayWatch {
             Some(e) => e.recv().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// These are about to be taken off by us.
+    fn take(&mut self, ways: &[Way]) {
+        let now = Instant::now();
+        self.own.retain(|o| now.saturating_duration_since(o.0) < TOLD);
+        self.own.extend(ways.iter().map(|w| (now, w.clone())));
+    }
+
+    /// True if it was us who took it off.
+    fn was_own(&mut self, gone: &Gone, now: Instant, index: impl Fn(&str) -> Option<u32>) -> bool {
+        let fresh = |o: &(Instant, Way)| now.saturating_duration_since(o.0) < TOLD && gone.is(&o.1, &index);
+        self.own.iter().position(fresh).map(|at| self.own.swap_remove(at)).is_some()
     }
 
     /// Watches for what a model has; nothing where it has none.
@@ -69,7 +87,9 @@ impl Engine {
             self.told.push(Told::Log { important: true, text });
         }
         let now: Vec<Way> = statics(&self.model).collect();
-        self.keeper.ways(without(statics(before), &now), false, None);
+        let gone = without(statics(before), &now);
+        self.way_watch.take(&gone);
+        self.keeper.ways(gone, false, None);
         self.keeper.ways(now, true, None);
     }
 
@@ -101,7 +121,9 @@ impl Engine {
         if wanted.iter().cloned().eq(of(&r.conf)) {
             return;
         }
-        self.keeper.ways(without(of(&r.conf), &wanted), false, None);
+        let gone = without(of(&r.conf), &wanted);
+        self.way_watch.take(&gone);
+        self.keeper.ways(gone, false, None);
         r.ways_at = Some(now);
     }
 
@@ -131,12 +153,17 @@ impl Engine {
                 .for_each(|i| self.put_ways(i));
             return self.keeper.ways(statics(&self.model).collect(), true, None);
         };
+        let known: Vec<(String, u32)> = self.links.values().map(|l| (l.name.clone(), l.index)).collect();
+        let index = |name: &str| known.iter().find(|k| k.0 == name).map(|k| k.1);
+        if self.way_watch.was_own(gone, now, index) {
+            return;
+        }
         for i in 0..self.routers.len() {
             let r = &self.routers[i];
             if !r.machine.state().has_address() || r.cause == Cause::Frozen {
                 continue;
             }
-            let Some(w) = of(&r.conf).find(|w| gone.is(w) && !w.is_untracked()) else { continue };
+            let Some(w) = of(&r.conf).find(|w| gone.is(w, index) && !w.is_untracked()) else { continue };
             let wait = self.put_back_after(i, &w.text(), now);
             if wait.is_zero() {
                 self.put_ways(i);
@@ -146,24 +173,36 @@ impl Engine {
             }
         }
         if !self.ending
-            && let Some(w) = statics(&self.model).find(|w| gone.is(w) && !w.is_untracked())
+            && let Some(w) = statics(&self.model).find(|w| gone.is(w, index) && !w.is_untracked())
         {
-            let text = format!("static {} was removed by somebody else: put back", w.text());
-            self.told.push(Told::Log { important: true, text });
-            self.keeper.ways(vec![w], true, None);
+            let (wait, text) = self.statics_lost.lost(&format!("static {}", w.text()), now);
+            self.told.extend(text.map(|text| Told::Log { important: true, text }));
+            if wait.is_zero() {
+                self.keeper.ways(vec![w], true, None);
+            } else {
+                self.statics_at = Some(self.statics_at.map_or(now + wait, |t| t.min(now + wait)));
+            }
+        }
+    }
+
+    /// Static ones that have waited long enough.
+    pub(super) fn static_ways_due(&mut self, now: Instant) {
+        if self.statics_at.is_some_and(|t| t <= now) {
+            self.statics_at = None;
+            self.keeper.ways(statics(&self.model).collect(), true, None);
         }
     }
 
     /// An interface came back: the kernel has forgotten the routes over it.
     pub(super) fn restore_ways_on(&mut self, ifname: &str) {
+        let over = |w: &Way| w.names(ifname) || matches!(w, Way::Route(r) if r.dev.is_none());
         for i in 0..self.routers.len() {
             let r = &self.routers[i];
-            let over = |w: &Way| w.names(ifname) || matches!(w, Way::Route(r) if r.dev.is_none());
             if r.machine.state().has_address() && of(&r.conf).any(|w| over(&w)) {
                 self.put_ways(i);
             }
         }
-        let all: Vec<Way> = statics(&self.model).filter(|w| w.names(ifname)).collect();
+        let all: Vec<Way> = statics(&self.model).filter(over).collect();
         self.keeper.ways(all, true, None);
     }
 }

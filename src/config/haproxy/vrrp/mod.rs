@@ -610,6 +610,11 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     if d.inst.hmac.as_ref().is_some_and(|h| h.key(h.active).is_none()) {
         bad(format!("vrrp '{name}' has no 'hmac-key' of the id that signs"));
     }
+    if let Some(v) = d.inst.vmac.as_ref().filter(|v| !v.name.is_empty())
+        && let Some(o) = model.instances.iter().find(|o| o.vmac.as_ref().is_some_and(|w| w.name == v.name))
+    {
+        bad(format!("vrrp '{name}' : vrrp '{}' has a virtual MAC address on interface {} already", o.name, v.name));
+    }
     if d.inst.hmac.is_some() && d.inst.auth != Auth::None {
         bad(format!("vrrp '{name}' : 'auth' and 'hmac-key' do not go together; remove one"));
     }
@@ -641,8 +646,8 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
                 // CARP has one for both families.
                 v.mac = Vmac::usual_mac(inst.vrid, is_six && inst.version != VrrpVersion::Carp);
             }
-            if v.name.is_empty() || mixed && is_six {
-                v.name = Vmac::usual_name("vrrp", inst.vrid, is_six);
+            if mixed && is_six {
+                v.name.clear();
             }
         }
         inst.peers.retain(|p| p.addr.is_ipv6() == is_six);

@@ -105,7 +105,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                     (g.delay, g.lower_prio_delay) = (Duration::ZERO, Duration::ZERO);
                 }
             }
-            "vrrp_garp_extra_if" => cx.globals.garp.extra = extra(cx, n),
+            "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" => cx.globals.garp.extra = extra(cx, n),
             "vrrp_mcast_group4" => m.group4 = group(cx, n, |a: &std::net::Ipv4Addr| a.is_multicast()),
             "vrrp_mcast_group6" => m.group6 = group(cx, n, |a: &std::net::Ipv6Addr| a.is_multicast()),
             "notify_fifo" | "vrrp_notify_fifo" => fifo(cx, n, m),
@@ -180,6 +180,10 @@ fn group<A: std::str::FromStr>(cx: &mut Cx<'_>, n: &Node, fits: impl Fn(&A) -> b
 
 /// `[all] <seconds>`; 0 is off.
 pub(super) fn extra(cx: &mut Cx<'_>, n: &Node) -> Option<(Duration, bool)> {
+    if n.words[0].ends_with("vmac_garp_intvl") {
+        let text = format!("'{}' is an old word; say 'garp_extra_if'", n.words[0]);
+        cx.lenient(Code::OldWord, &n.place, text);
+    }
     let all = n.words.get(1).is_some_and(|w| w == "all");
     let at = usize::from(all) + 1;
     match n.words.get(at).map(|w| w.parse::<u32>()) {

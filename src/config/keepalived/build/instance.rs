@@ -311,7 +311,8 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "timer_expired_backup" | "thread_timer_expired" => {
                 i.late_backup = if n.words.len() > 1 { cx.number(n, 1u8, 254).or(Some(254)) } else { Some(254) }
             }
-            "garp_extra_if" => i.garp.extra = extra(cx, n),
+            // The second is its old name.
+            "garp_extra_if" | "vmac_garp_intvl" => i.garp.extra = extra(cx, n),
             "strict_mode" => said.strict = Some(cx.flag(n)),
             "smtp_alert" => i.notify.mail = cx.flag(n),
             "promote_secondaries" => i.promote_secondaries = true,
@@ -340,16 +341,20 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             _ => cx.unknown(n, "vrrp_instance"),
         }
     }
-    let six = i
-        .vips
-        .first()
-        .map(|v| v.addr.addr)
-        .or(i.mcast_src)
-        .or(i.unicast_src)
-        .or(i.peers.first().map(|p| p.addr))
-        .is_some_and(|a| a.is_ipv6());
+    let six = i.is_six();
     if let Some(n) = said.vmac {
-        i.vmac = Some(vmac(cx, n, &i, six, said.from_base));
+        let mut v = vmac(cx, n, &i, six, said.from_base);
+        let other =
+            m.instances.iter().find(|o| o.vmac.as_ref().is_some_and(|w| !w.name.is_empty() && w.name == v.name));
+        if let Some(o) = other {
+            let text = format!(
+                "vrrp_instance '{name}' : '{}' uses interface {} already; the name is left out",
+                o.name, v.name
+            );
+            cx.lenient(Code::Lenient, &n.place, text);
+            v.name.clear();
+        }
+        i.vmac = Some(v);
     } else if said.from_base {
         cx.lenient(
             Code::Lenient,
@@ -459,12 +464,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 
 /// `use_vmac [[name] <interface>] [<mac>] [netlink_notify_msg] [group <n>]`
 fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool) -> Vmac {
-    let mut v = Vmac {
-        name: Vmac::usual_name(&cx.globals.vmac_prefix, i.vrid, six),
-        mac: Vmac::usual_mac(i.vrid, six),
-        group: None,
-        from_base,
-    };
+    let mut v = Vmac { name: String::new(), mac: Vmac::usual_mac(i.vrid, six), group: None, from_base };
     let mut words = n.words[1..].iter().map(String::as_str);
     while let Some(w) = words.next() {
         let name = match w {

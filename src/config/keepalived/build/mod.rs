@@ -19,7 +19,7 @@ use super::parse::Node;
 use super::{Manner, known};
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report, Severity, suggestion};
-use crate::config::model::{Garp, Proxy, VrrpModel, VrrpVersion};
+use crate::config::model::{Garp, Proxy, Vmac, VrrpModel, VrrpVersion};
 use crate::config::source::Source;
 use std::time::Duration;
 
@@ -132,6 +132,7 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
             }
         }
     }
+    Vmac::name_all(&mut m.instances, &cx.globals.vmac_prefix);
     group::finish(&mut cx, &mut m);
     let sections = servers.sections(&mut cx, &mut m);
     (m, sections)
