@@ -38,6 +38,7 @@ fn main() {
             needs: &[Need::Root, Need::Keepalived],
             run: keepalived_vmac,
         },
+        Case { name: "versions_mixed", needs: &[Need::Root, Need::Keepalived], run: mixed_versions },
         Case { name: "ucarp_as_peer", needs: &[Need::Root, Need::Ucarp], run: ucarp },
         Case { name: "routes_and_rules_move_with_the_address", needs: &[Need::Root], run: routes },
         Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
@@ -506,6 +507,36 @@ fn keepalived_nopreempt() {
     m.moves_to(1, SKEW_100);
     m.cli("vrrp resume");
     m.stays_on(1, Duration::from_secs(3));
+}
+
+/// A group on its way from version 2 to 3: who speaks both is understood by, and understands, either.
+fn mixed_versions() {
+    let mut m = Mixed::new();
+    m.start_keepalived(100, "");
+    m.moves_to(1, Duration::from_secs(8));
+    let ours = format!(
+        "vrrp V\n interface eth0\n vrid 51\n version both\n advertise 1s\n priority 150\n auth 1111\n address {VIP}/24\n"
+    );
+    m.start_tandem_native(&ours);
+    m.moves_to(0, Duration::from_secs(18));
+    m.stays_on(0, Duration::from_secs(4));
+    // It hears of the end as it would from one of its own version.
+    m.cli("vrrp standby");
+    m.moves_to(1, SKEW_100);
+    m.stays_on(1, Duration::from_secs(4));
+    m.cli("vrrp resume");
+    m.moves_to(0, Duration::from_secs(16));
+    // The other one moves.
+    end(&mut m.keepalived.take().unwrap(), 15);
+    let three = m.conf(200, "version 3").replace("auth_type PASS\n auth_pass 1111", "");
+    let three = three.replace("authentication {\n \n }", "");
+    m.start_keepalived_with(&three);
+    m.moves_to(1, Duration::from_secs(8));
+    m.stays_on(1, Duration::from_secs(4));
+    end(&mut m.keepalived.take().unwrap(), 15);
+    m.moves_to(0, Duration::from_secs(2));
+    let rejected = command(&m.path("t.sock"), "show vrrp rejected").unwrap();
+    assert!(!rejected.contains("version="), "{rejected}");
 }
 
 /// CARP: who advertises more often is master, in both directions; a silent one is missed after three intervals and the skew; one that gives the address

@@ -128,7 +128,7 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     line(out, "state", "master", i.initial_master);
     match i.version {
         VrrpVersion::V2 => line(out, "version", "2", true),
-        VrrpVersion::V3 => line(out, "version", "3", true),
+        VrrpVersion::V3 => line(out, "version", if i.also_v2 { "both" } else { "3" }, true),
         VrrpVersion::Carp => line(out, "protocol", "carp", true),
     }
     if i.version == VrrpVersion::Carp {

@@ -479,6 +479,8 @@ pub struct VrrpInstance {
     pub tracks_source: bool,
     pub notify: Notify,
     pub garp: Garp,
+    /// Adverts of version 2 are sent beside those of version 3, and heard (RFC 9568, 8.4): for the time in which routers move from one to the other.
+    pub also_v2: bool,
     /// keepalived's `v3_checksum_as_v2`: no pseudo header in a VRRPv3 checksum over IPv4.
     pub checksum_v2: bool,
     pub skip_addr_check: bool,

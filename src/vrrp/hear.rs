@@ -4,7 +4,8 @@ use super::carp;
 use super::engine::{Engine, Told};
 use super::fsm::Input;
 use super::packet::{Advert, Expect, Proof, Reject};
-use super::router::{Incoming, Router, since_epoch, version};
+use super::router::{Incoming, Router, since_epoch, version, whole_seconds};
+use super::timing::Version;
 use super::trailer::{self, Signed};
 use crate::config::model::{Auth, CarpAuth, HmacAuth, HmacMode, Peer, Replay};
 use std::net::IpAddr;
@@ -57,7 +58,7 @@ impl Engine {
         };
         match checked {
             // Another router's VRID on the same wire is nobody's mistake, and no log line.
-            Err(Reject::Vrid) => drop(r.reject(Reject::Vrid.name())),
+            Err(why @ (Reject::Vrid | Reject::Twice)) => drop(r.reject(why.name())),
             Err(e) => {
                 if r.reject(e.name()) == 1 {
                     let text = format!("({}) dropped an advert from {}: wrong {}", r.conf.name, p.packet.src, e.name());
@@ -141,8 +142,9 @@ impl Engine {
             None => None,
             Some(h) => Self::signature(r, h, message, p.packet.src)?,
         };
+        let old = r.conf.also_v2 && message.first().is_some_and(|b| b >> 4 == 2);
         let expect = Expect {
-            version: version(r.conf.version),
+            version: if old { Version::V2 } else { version(r.conf.version) },
             vrid: r.conf.vrid,
             src: p.packet.src,
             dst: p.packet.dst,
@@ -152,13 +154,16 @@ impl Engine {
                 Auth::Pass(pass) => Proof::Pass(pass),
                 Auth::Header(_) => Proof::Header,
             },
-            interval: r.conf.advert_int,
+            interval: if old { whole_seconds(r.conf.advert_int) } else { r.conf.advert_int },
             plain_checksum: r.conf.checksum_v2,
             signed: if signed.is_some() { trailer::LENGTH } else { 0 },
         };
         let advert = Advert::parse(message, &expect)?;
         if let Some(s) = signed {
             r.sequences.take(p.packet.src, s.sequence)?;
+        }
+        if r.conf.also_v2 && r.moved(p.packet.src, !old, now) && old {
+            return Err(Reject::Twice);
         }
         r.count_on(counted);
         match counted {

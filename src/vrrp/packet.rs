@@ -43,6 +43,8 @@ pub enum Reject {
     Addresses,
     /// Its number was used before: somebody sends an old packet again.
     Replay,
+    /// Version 2 of what its sender says in version 3 as well.
+    Twice,
 }
 
 impl Reject {
@@ -60,6 +62,7 @@ impl Reject {
             Self::Interval => "advert interval",
             Self::Addresses => "addresses",
             Self::Replay => "sequence number",
+            Self::Twice => "version 2 beside 3",
         }
     }
 }

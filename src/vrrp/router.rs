@@ -117,6 +117,8 @@ pub struct Router {
     /// Sequence numbers of signed adverts, its own last one and the others'.
     sequence: u64,
     pub sequences: trailer::Sequences,
+    /// Who speaks version 3, and when it last did.
+    moved: Vec<(IpAddr, Instant)>,
     /// Addresses, routes and rules that somebody else took away.
     pub put_back: Quarrel,
     /// The same of its interface with its MAC address, and when that is made again.
@@ -161,6 +163,7 @@ impl Router {
             counts: ah::Counts::default(),
             sequence: 0,
             sequences: trailer::Sequences::default(),
+            moved: Vec::new(),
             put_back: Quarrel::default(),
             vmac_lost: Quarrel::default(),
             vmac_at: None,
@@ -218,6 +221,17 @@ impl Router {
     /// keepalived has one count for what it sends and what it hears, and takes nothing below it: ours goes on from the highest that was heard.
     pub fn count_on(&mut self, heard: Option<u32>) {
         self.seq = self.seq.max(heard.unwrap_or(0));
+    }
+
+    /// True if this sender has spoken version 3 lately; `now` it does, or does not.
+    pub fn moved(&mut self, from: IpAddr, three: bool, now: Instant) -> bool {
+        let (patience, before) = (self.machine.master_down(), self.moved.len());
+        self.moved.retain(|m| now.saturating_duration_since(m.1) < patience && !(three && m.0 == from));
+        // No more speak on one network.
+        if three && before < 256 {
+            self.moved.push((from, now));
+        }
+        self.moved.iter().any(|m| m.0 == from)
     }
 
     /// An advert of another router was taken.
@@ -314,7 +328,11 @@ impl Router {
         let targets = self.conf.peers.iter().map(|p| p.addr);
         let targets: &mut dyn Iterator<Item = IpAddr> =
             if unicast { &mut { targets } } else { &mut one.iter().copied() };
-        for dst in targets {
+        let versions: &[Version] = if self.conf.also_v2 { &[Version::V3, Version::V2] } else { &[vrrp.version] };
+        for (dst, version) in targets.flat_map(|dst| versions.iter().map(move |v| (dst, *v))) {
+            vrrp.version = version;
+            let old = self.conf.also_v2 && version == Version::V2;
+            vrrp.interval = if old { whole_seconds(self.conf.advert_int) } else { self.conf.advert_int };
             if let Auth::Carp(auth) = &self.conf.auth {
                 self.sequence = trailer::sequence(since_epoch(), self.sequence);
                 let group = carp::Group { vhid: self.conf.vrid, key: &auth.key, addrs: &auth.addrs };
@@ -412,6 +430,11 @@ impl Drop for Router {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// An interval as version 2 has it beside version 3: whole seconds, one at least.
+pub fn whole_seconds(interval: Duration) -> Duration {
+    Duration::from_secs((interval.as_secs() + u64::from(interval.subsec_nanos() > 0)).max(1))
 }
 
 /// The wall clock, for sequence numbers.

@@ -180,10 +180,11 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 }
             }
         }
-        "version" => match cx.arg(w, 1, "2 or 3") {
-            Some("2") => i.version = VrrpVersion::V2,
-            Some("3") => i.version = VrrpVersion::V3,
-            _ => cx.error("'version' expects 2 or 3"),
+        "version" => match cx.arg(w, 1, "2, 3 or 'both'") {
+            Some("2") => (i.version, i.also_v2) = (VrrpVersion::V2, false),
+            Some("3") => (i.version, i.also_v2) = (VrrpVersion::V3, false),
+            Some("both") => (i.version, i.also_v2) = (VrrpVersion::V3, true),
+            _ => cx.error("'version' expects 2, 3 or 'both'"),
         },
         "auth" | "auth-header" => {
             let Some(pass) = cx.arg(w, 1, "a password of at most 8 characters") else { return };
@@ -618,8 +619,10 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     if d.inst.hmac.is_some() && d.inst.auth != Auth::None {
         bad(format!("vrrp '{name}' : 'auth' and 'hmac-key' do not go together; remove one"));
     }
-    if d.inst.version == VrrpVersion::V3 && d.inst.auth != Auth::None {
-        bad(format!("vrrp '{name}' : version 3 has no 'auth'; use 'hmac-key', or version 2"));
+    match (&d.inst.auth, d.inst.version) {
+        (Auth::Pass(_), VrrpVersion::V3) if d.inst.also_v2 => {}
+        (Auth::None | Auth::Carp(_), _) | (_, VrrpVersion::V2 | VrrpVersion::Carp) => {}
+        _ => bad(format!("vrrp '{name}' : version 3 has no 'auth'; use 'hmac-key', or version 2")),
     }
     for (six, most) in [(false, MAX_VIPS4), (true, MAX_VIPS6)] {
         if d.vips.iter().filter(|v| v.addr.addr.is_ipv6() == six).count() > most {
@@ -656,7 +659,7 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
         if is_six {
             if inst.version != VrrpVersion::Carp {
-                inst.version = VrrpVersion::V3;
+                (inst.version, inst.also_v2) = (VrrpVersion::V3, false);
                 inst.auth = Auth::None;
             }
             if mixed {

@@ -44,6 +44,7 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         tracks_source: false,
         notify: Notify::default(),
         garp: Garp::default(),
+        also_v2: false,
         checksum_v2: false,
         skip_addr_check: false,
         check_unicast_src: false,
