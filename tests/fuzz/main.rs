@@ -1,9 +1,11 @@
-//! Both languages against inputs that nobody wrote: mutations of good and broken files. No input may panic, overflow the stack, or take long; what
+//! Both languages, and the guardian's decoders of packets, against inputs that nobody wrote: mutations of good and broken ones. No input may panic, overflow the stack, or take long; what
 //! loads is converted, and must load again to the same model.
 //!
 //! `TANDEM_FUZZ=<seconds>` says how long each target runs (3 by default), `TANDEM_FUZZ_SEED=<n>` begins elsewhere; `cargo test --test fuzz -- FILE` tries
 //! one file with all targets. The input that was being tried is kept in the file that is named at the start, so that it survives an abort.
 #![allow(clippy::unwrap_used)]
+
+mod packets;
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -39,6 +41,8 @@ struct Target {
     name: &'static str,
     seeds: Vec<Vec<u8>>,
     words: Vec<Vec<u8>>,
+    /// Octets count, not words and lines.
+    binary: bool,
     run: fn(&[u8]),
 }
 
@@ -166,6 +170,7 @@ fn targets() -> Vec<Target> {
         name: "haproxy",
         seeds: Vec::new(),
         words: ROWS.iter().map(|r| r.name.as_bytes().to_vec()).chain(signs()).collect(),
+        binary: false,
         run: haproxy,
     };
     files_in("config", &mut h.seeds);
@@ -176,16 +181,21 @@ fn targets() -> Vec<Target> {
         name: "keepalived",
         seeds: Vec::new(),
         words: known::WORDS.iter().map(|w| w.1.as_bytes().to_vec()).chain(signs()).collect(),
+        binary: false,
         run: keepalived,
     };
     files_in("config", &mut k.seeds);
     files_in("tests/fuzz/found/keepalived", &mut k.seeds);
     cases("keepalived.txt", &mut k.seeds);
-    vec![h, k]
+    let p = Target { name: "packets", seeds: packets::seeds(), words: Vec::new(), binary: true, run: packets::run };
+    vec![h, k, p]
 }
 
 /// One input: a seed with a few mutations.
 fn mutate(t: &Target, d: &mut Dice) -> Vec<u8> {
+    if t.binary {
+        return packets::mutate(&t.seeds, d);
+    }
     let mut data = d.pick(&t.seeds).clone();
     for _ in 0..=d.roll(6) {
         if data.is_empty() {
