@@ -638,6 +638,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Two nodes with adverts every 10 ms on busy machines: each is kept from running for up to 20 ms again and again. Nothing moves. HOURS says for how long
+/// (a day).
+#[test]
+fn a_busy_day_moves_nothing() {
+    let plain = |lan: &Lan| {
+        lan.version == Version::V3
+            && lan.hosts.len() == 2
+            && lan.segments == 1
+            && lan.hosts[0].interval == Duration::from_millis(10)
+    };
+    let mut lan = (0..).map(|seed| Lan::new(seed, false)).find(plain).expect("there is such a seed");
+    lan.run(30 * SECOND);
+    let before = lan.moves;
+    assert_eq!(lan.holders(0).len(), 1);
+    let (hours, sent) = (number("HOURS").unwrap_or(24), lan.sent);
+    for _ in 0..hours * 3600 * 10 {
+        let i = lan.rng.below(2) as usize;
+        let time = lan.rng.below(20_000);
+        lan.hosts[i].asleep = Some(lan.now + time);
+        lan.run(SECOND / 10);
+        assert_eq!(lan.moves, before, "after {} s", lan.now / SECOND);
+    }
+    // At most one in ten was put off.
+    assert!(lan.sent - sent > hours * 3600 * 90, "{} adverts", lan.sent - sent);
+}
+
 /// Seeds that failed once.
 const FOUND: &[u64] = &[];
 

@@ -95,8 +95,20 @@ fn global(out: &mut String, m: &VrrpModel) {
         );
         line(&mut g, "vrrp-mail", &text, true);
     }
-    m.static_routes.iter().for_each(|r| line(&mut g, "vrrp-static-route", &r.text(), true));
-    m.static_rules.iter().for_each(|r| line(&mut g, "vrrp-static-rule", &r.text(), true));
+    let tracked = |text: String, group: &Option<String>| match group {
+        Some(name) => format!("{text} track_group {}", word(name)),
+        None => text,
+    };
+    for r in &m.static_routes {
+        line(&mut g, "vrrp-static-route", &tracked(r.text(), &r.group), true);
+    }
+    for r in &m.static_rules {
+        line(&mut g, "vrrp-static-rule", &tracked(r.text(), &r.group), true);
+    }
+    for (name, members) in &m.track_groups {
+        let members: Vec<String> = members.iter().map(|r| word(r)).collect();
+        line(&mut g, "vrrp-track-group", &format!("{} {}", word(name), members.join(" ")), true);
+    }
     let dumps = [("state", &m.dumps.state), ("counters", &m.dumps.stats), ("json", &m.dumps.json)];
     for (kind, path) in dumps {
         if let Some(path) = path {
@@ -215,6 +227,7 @@ fn address(v: &Vip) -> String {
     add("dev", v.dev.as_deref().map(word));
     add("label", v.label.as_deref().map(word));
     add("brd", v.broadcast.map(|b| b.to_string()));
+    add("track-group", v.group.as_deref().map(word));
     add("scope", (v.scope != 0).then(|| v.scope.to_string()));
     for (said, name) in [
         (v.no_prefix_route, "noprefixroute"),

@@ -43,6 +43,9 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
     }
     model.vrrp.fault_strict = model.global.fault_strict;
     Vmac::name_all(&mut model.vrrp.instances, "vrrp");
+    for (_, text) in model.vrrp.drop_undefined_groups() {
+        report.push(Code::UnknownTracked, Severity::Error, None, text);
+    }
     if let Some(k) = &args.keepalived {
         if !model.vrrp.instances.is_empty() {
             report.push(

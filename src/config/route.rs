@@ -49,6 +49,8 @@ pub struct Route {
     pub order: Order,
     /// `no_track`
     pub untracked: bool,
+    /// `track_group` of a static one
+    pub group: Option<String>,
 }
 
 /// One of several ways.
@@ -86,6 +88,7 @@ impl Route {
             hops: Vec::new(),
             order: Order::default(),
             untracked: false,
+            group: None,
         }
     }
 
@@ -222,6 +225,8 @@ pub struct RoutingRule {
     pub dport: Option<(u16, u16)>,
     pub tunnel: Option<u64>,
     pub untracked: bool,
+    /// `track_group` of a static one
+    pub group: Option<String>,
 }
 
 /// `FR_ACT_TO_TBL`, `FR_ACT_GOTO`
@@ -254,6 +259,7 @@ impl RoutingRule {
             dport: None,
             tunnel: None,
             untracked: false,
+            group: None,
         }
     }
 

@@ -2,6 +2,7 @@
 use super::route::{Route, RoutingRule};
 use crate::base::addr::IpNet;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct VrrpModel {
     /// `static_routes`, `static_rules`
     pub static_routes: Vec<Route>,
     pub static_rules: Vec<RoutingRule>,
+    /// `track_group`: names, and their routers.
+    pub track_groups: Vec<(String, Vec<String>)>,
     pub files: Vec<TrackFile>,
     pub processes: Vec<TrackProcess>,
     pub bfds: Vec<Bfd>,
@@ -111,6 +114,48 @@ impl VrrpModel {
     }
 }
 
+impl VrrpModel {
+    /// Leaves out routers of `track_groups` that are none, and groups of static things that are none. What was left out comes back in words, and whether
+    /// keepalived says it, too.
+    pub fn drop_undefined_groups(&mut self) -> Vec<(bool, String)> {
+        let mut wrong = Vec::new();
+        let routers: HashSet<&str> = self.instances.iter().map(|i| i.name.as_str()).collect();
+        for (name, members) in &mut self.track_groups {
+            members.retain(|r| {
+                let known = routers.contains(r.as_str());
+                if !known {
+                    wrong.push((false, format!("track_group '{name}' : there is no virtual router '{r}'")));
+                }
+                known
+            });
+        }
+        let groups: HashSet<&str> = self.track_groups.iter().map(|g| g.0.as_str()).collect();
+        let moving = self.instances.iter_mut().flat_map(|i| {
+            let vips = i.vips.iter_mut().chain(&mut i.excluded).map(|v| &mut v.group);
+            vips.chain(i.routes.iter_mut().map(|r| &mut r.group)).chain(i.rules.iter_mut().map(|r| &mut r.group))
+        });
+        for g in moving.filter_map(Option::take) {
+            wrong.push((
+                false,
+                format!("'track_group {g}' of something that moves with a virtual router has no meaning"),
+            ));
+        }
+        let all = self.statics.iter_mut().map(|v| &mut v.group);
+        let all = all.chain(self.static_routes.iter_mut().map(|r| &mut r.group));
+        for group in all.chain(self.static_rules.iter_mut().map(|r| &mut r.group)) {
+            if let Some(g) = group.take_if(|g| !groups.contains(g.as_str())) {
+                wrong.push((true, format!("'track_group {g}' : there is no such group")));
+            }
+        }
+        for r in self.static_rules.iter_mut().filter(|r| r.iif.is_none()) {
+            if let Some(g) = r.group.take() {
+                wrong.push((true, format!("'track_group {g}' of a rule without 'iif'")));
+            }
+        }
+        wrong
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VrrpVersion {
     V2,
@@ -139,6 +184,8 @@ pub struct Vip {
     pub preferred: Option<u32>,
     /// `no_track`: if somebody removes it, it stays away until the next time that we become master.
     pub untracked: bool,
+    /// `track_group` of a static one: routers that give way while it is gone for good.
+    pub group: Option<String>,
 }
 
 impl Vip {
@@ -156,6 +203,7 @@ impl Vip {
             autojoin: false,
             preferred: None,
             untracked: false,
+            group: None,
         }
     }
 }

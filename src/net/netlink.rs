@@ -27,6 +27,8 @@ pub struct Address {
     pub mark: u8,
     /// Duplicate address detection is not over, or failed: it cannot be spoken from.
     pub tentative: bool,
+    /// Another node has it, too.
+    pub duplicate: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -615,7 +617,15 @@ fn address(m: &AddressMessage) -> Option<Address> {
         }
     }
     let tentative = flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
-    Some(Address { ifindex: m.header.index, addr: local.or(other)?, prefix: m.header.prefix_len, mark, tentative })
+    let duplicate = flags.contains(AddressFlags::Dadfailed);
+    Some(Address {
+        ifindex: m.header.index,
+        addr: local.or(other)?,
+        prefix: m.header.prefix_len,
+        mark,
+        tentative,
+        duplicate,
+    })
 }
 
 fn link(m: &LinkMessage) -> Link {

@@ -26,6 +26,14 @@ impl Way {
         }
     }
 
+    /// `track_group`
+    pub fn group(&self) -> Option<&String> {
+        match self {
+            Self::Route(r) => r.group.as_ref(),
+            Self::Rule(r) => r.group.as_ref(),
+        }
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         match self {

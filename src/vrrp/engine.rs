@@ -65,6 +65,9 @@ pub struct Engine {
     pub(super) way_watch: WayWatch,
     /// Interfaces that were made for routers.
     pub(super) vmacs: Vec<NewMac>,
+    /// Orders of static things that routers track, by their tags: group and thing; and those that are not there, with their groups.
+    pub(super) guarded: Vec<(u64, String, String)>,
+    pub(super) missing: HashMap<String, String>,
     /// Static routes and rules that somebody else took away, and when they are put back.
     pub(super) statics_lost: Quarrel,
     pub(super) statics_at: Option<Instant>,
@@ -152,6 +155,8 @@ impl Engine {
             done,
             way_watch: WayWatch::default(),
             vmacs: Vec::new(),
+            guarded: Vec::new(),
+            missing: HashMap::new(),
             statics_lost: Quarrel::default(),
             statics_at: None,
             puts: Vec::new(),
@@ -315,7 +320,8 @@ impl Engine {
             self.routers.push(r);
         }
         let before = std::mem::replace(&mut self.model, model);
-        self.put_statics(&before.statics);
+        self.missing.clear();
+        self.put_statics(&before.statics, now);
         self.put_static_ways(&before);
         self.regroup();
         for i in kept..self.routers.len() {
@@ -483,7 +489,16 @@ impl Engine {
             return;
         }
         let (Some(_), Some(src)) = (&r.link, r.src) else {
-            let what = if r.link.is_none() { "does not exist" } else { "has no address to speak from" };
+            let index = r.link.as_ref().map(|l| l.index);
+            let twice =
+                self.addrs.iter().find(|a| Some(a.ifindex) == index && a.duplicate && a.addr.is_ipv6() == r.six());
+            let what = match (index, twice) {
+                (None, _) => "does not exist".to_owned(),
+                (_, Some(a)) => {
+                    format!("cannot speak from {}: another node has that address (duplicate address detection)", a.addr)
+                }
+                _ => "has no address to speak from".to_owned(),
+            };
             let text = format!("interface {} {what}", r.conf.interface);
             return self.problem(i, text);
         };
@@ -561,7 +576,7 @@ impl Engine {
                 }
                 self.settle(now);
             }
-            Done::Ways { tag, failures } => self.ways_done(tag, &failures),
+            Done::Ways { tag, failures } => self.ways_done(tag, &failures, now),
             Done::Survey(links, addrs) => self.surveyed(links, addrs, now),
         }
     }
@@ -656,7 +671,9 @@ impl Engine {
 
     /// True if something tracked without weight failed: the node yields.
     fn failed_tracks(&self, i: usize) -> bool {
-        self.outcome(i).failed
+        let name = &self.routers[i].conf.name;
+        let in_group = |g: &String| self.model.track_groups.iter().any(|t| t.0 == *g && t.1.contains(name));
+        self.outcome(i).failed || self.missing.values().any(in_group)
     }
 
     /// What its tracks come to.

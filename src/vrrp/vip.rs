@@ -35,32 +35,66 @@ fn new_address(v: &Vip, ifindex: u32, lifetime: u32, mark: u8) -> NewAddress {
 
 impl Engine {
     /// Static addresses: those of before that are not wanted any more go, all others are put on.
-    pub(super) fn put_statics(&mut self, before: &[Vip]) {
+    pub(super) fn put_statics(&mut self, before: &[Vip], now: Instant) {
         for v in before.iter().filter(|v| !self.model.statics.contains(v)) {
             if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
                 self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
             }
         }
-        let all: Vec<NewAddress> = self
-            .model
-            .statics
-            .iter()
-            .filter_map(|v| Some(new_address(v, self.links.get(v.dev.as_ref()?)?.index, u32::MAX, STATIC_MARK)))
-            .collect();
+        let mut all = Vec::new();
+        for v in self.model.statics.clone() {
+            let index = v.dev.as_ref().and_then(|d| self.links.get(d)).map(|l| l.index);
+            let new = index.map(|i| new_address(&v, i, u32::MAX, STATIC_MARK));
+            let what = format!("address {}", v.addr.addr);
+            match (new, v.group) {
+                (Some(new), None) => all.push(new),
+                (Some(new), Some(g)) => {
+                    let tag = self.guard(g, what);
+                    self.keeper.put(vec![new], Some(tag));
+                }
+                (None, Some(g)) => self.guarded_is(what, &g, false, now),
+                (None, None) => {}
+            }
+        }
         if !all.is_empty() {
             let tag = self.next_tag();
             self.keeper.put(all, Some(tag));
         }
     }
 
+    /// The tag of an order for a static thing that routers track.
+    pub(super) fn guard(&mut self, group: String, what: String) -> u64 {
+        let tag = self.next_tag();
+        self.guarded.push((tag, group, what));
+        tag
+    }
+
+    /// What became of it: routers of its group give way while it is not there.
+    pub(super) fn guarded_done(&mut self, tag: Option<u64>, there: bool, now: Instant) {
+        let Some(at) = self.guarded.iter().position(|g| Some(g.0) == tag) else { return };
+        let (_, group, what) = self.guarded.swap_remove(at);
+        self.guarded_is(what, &group, there, now);
+    }
+
+    fn guarded_is(&mut self, what: String, group: &str, there: bool, now: Instant) {
+        let changed = match there {
+            true => self.missing.remove(&what).is_some(),
+            false => self.missing.insert(what.clone(), group.to_owned()).is_none(),
+        };
+        if changed {
+            let state = if there { "there again" } else { "not there" };
+            self.tracked_changed(format!("static {what}, which track_group {group} tracks, is {state}"), now);
+        }
+    }
+
     /// A static address was removed: put back.
-    pub(super) fn static_gone(&mut self, ip: IpAddr) {
+    pub(super) fn static_gone(&mut self, ip: IpAddr, now: Instant) {
         if self.ending || !self.model.statics.iter().any(|v| v.addr.addr == ip && !v.untracked) {
             return;
         }
         let text = format!("static address {ip} was removed by somebody else: put back");
         self.told.push(Told::Log { important: true, text });
-        self.put_statics(&[]);
+        self.put_statics(&[], now);
     }
 
     /// A new master's addresses; what it has to say of them is held until they are on.
@@ -101,6 +135,7 @@ impl Engine {
             let at = self.puts.iter().position(|p| p.0 == t)?;
             Some(self.puts.swap_remove(at).1)
         });
+        self.guarded_done(tag, failures.is_empty(), now);
         let i = owner.and_then(|key| self.routers.iter().position(|r| r.key == key));
         if !failures.is_empty() {
             let text = failures.join("; ");

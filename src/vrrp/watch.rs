@@ -22,6 +22,9 @@ impl Engine {
                 if known.is_some_and(|k| self.addrs[k] == a) {
                     return;
                 }
+                if a.duplicate && !known.is_some_and(|k| self.addrs[k].duplicate) {
+                    self.duplicate(&a);
+                }
                 match known {
                     Some(k) => self.addrs[k] = a.clone(),
                     None => self.addrs.push(a.clone()),
@@ -31,10 +34,21 @@ impl Engine {
             Event::AddressGone(a) => {
                 self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
                 self.address_gone(a.addr, now);
-                self.static_gone(a.addr);
+                self.static_gone(a.addr, now);
                 self.addresses_changed(a.ifindex, now);
             }
             Event::Overrun => self.keeper.survey(),
+        }
+    }
+
+    /// Another node has an address of ours: the kernel does not answer for it here.
+    fn duplicate(&mut self, a: &Address) {
+        if let Some(r) = self.routers.iter().find(|r| r.has(a.addr)) {
+            let text = format!(
+                "({}) another node has address {} (duplicate address detection failed): look for who else was given it",
+                r.conf.name, a.addr
+            );
+            self.told.push(Told::Log { important: true, text });
         }
     }
 
@@ -89,6 +103,7 @@ impl Engine {
         let (was, is) = (before.is_some_and(|b| b.usable), l.usable);
         if was && !is {
             self.set_down(&l.name, now);
+            self.try_guarded_on(&l.name);
         }
         self.link_counts(&l, now);
         // The kernel has forgotten routes, however short it was.
@@ -112,6 +127,7 @@ impl Engine {
     fn lose(&mut self, name: &str, now: Instant) {
         self.links.remove(name);
         self.debounce.forget(name);
+        self.try_guarded_on(name);
         if self.facts.links.insert(name.to_owned(), false) == Some(true)
             && self.model.tracks().any(|t| t.kind == Tracked::Interface && t.name == name)
         {
@@ -163,7 +179,7 @@ impl Engine {
         if up {
             self.restore_on(&l.name);
             if changed && self.model.statics.iter().any(|v| v.dev.as_deref() == Some(l.name.as_str())) {
-                self.put_statics(&[]);
+                self.put_statics(&[], now);
             }
         }
         self.spread_ability(now);

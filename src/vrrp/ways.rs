@@ -90,7 +90,18 @@ impl Engine {
         let gone = without(statics(before), &now);
         self.way_watch.take(&gone);
         self.keeper.ways(gone, false, None);
-        self.keeper.ways(now, true, None);
+        self.put_static(now);
+    }
+
+    /// Static ones are put on; those that routers track one by one, so that it is known which could not be.
+    fn put_static(&mut self, ways: Vec<Way>) {
+        let (guarded, plain): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|w| w.group().is_some());
+        self.keeper.ways(plain, true, None);
+        for w in guarded {
+            let group = w.group().cloned().unwrap_or_default();
+            let tag = self.guard(group, w.text());
+            self.keeper.ways(vec![w], true, Some(tag));
+        }
     }
 
     /// What nobody has any more.
@@ -127,7 +138,8 @@ impl Engine {
         r.ways_at = Some(now);
     }
 
-    pub(super) fn ways_done(&mut self, tag: Option<u64>, failures: &[String]) {
+    pub(super) fn ways_done(&mut self, tag: Option<u64>, failures: &[String], now: Instant) {
+        self.guarded_done(tag, failures.is_empty(), now);
         let owner = tag.and_then(|t| {
             let at = self.puts.iter().position(|p| p.0 == t)?;
             Some(self.puts.swap_remove(at).1)
@@ -151,7 +163,7 @@ impl Engine {
                 .collect::<Vec<_>>()
                 .into_iter()
                 .for_each(|i| self.put_ways(i));
-            return self.keeper.ways(statics(&self.model).collect(), true, None);
+            return self.put_static(statics(&self.model).collect());
         };
         let known: Vec<(String, u32)> = self.links.values().map(|l| (l.name.clone(), l.index)).collect();
         let index = |name: &str| known.iter().find(|k| k.0 == name).map(|k| k.1);
@@ -172,13 +184,12 @@ impl Engine {
                 r.ways_at = Some(r.ways_at.map_or(now + wait, |t| t.min(now + wait)));
             }
         }
-        if !self.ending
-            && let Some(w) = statics(&self.model).find(|w| gone.is(w, index) && !w.is_untracked())
-        {
+        let lost = statics(&self.model).find(|w| gone.is(w, index) && !w.is_untracked());
+        if let Some(w) = lost.filter(|_| !self.ending) {
             let (wait, text) = self.statics_lost.lost(&format!("static {}", w.text()), now);
             self.told.extend(text.map(|text| Told::Log { important: true, text }));
             if wait.is_zero() {
-                self.keeper.ways(vec![w], true, None);
+                self.put_static(vec![w]);
             } else {
                 self.statics_at = Some(self.statics_at.map_or(now + wait, |t| t.min(now + wait)));
             }
@@ -189,7 +200,14 @@ impl Engine {
     pub(super) fn static_ways_due(&mut self, now: Instant) {
         if self.statics_at.is_some_and(|t| t <= now) {
             self.statics_at = None;
-            self.keeper.ways(statics(&self.model).collect(), true, None);
+            self.put_static(statics(&self.model).collect());
+        }
+    }
+
+    /// An interface went, and routes over it without a word: whether those that routers track can be put back is tried.
+    pub(super) fn try_guarded_on(&mut self, ifname: &str) {
+        if !self.ending {
+            self.put_static(statics(&self.model).filter(|w| w.group().is_some() && w.names(ifname)).collect());
         }
     }
 
@@ -202,7 +220,6 @@ impl Engine {
                 self.put_ways(i);
             }
         }
-        let all: Vec<Way> = statics(&self.model).filter(over).collect();
-        self.keeper.ways(all, true, None);
+        self.put_static(statics(&self.model).filter(over).collect());
     }
 }

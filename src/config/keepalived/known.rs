@@ -143,6 +143,7 @@ const HONOURED: &[(&str, &[&str])] = &[
             "vrrp_track_file",
             "vrrp_track_process",
             "garp_group",
+            "track_group",
             "static_ipaddress",
             "static_routes",
             "static_rules",
@@ -327,6 +328,7 @@ const HONOURED: &[(&str, &[&str])] = &[
         ],
     ),
     ("garp_group", &["garp_interval", "gna_interval", "interface", "interfaces"]),
+    ("track_group", &["group"]),
 ];
 
 /// Block, word, and why the word has no meaning here (empty: it is honoured, or not yet).
@@ -646,7 +648,7 @@ pub const WORDS: &[(&str, &str, &str)] = &[
     ("vrrp_instance", "virtual_routes", ""),
     ("vrrp_instance", "virtual_rules", ""),
     ("vrrp_instance", "accept", ""),
-    ("vrrp_instance", "no_accept", ""),
+    ("vrrp_instance", "no_accept", "the proxy answers on the addresses: packets to them are accepted"),
     ("vrrp_instance", "skip_check_adv_addr", ""),
     ("vrrp_instance", "strict_mode", ""),
     ("vrrp_instance", "preempt", ""),

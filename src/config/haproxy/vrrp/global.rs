@@ -21,6 +21,7 @@ const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-static-address", OPEN),
     ("vrrp-static-route", OPEN),
     ("vrrp-static-rule", OPEN),
+    ("vrrp-track-group", OPEN),
 ];
 
 /// `vrrp-*` in `global`: what `global_defs` says in the other language.
@@ -62,6 +63,12 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
         }
         "vrrp-static-route" => m.static_routes.extend(super::route(cx, w)),
         "vrrp-static-rule" => m.static_rules.extend(super::rule(cx, w)),
+        "vrrp-track-group" => {
+            let Some(name) = cx.arg(w, 1, "a name") else { return true };
+            if cx.arg(w, 2, "a virtual router").is_some() {
+                m.track_groups.push((name.to_owned(), w[2..].to_vec()));
+            }
+        }
         "vrrp-announce-interval" => pace(cx, m, w),
         "vrrp-dump" => {
             let (Some(kind), Some(path)) = (w.get(1), cx.arg(w, 2, "a file").map(str::to_owned)) else { return true };

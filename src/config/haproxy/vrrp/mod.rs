@@ -294,7 +294,7 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
                 }
                 continue;
             }
-            "dev" | "label" | "brd" | "scope" | "preferred" => {}
+            "dev" | "label" | "brd" | "scope" | "preferred" | "track-group" => {}
             o => {
                 let known = [
                     "dev",
@@ -308,6 +308,7 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
                     "autojoin",
                     "no-track",
                     "preferred",
+                    "track-group",
                 ];
                 return cx.error(format!(
                     "'address' : '{o}' is neither an IP address with an optional prefix length nor a word behind one{}",
@@ -319,6 +320,7 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
         i += 1;
         match word.as_str() {
             "dev" => v.dev = Some(value.to_owned()),
+            "track-group" => v.group = Some(value.to_owned()),
             "label" if value.len() < 16 => v.label = Some(value.to_owned()),
             "preferred" if value == "forever" => v.preferred = Some(u32::MAX),
             "preferred" => match value.parse() {

@@ -96,7 +96,8 @@ pub(super) fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
                     cx.lenient(Code::Lenient, &n.place, text);
                 }
             },
-            ("track_group" | "peer" | "use_vmac", _) => {
+            ("track_group", Some(g)) => v.group = Some(g.clone()),
+            ("peer" | "use_vmac", _) => {
                 cx.report.not_yet(&n.place, format!("'{w}' of an address is known but not honoured yet"));
             }
             (o, _) => {

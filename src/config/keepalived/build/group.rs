@@ -60,6 +60,38 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     m.groups.push(g);
 }
 
+/// `track_group <name> { group { <router> ... } }`
+pub(super) fn tracking(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
+    let Some(name) = block.words.get(1).cloned() else {
+        let text = "'track_group' needs a name: it is left out, as keepalived does".to_owned();
+        return cx.lenient(Code::Lenient, &block.place, text);
+    };
+    let (mut members, mut blocks) = (Vec::new(), 0);
+    for n in block.block.iter().flatten() {
+        match n.words.first().map(String::as_str) {
+            Some("group") => {
+                let words: Vec<String> = cx.lines(n).flat_map(|l| l.words.clone()).collect();
+                members.extend(words);
+                blocks += 1;
+            }
+            _ => cx.unknown(n, "track_group"),
+        }
+    }
+    if members.is_empty() {
+        let text = format!("track_group '{name}' has no virtual router: it is left out, as keepalived does");
+        // Without a word of routers nothing is said there.
+        return match blocks {
+            0 => cx.report.notice(Code::NoEffect, &block.place, text),
+            _ => cx.lenient(Code::Lenient, &block.place, text),
+        };
+    }
+    if m.track_groups.iter().any(|g| g.0 == name) {
+        let text = format!("track_group '{name}' is defined twice: the second one is left out, as keepalived does");
+        return cx.lenient(Code::Duplicate, &block.place, text);
+    }
+    m.track_groups.push((name, members));
+}
+
 /// Names of what is defined, by kind.
 fn defined(m: &VrrpModel, kind: Tracked) -> Option<HashSet<String>> {
     Some(match kind {
@@ -100,6 +132,14 @@ fn known_ones(
 }
 
 pub(super) fn finish(cx: &mut Cx<'_>, m: &mut VrrpModel) {
+    for (said, text) in m.drop_undefined_groups() {
+        let severity = match (said, cx.strict) {
+            (true, true) => Severity::Error,
+            (true, false) => Severity::Warning,
+            (false, _) => Severity::Notice,
+        };
+        cx.report.push(Code::UnknownTracked, severity, None, format!("{text}; it is left out, as keepalived does"));
+    }
     let all: Vec<_> = [Tracked::Interface, Tracked::Script, Tracked::File, Tracked::Process, Tracked::Bfd]
         .into_iter()
         .map(|k| (k, defined(m, k)))

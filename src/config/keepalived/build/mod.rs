@@ -121,6 +121,7 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
             "virtual_server_group" => servers.group(&mut cx, n),
             "virtual_server" => servers.server(&mut cx, n),
             "garp_group" => global::pace_group(&mut cx, n, &mut m),
+            "track_group" => group::tracking(&mut cx, n, &mut m),
             "interface_up_down_delays" => global::debounce(&mut cx, n, &mut m),
             h => {
                 let before = cx.report.diags.len();

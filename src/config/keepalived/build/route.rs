@@ -257,6 +257,7 @@ pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
             "append" => r.order = Order::Append,
             "prepend" => r.order = Order::Prepend,
             "no_track" => r.untracked = true,
+            "track_group" => r.group = Some(w.value(word)?.to_owned()),
             "congctl" => {
                 let mut v = w.value(word)?;
                 if v == "lock" {
@@ -275,7 +276,7 @@ pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
             "nexthop" => {
                 r.hops.push(hop(&mut w)?);
             }
-            "encap" | "nhid" | "as" | "ttl-propagate" | "track_group" | "vrf" => {
+            "encap" | "nhid" | "as" | "ttl-propagate" | "vrf" => {
                 return Err(Wrong::NotYet(word.to_owned()));
             }
             word => {
@@ -374,7 +375,7 @@ pub fn rule(words: &[String], preference: u32, names: &mut dyn Names) -> Read<Ro
     let mut r = RoutingRule { preference, ..RoutingRule::new(six) };
     let (mut said, mut acts) = (false, false);
     while let Some(word) = w.next() {
-        said |= !matches!(word, "inet" | "inet6" | "preference" | "priority" | "order" | "no_track");
+        said |= !matches!(word, "inet" | "inet6" | "preference" | "priority" | "order" | "no_track" | "track_group");
         match word {
             "inet" | "inet6" => {}
             "not" => r.inverted = true,
@@ -425,7 +426,8 @@ pub fn rule(words: &[String], preference: u32, names: &mut dyn Names) -> Read<Ro
             "dport" => r.dport = Some(w.pair(word)?),
             "tun_id" => r.tunnel = Some(w.number(word, u64::MAX)?),
             "no_track" => r.untracked = true,
-            "track_group" | "nat" | "map-to" => return Err(Wrong::NotYet(word.to_owned())),
+            "track_group" => r.group = Some(w.value(word)?.to_owned()),
+            "nat" | "map-to" => return Err(Wrong::NotYet(word.to_owned())),
             word => match ACTIONS.iter().find(|a| a.0 == word) {
                 Some(a) => (r.action, acts) = (a.1, true),
                 None => return bad(format!("'{word}' is not known in a rule")),
