@@ -352,7 +352,9 @@ impl Lan {
             Version::Carp => {
                 let r = carp::Advert::of(p.priority, interval).rank(self.hosts[p.to].interval, timing::DOWN_ADVERTS);
                 let wins_tie = r.wins_tie.unwrap_or(p.from < p.to);
-                Input::Advert { priority: r.priority, interval: r.interval, wins_tie }
+                let state = self.hosts[p.to].places[p.segment].machine.state();
+                let priority = if r.slow && matches!(state, State::Backup { .. }) { 0 } else { r.priority };
+                Input::Advert { priority, interval: r.interval, wins_tie }
             }
         };
         self.give(p.to, p.segment, heard);
@@ -507,6 +509,14 @@ impl Lan {
                 self.hosts[i].interval = Duration::from_millis([20, 50, 100, 500][self.rng.below(4) as usize]);
                 self.hosts[i].preempt ^= self.rng.one_in(3);
                 self.reload(i);
+            }
+            // CARP's interval is the same for all: who is better would be another question otherwise.
+            15 if self.version == Version::Carp => {
+                let interval = Duration::from_secs(1 + self.rng.below(3));
+                for i in 0..self.hosts.len() {
+                    self.hosts[i].interval = interval;
+                    self.reload(i);
+                }
             }
             _ => {}
         }
@@ -665,7 +675,7 @@ fn a_busy_day_moves_nothing() {
 }
 
 /// Seeds that failed once.
-const FOUND: &[u64] = &[];
+const FOUND: &[u64] = &[4975];
 
 #[test]
 fn promises_hold_on_every_step() {

@@ -59,6 +59,15 @@ pub struct Link {
     /// Administratively up and with carrier.
     pub usable: bool,
     pub ethernet: bool,
+    /// Of a macvlan: the interface that it is beside.
+    pub beside: Option<u32>,
+}
+
+impl Link {
+    /// True if it is the macvlan that was wanted, and no other interface of its name.
+    pub fn is(&self, w: &NewMac) -> bool {
+        self.name == w.name && self.mac == w.mac && self.beside == Some(w.parent)
+    }
 }
 
 #[derive(Debug)]
@@ -152,10 +161,6 @@ impl Netlink {
     /// Adds a route or a rule that is not there, or takes one off that is.
     pub async fn way(&self, w: &Way, add: bool) -> Result<(), String> {
         match self.ask(super::routes::request(w, add)?).await {
-            // The kernel takes the source away with its address, and leaves the route.
-            Err(libc::EEXIST) if add && w.loses_its_source() => {
-                self.ask(super::routes::replacement(w)?).await.map_err(words)
-            }
             Err(libc::EEXIST) if add => Ok(()),
             Err(libc::ESRCH | libc::ENOENT | libc::ENODEV) if !add => Ok(()),
             other => other.map_err(words),
@@ -184,7 +189,7 @@ impl Netlink {
         let failed = |e: String| format!("cannot make interface {} beside {}: {e}", w.name, w.base);
         let found = self.link_named(&w.name).await;
         if let Some(l) = &found {
-            if !is_beside(l, w.parent) {
+            if link(l).beside != Some(w.parent) {
                 return Err(failed("there is another one of this name".into()));
             }
         } else {
@@ -211,8 +216,7 @@ impl Netlink {
     /// Removes a macvlan that [`Netlink::make_mac`] made. Whatever else has its name stays.
     pub async fn remove_mac(&self, w: &NewMac) {
         if let Some(l) = self.link_named(&w.name).await
-            && is_beside(&l, w.parent)
-            && link(&l).mac == w.mac
+            && link(&l).is(w)
         {
             let _ = self.handle.link().del(l.header.index).execute().await;
         }
@@ -303,6 +307,11 @@ pub enum Done {
         tag: Option<u64>,
         failures: Vec<String>,
     },
+    /// An interface with a MAC address of its own could not be made.
+    NotMade {
+        name: String,
+        why: String,
+    },
     /// Everything there is, read anew.
     Survey(Vec<Link>, Vec<Address>),
 }
@@ -353,14 +362,13 @@ impl Keeper {
                             promote(&ifname, &mut changed);
                             continue;
                         }
-                        Order::MakeMac(w) => {
-                            let made = netlink.make_mac(&w).await;
-                            settle_mac(&w, &mut changed);
-                            match made {
-                                Ok(_) => continue,
-                                Err(e) => Done::Put { tag: None, failures: vec![e] },
+                        Order::MakeMac(w) => match netlink.make_mac(&w).await {
+                            Ok(_) => {
+                                settle_mac(&w, &mut changed);
+                                continue;
                             }
-                        }
+                            Err(why) => Done::NotMade { name: w.name, why },
+                        },
                         Order::SettleMac(w) => {
                             settle_mac(&w, &mut changed);
                             continue;
@@ -452,13 +460,6 @@ fn words(errno: i32) -> String {
         libc::ETIMEDOUT => "no answer from the kernel".into(),
         e => crate::base::diag::io_words(&std::io::Error::from_raw_os_error(e)),
     }
-}
-
-/// True for a macvlan beside this interface.
-fn is_beside(l: &LinkMessage, parent: u32) -> bool {
-    let macvlan = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::MacVlan));
-    l.attributes.iter().any(|a| matches!(a, LinkAttribute::Link(p) if *p == parent))
-        && l.attributes.iter().any(|a| matches!(a, LinkAttribute::LinkInfo(all) if all.iter().any(macvlan)))
 }
 
 /// Sets a setting of the kernel, and notes what it was.
@@ -636,13 +637,19 @@ fn link(m: &LinkMessage) -> Link {
         mac: [0; 6],
         usable: f.contains(LinkFlags::Up) && f.contains(LinkFlags::Running),
         ethernet: m.header.link_layer_type == LinkLayerType::Ether,
+        beside: None,
     };
+    let macvlan = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::MacVlan));
+    let (mut parent, mut is_macvlan) = (None, false);
     for a in &m.attributes {
         match a {
             LinkAttribute::IfName(n) => l.name.clone_from(n),
             LinkAttribute::Address(b) => l.mac = b.as_slice().try_into().unwrap_or_default(),
+            LinkAttribute::Link(p) => parent = Some(*p),
+            LinkAttribute::LinkInfo(all) => is_macvlan = all.iter().any(macvlan),
             _ => {}
         }
     }
+    l.beside = parent.filter(|_| is_macvlan);
     l
 }

@@ -1,8 +1,6 @@
 //! Routes and rules through rtnetlink.
 use crate::config::model::{Hop, Order, Route, RoutingRule};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
     RoutePreference, RouteProtocol, RouteRealm, RouteScope, RouteType, RouteVia,
@@ -42,9 +40,9 @@ impl Way {
         }
     }
 
-    /// An IPv6 route with a source of its own: the kernel lets it go without when that address goes, and says nothing.
-    pub fn loses_its_source(&self) -> bool {
-        matches!(self, Self::Route(r) if r.to.addr.is_ipv6() && r.src.is_some())
+    /// An IPv6 route with this source: when that address goes, the kernel leaves the route without it, and says nothing.
+    pub fn loses_its_source(&self, ip: IpAddr) -> bool {
+        matches!(self, Self::Route(r) if r.to.addr.is_ipv6() && r.src == Some(ip))
     }
 
     /// The interface that it names.
@@ -198,13 +196,6 @@ pub fn request(w: &Way, add: bool) -> Result<NetlinkMessage<RouteNetlinkMessage>
     };
     let mut req = NetlinkMessage::from(inner);
     req.header.flags = NLM_F_REQUEST | NLM_F_ACK | if add { NLM_F_CREATE | order } else { 0 };
-    Ok(req)
-}
-
-/// The request that puts a route in the place of the one that has its destination and metric.
-pub fn replacement(w: &Way) -> Result<NetlinkMessage<RouteNetlinkMessage>, String> {
-    let mut req = request(w, true)?;
-    req.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
     Ok(req)
 }
 

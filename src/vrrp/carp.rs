@@ -47,10 +47,22 @@ pub struct Advert {
 /// An advert as the state machine takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
+    /// 1 to 254; 0 of one that gives its addresses away.
     pub priority: u8,
     pub interval: Duration,
+    /// So seldom that it would be taken for dead between two adverts: a backup does not wait for it, as in ucarp.
+    pub slow: bool,
     /// Who wins with equal priorities, where the addresses do not decide.
     pub wins_tie: Option<bool>,
+}
+
+/// Of two that advertise equally often, ucarp takes the one with the lower address for the better one: lower as the number that a little-endian machine
+/// sees in it, of which the last octet counts most.
+pub fn goes_before(a: IpAddr, b: IpAddr) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u32::from_le_bytes(a.octets()) < u32::from_le_bytes(b.octets()),
+        (a, b) => a < b,
+    }
 }
 
 /// Addresses in the order in which they are signed.
@@ -77,25 +89,26 @@ impl Advert {
         Duration::from_secs(self.advbase.into()) + Duration::from_secs(1) * self.advskew.into() / 256
     }
 
-    /// What it is worth to a router with the interval `own`. One so slow that it would be taken for dead between two adverts counts as gone, as in ucarp.
+    /// What it is worth to a router with the interval `own`, which takes a master for dead after `down_adverts` of them, three at least.
     pub fn rank(self, own: Duration, down_adverts: u32) -> Rank {
         let interval = self.interval();
         let base = Duration::from_secs(self.advbase.into());
         let by_skew = 254u8.saturating_sub(self.advskew).max(1);
-        let (priority, wins_tie) = if interval > own * down_adverts {
+        let (priority, wins_tie) = if self.advbase == BOW_OUT && self.advskew == BOW_OUT {
             (0, None)
+        } else if by_skew == 1 || base == own {
+            // Who cannot serve is the last resort, however often it says so.
+            (by_skew, None)
         } else if base < own {
             (254, Some(true))
-        } else if base > own {
-            (by_skew.min(2), Some(false))
         } else {
-            (by_skew, None)
+            (by_skew.min(2), Some(false))
         };
-        Rank { priority, interval, wins_tie }
+        Rank { priority, interval, slow: interval > own * down_adverts.max(3), wins_tie }
     }
 
     /// Parses a message without its IP header. `ttl`: `None` where it is not looked at.
-    pub fn parse(b: &[u8], src: IpAddr, dst: IpAddr, ttl: Option<u8>, g: &Group<'_>) -> Result<Self, Reject> {
+    pub fn parse(b: &[u8], ttl: Option<u8>, g: &Group<'_>) -> Result<Self, Reject> {
         if ttl.is_some_and(|t| t != TTL) {
             return Err(Reject::Ttl);
         }
@@ -112,7 +125,8 @@ impl Advert {
         if b.len() != LENGTH || b[3] != AUTH_WORDS {
             return Err(Reject::Length);
         }
-        if checksum(b, src.is_ipv6().then_some((src, dst))) != 0 {
+        // Without a pseudo header in both families.
+        if checksum(b, None) != 0 {
             return Err(Reject::Checksum);
         }
         let m = mac(g, &b[COUNTER]).ok_or(Reject::AuthPass)?;
@@ -125,7 +139,7 @@ impl Advert {
     }
 
     /// Fills `out` with the message. `counter` is another one each time.
-    pub fn emit(self, src: IpAddr, dst: IpAddr, counter: u64, g: &Group<'_>, out: &mut Vec<u8>) {
+    pub fn emit(self, counter: u64, g: &Group<'_>, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&[HEAD, g.vhid, self.advskew, AUTH_WORDS, 0, self.advbase, 0, 0]);
         out.extend_from_slice(&counter.to_be_bytes());
@@ -133,7 +147,7 @@ impl Advert {
             Some(m) => out.extend_from_slice(&m.finalize().into_bytes()),
             None => out.extend_from_slice(&[0; 20]),
         }
-        let sum = checksum(out, src.is_ipv6().then_some((src, dst)));
+        let sum = checksum(out, None);
         out[6..8].copy_from_slice(&sum.to_be_bytes());
     }
 }
@@ -168,52 +182,54 @@ mod tests {
     #[test]
     fn what_ucarp_sends_is_taken_and_made() {
         let b = crate::config::keepalived::build::hex(SEEN).unwrap();
-        let (src, dst, addrs) = (ip("10.9.0.1"), ip("224.0.0.18"), [ip("10.9.0.100")]);
+        let addrs = [ip("10.9.0.100")];
         let g = Group { vhid: 51, key: &KEY_OF, addrs: &addrs };
-        let a = Advert::parse(&b, src, dst, Some(255), &g).unwrap();
+        let a = Advert::parse(&b, Some(255), &g).unwrap();
         assert_eq!(a, Advert { advbase: 1, advskew: 0 });
         let mut out = Vec::new();
-        a.emit(src, dst, 0x66f3_2d59_babd_6fc2, &g, &mut out);
+        a.emit(0x66f3_2d59_babd_6fc2, &g, &mut out);
         assert_eq!(out, b);
-        assert_eq!(Advert::parse(&b, src, dst, Some(254), &g), Err(Reject::Ttl));
-        assert_eq!(Advert::parse(&b, src, dst, None, &Group { vhid: 52, ..g }), Err(Reject::Vrid));
-        assert_eq!(Advert::parse(&b, src, dst, None, &Group { key: &[7; KEY], ..g }), Err(Reject::AuthPass));
-        assert_eq!(Advert::parse(&b, src, dst, None, &Group { addrs: &[], ..g }), Err(Reject::AuthPass));
-        assert_eq!(Advert::parse(&b[..35], src, dst, None, &g), Err(Reject::Length));
+        assert_eq!(Advert::parse(&b, Some(254), &g), Err(Reject::Ttl));
+        assert_eq!(Advert::parse(&b, None, &Group { vhid: 52, ..g }), Err(Reject::Vrid));
+        assert_eq!(Advert::parse(&b, None, &Group { key: &[7; KEY], ..g }), Err(Reject::AuthPass));
+        assert_eq!(Advert::parse(&b, None, &Group { addrs: &[], ..g }), Err(Reject::AuthPass));
+        assert_eq!(Advert::parse(&b[..35], None, &g), Err(Reject::Length));
         for at in 0..b.len() {
             let mut bad = b.clone();
             bad[at] ^= 4;
-            assert!(Advert::parse(&bad, src, dst, None, &g).is_err(), "{at}");
+            assert!(Advert::parse(&bad, None, &g).is_err(), "{at}");
             for len in 0..at {
-                let _ = Advert::parse(&bad[..len], src, dst, None, &g);
+                let _ = Advert::parse(&bad[..len], None, &g);
             }
         }
     }
 
     #[test]
-    fn over_ipv6_the_pseudo_header_is_summed_too() {
-        let (src, dst) = (ip("fe80::1"), ip("ff02::12"));
+    fn addresses_of_both_families_are_signed_in_order() {
         let addrs = in_order([ip("2001:db8::2"), ip("10.0.0.9"), ip("2001:db8::1"), ip("10.0.0.2"), ip("10.0.0.9")]);
         assert_eq!(addrs, [ip("10.0.0.2"), ip("10.0.0.9"), ip("2001:db8::1"), ip("2001:db8::2")]);
         let g = Group { vhid: 1, key: &KEY_OF, addrs: &addrs };
         let mut out = Vec::new();
-        Advert::of(100, S).emit(src, dst, 1, &g, &mut out);
-        assert_eq!(Advert::parse(&out, src, dst, Some(255), &g), Ok(Advert { advbase: 1, advskew: 154 }));
-        assert_eq!(Advert::parse(&out, ip("fe80::2"), dst, Some(255), &g), Err(Reject::Checksum));
+        Advert::of(100, S).emit(1, &g, &mut out);
+        assert_eq!(Advert::parse(&out, Some(255), &g), Ok(Advert { advbase: 1, advskew: 154 }));
+        let turned: Vec<IpAddr> = addrs.iter().rev().copied().collect();
+        assert_eq!(Advert::parse(&out, Some(255), &Group { addrs: &turned, ..g }), Err(Reject::AuthPass));
     }
 
     #[test]
     fn who_advertises_more_often_wins() {
         let rank = |advbase, advskew| Advert { advbase, advskew }.rank(S * 2, 3);
-        assert_eq!(
-            (rank(2, 0).priority, rank(2, 100).priority, rank(2, 253).priority, rank(2, 254).priority),
-            (254, 154, 1, 1)
-        );
-        assert_eq!((rank(1, 255).priority, rank(1, 255).wins_tie), (254, Some(true)));
-        assert_eq!((rank(3, 0).priority, rank(3, 0).wins_tie), (2, Some(false)));
-        // As slow as its death would be.
-        assert_eq!((rank(6, 0).priority, rank(6, 1).priority, rank(255, 255).priority), (2, 0, 0));
+        let priority = |advbase, advskew| rank(advbase, advskew).priority;
+        assert_eq!((priority(2, 0), priority(2, 100), priority(2, 253), priority(2, 254)), (254, 154, 1, 1));
+        assert_eq!((priority(1, 200), rank(1, 200).wins_tie), (254, Some(true)));
+        // Who cannot serve never wins by saying so more often.
+        assert_eq!((priority(1, 253), priority(9, 254)), (1, 1));
+        assert_eq!((priority(3, 0), rank(3, 0).wins_tie), (2, Some(false)));
+        // As slow as its death would be, and no slower.
+        assert_eq!((rank(6, 0).slow, rank(6, 1).slow, priority(6, 1), priority(255, 255)), (false, true, 2, 0));
+        assert!(!Advert { advbase: 2, advskew: 9 }.rank(S * 2, 1).slow);
         assert_eq!(rank(2, 128).interval, Duration::from_millis(2500));
+        assert!(goes_before(ip("10.0.1.3"), ip("10.0.0.200")) && !goes_before(ip("10.0.0.200"), ip("10.0.1.3")));
         assert_eq!(Advert::of(0, S), Advert { advbase: 255, advskew: 255 });
         for p in 1..=254 {
             assert_eq!(Advert::of(p, S * 2).rank(S * 2, 3).priority, p);

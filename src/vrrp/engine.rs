@@ -65,6 +65,8 @@ pub struct Engine {
     pub(super) way_watch: WayWatch,
     /// Interfaces that were made for routers.
     pub(super) vmacs: Vec<NewMac>,
+    /// Interfaces that were removed by us, until the kernel has told of it.
+    pub(super) removed: Vec<u32>,
     /// Orders of static things that routers track, by their tags: group and thing; and those that are not there, with their groups.
     pub(super) guarded: Vec<(u64, String, String)>,
     pub(super) missing: HashMap<String, String>,
@@ -155,6 +157,7 @@ impl Engine {
             done,
             way_watch: WayWatch::default(),
             vmacs: Vec::new(),
+            removed: Vec::new(),
             guarded: Vec::new(),
             missing: HashMap::new(),
             statics_lost: Quarrel::default(),
@@ -193,6 +196,8 @@ impl Engine {
             for w in &made {
                 netlink.remove_mac(w).await;
             }
+            e.keeper.restore();
+            e.keeper_done().await;
         }
         begun.map(|()| e)
     }
@@ -503,13 +508,13 @@ impl Engine {
             return self.problem(i, text);
         };
         // With a MAC address of its own it speaks and hears there; IPv6 speaks from the interface that has its link-local address.
-        let missing = r.conf.vmac.as_ref().is_some_and(|v| v.from_base && !self.links.contains_key(&v.name));
+        let missing = r.conf.vmac.as_ref().is_some_and(|v| v.from_base) && self.vmac_link(i).is_none();
         if missing {
             self.ask_vmac(i);
         }
         let r = &self.routers[i];
         let vmac = r.conf.vmac.as_ref().filter(|v| !v.from_base).map(|v| v.name.clone());
-        let own = match vmac.map(|name| self.links.get(&name).cloned().ok_or(name)) {
+        let own = match vmac.map(|name| self.vmac_link(i).cloned().ok_or(name)) {
             Some(Err(name)) => {
                 self.ask_vmac(i);
                 return self.problem(i, format!("interface {name} is being made"));
@@ -576,6 +581,7 @@ impl Engine {
                 }
                 self.settle(now);
             }
+            Done::NotMade { name, why } => self.vmac_not_made(&name, &why, now),
             Done::Ways { tag, failures } => self.ways_done(tag, &failures, now),
             Done::Survey(links, addrs) => self.surveyed(links, addrs, now),
         }
@@ -764,7 +770,8 @@ impl Engine {
             .iter()
             .flat_map(|r| {
                 let held = r.held.as_ref().map(|h| h.until);
-                let timers = [r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.ways_at, r.vmac_at];
+                let timers =
+                    [r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.ways_at, r.vmac_at, r.vmac_down_at];
                 timers.into_iter().chain([r.machine.next_deadline(), held])
             })
             .chain([self.statics_at, self.pacer.next(), self.debounce.next(), self.inside.next(), self.beginning()])
@@ -886,17 +893,23 @@ impl Engine {
     pub async fn drain(&mut self) {
         self.ending = true;
         // While connections ended here another process may have begun to run the routers: what it needs by now is not ours to take away.
-        let claims: Result<Vec<_>, String> = self.model.instances.iter().map(claim).collect();
-        if claims.is_ok() {
-            self.end_static_ways();
-            self.end_vmacs();
-            for v in std::mem::take(&mut self.model.statics) {
+        let model = std::mem::take(&mut self.model);
+        let claims: Vec<_> = model.instances.iter().filter_map(|c| Some((c, claim(c).ok()?))).collect();
+        self.end_vmacs(&claims.iter().map(|c| c.0).collect::<Vec<_>>());
+        if claims.len() == model.instances.len() {
+            self.end_static_ways(&model);
+            for v in &model.statics {
                 if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
                     self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
                 }
             }
             self.keeper.restore();
         }
+        self.keeper_done().await;
+    }
+
+    /// Waits until the keeper has done what it was told.
+    async fn keeper_done(&mut self) {
         let tag = self.next_tag();
         self.keeper.put(Vec::new(), Some(tag));
         let seen = async {
@@ -910,6 +923,8 @@ impl Engine {
     }
 
     pub fn shutdown(&mut self, now: Instant) {
+        // A successor may change what is here from now on.
+        self.ending = true;
         for i in 0..self.routers.len() {
             self.feed(i, now, Input::Shutdown);
         }

@@ -21,10 +21,15 @@ const ADOPTION: Duration = Duration::from_millis(50);
 /// One whose interface came back has been cut off from its servers as well: their checks get this long before it preempts.
 pub const LINK_PROBATION: Duration = Duration::from_secs(3);
 
+/// A master answers one that is no better once in this time: two that both think themselves better would fill the network.
+const ANSWER_PAUSE: Duration = Duration::from_millis(10);
+
 #[derive(Clone, Debug)]
 pub struct Params {
     pub version: Version,
     pub interval: Duration,
+    /// The interval that others are expected to have until one of them is heard: a longer one where version 2 is spoken beside version 3.
+    pub others: Duration,
     pub preempt: bool,
     pub preempt_delay: Duration,
     /// Member of a sync group: becoming master waits for the group's word.
@@ -49,6 +54,7 @@ impl Params {
         Self {
             version,
             interval,
+            others: interval,
             preempt: true,
             preempt_delay: Duration::ZERO,
             grouped: false,
@@ -261,13 +267,15 @@ pub struct Machine {
     adopted: bool,
     /// The last word of a master was that it gives the address away.
     released: bool,
+    /// When a master last answered an advert that is not better than its own.
+    answered: Option<Instant>,
     /// With a preempt delay: since when a lower master has been heard.
     lower_since: Option<Instant>,
 }
 
 impl Machine {
     pub fn new(params: Params, priority: u8) -> Self {
-        let master_interval = params.interval;
+        let master_interval = params.others;
         Self {
             params,
             state: State::Init,
@@ -278,6 +286,7 @@ impl Machine {
             master_priority: 0,
             adopted: false,
             released: false,
+            answered: None,
             lower_since: None,
         }
     }
@@ -304,14 +313,18 @@ impl Machine {
 
     /// New parameters after a reload; the state goes on.
     pub fn reconfigure(&mut self, now: Instant, params: Params) {
-        if !matches!(self.state, State::Backup { .. }) || params.version == Version::V2 {
-            self.master_interval = params.interval;
+        if !matches!(self.state, State::Backup { .. }) || params.version != Version::V3 {
+            self.master_interval = params.others;
         }
         if let (State::Backup { wants: true, .. }, false) = (self.state, params.grouped) {
             // The group that it waited for is gone.
             self.state = State::Backup { down_at: now, wants: false };
         }
         self.params = params;
+        // A shorter interval makes for less patience at once.
+        if let State::Backup { down_at, wants: false } = self.state {
+            self.state = State::Backup { down_at: down_at.min(self.down_from(now)), wants: false };
+        }
     }
 
     /// The earliest moment at which `tick` has something to do.
@@ -361,7 +374,7 @@ impl Machine {
         }
         out.push(Action::Announce { repeat: true });
         out.push(Action::SendAdvert { priority: self.contending() });
-        self.master_interval = self.params.interval;
+        self.master_interval = self.params.others;
         self.lower_since = None;
         let advert_at = self.advert_after(now);
         self.go(State::Master { advert_at }, cause, out);
@@ -399,7 +412,7 @@ impl Machine {
             }
             (Input::Adopt, State::Init) => {
                 // A peer that has taken over says so within its interval; nobody else is that fast without the old one's release.
-                let until = now + timing::period(self.params.version, 1, self.params.interval) + ADOPTION;
+                let until = now + timing::period(self.params.version, 1, self.params.others) + ADOPTION;
                 self.go(State::Holding { until }, Cause::Adopted, out);
                 self.adopted = true;
             }
@@ -427,7 +440,7 @@ impl Machine {
             }
             (Input::Interface(false), State::Leaving { .. }) => self.stop(out),
             (Input::Interface(true), State::Fault) => {
-                self.master_interval = self.params.interval;
+                self.master_interval = self.params.others;
                 if self.able() {
                     self.ability = Ability::Probation { until: now + LINK_PROBATION.max(self.master_down()) };
                 }
@@ -539,10 +552,7 @@ impl Machine {
                     self.state = State::Backup { down_at, wants };
                 }
             }
-            State::Master { .. } if priority == 0 => {
-                out.push(Action::SendAdvert { priority: self.contending() });
-                self.state = State::Master { advert_at: self.advert_after(now) };
-            }
+            State::Master { .. } if priority == 0 => self.answer(now, out),
             State::Master { .. } => {
                 let mine = self.contending();
                 if priority > mine || priority == mine && wins_tie {
@@ -556,8 +566,7 @@ impl Machine {
                     // Two masters after a split, or a peer that did not hear us: say at once who wins, and where the address is.
                     out.push(Action::LowerHeard { priority });
                     if !self.params.quiet_to_lower {
-                        out.push(Action::SendAdvert { priority: mine });
-                        self.state = State::Master { advert_at: self.advert_after(now) };
+                        self.answer(now, out);
                     }
                     out.push(Action::Announce { repeat: false });
                 }
@@ -573,6 +582,16 @@ impl Machine {
                 self.stop(out);
             }
         }
+    }
+
+    /// Says who is master, at once, but not to one that would answer each answer.
+    fn answer(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.answered.is_some_and(|t| now < t + ANSWER_PAUSE) {
+            return;
+        }
+        self.answered = Some(now);
+        out.push(Action::SendAdvert { priority: self.contending() });
+        self.state = State::Master { advert_at: self.advert_after(now) };
     }
 
     fn serves(&mut self, now: Instant, out: &mut Vec<Action>) {

@@ -309,3 +309,57 @@ fn the_interval_is_learned_from_a_master_and_not_from_a_lower_one() {
     step(&mut m, t + ms(20), Input::Advert { priority: 150, interval: ms(50), wins_tie: false });
     assert_eq!(m.master_interval(), ms(50));
 }
+
+/// Version 2 beside version 3: whoever speaks the older one says something once a second.
+#[test]
+fn one_that_speaks_both_versions_waits_for_the_slower() {
+    let t = Instant::now();
+    let p = Params { others: ms(1000), ..Params::plain(Version::V3, ms(100)) };
+    let (mut m, mut out) = (Machine::new(p.clone(), 150), Vec::new());
+    m.handle(t, Input::Serving(Ok(())), &mut out);
+    m.handle(t, Input::Start, &mut out);
+    let slow = t + ms(3000) + timing::skew(Version::V3, 150, ms(1000));
+    assert_eq!(m.next_deadline(), Some(slow));
+    // Once a faster one is heard, it counts.
+    m.handle(t, Input::Advert { priority: 200, interval: ms(100), wins_tie: false }, &mut out);
+    let fast = t + ms(300) + timing::skew(Version::V3, 150, ms(100));
+    assert_eq!(m.next_deadline(), Some(fast));
+    // A link that comes back begins anew.
+    m.handle(t, Input::Interface(false), &mut out);
+    m.handle(t, Input::Interface(true), &mut out);
+    assert!(m.next_deadline() >= Some(t + ms(3000)));
+    m.reconfigure(t, p);
+    assert!(m.next_deadline() >= Some(t + ms(3000)));
+}
+
+#[test]
+fn two_that_think_themselves_better_do_not_fill_the_network() {
+    let t = Instant::now();
+    let (mut m, mut out) = (Machine::new(Params::plain(Version::V3, ms(100)), 150), Vec::new());
+    m.handle(t, Input::Serving(Ok(())), &mut out);
+    m.handle(t, Input::Start, &mut out);
+    let now = m.next_deadline().unwrap();
+    m.tick(now, &mut out);
+    let mut answers = |priority| {
+        out.clear();
+        for n in 0..1000 {
+            let at = now + ms(1) + Duration::from_micros(20) * n;
+            m.handle(at, Input::Advert { priority, interval: ms(100), wins_tie: false }, &mut out);
+        }
+        out.iter().filter(|a| matches!(a, Action::SendAdvert { .. })).count()
+    };
+    assert_eq!((answers(100), answers(0)), (2, 0));
+}
+
+/// Another interval after a reload counts for a backup too, in all but version 3, which learns it.
+#[test]
+fn a_backup_takes_over_the_interval_of_a_reload() {
+    let t = Instant::now();
+    for (version, learned) in [(Version::V2, ms(5000)), (Version::Carp, ms(5000)), (Version::V3, ms(1000))] {
+        let (mut m, mut out) = (Machine::new(Params::plain(version, ms(1000)), 100), Vec::new());
+        m.handle(t, Input::Serving(Ok(())), &mut out);
+        m.handle(t, Input::Start, &mut out);
+        m.reconfigure(t, Params::plain(version, ms(5000)));
+        assert_eq!(m.master_interval(), learned, "{version:?}");
+    }
+}

@@ -2,7 +2,7 @@
 use super::ah;
 use super::carp;
 use super::engine::{Engine, Told};
-use super::fsm::Input;
+use super::fsm::{Input, State};
 use super::packet::{Advert, Expect, Proof, Reject};
 use super::router::{Incoming, Router, since_epoch, version, whole_seconds};
 use super::timing::Version;
@@ -109,12 +109,11 @@ impl Engine {
         let group = carp::Group { vhid: r.conf.vrid, key: &auth.key, addrs: &auth.addrs };
         let message = p.bytes.get(p.packet.start..).unwrap_or_default();
         let ttl = if r.unicast() { None } else { p.packet.ttl };
-        let rank = carp::Advert::parse(message, p.packet.src, p.packet.dst, ttl, &group)?
-            .rank(r.conf.advert_int, r.conf.down_adverts);
-        // Of two that advertise equally often, ucarp takes the lower address for the better one.
-        let lower = r.src.is_some_and(|s| p.packet.src < s);
+        let rank = carp::Advert::parse(message, ttl, &group)?.rank(r.conf.advert_int, r.conf.down_adverts);
+        let lower = r.src.is_some_and(|s| carp::goes_before(p.packet.src, s));
+        let waits = matches!(r.machine.state(), State::Backup { .. });
         Ok(Heard {
-            priority: rank.priority,
+            priority: if rank.slow && waits { 0 } else { rank.priority },
             interval: rank.interval,
             wins_tie: rank.wins_tie.unwrap_or(lower),
             // They are signed.

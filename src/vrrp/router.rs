@@ -124,6 +124,8 @@ pub struct Router {
     /// The same of its interface with its MAC address, and when that is made again.
     pub vmac_lost: Quarrel,
     pub vmac_at: Option<Instant>,
+    /// It was seen to be down; when that is looked at.
+    pub vmac_down_at: Option<Instant>,
     /// Connections on its addresses are being reset; the addresses go afterwards.
     pub resetting: bool,
     /// The last thing that went wrong, so that it is said once.
@@ -167,6 +169,7 @@ impl Router {
             put_back: Quarrel::default(),
             vmac_lost: Quarrel::default(),
             vmac_at: None,
+            vmac_down_at: None,
             resetting: false,
             problem: String::new(),
             claim: Some(claim(conf)?),
@@ -337,7 +340,7 @@ impl Router {
                 self.sequence = trailer::sequence(since_epoch(), self.sequence);
                 let group = carp::Group { vhid: self.conf.vrid, key: &auth.key, addrs: &auth.addrs };
                 let said = carp::Advert::of(priority, self.conf.advert_int);
-                said.emit(src, dst, self.sequence, &group, buf);
+                said.emit(self.sequence, &group, buf);
             } else {
                 vrrp.emit(src, dst, self.conf.checksum_v2, buf);
             }
@@ -467,6 +470,7 @@ pub fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
     Params {
         version: version(c.version),
         interval: c.advert_int,
+        others: if c.also_v2 { whole_seconds(c.advert_int) } else { c.advert_int },
         preempt: c.preempt,
         preempt_delay: c.preempt_delay,
         grouped,

@@ -305,6 +305,7 @@ impl Engine {
             if untracked || !r.machine.state().has_address() || !r.has(ip) || r.cause == Cause::Frozen {
                 continue;
             }
+            self.take_sourceless_off(i, ip);
             let wait = self.put_back_after(i, &format!("address {ip}"), now);
             if wait.is_zero() {
                 let tag = self.next_tag();

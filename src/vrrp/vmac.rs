@@ -2,12 +2,16 @@
 //! on which its addresses live and adverts leave.
 use super::engine::{Engine, Told};
 use crate::config::model::{VrrpInstance, VrrpModel};
-use crate::net::netlink::{Netlink, NewMac};
+use crate::net::netlink::{Link, Netlink, NewMac};
 use std::time::{Duration, Instant};
 
 /// How often the kernel is asked whether new interfaces can be used, and how many times.
 const LOOK: Duration = Duration::from_millis(5);
 const PATIENCE: u32 = 60;
+/// One that could not be made is tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// The kernel tells that an interface is down, and that it is gone, within this time.
+const GONE: Duration = Duration::from_millis(10);
 
 /// What there has to be for a router, if its interface is there.
 fn wanted(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMac> {
@@ -36,7 +40,10 @@ impl Engine {
             match netlink.make_mac(&w).await {
                 Ok(true) => made.push(w.clone()),
                 Ok(false) => {}
-                Err(e) => self.told.push(Told::Log { important: true, text: e }),
+                Err(e) => {
+                    self.told.push(Told::Log { important: true, text: e });
+                    continue;
+                }
             }
             self.vmacs.push(w.clone());
             self.keeper.settle_mac(w);
@@ -53,60 +60,102 @@ impl Engine {
         Ok(made)
     }
 
+    /// What a router's own interface has to be.
+    fn vmac_of(&self, i: usize) -> Option<NewMac> {
+        wanted(&self.routers[i].conf, |name| self.links.get(name).map(|l| l.index))
+    }
+
+    /// A router's own interface, if it is there and no other one of its name.
+    pub(super) fn vmac_link(&self, i: usize) -> Option<&Link> {
+        let w = self.vmac_of(i)?;
+        self.links.get(&w.name).filter(|l| l.is(&w))
+    }
+
     /// A router's interface has none, or lost it: the keeper makes it, and its notice brings it to the router. Not while it waits because of a quarrel.
     pub(super) fn ask_vmac(&mut self, i: usize) {
-        let r = &self.routers[i];
-        let index = |name: &str| self.links.get(name).map(|l| l.index);
-        let Some(w) = wanted(&r.conf, index).filter(|_| r.vmac_at.is_none()) else { return };
-        if !self.vmacs.contains(&w) {
-            self.vmacs.push(w.clone());
+        if self.ending || self.routers[i].vmac_at.is_some() {
+            return;
         }
+        let Some(w) = self.vmac_of(i) else { return };
+        // Beside an interface that is another one by now, it went with that.
+        self.vmacs.retain(|v| v.name != w.name);
+        self.vmacs.push(w.clone());
         self.keeper.make_mac(w);
     }
 
     /// Somebody removed it, or set it down: it is put right, later and later when that keeps happening.
-    pub(super) fn vmac_lost(&mut self, i: usize, what: &str, now: Instant) {
+    pub(super) fn vmac_lost(&mut self, i: usize, now: Instant) {
         let r = &mut self.routers[i];
         let Some(name) = r.conf.vmac.as_ref().map(|v| &v.name) else { return };
-        let (wait, text) = r.vmac_lost.lost(&format!("interface {name}{what}"), now);
-        r.vmac_at = (!wait.is_zero()).then(|| now + wait);
+        if self.ending {
+            return;
+        }
+        let (wait, text) = r.vmac_lost.lost(&format!("interface {name}"), now);
+        (r.vmac_at, r.vmac_down_at) = ((!wait.is_zero()).then(|| now + wait), None);
         if let Some(text) = text {
             self.told.push(Told::Log { important: true, text: format!("({}) {text}", r.conf.name) });
         }
         self.ask_vmac(i);
     }
 
+    /// It could not be made: it is tried again.
+    pub(super) fn vmac_not_made(&mut self, name: &str, why: &str, now: Instant) {
+        for i in 0..self.routers.len() {
+            if self.routers[i].conf.vmac.as_ref().is_some_and(|v| v.name == name) {
+                self.routers[i].vmac_at = Some(now + TRY_AGAIN);
+                self.problem(i, why.to_owned());
+            }
+        }
+    }
+
+    /// It went down though its parent did not. The kernel says so of one that is removed, too, a moment before.
+    pub(super) fn vmac_down(&mut self, i: usize, now: Instant) {
+        self.routers[i].vmac_down_at.get_or_insert(now + GONE);
+    }
+
     /// What has waited long enough.
     pub(super) fn vmac_due(&mut self, i: usize, now: Instant) {
+        if self.routers[i].vmac_down_at.is_some_and(|t| t <= now) {
+            self.routers[i].vmac_down_at = None;
+            if !self.vmac_up(i) && self.vmac_link(i).is_some() {
+                self.vmac_lost(i, now);
+            }
+        }
         if self.routers[i].vmac_at.is_some_and(|t| t <= now) {
             self.routers[i].vmac_at = None;
             self.ask_vmac(i);
         }
     }
 
-    /// The interface can be used, if the router has one of its own.
+    /// The interface can be used, if the router has one of its own. While its parent cannot, that one decides.
     pub(super) fn vmac_up(&self, i: usize) -> bool {
-        let own = self.routers[i].conf.vmac.as_ref();
-        own.is_none_or(|v| self.links.get(&v.name).is_some_and(|l| l.usable))
+        let c = &self.routers[i].conf;
+        let parent = self.links.get(&c.interface).is_some_and(|l| l.usable);
+        c.vmac.is_none() || self.vmac_link(i).is_some_and(|l| l.usable || !parent)
     }
 
     /// Those that no router has any more go, and those that are to be another way.
     pub(super) fn forget_vmacs(&mut self) {
-        let index = |name: &str| self.links.get(name).map(|l| l.index);
-        let used: Vec<NewMac> = self.routers.iter().filter_map(|r| wanted(&r.conf, index)).collect();
+        let used: Vec<NewMac> = (0..self.routers.len()).filter_map(|i| self.vmac_of(i)).collect();
         let (keep, gone): (Vec<NewMac>, Vec<NewMac>) =
             std::mem::take(&mut self.vmacs).into_iter().partition(|v| used.contains(v));
         self.vmacs = keep;
         for w in gone {
-            // What comes under its name is another one; its notice is about nothing that is known.
-            self.links.remove(&w.name);
-            self.debounce.forget(&w.name);
+            // What the kernel has to say of it is no news. What comes under its name is another one.
+            if let Some(l) = self.links.get(&w.name).filter(|l| l.is(&w)) {
+                self.removed.push(l.index);
+                self.links.remove(&w.name);
+                self.debounce.forget(&w.name);
+            }
             self.keeper.remove_mac(w);
         }
     }
 
-    /// The end.
-    pub(super) fn end_vmacs(&mut self) {
-        std::mem::take(&mut self.vmacs).into_iter().for_each(|w| self.keeper.remove_mac(w));
+    /// The end, of those of routers that nobody else runs by now.
+    pub(super) fn end_vmacs(&mut self, ours: &[&VrrpInstance]) {
+        let name = |c: &&VrrpInstance| c.vmac.as_ref().map(|v| v.name.clone());
+        let names: Vec<String> = ours.iter().filter_map(name).collect();
+        let all = std::mem::take(&mut self.vmacs);
+        all.into_iter().filter(|w| names.contains(&w.name)).for_each(|w| self.keeper.remove_mac(w));
     }
 }

@@ -9,11 +9,13 @@ impl Engine {
     /// A change that the kernel reports.
     pub fn event(&mut self, e: Event, now: Instant) {
         match e {
+            // What the kernel says of one that we have removed ourselves.
+            Event::Link(l) if self.removed.contains(&l.index) => {}
             Event::Link(l) => self.link_changed(l, now),
             Event::LinkGone(l) => {
                 self.addrs.retain(|a| a.ifindex != l.index);
-                // One that we removed ourselves is not known any more.
-                if self.links.get(&l.name).is_some_and(|k| k.index == l.index) {
+                let own = self.removed.iter().position(|i| *i == l.index).map(|at| self.removed.swap_remove(at));
+                if own.is_none() && self.links.get(&l.name).is_some_and(|k| k.index == l.index) {
                     self.lose(&l.name, now);
                 }
             }
@@ -106,9 +108,14 @@ impl Engine {
             self.try_guarded_on(&l.name);
         }
         self.link_counts(&l, now);
-        // The kernel has forgotten routes, however short it was.
+        // The kernel has forgotten routes, however short it was; and what is beside it may have been set down meanwhile.
         if is && !was {
             self.restore_ways_on(&l.name);
+            for i in 0..self.routers.len() {
+                if self.routers[i].conf.vmac.is_some() && self.routers[i].conf.interface == l.name {
+                    self.ask_vmac(i);
+                }
+            }
         }
     }
 
@@ -118,7 +125,7 @@ impl Engine {
             let c = &self.routers[i].conf;
             let parent_up = self.links.get(&c.interface).is_some_and(|l| l.usable);
             if parent_up && c.vmac.as_ref().is_some_and(|v| v.name == name) {
-                self.vmac_lost(i, " (set down)", now);
+                self.vmac_down(i, now);
             }
         }
     }
@@ -144,7 +151,7 @@ impl Engine {
             let r = &mut self.routers[i];
             r.close();
             if vmac {
-                self.vmac_lost(i, "", now);
+                self.vmac_lost(i, now);
                 continue;
             }
             (r.link, r.src) = (None, None);
@@ -178,7 +185,7 @@ impl Engine {
         }
         if up {
             self.restore_on(&l.name);
-            if changed && self.model.statics.iter().any(|v| v.dev.as_deref() == Some(l.name.as_str())) {
+            if changed && !self.ending && self.model.statics.iter().any(|v| v.dev.as_deref() == Some(l.name.as_str())) {
                 self.put_statics(&[], now);
             }
         }

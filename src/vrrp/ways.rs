@@ -5,6 +5,7 @@ use super::router::Router;
 use crate::config::model::{VrrpInstance, VrrpModel};
 use crate::net::netlink;
 use crate::net::routes::{Gone, Way};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -39,7 +40,12 @@ impl WayWatch {
     /// True if it was us who took it off.
     fn was_own(&mut self, gone: &Gone, now: Instant, index: impl Fn(&str) -> Option<u32>) -> bool {
         let fresh = |o: &(Instant, Way)| now.saturating_duration_since(o.0) < TOLD && gone.is(&o.1, &index);
-        self.own.iter().position(fresh).map(|at| self.own.swap_remove(at)).is_some()
+        let Some(at) = self.own.iter().position(fresh) else { return false };
+        // Of several next hops each has its notice.
+        if !matches!(&self.own[at].1, Way::Route(r) if !r.hops.is_empty()) {
+            self.own.swap_remove(at);
+        }
+        true
     }
 
     /// Watches for what a model has; nothing where it has none.
@@ -105,8 +111,8 @@ impl Engine {
     }
 
     /// What nobody has any more.
-    pub(super) fn end_static_ways(&self) {
-        self.keeper.ways(without(statics(&self.model), &[]), false, None);
+    pub(super) fn end_static_ways(&self, model: &VrrpModel) {
+        self.keeper.ways(without(statics(model), &[]), false, None);
     }
 
     /// A router that has its addresses gets its routes and rules, or gets them again.
@@ -120,6 +126,13 @@ impl Engine {
         let (key, tag) = (r.key, self.next_tag());
         self.puts.push((tag, key));
         self.keeper.ways(all, true, Some(tag));
+    }
+
+    /// Routes that have lost their source with an address: they are added anew with it. Only those that are ours to the letter are taken off.
+    pub(super) fn take_sourceless_off(&mut self, i: usize, ip: IpAddr) {
+        let bare: Vec<Way> = of(&self.routers[i].conf).filter(|w| w.loses_its_source(ip)).collect();
+        self.way_watch.take(&bare);
+        self.keeper.ways(bare, false, None);
     }
 
     pub(super) fn take_ways_off(&self, c: &VrrpInstance) {
@@ -220,6 +233,8 @@ impl Engine {
                 self.put_ways(i);
             }
         }
-        self.put_static(statics(&self.model).filter(over).collect());
+        if !self.ending {
+            self.put_static(statics(&self.model).filter(over).collect());
+        }
     }
 }

@@ -638,6 +638,15 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: {why}"));
         return model.instances.push(d.inst);
     }
+    if d.inst.version == VrrpVersion::Carp && d.inst.vmac.is_some() {
+        let six = d.vips.iter().filter(|v| v.addr.addr.is_ipv6()).count();
+        if six > 0 && six < d.vips.len() {
+            // The kernel has no two interfaces with one MAC address beside another.
+            bad(format!(
+                "vrrp '{name}' : CARP with 'virtual-mac' has addresses of one family; write another section with another 'vrid'"
+            ));
+        }
+    }
     let (six, four): (Vec<Vip>, Vec<Vip>) = d.vips.into_iter().partition(|v| v.addr.addr.is_ipv6());
     let mixed = !six.is_empty() && !four.is_empty();
     for (vips, is_six) in [(four, false), (six, true)] {
