@@ -31,6 +31,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("vrrp/outside", 5),
     ("vrrp/proc_match", 3),
     ("vrrp/tell", 5),
+    ("vrrp/tracked", 5),
     ("vrrp/track", 3),
     ("vrrp/debounce", 3),
     ("vrrp/pacer", 3),

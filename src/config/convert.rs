@@ -85,15 +85,18 @@ fn global(out: &mut String, m: &VrrpModel) {
     }
     if let Some(c) = &m.mail {
         let to: Vec<String> = c.to.iter().map(|t| word(t)).collect();
+        // A line has room for so many words.
+        let mut parts = to.chunks(32).map(|p| p.join(" "));
         let text = format!(
             "{} from {} helo {} timeout {} to {}",
             c.server,
             word(&c.from),
             word(&c.helo),
             time(c.timeout),
-            to.join(" ")
+            parts.next().unwrap_or_default()
         );
         line(&mut g, "vrrp-mail", &text, true);
+        parts.for_each(|p| line(&mut g, "vrrp-mail", &format!("to {p}"), true));
     }
     let tracked = |text: String, group: &Option<String>| match group {
         Some(name) => format!("{text} track_group {}", word(name)),
@@ -106,8 +109,9 @@ fn global(out: &mut String, m: &VrrpModel) {
         line(&mut g, "vrrp-static-rule", &tracked(r.text(), &r.group), true);
     }
     for (name, members) in &m.track_groups {
-        let members: Vec<String> = members.iter().map(|r| word(r)).collect();
-        line(&mut g, "vrrp-track-group", &format!("{} {}", word(name), members.join(" ")), true);
+        for r in members {
+            line(&mut g, "vrrp-track-group", &format!("{} {}", word(name), word(r)), true);
+        }
     }
     let dumps = [("state", &m.dumps.state), ("counters", &m.dumps.stats), ("json", &m.dumps.json)];
     for (kind, path) in dumps {

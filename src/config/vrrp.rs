@@ -146,7 +146,10 @@ impl VrrpModel {
             if let Some(g) = group.take_if(|g| !groups.contains(g.as_str())) {
                 wrong.push((true, format!("'track_group {g}' : there is no such group")));
             }
+            // Nobody gives way for it.
+            group.take_if(|g| self.track_groups.iter().any(|t| t.0 == *g && t.1.is_empty()));
         }
+        self.track_groups.retain(|g| !g.1.is_empty());
         for r in self.static_rules.iter_mut().filter(|r| r.iif.is_none()) {
             if let Some(g) = r.group.take() {
                 wrong.push((true, format!("'track_group {g}' of a rule without 'iif'")));

@@ -24,6 +24,16 @@ impl Way {
         }
     }
 
+    /// As the kernel knows it.
+    pub fn plain(&self) -> Self {
+        let mut w = self.clone();
+        match &mut w {
+            Self::Route(r) => (r.group, r.untracked) = (None, false),
+            Self::Rule(r) => (r.group, r.untracked) = (None, false),
+        }
+        w
+    }
+
     /// `track_group`
     pub fn group(&self) -> Option<&String> {
         match self {

@@ -4,13 +4,12 @@ use super::fsm::{Action, Input, Role, State, Why};
 use super::node::{Deed, Node};
 use super::pacer::Pacer;
 use super::packet::TTL;
-use super::priority;
 use super::quarrel::Quarrel;
 use super::router::{Incoming, Router, addresses, claim, device_of, params};
-use super::track::{Facts, Share, inside_key};
+use super::track::{Facts, inside_key};
 use super::view::VrrpView;
 use super::ways::WayWatch;
-use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Tracked, Vip, VrrpInstance, VrrpModel};
+use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Vip, VrrpInstance, VrrpModel};
 use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, NewMac, Wanted};
 use crate::net::raw;
 use crate::net::routes::Gone;
@@ -81,8 +80,8 @@ pub struct Engine {
     pub(super) debounce: Debouncer,
     pub(super) pacer: Pacer,
     /// What the proxy sees inside itself, and how long that has lasted.
-    seen: Vec<Seen>,
-    inside: Debouncer,
+    pub(super) seen: Vec<Seen>,
+    pub(super) inside: Debouncer,
     pub(super) frames: Option<socket2::Socket>,
     incoming: mpsc::Receiver<Incoming>,
     sender: mpsc::Sender<Incoming>,
@@ -325,10 +324,10 @@ impl Engine {
             self.routers.push(r);
         }
         let before = std::mem::replace(&mut self.model, model);
-        self.missing.clear();
+        self.regroup();
+        self.forget_guarded();
         self.put_statics(&before.statics, now);
         self.put_static_ways(&before);
-        self.regroup();
         for i in kept..self.routers.len() {
             self.feed(i, now, Input::Shutdown);
         }
@@ -354,30 +353,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// What is known of things that are not tracked any more, or are defined in another way, is not known of those that come instead.
-    fn forget_facts(&mut self, new: &VrrpModel) {
-        let old = &self.model;
-        let used = |kind, name: &str| new.tracks().any(|t| t.kind == kind && t.name == name);
-        let f = &mut self.facts;
-        f.scripts.retain(|n, _| {
-            let find = |m: &VrrpModel| m.scripts.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::Script, n) && find(old) == find(new)
-        });
-        f.files.retain(|n, _| {
-            let find = |m: &VrrpModel| m.files.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::File, n) && find(old) == find(new)
-        });
-        f.processes.retain(|n, _| {
-            let find = |m: &VrrpModel| m.processes.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::Process, n) && find(old) == find(new)
-        });
-        f.bfds.retain(|n, _| {
-            let find = |m: &VrrpModel| m.bfds.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::Bfd, n) && find(old) == find(new)
-        });
-        f.inside.retain(|key, _| new.tracks().any(|t| inside_key(t) == *key));
     }
 
     /// Routers without a configuration are gone once they have nothing left. They are the last ones, so that nobody's index changes.
@@ -673,95 +648,6 @@ impl Engine {
             self.update_priority(i, now);
         }
         self.settle(now);
-    }
-
-    /// True if something tracked without weight failed: the node yields.
-    fn failed_tracks(&self, i: usize) -> bool {
-        let name = &self.routers[i].conf.name;
-        let in_group = |g: &String| self.model.track_groups.iter().any(|t| t.0 == *g && t.1.contains(name));
-        self.outcome(i).failed || self.missing.values().any(in_group)
-    }
-
-    /// What its tracks come to.
-    fn outcome(&self, i: usize) -> priority::Outcome {
-        let conf = &self.routers[i].conf;
-        priority::effective(conf.priority, self.facts.shares(&self.model, conf).iter().map(|s| s.points))
-    }
-
-    fn update_priority(&mut self, i: usize, now: Instant) {
-        let p = self.outcome(i).priority;
-        let r = &self.routers[i];
-        let before = r.machine.priority();
-        if p == before {
-            return;
-        }
-        let shares = self.facts.shares(&self.model, &r.conf);
-        let why: Vec<String> = shares.iter().filter(|s| s.points.sum != 0).map(Share::text).collect();
-        let why = if why.is_empty() { "nothing adds to it or takes from it".to_owned() } else { why.join(", ") };
-        let text = format!("({}) effective priority {before} -> {p}: {why}", r.conf.name);
-        self.told.push(Told::Log { important: false, text });
-        self.feed(i, now, Input::Priority(p));
-        self.tell_priority(i);
-    }
-
-    /// Something that is tracked changed; `text` for the log.
-    pub(super) fn tracked_changed(&mut self, text: String, now: Instant) {
-        self.told.push(Told::Log { important: true, text });
-        self.spread_ability(now);
-    }
-
-    /// A check script's state changed.
-    pub fn script(&mut self, name: &str, up: bool, now: Instant) {
-        if self.facts.scripts.insert(name.to_owned(), up) != Some(up) {
-            self.tracked_changed(format!("script {name} {}", if up { "succeeds" } else { "fails" }), now);
-        }
-    }
-
-    /// What the proxy sees of its backends, its frontends and its load.
-    pub fn inside(&mut self, seen: Vec<Seen>, now: Instant) {
-        self.seen = seen;
-        self.weigh(now);
-    }
-
-    /// Takes what the proxy sees for what it is worth by now.
-    fn weigh(&mut self, now: Instant) {
-        let mut told = Vec::new();
-        for t in self.model.tracks() {
-            let Some(i) = t.inside else { continue };
-            let Some(s) = self.seen.iter().find(|s| s.kind == t.kind && s.name == t.name) else { continue };
-            let key = inside_key(t);
-            let up = self.inside.see(&key, i.min_up.enough(s.up, s.total), now);
-            if self.facts.inside.insert(key, up).unwrap_or(true) != up {
-                let (what, blank) = (t.kind.name(), if t.name.is_empty() { "" } else { " " });
-                let state = if up { "well" } else { "not well" };
-                told.push(format!("{what}{blank}{} is {state}: {} of {} up", t.name, s.up, s.total));
-            }
-        }
-        for text in told {
-            self.tracked_changed(text, now);
-        }
-    }
-
-    /// What a tracked file says changed.
-    pub fn file(&mut self, name: &str, value: i64, now: Instant) {
-        if self.facts.files.insert(name.to_owned(), value) != Some(value) {
-            self.tracked_changed(format!("file {name} says {value}"), now);
-        }
-    }
-
-    /// A neighbour that BFD watches can be reached, or cannot any more.
-    pub fn neighbour(&mut self, name: &str, up: bool, why: &str, now: Instant) {
-        if self.facts.bfds.insert(name.to_owned(), up) != Some(up) {
-            self.tracked_changed(format!("bfd {name} is {}: {why}", if up { "up" } else { "down" }), now);
-        }
-    }
-
-    /// Enough of the processes that are looked for are there, or not.
-    pub fn processes(&mut self, name: &str, up: bool, now: Instant) {
-        if self.facts.processes.insert(name.to_owned(), up) != Some(up) {
-            let what = if up { "as many as wanted are there" } else { "not as many as wanted are there" };
-            self.tracked_changed(format!("process {name}: {what}"), now);
-        }
     }
 
     /// The next moment at which `tick` is wanted.

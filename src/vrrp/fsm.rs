@@ -30,6 +30,8 @@ pub struct Params {
     pub interval: Duration,
     /// The interval that others are expected to have until one of them is heard: a longer one where version 2 is spoken beside version 3.
     pub others: Duration,
+    /// Some of them may speak version 2, whose skew is over a whole second.
+    pub beside_v2: bool,
     pub preempt: bool,
     pub preempt_delay: Duration,
     /// Member of a sync group: becoming master waits for the group's word.
@@ -55,6 +57,7 @@ impl Params {
             version,
             interval,
             others: interval,
+            beside_v2: false,
             preempt: true,
             preempt_delay: Duration::ZERO,
             grouped: false,
@@ -491,7 +494,8 @@ impl Machine {
 
     /// The slowest peer, at priority 1, needs its whole skew; the margin is for its scheduling.
     fn leave(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let until = now + timing::skew(self.params.version, 1, self.params.interval) + Duration::from_millis(50);
+        let version = if self.params.beside_v2 { Version::V2 } else { self.params.version };
+        let until = now + timing::skew(version, 1, self.params.interval) + Duration::from_millis(50);
         self.go(State::Leaving { until }, Cause::Shutdown, out);
     }
 
@@ -552,7 +556,10 @@ impl Machine {
                     self.state = State::Backup { down_at, wants };
                 }
             }
-            State::Master { .. } if priority == 0 => self.answer(now, out),
+            State::Master { .. } if priority == 0 => {
+                out.push(Action::SendAdvert { priority: self.contending() });
+                self.state = State::Master { advert_at: self.advert_after(now) };
+            }
             State::Master { .. } => {
                 let mine = self.contending();
                 if priority > mine || priority == mine && wins_tie {

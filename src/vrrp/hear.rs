@@ -111,7 +111,8 @@ impl Engine {
         let ttl = if r.unicast() { None } else { p.packet.ttl };
         let rank = carp::Advert::parse(message, ttl, &group)?.rank(r.conf.advert_int, r.conf.down_adverts);
         let lower = r.src.is_some_and(|s| carp::goes_before(p.packet.src, s));
-        let waits = matches!(r.machine.state(), State::Backup { .. });
+        // One that cannot serve is glad of any other.
+        let waits = matches!(r.machine.state(), State::Backup { .. }) && r.machine.able();
         Ok(Heard {
             priority: if rank.slow && waits { 0 } else { rank.priority },
             interval: rank.interval,

@@ -22,6 +22,7 @@ pub mod script;
 mod tell;
 pub mod timing;
 pub mod track;
+mod tracked;
 pub mod trailer;
 pub mod view;
 mod vip;

@@ -470,6 +470,7 @@ pub fn params(c: &VrrpInstance, m: &VrrpModel) -> Params {
     Params {
         version: version(c.version),
         interval: c.advert_int,
+        beside_v2: c.also_v2,
         others: if c.also_v2 { whole_seconds(c.advert_int) } else { c.advert_int },
         preempt: c.preempt,
         preempt_delay: c.preempt_delay,

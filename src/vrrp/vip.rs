@@ -36,7 +36,10 @@ fn new_address(v: &Vip, ifindex: u32, lifetime: u32, mark: u8) -> NewAddress {
 impl Engine {
     /// Static addresses: those of before that are not wanted any more go, all others are put on.
     pub(super) fn put_statics(&mut self, before: &[Vip], now: Instant) {
-        for v in before.iter().filter(|v| !self.model.statics.contains(v)) {
+        // Who tracks it is nothing that the kernel knows.
+        let plain = |v: &Vip| Vip { group: None, untracked: false, ..v.clone() };
+        let wanted: Vec<Vip> = self.model.statics.iter().map(plain).collect();
+        for v in before.iter().filter(|v| !wanted.contains(&plain(v))) {
             if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
                 self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
             }
@@ -60,6 +63,17 @@ impl Engine {
             let tag = self.next_tag();
             self.keeper.put(all, Some(tag));
         }
+    }
+
+    /// What routers tracked before a reload and do not now.
+    pub(super) fn forget_guarded(&mut self) {
+        let m = &self.model;
+        let addresses = m.statics.iter().filter_map(|v| Some((format!("address {}", v.addr.addr), v.group.clone()?)));
+        let ways = super::ways::statics(m).filter_map(|w| Some((w.text(), w.group().cloned()?)));
+        let now: Vec<(String, String)> = addresses.chain(ways).collect();
+        let known = |what: &String, group: &String| now.iter().any(|n| n.0 == *what && n.1 == *group);
+        self.missing.retain(|what, group| known(what, group));
+        self.guarded.retain(|(_, group, what)| known(what, group));
     }
 
     /// The tag of an order for a static thing that routers track.

@@ -1,6 +1,7 @@
 //! Interfaces with the virtual router's own MAC address (keepalived.conf(5), `use_vmac`; RFC 9568, 7.3): a macvlan beside the router's interface,
 //! on which its addresses live and adverts leave.
 use super::engine::{Engine, Told};
+use super::fsm::{Input, State};
 use crate::config::model::{VrrpInstance, VrrpModel};
 use crate::net::netlink::{Link, Netlink, NewMac};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ const PATIENCE: u32 = 60;
 /// One that could not be made is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The kernel tells that an interface is down, and that it is gone, within this time.
-const GONE: Duration = Duration::from_millis(10);
+const GONE: Duration = Duration::from_millis(20);
 
 /// What there has to be for a router, if its interface is there.
 fn wanted(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMac> {
@@ -108,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// It went down though its parent did not. The kernel says so of one that is removed, too, a moment before.
+    /// It went down though its parent did not, or its parent came back before it: it counts as up for a moment yet. The kernel says that it is down of one that
+    /// is removed, too.
     pub(super) fn vmac_down(&mut self, i: usize, now: Instant) {
         self.routers[i].vmac_down_at.get_or_insert(now + GONE);
     }
@@ -119,6 +121,10 @@ impl Engine {
             self.routers[i].vmac_down_at = None;
             if !self.vmac_up(i) && self.vmac_link(i).is_some() {
                 self.vmac_lost(i, now);
+            }
+            if self.routers[i].machine.state() != State::Init && self.routers[i].opening.is_none() {
+                let up = self.up(i);
+                self.feed(i, now, Input::Interface(up));
             }
         }
         if self.routers[i].vmac_at.is_some_and(|t| t <= now) {
@@ -131,7 +137,8 @@ impl Engine {
     pub(super) fn vmac_up(&self, i: usize) -> bool {
         let c = &self.routers[i].conf;
         let parent = self.links.get(&c.interface).is_some_and(|l| l.usable);
-        c.vmac.is_none() || self.vmac_link(i).is_some_and(|l| l.usable || !parent)
+        let spared = !parent || self.routers[i].vmac_down_at.is_some();
+        c.vmac.is_none() || self.vmac_link(i).is_some_and(|l| l.usable || spared)
     }
 
     /// Those that no router has any more go, and those that are to be another way.

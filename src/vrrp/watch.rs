@@ -107,15 +107,21 @@ impl Engine {
             self.set_down(&l.name, now);
             self.try_guarded_on(&l.name);
         }
-        self.link_counts(&l, now);
-        // The kernel has forgotten routes, however short it was; and what is beside it may have been set down meanwhile.
+        // What is beside it may have been set down meanwhile, and comes back a moment later in any case.
         if is && !was {
-            self.restore_ways_on(&l.name);
             for i in 0..self.routers.len() {
                 if self.routers[i].conf.vmac.is_some() && self.routers[i].conf.interface == l.name {
+                    // What could not be made beside one that was on its way out can be now.
+                    self.routers[i].vmac_at = None;
                     self.ask_vmac(i);
+                    self.vmac_down(i, now);
                 }
             }
+        }
+        self.link_counts(&l, now);
+        // The kernel has forgotten routes, however short it was.
+        if is && !was {
+            self.restore_ways_on(&l.name);
         }
     }
 

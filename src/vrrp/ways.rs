@@ -73,14 +73,16 @@ pub(super) fn of(c: &VrrpInstance) -> impl Iterator<Item = Way> {
     c.routes.iter().cloned().map(Way::Route).chain(rules)
 }
 
-fn statics(m: &VrrpModel) -> impl Iterator<Item = Way> {
+pub(super) fn statics(m: &VrrpModel) -> impl Iterator<Item = Way> {
     let rules = m.static_rules.iter().cloned().map(Way::Rule);
     m.static_routes.iter().cloned().map(Way::Route).chain(rules)
 }
 
 /// Those of `all` that `others` do not have, the last one first: as they are taken off.
 fn without(all: impl Iterator<Item = Way>, others: &[Way]) -> Vec<Way> {
-    let mut left: Vec<Way> = all.filter(|w| !others.contains(w)).collect();
+    // Who tracks it is nothing that the kernel knows.
+    let others: Vec<Way> = others.iter().map(Way::plain).collect();
+    let mut left: Vec<Way> = all.filter(|w| !others.contains(&w.plain())).collect();
     left.reverse();
     left
 }
@@ -211,6 +213,9 @@ impl Engine {
 
     /// Static ones that have waited long enough.
     pub(super) fn static_ways_due(&mut self, now: Instant) {
+        if self.ending {
+            self.statics_at = None;
+        }
         if self.statics_at.is_some_and(|t| t <= now) {
             self.statics_at = None;
             self.put_static(statics(&self.model).collect());

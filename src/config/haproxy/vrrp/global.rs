@@ -53,7 +53,11 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
             m.debounce.retain(|d| d.interface != interface);
             m.debounce.push(Debounce { interface, down, up });
         }
-        "vrrp-mail" => m.mail = mail(cx, w),
+        // Further lines name further recipients.
+        "vrrp-mail" => match &mut m.mail {
+            Some(c) if w.get(1).is_some_and(|t| t == "to") && w.len() > 2 => c.to.extend_from_slice(&w[2..]),
+            _ => m.mail = mail(cx, w),
+        },
         "vrrp-static-address" => {
             let before = m.statics.len();
             address(cx, &mut m.statics, &mut Vec::new(), w);
@@ -66,7 +70,10 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
         "vrrp-track-group" => {
             let Some(name) = cx.arg(w, 1, "a name") else { return true };
             if cx.arg(w, 2, "a virtual router").is_some() {
-                m.track_groups.push((name.to_owned(), w[2..].to_vec()));
+                match m.track_groups.iter_mut().find(|g| g.0 == name) {
+                    Some(g) => g.1.extend_from_slice(&w[2..]),
+                    None => m.track_groups.push((name.to_owned(), w[2..].to_vec())),
+                }
             }
         }
         "vrrp-announce-interval" => pace(cx, m, w),

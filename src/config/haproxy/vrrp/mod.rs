@@ -1,17 +1,21 @@
 //! `vrrp` and `vrrp-group` sections: keepalived's half of a node in HAProxy's grammar.
 mod carp;
+mod finish;
 pub mod global;
+mod hmac;
 pub mod tracked;
+
+pub use finish::finish;
 
 use super::Cx;
 use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
-use crate::config::keepalived::build::{self, MAX_VIPS4, MAX_VIPS6, Names, Wrong, number_in};
+use crate::config::keepalived::build::{self, Names, Wrong, number_in};
 use crate::config::model::{
-    Auth, Garp, HmacAuth, HmacMode, Inside, MinUp, Notify, Peer, Replay, ScriptCall, TrackEntry, Tracked, Vip, Vmac,
-    VrrpGroup, VrrpInstance, VrrpModel, VrrpVersion, mac_of,
+    Auth, Garp, Inside, MinUp, Notify, Peer, ScriptCall, TrackEntry, Tracked, Vip, Vmac, VrrpGroup, VrrpInstance,
+    VrrpVersion, mac_of,
 };
 use std::time::Duration;
 
@@ -200,8 +204,8 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 );
             }
         }
-        "hmac-key" => hmac_key(cx, i, w),
-        "hmac" => hmac(cx, i, w),
+        "hmac-key" => hmac::key(cx, i, w),
+        "hmac" => hmac::line(cx, i, w),
         "peer" => {
             peers(cx, &mut i.peers, w);
             i.check_unicast_src |= i.peers.iter().any(Peer::is_bound);
@@ -349,47 +353,6 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
         cx.arg(w, 1, "an IP address with an optional prefix length");
     }
     keep(last, hidden);
-}
-
-fn blank_hmac() -> HmacAuth {
-    HmacAuth { keys: Vec::new(), active: 0, replay: Replay::default(), window: None, mode: HmacMode::default() }
-}
-
-/// `hmac-key <id> <text>|hex:<digits>`; the first one signs unless `hmac active <id>` says another.
-fn hmac_key(cx: &mut Cx<'_>, i: &mut VrrpInstance, w: &[String]) {
-    let id: u8 = cx.number(w, 1, "a number from 1 to 255").unwrap_or(0);
-    let Some(value) = cx.arg(w, 2, "a key") else { return };
-    let key = value.strip_prefix("hex:").map_or_else(|| Some(value.as_bytes().to_vec()), build::hex);
-    match key {
-        Some(k) if id > 0 && (32..=64).contains(&k.len()) => {
-            let h = i.hmac.get_or_insert_with(blank_hmac);
-            if h.active == 0 {
-                h.active = id;
-            }
-            h.keys.retain(|k| k.0 != id);
-            h.keys.push((id, k));
-        }
-        _ => cx.error_of(Code::Value, "'hmac-key' expects a number from 1 to 255 and a key of 32 to 64 octets, which may be written as hex:<digits>"),
-    }
-}
-
-/// `hmac [active <id>] [replay time|monotonic] [window <time>] [mode enforce|permissive|receive-only]`
-fn hmac(cx: &mut Cx<'_>, i: &mut VrrpInstance, w: &[String]) {
-    let h = i.hmac.get_or_insert_with(blank_hmac);
-    for (at, word) in w.iter().enumerate().skip(1).step_by(2) {
-        match (word.as_str(), w.get(at + 1).map(String::as_str)) {
-            ("active", Some(_)) => h.active = cx.number(w, at + 1, "a number from 1 to 255").unwrap_or(0),
-            ("replay", Some("time")) => h.replay = Replay::Time,
-            ("replay", Some("monotonic")) => h.replay = Replay::Monotonic,
-            ("window", Some(_)) => h.window = cx.time(w, at + 1, TimeUnit::Secs),
-            ("mode", Some("enforce")) => h.mode = HmacMode::Enforce,
-            ("mode", Some("permissive")) => h.mode = HmacMode::Permissive,
-            ("mode", Some("receive-only")) => h.mode = HmacMode::ReceiveOnly,
-            (o, _) => {
-                return cx.error(format!("'hmac' expects active <id>, replay time|monotonic, window <time> or mode enforce|permissive|receive-only, but got '{o}'"));
-            }
-        }
-    }
 }
 
 /// `peer <ip> [min-ttl <n>] [max-ttl <n>] ...`; words behind a peer are about it.
@@ -585,104 +548,6 @@ fn announce(cx: &mut Cx<'_>, g: &mut Garp, w: &[String]) {
             }
         }
         i += 2;
-    }
-}
-
-pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
-    let place = &d.place;
-    let mut bad = |m: String| cx.report.error(Code::RouterIncomplete, place, m);
-    d.priority_set |= d.carp.wanted();
-    std::mem::take(&mut d.carp).finish(&mut d.inst, &d.said).into_iter().for_each(&mut bad);
-    carp::sign(&mut d.inst.auth, d.vips.iter().map(|v| v.addr.addr));
-    let name = &d.inst.name;
-    if d.inst.interface.is_empty() {
-        bad(format!("vrrp '{name}' has no 'interface'"));
-    }
-    if d.inst.vrid == 0 {
-        bad(format!("vrrp '{name}' has no 'vrid'; both nodes need the same number from 1 to 255"));
-    }
-    if !d.priority_set {
-        bad(format!("vrrp '{name}' has no 'priority'; give each node its own, from 1 to 254"));
-    }
-    if d.inst.version == VrrpVersion::V2 && d.inst.advert_int.subsec_nanos() != 0 {
-        bad(format!("vrrp '{name}' : VRRPv2 has whole seconds only; write 'advertise 1s' or use version 3"));
-    }
-    if d.inst.version == VrrpVersion::V3 && d.inst.advert_int > Duration::from_millis(40_950) {
-        bad(format!("vrrp '{name}' : VRRPv3 carries at most 40950ms; write a shorter 'advertise' or use version 2"));
-    }
-    if d.inst.hmac.as_ref().is_some_and(|h| h.key(h.active).is_none()) {
-        bad(format!("vrrp '{name}' has no 'hmac-key' of the id that signs"));
-    }
-    if let Some(v) = d.inst.vmac.as_ref().filter(|v| !v.name.is_empty())
-        && let Some(o) = model.instances.iter().find(|o| o.vmac.as_ref().is_some_and(|w| w.name == v.name))
-    {
-        bad(format!("vrrp '{name}' : vrrp '{}' has a virtual MAC address on interface {} already", o.name, v.name));
-    }
-    if d.inst.hmac.is_some() && d.inst.auth != Auth::None {
-        bad(format!("vrrp '{name}' : 'auth' and 'hmac-key' do not go together; remove one"));
-    }
-    match (&d.inst.auth, d.inst.version) {
-        (Auth::Pass(_), VrrpVersion::V3) if d.inst.also_v2 => {}
-        (Auth::None | Auth::Carp(_), _) | (_, VrrpVersion::V2 | VrrpVersion::Carp) => {}
-        _ => bad(format!("vrrp '{name}' : version 3 has no 'auth'; use 'hmac-key', or version 2")),
-    }
-    for (six, most) in [(false, MAX_VIPS4), (true, MAX_VIPS6)] {
-        if d.vips.iter().filter(|v| v.addr.addr.is_ipv6() == six).count() > most {
-            bad(format!(
-                "vrrp '{name}' : an advert carries at most {most} addresses of this family; say 'unannounced' behind the others"
-            ));
-        }
-    }
-    if d.vips.is_empty() {
-        let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };
-        cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: {why}"));
-        return model.instances.push(d.inst);
-    }
-    if d.inst.version == VrrpVersion::Carp && d.inst.vmac.is_some() {
-        let six = d.vips.iter().filter(|v| v.addr.addr.is_ipv6()).count();
-        if six > 0 && six < d.vips.len() {
-            // The kernel has no two interfaces with one MAC address beside another.
-            bad(format!(
-                "vrrp '{name}' : CARP with 'virtual-mac' has addresses of one family; write another section with another 'vrid'"
-            ));
-        }
-    }
-    let (six, four): (Vec<Vip>, Vec<Vip>) = d.vips.into_iter().partition(|v| v.addr.addr.is_ipv6());
-    let mixed = !six.is_empty() && !four.is_empty();
-    for (vips, is_six) in [(four, false), (six, true)] {
-        if vips.is_empty() {
-            continue;
-        }
-        let mut inst = d.inst.clone();
-        inst.vips = vips;
-        if let Some(v) = &mut inst.vmac {
-            if v.mac == [0; 6] || mixed && is_six {
-                // CARP has one for both families.
-                v.mac = Vmac::usual_mac(inst.vrid, is_six && inst.version != VrrpVersion::Carp);
-            }
-            if mixed && is_six {
-                v.name.clear();
-            }
-        }
-        inst.peers.retain(|p| p.addr.is_ipv6() == is_six);
-        inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
-        inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
-        inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
-        if is_six {
-            if inst.version != VrrpVersion::Carp {
-                (inst.version, inst.also_v2) = (VrrpVersion::V3, false);
-                inst.auth = Auth::None;
-            }
-            if mixed {
-                // What is not announced moves with the first of the two.
-                inst.excluded.clear();
-                inst.routes.clear();
-                inst.rules.clear();
-                inst.twin_of = Some(d.inst.name.clone());
-                inst.name = format!("{}.6", d.inst.name);
-            }
-        }
-        model.instances.push(inst);
     }
 }
 

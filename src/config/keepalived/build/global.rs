@@ -19,12 +19,15 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "router_id" if n.words.len() < 2 => {
                 cx.lenient(Code::Lenient, &n.place, "'router_id' has no name; it is ignored".into())
             }
-            "script_user" if n.words.len() < 2 => {
+            "script_user" if n.words.get(1).is_none_or(String::is_empty) => {
                 cx.lenient(Code::Lenient, &n.place, "'script_user' has no user; it is ignored".into())
             }
             "router_id" => m.router_id = cx.value(n).unwrap_or_default().to_owned(),
             "vrrp_version" => cx.globals.version = version(cx, n),
-            "script_user" => m.script_user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
+            "script_user" => {
+                let group = n.words.get(2).filter(|g| !g.is_empty()).cloned();
+                m.script_user = cx.value(n).map(|u| (u.to_owned(), group));
+            }
             "vrrp_garp_master_delay" => {
                 cx.globals.garp.delay = secs(cx.number(n, 0, 86_400)).unwrap_or(cx.globals.garp.delay)
             }
@@ -199,7 +202,7 @@ pub(super) fn extra(cx: &mut Cx<'_>, n: &Node) -> Option<(Duration, bool)> {
 /// `notify_fifo <path> [user [group]]`: the general one and VRRP's own both get every line of a router.
 fn fifo(cx: &mut Cx<'_>, n: &Node, m: &mut VrrpModel) {
     let Some(path) = cx.value(n).map(str::to_owned) else { return };
-    let user = n.words.get(2).map(|u| (u.clone(), n.words.get(3).cloned()));
+    let user = n.words.get(2).map(|u| (u.clone(), n.words.get(3).filter(|g| !g.is_empty()).cloned()));
     if m.fifos.iter().any(|f| f.path == path) {
         let text = format!("'{}' : '{path}' is named twice; each needs a FIFO of its own", n.words[0]);
         return cx.lenient(Code::Duplicate, &n.place, text);
@@ -211,7 +214,10 @@ fn fifo_script(cx: &mut Cx<'_>, n: &Node, m: &mut VrrpModel) {
     let Some(command) = cx.value(n).map(str::to_owned) else { return };
     match m.fifos.last_mut() {
         Some(f) => {
-            f.script = Some(ScriptCall { command, user: n.words.get(2).map(|u| (u.clone(), n.words.get(3).cloned())) })
+            f.script = Some(ScriptCall {
+                command,
+                user: n.words.get(2).map(|u| (u.clone(), n.words.get(3).filter(|g| !g.is_empty()).cloned())),
+            })
         }
         None => cx.lenient(
             Code::Missing,

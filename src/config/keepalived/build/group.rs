@@ -68,8 +68,9 @@ pub(super) fn tracking(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
     };
     let (mut members, mut blocks) = (Vec::new(), 0);
     for n in block.block.iter().flatten() {
-        match n.words.first().map(String::as_str) {
-            Some("group") => {
+        let Some(head) = n.words.first() else { continue };
+        match head.as_str() {
+            "group" => {
                 let words: Vec<String> = cx.lines(n).flat_map(|l| l.words.clone()).collect();
                 members.extend(words);
                 blocks += 1;

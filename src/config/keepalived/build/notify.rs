@@ -37,7 +37,10 @@ pub(super) fn read(cx: &mut Cx<'_>, n: &Node, block: &str, to: &mut Notify) {
         let name = |w: &String| !w.is_empty() && w.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c));
         *slot = Some(match n.words.get(2) {
             Some(u) if !name(u) => ScriptCall { command: n.raw.clone(), user: None },
-            u => ScriptCall { command: cmd, user: u.map(|u| (u.clone(), n.words.get(3).cloned())) },
+            u => ScriptCall {
+                command: cmd,
+                user: u.map(|u| (u.clone(), n.words.get(3).filter(|g| !g.is_empty()).cloned())),
+            },
         });
     }
 }

@@ -239,7 +239,7 @@ pub(super) fn script(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "weight" => (s.weight, s.reverse) = weight(cx, n, -253, 253),
             "rise" => s.rise = cx.number(n, 1u32, u32::MAX).unwrap_or(1),
             "fall" => s.fall = cx.number(n, 1u32, u32::MAX).unwrap_or(1),
-            "user" => s.user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).cloned())),
+            "user" => s.user = cx.value(n).map(|u| (u.to_owned(), n.words.get(2).filter(|g| !g.is_empty()).cloned())),
             "init_fail" => s.init_fail = true,
             _ => cx.unknown(n, "vrrp_script"),
         }
