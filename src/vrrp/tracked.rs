@@ -6,28 +6,22 @@ use super::track::{Share, inside_key};
 use crate::config::model::{Seen, Tracked, VrrpModel};
 use std::time::Instant;
 
+/// True if both have the same thing, or neither has it.
+fn unchanged<T: PartialEq>(old: &[T], new: &[T], is: impl Fn(&T) -> bool) -> bool {
+    old.iter().find(|t| is(t)) == new.iter().find(|t| is(t))
+}
+
 impl Engine {
     /// What is known of things that are not tracked any more, or are defined in another way, is not known of those that come instead.
     pub(super) fn forget_facts(&mut self, new: &VrrpModel) {
         let old = &self.model;
         let used = |kind, name: &str| new.tracks().any(|t| t.kind == kind && t.name == name);
         let f = &mut self.facts;
-        f.scripts.retain(|n, _| {
-            let find = |m: &VrrpModel| m.scripts.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::Script, n) && find(old) == find(new)
-        });
-        f.files.retain(|n, _| {
-            let find = |m: &VrrpModel| m.files.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::File, n) && find(old) == find(new)
-        });
-        f.processes.retain(|n, _| {
-            let find = |m: &VrrpModel| m.processes.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::Process, n) && find(old) == find(new)
-        });
-        f.bfds.retain(|n, _| {
-            let find = |m: &VrrpModel| m.bfds.iter().find(|s| s.name == *n).cloned();
-            used(Tracked::Bfd, n) && find(old) == find(new)
-        });
+        f.scripts.retain(|n, _| used(Tracked::Script, n) && unchanged(&old.scripts, &new.scripts, |s| s.name == *n));
+        f.files.retain(|n, _| used(Tracked::File, n) && unchanged(&old.files, &new.files, |t| t.name == *n));
+        f.processes
+            .retain(|n, _| used(Tracked::Process, n) && unchanged(&old.processes, &new.processes, |p| p.name == *n));
+        f.bfds.retain(|n, _| used(Tracked::Bfd, n) && unchanged(&old.bfds, &new.bfds, |b| b.name == *n));
         f.inside.retain(|key, _| new.tracks().any(|t| inside_key(t) == *key));
     }
 

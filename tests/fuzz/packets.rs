@@ -3,6 +3,8 @@
 use super::Dice;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+use tandem_proxy::base::diag::Place;
+use tandem_proxy::config::keepalived::build::blank_bfd;
 use tandem_proxy::config::model::Bfd;
 use tandem_proxy::process::ipc::ToGuardian;
 use tandem_proxy::vrrp::bfd::{self, Session};
@@ -90,22 +92,7 @@ pub fn mutate(seeds: &[Vec<u8>], d: &mut Dice) -> Vec<u8> {
 }
 
 fn session_conf() -> Bfd {
-    Bfd {
-        name: "b".into(),
-        place: String::new(),
-        neighbour: ends(false).0,
-        source: None,
-        min_rx: Duration::from_millis(10),
-        min_tx: Duration::from_millis(10),
-        idle_tx: SECOND,
-        multiplier: 5,
-        passive: false,
-        ttl: 255,
-        max_hops: 0,
-        multihop: false,
-        weight: 0,
-        reverse: false,
-    }
+    Bfd { neighbour: ends(false).0, ttl: 255, ..blank_bfd("b", &Place::new(&"b".into(), 1)) }
 }
 
 /// RFC 1071, with the pseudo header where a version has it: most mutations would end at the checksum otherwise.
