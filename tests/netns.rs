@@ -46,6 +46,7 @@ fn main() {
             needs: &[Need::Root, Need::Keepalived],
             run: guarded_route,
         },
+        Case { name: "addresses_with_interfaces_of_their_own", needs: &[Need::Root], run: address_macs },
         Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
         Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
         Case { name: "adverts_keep_time_in_a_flood", needs: &[Need::Root], run: flood },
@@ -59,7 +60,7 @@ fn main() {
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-fn play(stage: &mut Stage, e: Event) {
+fn play(stage: &mut Stage, e: Event) -> Duration {
     let limit = stage.limit(e);
     // The machines are shared: a stall of a whole host is told from a slow failover by doing it again. One was seen to last for two.
     for last in [false, false, false, false, true] {
@@ -75,9 +76,10 @@ fn play(stage: &mut Stage, e: Event) {
         let good = c.outage <= limit.outage && c.failed_new == 0 && (!limit.none_fails || c.failed == 0);
         assert!(good || !last, "{}: {c:?}\n{}", e.name(), stage.logs());
         if good {
-            return;
+            return c.outage;
         }
     }
+    unreachable!("the last try is good or has failed")
 }
 
 fn table(d: &Dialect) {
@@ -92,14 +94,14 @@ fn fast_table() {
     table(&Dialect::FAST);
 }
 
-/// The shortest interval: a cut link, a killed proxy and a planned switch, three times each.
+/// The shortest interval: what is promised for a killed proxy, a cut link and a planned switch, which the middle one of three has to keep.
 fn fastest() {
     let mut s = Stage::new(&tandem(), &Dialect::FASTEST).unwrap();
     assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
-    for _ in 0..2 {
-        for e in [Event::KillProxy, Event::CutLink, Event::PlannedSwitch] {
-            play(&mut s, e);
-        }
+    for (e, promised) in [(Event::KillProxy, MS(15)), (Event::CutLink, MS(60)), (Event::PlannedSwitch, MS(5))] {
+        let mut all: Vec<Duration> = (0..3).map(|_| play(&mut s, e)).collect();
+        all.sort();
+        assert!(all[1] < promised, "{}: {all:?}\n{}", e.name(), s.logs());
     }
 }
 
@@ -843,6 +845,16 @@ fn keepalived_vmac() {
     assert_eq!(ip(&m, 0, &["link", "set", "vrrp.51", "down"]), "");
     let back = || m.holds(0) && ip(&m, 0, &["addr", "show", "vrrp.51"]).contains("state UP");
     assert!(wait_for(Duration::from_secs(8), back), "{}", ip(&m, 0, &["addr"]));
+    // Somebody gives it another MAC address: it gets its own back, and nothing moves.
+    m.moves_to(0, Duration::from_secs(16));
+    let others = std::cell::RefCell::new(String::new());
+    assert_eq!(ip(&m, 0, &["link", "set", "vrrp.51", "address", "02:00:00:00:00:07"]), "");
+    let own = || {
+        *others.borrow_mut() = ip(&m, 0, &["link", "show", "vrrp.51"]);
+        others.borrow().contains("00:00:5e:00:01:33")
+    };
+    assert!(wait_for(Duration::from_secs(2), own), "{}", others.borrow());
+    m.stays_on(0, Duration::from_secs(4));
     // A reload with another name and another address of its own: the old one goes, and with it its addresses.
     m.moves_to(0, Duration::from_secs(16));
     std::fs::write(m.path("t.conf"), conf(150).replace("use_vmac", "use_vmac v9 02:00:5e:10:01:33")).unwrap();
@@ -971,6 +983,77 @@ fn guarded_route() {
     make(&m);
     assert!(wait_for(Duration::from_secs(3), routed));
     m.moves_to(0, Duration::from_secs(16));
+    // One that needs an address on its interface cannot be put on before that is there, nor after it went.
+    let more = statics.replace("x0 track_group G\n", "x0 track_group G\n 10.61.0.0/16 via 10.62.0.1 track_group G\n");
+    std::fs::write(m.path("t.conf"), conf(150, &more)).unwrap();
+    m.cli("reload");
+    m.moves_to(1, Duration::from_secs(3));
+    let add = ["addr", "add", "10.62.0.2/24", "dev", "x0"];
+    assert_eq!(ip(&m, 0, &add), "");
+    m.moves_to(0, Duration::from_secs(16));
+    assert!(ip(&m, 0, &["route"]).contains("10.61.0.0/16 via 10.62.0.1"));
+    // With the last address the kernel drops all routes over the interface, and says nothing.
+    assert_eq!(ip(&m, 0, &["addr", "flush", "dev", "x0", "scope", "global"]), "");
+    m.moves_to(1, Duration::from_secs(3));
+    assert!(wait_for(Duration::from_secs(2), routed), "{}", ip(&m, 0, &["route"]));
+    assert_eq!(ip(&m, 0, &add), "");
+    m.moves_to(0, Duration::from_secs(16));
+}
+
+/// An address with the router's MAC address on another interface, one of a link between two, scripts around the whole, and a line of each reload.
+fn address_macs() {
+    let mut m = Mixed::new();
+    assert_eq!(ip(&m, 0, &["link", "add", "x0", "type", "veth", "peer", "name", "y0"]), "");
+    assert_eq!(ip(&m, 0, &["link", "set", "y0", "up"]), "");
+    assert_eq!(ip(&m, 0, &["link", "set", "x0", "up"]), "");
+    let (log, fifo) = (m.path("scripts.log"), m.path("fifo"));
+    let conf = |vips: &str| {
+        format!(
+            "global_defs {{\n script_user root\n startup_script \"/bin/echo start >> {log}\"\n shutdown_script \"/bin/echo end >> {log}\"\n vrrp_notify_fifo {fifo}\n vrrp_notify_fifo_script \"/bin/cat {fifo} >> {log}\"\n fifo_write_vrrp_states_on_reload\n}}\nvrrp_instance V {{\n state MASTER\n interface eth0\n virtual_router_id 51\n version 3\n priority 150\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24\n{vips} }}\n}}\n"
+        )
+    };
+    m.start_tandem_with(&conf(" 10.9.4.80/24 dev x0 use_vmac\n 10.9.5.80 peer 10.9.5.81 dev x0\n"));
+    m.moves_to(0, Duration::from_secs(8));
+    let shows = |dev: &str, what: &[&str]| {
+        let text = ip(&m, 0, &["addr", "show", dev]);
+        what.iter().all(|w| text.contains(w))
+    };
+    let whole = || {
+        shows("vrrp.51", &["10.9.4.80/24", "00:00:5e:00:01:33", "@x0"]) && shows("x0", &["10.9.5.80 peer 10.9.5.81/32"])
+    };
+    assert!(wait_for(Duration::from_secs(3), whole), "{}", ip(&m, 0, &["addr"]));
+    // Whatever happens to it, the router goes on, and has it again.
+    for what in [
+        &["link", "del", "vrrp.51"][..],
+        &["link", "set", "vrrp.51", "down"],
+        &["link", "set", "vrrp.51", "address", "02:00:00:00:00:07"],
+    ] {
+        assert_eq!(ip(&m, 0, what), "");
+        assert!(
+            wait_for(Duration::from_secs(3), || whole() && shows("vrrp.51", &["state UP"])),
+            "{what:?}: {}",
+            ip(&m, 0, &["addr"])
+        );
+        m.stays_on(0, MS(500));
+    }
+    assert_eq!(ip(&m, 0, &["addr", "del", "10.9.5.80", "peer", "10.9.5.81", "dev", "x0"]), "");
+    assert!(wait_for(Duration::from_secs(3), whole), "{}", ip(&m, 0, &["addr"]));
+    // A reload without them takes them away.
+    std::fs::write(m.path("t.conf"), conf("")).unwrap();
+    m.cli("reload");
+    let gone = || shows("vrrp.51", &["does not exist"]) && !shows("x0", &["10.9.5.80"]);
+    assert!(wait_for(Duration::from_secs(3), gone), "{}", ip(&m, 0, &["addr"]));
+    m.stays_on(0, MS(500));
+    let written = || std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(
+        wait_for(Duration::from_secs(3), || written().matches("INSTANCE \"V\" MASTER 150").count() == 2),
+        "{}",
+        written()
+    );
+    assert!(written().starts_with("start\n"), "{}", written());
+    let node = m.tandem.as_ref().unwrap();
+    node.signal(node.guardian(), libc::SIGTERM);
+    assert!(wait_for(Duration::from_secs(10), || written().ends_with("end\n")), "{}", written());
 }
 
 /// A BFD session with keepalived: it comes up, notices a cut within its detection time and a bit, and comes up again.

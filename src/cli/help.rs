@@ -7,7 +7,7 @@ Tandem: one binary in place of HAProxy and keepalived.
   tandem check -f haproxy.cfg [-k keepalived.conf]   all errors of both files at once
   tandem convert -f haproxy.cfg -k keepalived.conf   one file that means the same as the two
   tandem explain [CODE]                              what a finding means, and the mend
-  tandem status -f haproxy.cfg                       who holds what and why, and what is up, of the process that runs
+  tandem status -f haproxy.cfg [--peer <address>]    who holds what and why, and what is up, here and on the other node
   tandem demo [--script]                             a pair of nodes, live, in namespaces of its own
   tandem help
 

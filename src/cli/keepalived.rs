@@ -196,7 +196,9 @@ fn test_only(load: &LoadArgs, log: &str) -> i32 {
     let told: Vec<Code> = l.report.diags.iter().filter(|d| d.severity > Severity::Notice).map(|d| d.code).collect();
     let v = &l.vrrp;
     let tracked = v.instances.iter().map(|i| &i.tracks).chain(v.groups.iter().map(|g| &g.tracks));
-    let runs = tracked.flatten().any(|t| t.kind == Tracked::Script)
+    let runs = v.at_start.script.is_some()
+        || v.at_end.script.is_some()
+        || tracked.flatten().any(|t| t.kind == Tracked::Script)
         || v.instances
             .iter()
             .map(|i| &i.notify)

@@ -1,7 +1,7 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
 use super::model::{
-    Auth, Bfd, Garp, HmacAuth, HmacMode, MinUp, Notify, ParamMatch, Peer, Replay, ScriptCall, TrackEntry, TrackProcess,
-    Vip, VrrpInstance, VrrpModel, VrrpVersion,
+    Auth, Bfd, Garp, HmacAuth, HmacMode, MinUp, Notify, OldChecksum, ParamMatch, Peer, Replay, ScriptCall, TrackEntry,
+    TrackProcess, Vip, VrrpInstance, VrrpModel, VrrpVersion,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::fmt::Write as _;
@@ -69,6 +69,16 @@ fn global(out: &mut String, m: &VrrpModel) {
             let _ = write!(s, "{} exec {}", spaced(&account(&c.user)), word(&c.command));
         }
         line(&mut g, "vrrp-fifo", &s, true);
+    }
+    line(&mut g, "vrrp-fifo-on-reload", "", m.lines_on_reload);
+    line(&mut g, "vrrp-no-fault-mail", "", m.no_fault_mail);
+    for (name, s) in [("vrrp-startup-script", &m.at_start), ("vrrp-shutdown-script", &m.at_end)] {
+        if let Some(c) = &s.script {
+            let timeout = s.timeout.map_or_else(String::new, |t| format!("timeout {} ", time(t)));
+            let user = account(&c.user);
+            let blank = if user.is_empty() { "" } else { " " };
+            line(&mut g, name, &format!("{timeout}{user}{blank}exec {}", word(&c.command)), true);
+        }
     }
     for d in &m.debounce {
         line(&mut g, "vrrp-interface-delay", &format!("{} {} {}", word(&d.interface), time(d.down), time(d.up)), true);
@@ -197,6 +207,9 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     line(out, "check-source", "", i.check_unicast_src);
     line(out, "no-address-check", "", i.skip_addr_check);
     line(out, "checksum", "v2", i.checksum_v2);
+    line(out, "checksum", "old-unicast", i.old_checksum == OldChecksum::Always);
+    line(out, "checksum", "new-unicast", i.old_checksum == OldChecksum::Never);
+    line(out, "unicast-only", "", i.lacks_peer);
     line(out, "no preempt", "", !i.preempt);
     line(out, "preempt delay", &time(i.preempt_delay), !i.preempt_delay.is_zero());
     line(out, "strict", "", i.strict);
@@ -228,7 +241,8 @@ fn address(v: &Vip) -> String {
             let _ = write!(s, " {name} {value}");
         }
     };
-    add("dev", v.dev.as_deref().map(word));
+    add("dev", v.own_mac.as_ref().map(|m| m.base.as_str()).or(v.dev.as_deref()).map(word));
+    add("peer", v.peer.map(|p| p.to_string()));
     add("label", v.label.as_deref().map(word));
     add("brd", v.broadcast.map(|b| b.to_string()));
     add("track-group", v.group.as_deref().map(word));
@@ -239,6 +253,7 @@ fn address(v: &Vip) -> String {
         (v.temporary, "mngtmpaddr"),
         (v.autojoin, "autojoin"),
         (v.untracked, "no-track"),
+        (v.own_mac.is_some(), "virtual-mac"),
     ] {
         if said {
             let _ = write!(s, " {name}");

@@ -42,7 +42,7 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
         model.global.maxconn = Some(n);
     }
     model.vrrp.fault_strict = model.global.fault_strict;
-    Vmac::name_all(&mut model.vrrp.instances, "vrrp");
+    Vmac::name_all(&mut model.vrrp.instances, "vrrp", "vrrp");
     for (_, text) in model.vrrp.drop_undefined_groups() {
         report.push(Code::UnknownTracked, Severity::Error, None, text);
     }

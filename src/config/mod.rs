@@ -11,4 +11,5 @@ mod route;
 pub mod source;
 mod together;
 mod virtual_server;
+mod vmac;
 mod vrrp;

@@ -2,6 +2,7 @@
 pub use super::logging::*;
 pub use super::route::{Hop, Order, Route, RoutingRule};
 pub use super::virtual_server::*;
+pub use super::vmac::*;
 pub use super::vrrp::*;
 use crate::balance::Algorithm;
 use crate::balance::hash::HashType;

@@ -1,5 +1,6 @@
 //! The VRRP half of a node, from `keepalived.conf` or from `vrrp` sections. It crosses to the guardian as JSON.
 use super::route::{Route, RoutingRule};
+use super::vmac::{OwnMac, Vmac};
 use crate::base::addr::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -49,10 +50,25 @@ pub struct VrrpModel {
     pub facts: Vec<FactRule>,
     /// Where alerts are sent, if they can be.
     pub mail: Option<MailConf>,
+    /// `no_email_faults`: none of FAULT.
+    pub no_fault_mail: bool,
+    /// `fifo_write_vrrp_states_on_reload`
+    pub lines_on_reload: bool,
+    /// `startup_script`, `shutdown_script`
+    pub at_start: TimedScript,
+    pub at_end: TimedScript,
     /// The proxy pings servers (`PING_CHECK`).
     pub pings: bool,
     /// Who is told of virtual servers.
     pub told: Vec<ServerScripts>,
+}
+
+/// A script that is waited for, no longer than its timeout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimedScript {
+    pub script: Option<ScriptCall>,
+    /// `None`: the usual one.
+    pub timeout: Option<Duration>,
 }
 
 /// `smtp_server`, `notification_email` and what belongs to them.
@@ -172,6 +188,10 @@ pub struct Vip {
     pub addr: IpNet,
     /// Interface other than the instance's.
     pub dev: Option<String>,
+    /// `use_vmac`: `dev` is an interface with the virtual router's MAC address, made beside another one.
+    pub own_mac: Option<OwnMac>,
+    /// `peer`: the other end of a link between two.
+    pub peer: Option<IpAddr>,
     pub label: Option<String>,
     pub broadcast: Option<Ipv4Addr>,
     /// Scope as the kernel numbers it (0 global, 253 link, 254 host).
@@ -197,6 +217,8 @@ impl Vip {
         Self {
             addr,
             dev: None,
+            own_mac: None,
+            peer: None,
             label: None,
             broadcast: None,
             scope: 0,
@@ -454,47 +476,14 @@ impl Peer {
     }
 }
 
-/// An interface with the virtual router's MAC address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Vmac {
-    /// Empty in a reader until all are read: [`Vmac::name_all`].
-    pub name: String,
-    pub mac: [u8; 6],
-    /// Link group; `None`: that of the router's interface.
-    pub group: Option<u32>,
-    /// `vmac_xmit_base`: adverts leave and are heard on the router's own interface.
-    pub from_base: bool,
-}
-
-impl Vmac {
-    /// The MAC address of RFC 9568, 7.3.
-    pub fn usual_mac(vrid: u8, six: bool) -> [u8; 6] {
-        [0, 0, 0x5e, 0, if six { 2 } else { 1 }, vrid]
-    }
-
-    /// Names those that have none, as keepalived does: `vrrp.51`, for IPv6 `vrrp6.51` where that is taken, and then with numbers.
-    pub fn name_all(instances: &mut [VrrpInstance], prefix: &str) {
-        for at in 0..instances.len() {
-            let (vrid, six) = (instances[at].vrid, instances[at].is_six());
-            let taken = |name: &String| instances.iter().any(|o| o.vmac.as_ref().is_some_and(|v| v.name == *name));
-            let first = [format!("{prefix}.{vrid}")].into_iter().chain(six.then(|| format!("{prefix}6.{vrid}")));
-            let name = first.chain((1..).map(|n: u32| format!("{prefix}{n}.{vrid}"))).find(|name| !taken(name));
-            if let (Some(v), Some(name)) = (instances[at].vmac.as_mut().filter(|v| v.name.is_empty()), name) {
-                v.name = name;
-            }
-        }
-    }
-}
-
-/// Six octets, or five in front of the virtual router's number.
-pub fn mac_of(text: &str, vrid: u8) -> Option<[u8; 6]> {
-    let octets: Option<Vec<u8>> =
-        text.split(':').map(|t| u8::from_str_radix(t, 16).ok().filter(|_| t.len() <= 2)).collect();
-    let mut octets = octets?;
-    if octets.len() == 5 {
-        octets.push(vrid);
-    }
-    octets.try_into().ok()
+/// `old_unicast_checksum`: unicast adverts of VRRPv3 that are summed up as if they went to the multicast group, as keepalived did before 1.3.7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OldChecksum {
+    /// To those who do it.
+    #[default]
+    Answered,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -534,6 +523,10 @@ pub struct VrrpInstance {
     pub also_v2: bool,
     /// keepalived's `v3_checksum_as_v2`: no pseudo header in a VRRPv3 checksum over IPv4.
     pub checksum_v2: bool,
+    /// `unicast_fault_no_peer`, and there is none: FAULT instead of multicast.
+    pub lacks_peer: bool,
+    /// `old_unicast_checksum`
+    pub old_checksum: OldChecksum,
     pub skip_addr_check: bool,
     /// Adverts that do not come from a unicast peer are dropped.
     pub check_unicast_src: bool,

@@ -24,6 +24,8 @@ pub struct Address {
     pub ifindex: u32,
     pub addr: IpAddr,
     pub prefix: u8,
+    /// The other end of a link between two.
+    pub peer: Option<IpAddr>,
     pub mark: u8,
     /// Duplicate address detection is not over, or failed: it cannot be spoken from.
     pub tentative: bool,
@@ -35,7 +37,10 @@ pub struct Address {
 pub struct NewAddress {
     pub ifindex: u32,
     pub addr: IpAddr,
+    /// Of the peer, if there is one.
     pub prefix: u8,
+    /// The other end of a link between two.
+    pub peer: Option<IpAddr>,
     /// Seconds after which the kernel takes the address off by itself; `u32::MAX` is for ever.
     pub lifetime: u32,
     pub scope: u8,
@@ -49,6 +54,14 @@ pub struct NewAddress {
     pub preferred: Option<u32>,
     /// [`MARK`] or [`STATIC_MARK`]
     pub mark: u8,
+}
+
+/// One that is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldAddress {
+    pub addr: IpAddr,
+    pub prefix: u8,
+    pub peer: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +131,7 @@ impl Netlink {
         }
         m.header.flags = AddressHeaderFlags::from_bits_retain(u8::try_from(flags.bits() & 0xff).unwrap_or(0));
         m.attributes.push(AddressAttribute::Local(a.addr));
-        m.attributes.push(AddressAttribute::Address(a.addr));
+        m.attributes.push(AddressAttribute::Address(a.peer.unwrap_or(a.addr)));
         m.attributes.push(AddressAttribute::Flags(flags));
         if let Some(b) = a.broadcast {
             m.attributes.push(AddressAttribute::Broadcast(b));
@@ -139,13 +152,13 @@ impl Netlink {
         self.ask(req).await.map_err(words)
     }
 
-    pub async fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) -> Result<(), String> {
+    pub async fn remove(&self, ifindex: u32, a: &OldAddress) -> Result<(), String> {
         let mut m = AddressMessage::default();
-        m.header.family = family(addr);
-        m.header.prefix_len = prefix;
+        m.header.family = family(a.addr);
+        m.header.prefix_len = a.prefix;
         m.header.index = ifindex;
-        m.attributes.push(AddressAttribute::Local(addr));
-        m.attributes.push(AddressAttribute::Address(addr));
+        m.attributes.push(AddressAttribute::Local(a.addr));
+        m.attributes.push(AddressAttribute::Address(a.peer.unwrap_or(a.addr)));
         let wait = self.handle.address().del(m).execute();
         match tokio::time::timeout(ANSWER, wait).await {
             Ok(Ok(())) => Ok(()),
@@ -241,7 +254,7 @@ enum Order {
         all: Vec<NewAddress>,
         tag: Option<u64>,
     },
-    Remove(u32, IpAddr, u8),
+    Remove(u32, OldAddress),
     /// Routes and rules, on or off.
     Ways {
         all: Vec<Way>,
@@ -341,8 +354,8 @@ impl Keeper {
                             }
                             Done::Put { tag, failures }
                         }
-                        Order::Remove(ifindex, addr, prefix) => {
-                            let _ = netlink.remove(ifindex, addr, prefix).await;
+                        Order::Remove(ifindex, old) => {
+                            let _ = netlink.remove(ifindex, &old).await;
                             continue;
                         }
                         Order::Ways { all, add, tag } => {
@@ -405,8 +418,8 @@ impl Keeper {
         let _ = self.0.send(Order::Put { all, tag });
     }
 
-    pub fn remove(&self, ifindex: u32, addr: IpAddr, prefix: u8) {
-        let _ = self.0.send(Order::Remove(ifindex, addr, prefix));
+    pub fn remove(&self, ifindex: u32, old: OldAddress) {
+        let _ = self.0.send(Order::Remove(ifindex, old));
     }
 
     /// Adds routes and rules, or takes them off in the order given.
@@ -622,6 +635,7 @@ fn address(m: &AddressMessage) -> Option<Address> {
     Some(Address {
         ifindex: m.header.index,
         addr: local.or(other)?,
+        peer: other.filter(|o| local.is_some_and(|l| l != *o)),
         prefix: m.header.prefix_len,
         mark,
         tentative,

@@ -10,7 +10,7 @@ use super::servers::Servers;
 use super::sockets::{self, Key, Plan, Sockets};
 use super::start::{self, Options};
 use super::stub;
-use crate::config::model::{CliLevel, Fact, FactOf, ScriptCall, Tracked};
+use crate::config::model::{CliLevel, Fact, FactOf, ScriptCall, TimedScript, Tracked, VrrpModel};
 use crate::config::source::LoadArgs;
 use crate::log::console::Console;
 use crate::net::listen::Bound;
@@ -167,8 +167,9 @@ impl Guardian {
         let now = Instant::now();
         let signals = Self::signals().map_err(|e| format!("cannot take signals: {e}"))?;
         let events = netlink::monitor().map_err(|e| format!("cannot watch interfaces: {e}"))?;
-        let engine = Engine::start(spec.vrrp.clone(), now).await?;
         let (scripts, reports) = Runner::start().map_err(|e| format!("cannot start the runner of scripts: {e}"))?;
+        wait_for(&scripts, &spec.vrrp, &spec.vrrp.at_start, "startup_script", &log).await;
+        let engine = Engine::start(spec.vrrp.clone(), Instant::now()).await?;
         let (neighbours, reachable) = Neighbours::start();
         let (post, asks, no_asks) = match rendezvous::open() {
             Ok((post, asks)) => (Some(post), asks, None),
@@ -932,10 +933,15 @@ impl Guardian {
     /// What was given up is taken off, and scripts of the last transitions get their time.
     async fn last_words(&mut self) {
         self.neighbours.replace(Vec::new());
-        self.engine.drain().await;
+        let alone = self.engine.drain().await;
         self.flush();
         self.servers.ending().into_iter().for_each(|s| self.run_script(s));
         self.scripts.finish(Duration::from_secs(5)).await;
+        // Whoever took over needs what the script would take away.
+        if alone {
+            let m = &self.spec.vrrp;
+            wait_for(&self.scripts, m, &m.at_end, "shutdown_script", &self.log).await;
+        }
     }
 
     /// Check scripts that are not answered from inside.
@@ -964,6 +970,16 @@ impl Guardian {
         self.scripts.fifos(&m.fifos, user);
         self.scripts.check(&scripts, user);
         self.scripts.watch(&files, &processes);
+    }
+}
+
+/// Runs the script of the start or of the end, if there is one. What becomes of it changes nothing, as in keepalived.
+async fn wait_for(scripts: &Runner, m: &VrrpModel, which: &TimedScript, what: &str, log: &Console) {
+    let Some(s) = &which.script else { return };
+    match scripts.run(s, which.timeout, script::ids(m.script_user.as_ref())).await {
+        Ok(0) => {}
+        Ok(code) => log.warning(format!("{what} '{}' ended with {code}", s.command)),
+        Err(e) => log.warning(format!("{what}: {e}")),
     }
 }
 

@@ -52,9 +52,13 @@ fn interfaces(m: &Model, report: &mut Report) {
             );
             report.warning(Code::Interface, &place_of(&i.place), text);
         }
-        let names = std::iter::once(&i.interface)
-            .chain(interfaces_of(&i.tracks))
-            .chain(i.vips.iter().chain(&i.excluded).filter_map(|v| v.dev.as_ref()));
+        let names = std::iter::once(&i.interface).chain(interfaces_of(&i.tracks)).chain(
+            i.vips.iter().chain(&i.excluded).filter_map(|v| match &v.own_mac {
+                // That one is made.
+                Some(m) => Some(&m.base),
+                None => v.dev.as_ref(),
+            }),
+        );
         for name in names.filter(|n| !n.is_empty() && missing(n)) {
             if report.is_full() {
                 return;
@@ -133,6 +137,15 @@ fn scripts(m: &Model, vrrp: &VrrpModel, strict: bool, report: &mut Report) -> Ha
             missing.insert(s.name.clone());
         } else if let Some(who) = root(&s.user).then(|| unsafe_part(path)).flatten() {
             told(unsafe_text(&format!("vrrp_script '{}'", s.name), path, &who), &s.place, Code::ScriptUnsafe);
+        }
+    }
+    for (name, script) in [("startup_script", &vrrp.at_start.script), ("shutdown_script", &vrrp.at_end.script)] {
+        let Some(ScriptCall { command, user }) = script else { continue };
+        let Some(path) = program(command) else { continue };
+        if let Some(why) = not_runnable(path) {
+            told(format!("{name} '{path}' {why}"), "", Code::ScriptMissing);
+        } else if let Some(who) = root(user).then(|| unsafe_part(path)).flatten() {
+            told(unsafe_text(name, path, &who), "", Code::ScriptUnsafe);
         }
     }
     let instances = vrrp.instances.iter().map(|i| (&i.name, i.place.as_str(), &i.notify));

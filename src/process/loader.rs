@@ -175,6 +175,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         .flat_map(crate::config::model::Notify::each)
         .chain(vrrp.fifos.iter_mut().map(|f| &mut f.script))
         .chain(vrrp.told.iter_mut().flat_map(|t| [&mut t.up, &mut t.down]))
+        .chain([&mut vrrp.at_start.script, &mut vrrp.at_end.script])
     {
         let Some((name, group)) = slot.as_ref().and_then(|c| c.user.clone()) else { continue };
         let number = |n: &str, find: &dyn Fn(&str) -> Option<u32>| n.parse().ok().or_else(|| find(n));

@@ -59,7 +59,17 @@ fn address(r: &Router, v: &Vip, full: bool) -> String {
         254 => "host".to_owned(),
         n => n.to_string(),
     };
-    let _ = write!(s, " dev {} scope {scope}", r.device(v));
+    match &v.own_mac {
+        Some(m) => {
+            let _ = write!(s, " dev {}@{} use_vmac scope {scope}", r.device(v), m.base);
+        }
+        None => {
+            let _ = write!(s, " dev {} scope {scope}", r.device(v));
+        }
+    }
+    if let Some(p) = &v.peer {
+        let _ = write!(s, " peer {p}/{len}");
+    }
     if let Some(l) = &v.label {
         let _ = write!(s, " label {l}");
     }

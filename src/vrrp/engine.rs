@@ -8,9 +8,10 @@ use super::quarrel::Quarrel;
 use super::router::{Incoming, Router, addresses, claim, device_of, params};
 use super::track::{Facts, inside_key};
 use super::view::VrrpView;
+use super::vip::old_address;
 use super::ways::WayWatch;
 use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Vip, VrrpInstance, VrrpModel};
-use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, NewMac, Wanted};
+use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, NewMac, OldAddress, Wanted};
 use crate::net::raw;
 use crate::net::routes::Gone;
 use crate::net::sockdiag::Resets;
@@ -48,8 +49,8 @@ const LOWER_PAUSE: Duration = Duration::from_millis(100);
 /// The keeper has this long to open the first sockets; a longer wait means that the kernel does not answer.
 const START: Duration = Duration::from_secs(10);
 
-/// An address where it lives: interface, address, prefix length.
-pub(super) type Placed = (u32, IpAddr, u8);
+/// An address where it lives.
+pub(super) type Placed = (u32, OldAddress);
 
 pub struct Engine {
     pub(super) routers: Vec<Router>,
@@ -69,6 +70,8 @@ pub struct Engine {
     /// Orders of static things that routers track, by their tags: group and thing; and those that are not there, with their groups.
     pub(super) guarded: Vec<(u64, String, String)>,
     pub(super) missing: HashMap<String, String>,
+    /// When those are tried again.
+    pub(super) missing_at: Option<Instant>,
     /// Static routes and rules that somebody else took away, and when they are put back.
     pub(super) statics_lost: Quarrel,
     pub(super) statics_at: Option<Instant>,
@@ -159,6 +162,7 @@ impl Engine {
             removed: Vec::new(),
             guarded: Vec::new(),
             missing: HashMap::new(),
+            missing_at: None,
             statics_lost: Quarrel::default(),
             statics_at: None,
             puts: Vec::new(),
@@ -247,7 +251,7 @@ impl Engine {
                         c.name, a.addr, a.prefix
                     ),
                 });
-                let _ = netlink.remove(a.ifindex, a.addr, a.prefix).await;
+                let _ = netlink.remove(a.ifindex, &OldAddress { addr: a.addr, prefix: a.prefix, peer: a.peer }).await;
             }
             if !addresses(c).any(|v| self.adopted.iter().any(|a| a.1 == v.addr.addr)) {
                 self.take_ways_off(c);
@@ -335,6 +339,7 @@ impl Engine {
         self.forget_vmacs();
         for i in 0..kept {
             self.attach(i);
+            self.ask_address_vmacs(i);
             if self.routers[i].machine.state() != State::Init {
                 // While sockets are being opened anew nothing is said; what comes of it decides.
                 if self.routers[i].opening.is_none() {
@@ -347,6 +352,9 @@ impl Engine {
             }
         }
         self.spread_ability(now);
+        if self.model.lines_on_reload {
+            self.tell_states();
+        }
         for i in (0..kept).filter(|_| again) {
             if matches!(self.routers[i].machine.state(), State::Master { .. }) {
                 self.announce(i, 1, now);
@@ -467,6 +475,10 @@ impl Engine {
         }
         if r.open() || r.opening.is_some() {
             return;
+        }
+        if r.conf.lacks_peer {
+            let text = "has 'unicast_fault_no_peer' and no unicast peer: name one, or leave the word out";
+            return self.problem(i, text.to_owned());
         }
         let (Some(_), Some(src)) = (&r.link, r.src) else {
             let index = r.link.as_ref().map(|l| l.index);
@@ -660,7 +672,8 @@ impl Engine {
                     [r.announce_at, r.refresh_at, r.elsewhere_at, r.renew_at, r.ways_at, r.vmac_at, r.vmac_down_at];
                 timers.into_iter().chain([r.machine.next_deadline(), held])
             })
-            .chain([self.statics_at, self.pacer.next(), self.debounce.next(), self.inside.next(), self.beginning()])
+            .chain([self.statics_at, self.missing_at, self.beginning()])
+            .chain([self.pacer.next(), self.debounce.next(), self.inside.next()])
             .flatten()
             .min()
     }
@@ -771,27 +784,32 @@ impl Engine {
             self.vmac_due(i, now);
         }
         self.static_ways_due(now);
+        if self.missing_at.is_some_and(|t| t <= now) {
+            self.try_missing(now);
+        }
         self.send_frames(now);
         self.forget_departed();
     }
 
-    /// Waits until addresses that were given up are off. The last thing before the end.
-    pub async fn drain(&mut self) {
+    /// Waits until addresses that were given up are off. The last thing before the end. False if another process runs some of the routers by now.
+    pub async fn drain(&mut self) -> bool {
         self.ending = true;
         // While connections ended here another process may have begun to run the routers: what it needs by now is not ours to take away.
         let model = std::mem::take(&mut self.model);
         let claims: Vec<_> = model.instances.iter().filter_map(|c| Some((c, claim(c).ok()?))).collect();
         self.end_vmacs(&claims.iter().map(|c| c.0).collect::<Vec<_>>());
-        if claims.len() == model.instances.len() {
+        let alone = claims.len() == model.instances.len();
+        if alone {
             self.end_static_ways(&model);
             for v in &model.statics {
                 if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
-                    self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
+                    self.keeper.remove(l.index, old_address(v));
                 }
             }
             self.keeper.restore();
         }
         self.keeper_done().await;
+        alone
     }
 
     /// Waits until the keeper has done what it was told.

@@ -3,11 +3,11 @@ use super::ah;
 use super::carp;
 use super::engine::{Engine, Told};
 use super::fsm::{Input, State};
-use super::packet::{Advert, Expect, Proof, Reject};
+use super::packet::{Advert, Expect, GROUP4, Proof, Reject};
 use super::router::{Incoming, Router, since_epoch, version, whole_seconds};
 use super::timing::Version;
 use super::trailer::{self, Signed};
-use crate::config::model::{Auth, CarpAuth, HmacAuth, HmacMode, Peer, Replay};
+use crate::config::model::{Auth, CarpAuth, HmacAuth, HmacMode, OldChecksum, Peer, Replay};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -158,7 +158,14 @@ impl Engine {
             plain_checksum: r.conf.checksum_v2,
             signed: if signed.is_some() { trailer::LENGTH } else { 0 },
         };
-        let advert = Advert::parse(message, &expect)?;
+        let may_be_old = r.unicast() && p.packet.src.is_ipv4() && r.conf.old_checksum != OldChecksum::Never;
+        let (advert, old_sum) = match Advert::parse(message, &expect) {
+            Err(Reject::Checksum) if may_be_old => {
+                (Advert::parse(message, &Expect { dst: GROUP4.into(), ..expect })?, true)
+            }
+            other => (other?, false),
+        };
+        r.heard_old_sum = old_sum;
         if let Some(s) = signed {
             r.sequences.take(p.packet.src, s.sequence)?;
         }

@@ -8,7 +8,7 @@ use super::quarrel::Quarrel;
 use super::timing::Version;
 use super::trailer;
 use super::view::{Transition, VrrpView};
-use crate::config::model::{Auth, HmacMode, Vip, VrrpInstance, VrrpModel, VrrpVersion};
+use crate::config::model::{Auth, HmacMode, OldChecksum, Vip, VrrpInstance, VrrpModel, VrrpVersion};
 use crate::net::netlink::{Address, Link, Opened};
 use crate::net::raw;
 use std::collections::{HashMap, VecDeque};
@@ -117,6 +117,8 @@ pub struct Router {
     /// Sequence numbers of signed adverts, its own last one and the others'.
     sequence: u64,
     pub sequences: trailer::Sequences,
+    /// The last advert of another was summed up in the old way: `old_unicast_checksum`.
+    pub heard_old_sum: bool,
     /// Who speaks version 3, and when it last did.
     moved: Vec<(IpAddr, Instant)>,
     /// Addresses, routes and rules that somebody else took away.
@@ -165,6 +167,7 @@ impl Router {
             counts: ah::Counts::default(),
             sequence: 0,
             sequences: trailer::Sequences::default(),
+            heard_old_sum: false,
             moved: Vec::new(),
             put_back: Quarrel::default(),
             vmac_lost: Quarrel::default(),
@@ -224,6 +227,16 @@ impl Router {
     /// keepalived has one count for what it sends and what it hears, and takes nothing below it: ours goes on from the highest that was heard.
     pub fn count_on(&mut self, heard: Option<u32>) {
         self.seq = self.seq.max(heard.unwrap_or(0));
+    }
+
+    /// True if its adverts are summed up as those of keepalived before 1.3.7: as if they went to the group.
+    fn old_sums(&self) -> bool {
+        let wanted = match self.conf.old_checksum {
+            OldChecksum::Always => true,
+            OldChecksum::Answered => self.heard_old_sum,
+            OldChecksum::Never => false,
+        };
+        wanted && self.unicast() && !self.six()
     }
 
     /// True if this sender has spoken version 3 lately; `now` it does, or does not.
@@ -342,7 +355,8 @@ impl Router {
                 let said = carp::Advert::of(priority, self.conf.advert_int);
                 said.emit(self.sequence, &group, buf);
             } else {
-                vrrp.emit(src, dst, self.conf.checksum_v2, buf);
+                let summed = if self.old_sums() && version == Version::V3 { GROUP4.into() } else { dst };
+                vrrp.emit(src, summed, self.conf.checksum_v2, buf);
             }
             if let Some(h) = self.conf.hmac.as_ref().filter(|h| h.mode != HmacMode::ReceiveOnly)
                 && let Some(key) = h.key(h.active)
@@ -372,7 +386,8 @@ impl Router {
         let down = super::timing::master_down(
             version(self.conf.version),
             self.machine.priority(),
-            self.conf.advert_int,
+            // Who speaks version 2 beside it waits longer.
+            if self.conf.also_v2 { whole_seconds(self.conf.advert_int) } else { self.conf.advert_int },
             self.conf.down_adverts,
         ) + Duration::from_secs(2);
         Duration::from_secs(down.as_secs() + u64::from(down.subsec_nanos() > 0))

@@ -2,7 +2,7 @@
 //! waits for the disk it lies on.
 use super::outside;
 use crate::base::diag::io_words;
-use crate::config::model::{Fifo, MailConf, TrackFile, TrackProcess, VrrpScript};
+use crate::config::model::{Fifo, MailConf, ScriptCall, TrackFile, TrackProcess, VrrpScript};
 use crate::health::mail::Mail;
 use crate::health::post;
 use std::process::Stdio;
@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// A script that does not end by itself is ended after this.
 const NOTIFY_LIMIT: Duration = Duration::from_secs(60);
+
+/// `startup_script_timeout` and `shutdown_script_timeout`, unless said; as keepalived was seen to wait.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// Alerts that wait for the mail server.
 const MAILS: usize = 1000;
@@ -25,6 +28,7 @@ enum Order {
     Fifos { all: Vec<Fifo>, default: User },
     Line(String),
     Dump { path: String, text: String },
+    Run { command: String, user: User, limit: Duration, done: oneshot::Sender<Result<i32, String>> },
     Mail(Box<(MailConf, Mail)>),
     Finish(oneshot::Sender<()>),
 }
@@ -95,6 +99,14 @@ impl Runner {
         let _ = self.0.send(Order::Mail(Box::new((conf, mail))));
     }
 
+    /// Runs a script and waits for its end, or until its time is over: its exit status.
+    pub async fn run(&self, script: &ScriptCall, timeout: Option<Duration>, default: User) -> Result<i32, String> {
+        let (done, ended) = oneshot::channel();
+        let (command, user) = (script.command.clone(), ids(script.user.as_ref()).or(default));
+        let _ = self.0.send(Order::Run { command, user, limit: timeout.unwrap_or(WAIT), done });
+        ended.await.unwrap_or_else(|_| Err("the thread of the scripts has ended".to_owned()))
+    }
+
     /// Writes a file, for its owner alone.
     pub fn dump(&self, path: String, text: String) {
         let _ = self.0.send(Order::Dump { path, text });
@@ -146,6 +158,11 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>, report: mpsc::Unbounded
                 if let Err(e) = dump(&path, &text) {
                     let _ = report.send(Report::Trouble(format!("cannot write {path}: {}", io_words(&e))));
                 }
+            }
+            Order::Run { command, user, limit, done } => {
+                tokio::task::spawn_local(async move {
+                    let _ = done.send(run_command(&command, &[], limit, user).await);
+                });
             }
             Order::Finish(done) => {
                 fifos.end();

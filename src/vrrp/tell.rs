@@ -47,7 +47,8 @@ impl Engine {
         if let Some(c) = own {
             self.told.push(Told::Notify { script: c.clone(), args: Vec::new() });
         }
-        if n.mail && self.model.mail.is_some() && matches!(to, Role::Master | Role::Backup | Role::Fault) {
+        let mails = matches!(to, Role::Master | Role::Backup) || to == Role::Fault && !self.model.no_fault_mail;
+        if n.mail && self.model.mail.is_some() && mails {
             let what = if kind == "GROUP" { "Group" } else { "Instance" };
             let subject = format!("[{}] VRRP {what} {name} - Entering {} state", self.model.router_id, to.name());
             let holds = if to == Role::Master { "holds" } else { "does not hold" };
@@ -55,6 +56,24 @@ impl Engine {
             self.told.push(Told::Mail { subject, text });
         }
         self.say(n, kind, name, to.name(), prio);
+    }
+
+    /// `fifo_write_vrrp_states_on_reload`: what is known already, to the FIFOs alone.
+    pub(super) fn tell_states(&mut self) {
+        for i in 0..self.routers.len() {
+            let r = &self.routers[i];
+            let role = r.machine.state().role();
+            if !r.departing && matches!(role, Role::Master | Role::Backup | Role::Fault) {
+                let (name, prio) = (r.conf.name.clone(), r.machine.priority().to_string());
+                self.line("INSTANCE", &name, role.name(), &prio);
+            }
+        }
+        let groups: Vec<(String, Role)> = self.group_told.iter().map(|(n, r)| (n.clone(), *r)).collect();
+        for (name, role) in groups {
+            if self.group_conf.iter().any(|g| g.0 == name) {
+                self.line("GROUP", &name, role.name(), "0");
+            }
+        }
     }
 
     /// To the script for every change, and to the FIFOs.

@@ -5,7 +5,7 @@ use super::fsm::{Action, Cause, State};
 use super::pacer::Job;
 use super::router::{Held, Router};
 use crate::config::model::Vip;
-use crate::net::netlink::{MARK, NewAddress, STATIC_MARK};
+use crate::net::netlink::{MARK, NewAddress, OldAddress, STATIC_MARK};
 use crate::net::raw;
 use crate::net::sockdiag::Then;
 use std::net::IpAddr;
@@ -20,6 +20,7 @@ fn new_address(v: &Vip, ifindex: u32, lifetime: u32, mark: u8) -> NewAddress {
         ifindex,
         addr: v.addr.addr,
         prefix: v.addr.prefix,
+        peer: v.peer,
         lifetime,
         scope: v.scope,
         label: v.label.clone(),
@@ -33,6 +34,16 @@ fn new_address(v: &Vip, ifindex: u32, lifetime: u32, mark: u8) -> NewAddress {
     }
 }
 
+/// What the kernel is told when it goes.
+pub(super) fn old_address(v: &Vip) -> OldAddress {
+    OldAddress { addr: v.addr.addr, prefix: v.addr.prefix, peer: v.peer }
+}
+
+/// A static address as it is told of.
+fn static_name(v: &Vip) -> String {
+    format!("address {}", v.addr.addr)
+}
+
 impl Engine {
     /// Static addresses: those of before that are not wanted any more go, all others are put on.
     pub(super) fn put_statics(&mut self, before: &[Vip], now: Instant) {
@@ -41,21 +52,25 @@ impl Engine {
         let wanted: Vec<Vip> = self.model.statics.iter().map(plain).collect();
         for v in before.iter().filter(|v| !wanted.contains(&plain(v))) {
             if let Some(l) = v.dev.as_ref().and_then(|d| self.links.get(d)) {
-                self.keeper.remove(l.index, v.addr.addr, v.addr.prefix);
+                self.keeper.remove(l.index, old_address(v));
             }
         }
+        self.put_static_addresses(self.model.statics.clone(), now);
+    }
+
+    fn put_static_addresses(&mut self, which: Vec<Vip>, now: Instant) {
         let mut all = Vec::new();
-        for v in self.model.statics.clone() {
+        for v in which {
             let index = v.dev.as_ref().and_then(|d| self.links.get(d)).map(|l| l.index);
             let new = index.map(|i| new_address(&v, i, u32::MAX, STATIC_MARK));
-            let what = format!("address {}", v.addr.addr);
+            let what = static_name(&v);
             match (new, v.group) {
                 (Some(new), None) => all.push(new),
                 (Some(new), Some(g)) => {
                     let tag = self.guard(g, what);
                     self.keeper.put(vec![new], Some(tag));
                 }
-                (None, Some(g)) => self.guarded_is(what, &g, false, now),
+                (None, Some(g)) => drop(self.guarded_is(what, &g, false, now)),
                 (None, None) => {}
             }
         }
@@ -65,10 +80,17 @@ impl Engine {
         }
     }
 
+    /// Those that routers track and that are not there.
+    pub(super) fn put_missing(&mut self, now: Instant) {
+        let away = |v: &&Vip| v.group.is_some() && self.missing.contains_key(&static_name(v));
+        let which = self.model.statics.iter().filter(away).cloned().collect();
+        self.put_static_addresses(which, now);
+    }
+
     /// What routers tracked before a reload and do not now.
     pub(super) fn forget_guarded(&mut self) {
         let m = &self.model;
-        let addresses = m.statics.iter().filter_map(|v| Some((format!("address {}", v.addr.addr), v.group.clone()?)));
+        let addresses = m.statics.iter().filter_map(|v| Some((static_name(v), v.group.clone()?)));
         let ways = super::ways::statics(m).filter_map(|w| Some((w.text(), w.group().cloned()?)));
         let now: Vec<(String, String)> = addresses.chain(ways).collect();
         let known = |what: &String, group: &String| now.iter().any(|n| n.0 == *what && n.1 == *group);
@@ -83,14 +105,17 @@ impl Engine {
         tag
     }
 
-    /// What became of it: routers of its group give way while it is not there.
-    pub(super) fn guarded_done(&mut self, tag: Option<u64>, there: bool, now: Instant) {
-        let Some(at) = self.guarded.iter().position(|g| Some(g.0) == tag) else { return };
+    /// What became of it: routers of its group give way while it is not there. False if that is no news.
+    pub(super) fn guarded_done(&mut self, tag: Option<u64>, there: bool, now: Instant) -> bool {
+        let Some(at) = self.guarded.iter().position(|g| Some(g.0) == tag) else { return true };
         let (_, group, what) = self.guarded.swap_remove(at);
-        self.guarded_is(what, &group, there, now);
+        self.guarded_is(what, &group, there, now)
     }
 
-    fn guarded_is(&mut self, what: String, group: &str, there: bool, now: Instant) {
+    fn guarded_is(&mut self, what: String, group: &str, there: bool, now: Instant) -> bool {
+        if !there {
+            self.missing_at.get_or_insert(now + super::ways::TRY_AGAIN);
+        }
         let changed = match there {
             true => self.missing.remove(&what).is_some(),
             false => self.missing.insert(what.clone(), group.to_owned()).is_none(),
@@ -99,6 +124,7 @@ impl Engine {
             let state = if there { "there again" } else { "not there" };
             self.tracked_changed(format!("static {what}, which track_group {group} tracks, is {state}"), now);
         }
+        changed
     }
 
     /// A static address was removed: put back.
@@ -149,13 +175,14 @@ impl Engine {
             let at = self.puts.iter().position(|p| p.0 == t)?;
             Some(self.puts.swap_remove(at).1)
         });
-        self.guarded_done(tag, failures.is_empty(), now);
+        let news = self.guarded_done(tag, failures.is_empty(), now);
         let i = owner.and_then(|key| self.routers.iter().position(|r| r.key == key));
         if !failures.is_empty() {
             let text = failures.join("; ");
             match i {
                 Some(i) => self.problem(i, text),
-                None => self.told.push(Told::Log { important: true, text }),
+                None if news => self.told.push(Told::Log { important: true, text }),
+                None => {}
             }
         }
         let Some(i) = i.filter(|i| self.routers[*i].machine.state().has_address()) else { return };
@@ -249,7 +276,7 @@ impl Engine {
 
     pub(super) fn take_off(&self, r: &Router, v: &Vip) {
         if let Some(link) = self.links.get(r.device(v)) {
-            self.keeper.remove(link.index, v.addr.addr, v.addr.prefix);
+            self.keeper.remove(link.index, old_address(v));
         }
     }
 
@@ -279,22 +306,20 @@ impl Engine {
             }
             self.forget_departed();
         } else if let Some(at) = self.leaving.iter().position(|l| l.0 == key) {
-            for (ifindex, addr, prefix) in self.leaving.swap_remove(at).1 {
-                self.keeper.remove(ifindex, addr, prefix);
+            for (ifindex, old) in self.leaving.swap_remove(at).1 {
+                self.keeper.remove(ifindex, old);
             }
         }
     }
 
     /// Addresses that a router does not have any more after a reload: reset, then removed, like any that is lost.
     pub(super) fn part_with(&mut self, r: &Router, gone: &[Vip]) {
-        let what: Vec<Placed> = gone
-            .iter()
-            .filter_map(|v| Some((self.links.get(r.device(v))?.index, v.addr.addr, v.addr.prefix)))
-            .collect();
-        self.pacer.forget(|a| what.iter().any(|w| w.1 == *a));
+        let what: Vec<Placed> =
+            gone.iter().filter_map(|v| Some((self.links.get(r.device(v))?.index, old_address(v)))).collect();
+        self.pacer.forget(|a| what.iter().any(|w| w.1.addr == *a));
         if !what.is_empty() {
             let key = self.next_tag();
-            self.resets.reset(what.iter().map(|w| w.1).collect(), Then::Tell(key));
+            self.resets.reset(what.iter().map(|w| w.1.addr).collect(), Then::Tell(key));
             self.leaving.push((key, what));
         }
     }

@@ -2,6 +2,7 @@
 //! on which its addresses live and adverts leave.
 use super::engine::{Engine, Told};
 use super::fsm::{Input, State};
+use super::router::addresses;
 use crate::config::model::{VrrpInstance, VrrpModel};
 use crate::net::netlink::{Link, Netlink, NewMac};
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The kernel tells that an interface is down, and that it is gone, within this time.
 const GONE: Duration = Duration::from_millis(20);
 
-/// What there has to be for a router, if its interface is there.
-fn wanted(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMac> {
+/// What there has to be for a router's adverts, if its interface is there.
+fn own(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMac> {
     let v = c.vmac.as_ref()?;
     Some(NewMac {
         name: v.name.clone(),
@@ -26,18 +27,31 @@ fn wanted(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMa
     })
 }
 
+/// The same, and those of its addresses on other interfaces.
+fn all(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Vec<NewMac> {
+    let mut out: Vec<NewMac> = own(c, &index).into_iter().collect();
+    for v in addresses(c) {
+        let (Some(m), Some(name)) = (&v.own_mac, &v.dev) else { continue };
+        if let Some(parent) = index(&m.base).filter(|_| !out.iter().any(|w| w.name == *name)) {
+            out.push(NewMac { name: name.clone(), base: m.base.clone(), parent, mac: m.mac, group: None });
+        }
+    }
+    out
+}
+
 impl Engine {
     /// At the start, when there is time: all of them, before links are read. Those that were not there come back.
     pub(super) async fn begin_vmacs(&mut self, m: &VrrpModel, netlink: &Netlink) -> Result<Vec<NewMac>, String> {
         let mut made = Vec::new();
-        if m.instances.iter().all(|c| c.vmac.is_none()) {
+        if m.instances.iter().all(|c| c.mac_names().next().is_none()) {
             return Ok(made);
         }
         for l in netlink.links().await? {
             self.links.insert(l.name.clone(), l);
         }
-        for c in &m.instances {
-            let Some(w) = wanted(c, |name| self.links.get(name).map(|l| l.index)) else { continue };
+        let wanted: Vec<NewMac> =
+            m.instances.iter().flat_map(|c| all(c, |name| self.links.get(name).map(|l| l.index))).collect();
+        for w in wanted {
             match netlink.make_mac(&w).await {
                 Ok(true) => made.push(w.clone()),
                 Ok(false) => {}
@@ -63,7 +77,12 @@ impl Engine {
 
     /// What a router's own interface has to be.
     fn vmac_of(&self, i: usize) -> Option<NewMac> {
-        wanted(&self.routers[i].conf, |name| self.links.get(name).map(|l| l.index))
+        own(&self.routers[i].conf, |name| self.links.get(name).map(|l| l.index))
+    }
+
+    /// That, and those of its addresses.
+    pub(super) fn vmacs_of(&self, i: usize) -> Vec<NewMac> {
+        all(&self.routers[i].conf, |name| self.links.get(name).map(|l| l.index))
     }
 
     /// A router's own interface, if it is there and no other one of its name.
@@ -77,21 +96,39 @@ impl Engine {
         if self.ending || self.routers[i].vmac_at.is_some() {
             return;
         }
-        let Some(w) = self.vmac_of(i) else { return };
+        if let Some(w) = self.vmac_of(i) {
+            self.make_vmac(w);
+        }
+        self.ask_address_vmacs(i);
+    }
+
+    /// Those of its addresses that are not there, or not up.
+    pub(super) fn ask_address_vmacs(&mut self, i: usize) {
+        if self.ending || self.routers[i].departing {
+            return;
+        }
+        let own = self.routers[i].conf.vmac.as_ref().map(|v| v.name.clone());
+        for w in self.vmacs_of(i).into_iter().filter(|w| Some(&w.name) != own.as_ref()) {
+            if !self.links.get(&w.name).is_some_and(|l| l.is(&w) && l.usable) {
+                self.make_vmac(w);
+            }
+        }
+    }
+
+    fn make_vmac(&mut self, w: NewMac) {
         // Beside an interface that is another one by now, it went with that.
         self.vmacs.retain(|v| v.name != w.name);
         self.vmacs.push(w.clone());
         self.keeper.make_mac(w);
     }
 
-    /// Somebody removed it, or set it down: it is put right, later and later when that keeps happening.
-    pub(super) fn vmac_lost(&mut self, i: usize, now: Instant) {
+    /// Somebody removed `what`, or set it down, or changed its MAC address: it is put right, later and later when that keeps happening.
+    pub(super) fn vmac_lost(&mut self, i: usize, what: &str, now: Instant) {
         let r = &mut self.routers[i];
-        let Some(name) = r.conf.vmac.as_ref().map(|v| &v.name) else { return };
         if self.ending {
             return;
         }
-        let (wait, text) = r.vmac_lost.lost(&format!("interface {name}"), now);
+        let (wait, text) = r.vmac_lost.lost(what, now);
         (r.vmac_at, r.vmac_down_at) = ((!wait.is_zero()).then(|| now + wait), None);
         if let Some(text) = text {
             self.told.push(Told::Log { important: true, text: format!("({}) {text}", r.conf.name) });
@@ -102,7 +139,7 @@ impl Engine {
     /// It could not be made: it is tried again.
     pub(super) fn vmac_not_made(&mut self, name: &str, why: &str, now: Instant) {
         for i in 0..self.routers.len() {
-            if self.routers[i].conf.vmac.as_ref().is_some_and(|v| v.name == name) {
+            if self.routers[i].conf.mac_names().any(|n| n == name) {
                 self.routers[i].vmac_at = Some(now + TRY_AGAIN);
                 self.problem(i, why.to_owned());
             }
@@ -119,8 +156,10 @@ impl Engine {
     pub(super) fn vmac_due(&mut self, i: usize, now: Instant) {
         if self.routers[i].vmac_down_at.is_some_and(|t| t <= now) {
             self.routers[i].vmac_down_at = None;
-            if !self.vmac_up(i) && self.vmac_link(i).is_some() {
-                self.vmac_lost(i, now);
+            let up = |name: &str| self.links.get(name).is_some_and(|l| l.usable);
+            let down = |w: &NewMac| up(&w.base) && self.links.get(&w.name).is_some_and(|l| l.is(w) && !l.usable);
+            if let Some(w) = self.vmacs_of(i).into_iter().find(down) {
+                self.vmac_lost(i, &format!("interface {}", w.name), now);
             }
             if self.routers[i].machine.state() != State::Init && self.routers[i].opening.is_none() {
                 let up = self.up(i);
@@ -138,12 +177,17 @@ impl Engine {
         let c = &self.routers[i].conf;
         let parent = self.links.get(&c.interface).is_some_and(|l| l.usable);
         let spared = !parent || self.routers[i].vmac_down_at.is_some();
-        c.vmac.is_none() || self.vmac_link(i).is_some_and(|l| l.usable || spared)
+        match (&c.vmac, self.vmac_link(i)) {
+            (None, _) => true,
+            (Some(_), Some(l)) => l.usable || spared,
+            // With another MAC address: it gets its own back in a moment.
+            (Some(v), None) => self.routers[i].vmac_down_at.is_some() && self.links.contains_key(&v.name),
+        }
     }
 
     /// Those that no router has any more go, and those that are to be another way.
     pub(super) fn forget_vmacs(&mut self) {
-        let used: Vec<NewMac> = (0..self.routers.len()).filter_map(|i| self.vmac_of(i)).collect();
+        let used: Vec<NewMac> = (0..self.routers.len()).flat_map(|i| self.vmacs_of(i)).collect();
         let (keep, gone): (Vec<NewMac>, Vec<NewMac>) =
             std::mem::take(&mut self.vmacs).into_iter().partition(|v| used.contains(v));
         self.vmacs = keep;
@@ -160,9 +204,8 @@ impl Engine {
 
     /// The end, of those of routers that nobody else runs by now.
     pub(super) fn end_vmacs(&mut self, ours: &[&VrrpInstance]) {
-        let name = |c: &&VrrpInstance| c.vmac.as_ref().map(|v| v.name.clone());
-        let names: Vec<String> = ours.iter().filter_map(name).collect();
+        let names: Vec<&String> = ours.iter().flat_map(|c| c.mac_names()).collect();
         let all = std::mem::take(&mut self.vmacs);
-        all.into_iter().filter(|w| names.contains(&w.name)).for_each(|w| self.keeper.remove_mac(w));
+        all.into_iter().filter(|w| names.contains(&&w.name)).for_each(|w| self.keeper.remove_mac(w));
     }
 }

@@ -2,7 +2,7 @@
 use super::engine::{Engine, Told};
 use super::fsm::{Input, State};
 use crate::config::model::Tracked;
-use crate::net::netlink::{Address, Event, Link};
+use crate::net::netlink::{Address, Event, Link, NewMac};
 use std::time::Instant;
 
 impl Engine {
@@ -27,19 +27,39 @@ impl Engine {
                 if a.duplicate && !known.is_some_and(|k| self.addrs[k].duplicate) {
                     self.duplicate(&a);
                 }
+                let first = !self.has_address_like(&a);
                 match known {
                     Some(k) => self.addrs[k] = a.clone(),
                     None => self.addrs.push(a.clone()),
                 }
                 self.addresses_changed(a.ifindex, now);
+                if first {
+                    self.restore_ways_over(a.ifindex);
+                }
+                self.try_missing(now);
             }
             Event::AddressGone(a) => {
                 self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
                 self.address_gone(a.addr, now);
                 self.static_gone(a.addr, now);
                 self.addresses_changed(a.ifindex, now);
+                if !self.has_address_like(&a) {
+                    self.restore_ways_over(a.ifindex);
+                }
             }
             Event::Overrun => self.keeper.survey(),
+        }
+    }
+
+    /// True if its interface has an address of its family.
+    fn has_address_like(&self, a: &Address) -> bool {
+        self.addrs.iter().any(|b| b.ifindex == a.ifindex && b.addr.is_ipv4() == a.addr.is_ipv4())
+    }
+
+    /// With the last address of an interface the kernel drops all routes over it, and says nothing; with the first one those that were refused may be put on.
+    fn restore_ways_over(&mut self, ifindex: u32) {
+        if let Some(name) = self.links.values().find(|l| l.index == ifindex).map(|l| l.name.clone()) {
+            self.restore_ways_on(&name);
         }
     }
 
@@ -102,7 +122,7 @@ impl Engine {
         if before.as_ref().is_some_and(|b| *b == l) {
             return;
         }
-        let (was, is) = (before.is_some_and(|b| b.usable), l.usable);
+        let (was, is) = (before.as_ref().is_some_and(|b| b.usable), l.usable);
         if was && !is {
             self.set_down(&l.name, now);
             self.try_guarded_on(&l.name);
@@ -110,12 +130,20 @@ impl Engine {
         // What is beside it may have been set down meanwhile, and comes back a moment later in any case.
         if is && !was {
             for i in 0..self.routers.len() {
-                if self.routers[i].conf.vmac.is_some() && self.routers[i].conf.interface == l.name {
+                if self.vmacs_of(i).iter().any(|w| w.base == l.name) {
                     // What could not be made beside one that was on its way out can be now.
                     self.routers[i].vmac_at = None;
                     self.ask_vmac(i);
                     self.vmac_down(i, now);
                 }
+            }
+        }
+        for i in 0..self.routers.len() {
+            // Somebody gave a router's own interface another MAC address.
+            let was = |w: &NewMac| before.as_ref().is_some_and(|b| b.is(w)) && !l.is(w) && l.beside == Some(w.parent);
+            if let Some(w) = self.vmacs_of(i).into_iter().find(was) {
+                self.vmac_lost(i, &format!("the MAC address of interface {}", w.name), now);
+                self.vmac_down(i, now);
             }
         }
         self.link_counts(&l, now);
@@ -128,9 +156,8 @@ impl Engine {
     /// An interface of our own went down though its parent did not.
     fn set_down(&mut self, name: &str, now: Instant) {
         for i in 0..self.routers.len() {
-            let c = &self.routers[i].conf;
-            let parent_up = self.links.get(&c.interface).is_some_and(|l| l.usable);
-            if parent_up && c.vmac.as_ref().is_some_and(|v| v.name == name) {
+            let parent_up = |w: &NewMac| self.links.get(&w.base).is_some_and(|l| l.usable);
+            if self.vmacs_of(i).iter().any(|w| w.name == name && parent_up(w)) {
                 self.vmac_down(i, now);
             }
         }
@@ -149,6 +176,9 @@ impl Engine {
         for i in 0..self.routers.len() {
             let vmac = self.routers[i].conf.vmac.as_ref().is_some_and(|v| v.name == name);
             if self.routers[i].conf.interface != name && !vmac {
+                if self.routers[i].conf.mac_names().any(|n| n == name) {
+                    self.vmac_lost(i, &format!("interface {name}"), now);
+                }
                 continue;
             }
             if self.routers[i].machine.state() != State::Init {
@@ -157,7 +187,7 @@ impl Engine {
             let r = &mut self.routers[i];
             r.close();
             if vmac {
-                self.vmac_lost(i, now);
+                self.vmac_lost(i, &format!("interface {name}"), now);
                 continue;
             }
             (r.link, r.src) = (None, None);

@@ -21,6 +21,9 @@ pub(super) struct WayWatch {
 /// The kernel tells of a removal within this time, if there was anything to remove.
 const TOLD: Duration = Duration::from_secs(2);
 
+/// Static things that are not there, and that routers track, are tried again after this.
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
+
 impl WayWatch {
     /// The next route or rule that went; `None` inside: some were lost.
     pub async fn next(&mut self) -> Option<Option<Gone>> {
@@ -154,7 +157,7 @@ impl Engine {
     }
 
     pub(super) fn ways_done(&mut self, tag: Option<u64>, failures: &[String], now: Instant) {
-        self.guarded_done(tag, failures.is_empty(), now);
+        let news = self.guarded_done(tag, failures.is_empty(), now);
         let owner = tag.and_then(|t| {
             let at = self.puts.iter().position(|p| p.0 == t)?;
             Some(self.puts.swap_remove(at).1)
@@ -165,13 +168,17 @@ impl Engine {
         let text = failures.join("; ");
         match owner.and_then(|key| self.routers.iter().position(|r| r.key == key)) {
             Some(i) => self.problem(i, text),
-            None => self.told.push(Told::Log { important: true, text }),
+            None if news => self.told.push(Told::Log { important: true, text }),
+            None => {}
         }
     }
 
     /// A route or a rule went, and not by us if a router here should have it: put back, like an address.
     pub(super) fn way_gone(&mut self, gone: Option<&Gone>, now: Instant) {
         let Some(gone) = gone else {
+            if self.ending {
+                return;
+            }
             // Whatever it was.
             (0..self.routers.len())
                 .filter(|i| self.routers[*i].machine.state().has_address())
@@ -227,6 +234,18 @@ impl Engine {
         if !self.ending {
             self.put_static(statics(&self.model).filter(|w| w.group().is_some() && w.names(ifname)).collect());
         }
+    }
+
+    /// Static things that routers track and that are not there are tried again: something has changed, or time has passed.
+    pub(super) fn try_missing(&mut self, now: Instant) {
+        self.missing_at = None;
+        if self.ending || self.missing.is_empty() {
+            return;
+        }
+        self.missing_at = Some(now + TRY_AGAIN);
+        let ways = statics(&self.model).filter(|w| w.group().is_some() && self.missing.contains_key(&w.text()));
+        self.put_static(ways.collect());
+        self.put_missing(now);
     }
 
     /// An interface came back: the kernel has forgotten the routes over it.

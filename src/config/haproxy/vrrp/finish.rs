@@ -3,7 +3,7 @@ use super::{Draft, carp};
 use crate::base::code::Code;
 use crate::config::haproxy::Cx;
 use crate::config::keepalived::build::{MAX_VIPS4, MAX_VIPS6};
-use crate::config::model::{Auth, Vip, Vmac, VrrpModel, VrrpVersion};
+use crate::config::model::{Auth, OwnMac, Vip, Vmac, VrrpModel, VrrpVersion};
 use std::time::Duration;
 
 pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
@@ -65,6 +65,13 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
             ));
         }
     }
+    let (vrid, carp, interface) = (d.inst.vrid, d.inst.version == VrrpVersion::Carp, d.inst.interface.clone());
+    for v in d.vips.iter_mut().chain(&mut d.inst.excluded).filter(|v| v.own_mac.is_some()) {
+        let base = v.dev.take().unwrap_or_else(|| interface.clone());
+        let six = v.addr.addr.is_ipv6() && !carp;
+        v.own_mac = Some(OwnMac { base, mac: Vmac::usual_mac(vrid, six) });
+    }
+    d.inst.lacks_peer &= d.inst.peers.is_empty();
     let (six, four): (Vec<Vip>, Vec<Vip>) = d.vips.into_iter().partition(|v| v.addr.addr.is_ipv6());
     let mixed = !six.is_empty() && !four.is_empty();
     for (vips, is_six) in [(four, false), (six, true)] {

@@ -2,7 +2,7 @@
 use super::{Cx, OPEN, Row, account, address, known};
 use crate::base::code::Code;
 use crate::base::units::TimeUnit;
-use crate::config::model::{Debounce, Fifo, MailConf, PaceGroup, ScriptCall, VrrpModel};
+use crate::config::model::{Debounce, Fifo, MailConf, PaceGroup, ScriptCall, TimedScript, VrrpModel};
 use std::time::Duration;
 
 const GLOBAL_KEYWORDS: &[Row] = &[
@@ -14,6 +14,10 @@ const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-delay-after-boot", 2),
     ("vrrp-multicast-group", 2),
     ("vrrp-fifo", OPEN),
+    ("vrrp-fifo-on-reload", 1),
+    ("vrrp-no-fault-mail", 1),
+    ("vrrp-startup-script", OPEN),
+    ("vrrp-shutdown-script", OPEN),
     ("vrrp-interface-delay", 4),
     ("vrrp-announce-interval", OPEN),
     ("vrrp-dump", 3),
@@ -46,6 +50,10 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
             _ => cx.error("'vrrp-multicast-group' expects a multicast address"),
         },
         "vrrp-fifo" => fifo(cx, m, w),
+        "vrrp-fifo-on-reload" => m.lines_on_reload = true,
+        "vrrp-no-fault-mail" => m.no_fault_mail = true,
+        "vrrp-startup-script" => timed(cx, &mut m.at_start, w),
+        "vrrp-shutdown-script" => timed(cx, &mut m.at_end, w),
         "vrrp-interface-delay" => {
             let Some(interface) = cx.arg(w, 1, "an interface").map(str::to_owned) else { return true };
             let Some(down) = cx.time(w, 2, TimeUnit::Secs) else { return true };
@@ -108,6 +116,20 @@ fn fifo(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
         return cx.error_of(Code::Duplicate, format!("'vrrp-fifo' : '{}' is named twice", f.path));
     }
     m.fifos.push(f);
+}
+
+/// `vrrp-startup-script [timeout <time>] [user <name> [group <name>]] exec <command>`
+fn timed(cx: &mut Cx<'_>, to: &mut TimedScript, w: &[String]) {
+    let mut at = 1;
+    if w.get(at).is_some_and(|t| t == "timeout") {
+        to.timeout = cx.time(w, at + 1, TimeUnit::Secs);
+        at += 2;
+    }
+    let Some(user) = account(cx, w, &mut at) else { return };
+    match (w.get(at).map(String::as_str), w.get(at + 1)) {
+        (Some("exec"), Some(_)) => to.script = Some(ScriptCall { command: w[at + 1..].join(" "), user }),
+        _ => cx.error(format!("'{}' expects [timeout <time>] [user <name> [group <name>]] exec <command>", w[0])),
+    }
 }
 
 /// `vrrp-announce-interval arp|na <time> [na <time>] [interface <if> ...]`: without interfaces, for each one alone.

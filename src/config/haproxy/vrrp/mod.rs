@@ -14,8 +14,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build::{self, Names, Wrong, number_in};
 use crate::config::model::{
-    Auth, Garp, Inside, MinUp, Notify, Peer, ScriptCall, TrackEntry, Tracked, Vip, Vmac, VrrpGroup, VrrpInstance,
-    VrrpVersion, mac_of,
+    Auth, Garp, Inside, MinUp, Notify, OldChecksum, OwnMac, Peer, ScriptCall, TrackEntry, Tracked, Vip, Vmac,
+    VrrpGroup, VrrpInstance, VrrpVersion, mac_of,
 };
 use std::time::Duration;
 
@@ -95,6 +95,7 @@ const KEYWORDS: &[Row] = &[
     ("check-source", 1),
     ("no-address-check", 1),
     ("checksum", 2),
+    ("unicast-only", 1),
 ];
 
 const GROUP_KEYWORDS: &[Row] =
@@ -217,10 +218,13 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         },
         "check-source" => i.check_unicast_src = true,
         "no-address-check" => i.skip_addr_check = true,
-        "checksum" => match cx.arg(w, 1, "'v2'") {
+        "checksum" => match cx.arg(w, 1, "v2, old-unicast or new-unicast") {
             Some("v2") => i.checksum_v2 = true,
-            _ => cx.error("'checksum' expects 'v2'"),
+            Some("old-unicast") => i.old_checksum = OldChecksum::Always,
+            Some("new-unicast") => i.old_checksum = OldChecksum::Never,
+            _ => cx.error("'checksum' knows v2, old-unicast and new-unicast"),
         },
+        "unicast-only" => i.lacks_peer = true,
         "preempt" => match w.get(1).map(String::as_str) {
             None => i.preempt = true,
             Some("delay") => i.preempt_delay = cx.time(w, 2, TimeUnit::Secs).unwrap_or_default(),
@@ -298,7 +302,11 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
                 }
                 continue;
             }
-            "dev" | "label" | "brd" | "scope" | "preferred" | "track-group" => {}
+            "virtual-mac" => {
+                v.own_mac = Some(OwnMac { base: String::new(), mac: [0; 6] });
+                continue;
+            }
+            "dev" | "label" | "brd" | "scope" | "preferred" | "track-group" | "peer" => {}
             o => {
                 let known = [
                     "dev",
@@ -313,6 +321,8 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
                     "no-track",
                     "preferred",
                     "track-group",
+                    "peer",
+                    "virtual-mac",
                 ];
                 return cx.error(format!(
                     "'address' : '{o}' is neither an IP address with an optional prefix length nor a word behind one{}",
@@ -324,6 +334,14 @@ fn address(cx: &mut Cx<'_>, shown: &mut Vec<Vip>, unannounced: &mut Vec<Vip>, w:
         i += 1;
         match word.as_str() {
             "dev" => v.dev = Some(value.to_owned()),
+            "peer" => match value.parse::<std::net::IpAddr>() {
+                Ok(p) if p.is_ipv4() == v.addr.addr.is_ipv4() => {
+                    v.peer = Some(p);
+                    // The prefix length is the other end's.
+                    v.addr.prefix = if p.is_ipv4() { 32 } else { 128 };
+                }
+                _ => return cx.error(format!("'address' : 'peer {value}' is no IP address of the address's family")),
+            },
             "track-group" => v.group = Some(value.to_owned()),
             "label" if value.len() < 16 => v.label = Some(value.to_owned()),
             "preferred" if value == "forever" => v.preferred = Some(u32::MAX),

@@ -4,7 +4,7 @@ use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::config::keepalived::parse::Node;
-use crate::config::model::{Peer, Vip};
+use crate::config::model::{OwnMac, Peer, Vip};
 use std::net::IpAddr;
 
 /// A scope by name or number, as the kernel numbers them.
@@ -97,8 +97,12 @@ pub(super) fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
                 }
             },
             ("track_group", Some(g)) => v.group = Some(g.clone()),
-            ("peer" | "use_vmac", _) => {
-                cx.report.not_yet(&n.place, format!("'{w}' of an address is known but not honoured yet"));
+            ("peer", Some(p)) => v.peer = other_end(cx, n, p, &v.addr),
+            ("use_vmac", _) => {
+                // Where it is to be made is known at the end of its instance.
+                v.own_mac = Some(OwnMac { base: String::new(), mac: [0; 6] });
+                i += 1;
+                continue;
             }
             (o, _) => {
                 cx.report.warning(
@@ -115,13 +119,33 @@ pub(super) fn vip(cx: &mut Cx<'_>, n: &Node) -> Option<Vip> {
         }
         i += 2;
     }
+    let full = if addr.addr.is_ipv4() { 32 } else { 128 };
+    if v.peer.is_some() && addr.prefix != full {
+        let text = format!("address {word} has a 'peer', and its prefix length is that one's: it is left out");
+        cx.lenient(Code::Value, &n.place, text);
+        v.addr.prefix = full;
+    }
     Some(v)
+}
+
+/// `peer <address>`, of the address's family.
+fn other_end(cx: &mut Cx<'_>, n: &Node, p: &str, of: &IpNet) -> Option<IpAddr> {
+    let peer = p.parse().ok().filter(|a: &IpAddr| a.is_ipv4() == of.addr.is_ipv4());
+    if peer.is_none() {
+        let text =
+            format!("'peer {p}' is no IP address of the family of {}: it is left out, as keepalived does", of.addr);
+        cx.lenient(Code::Value, &n.place, text);
+    }
+    peer
 }
 
 /// `static_ipaddress { <address> [dev <interface>] ... }`
 pub(super) fn statics(cx: &mut Cx<'_>, block: &Node, to: &mut Vec<Vip>) {
     for n in cx.lines(block) {
         let Some(mut v) = vip(cx, n) else { continue };
+        if v.own_mac.take().is_some() {
+            cx.lenient(Code::NoEffect, &n.place, "'use_vmac' has no meaning for a static address".to_owned());
+        }
         v.dev.get_or_insert_with(|| cx.globals.default_interface.clone());
         to.push(v);
     }

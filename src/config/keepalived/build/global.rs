@@ -74,22 +74,23 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "smtp_alert" => cx.globals.alerts.all = Some(cx.flag(n)),
             "smtp_alert_vrrp" => cx.globals.alerts.vrrp = Some(cx.flag(n)),
             "smtp_alert_checker" => cx.globals.alerts.checker = Some(cx.flag(n)),
-            "vmac_prefix" => match cx.value(n).map(str::to_owned) {
-                Some(p) if p.len() < 10 => cx.globals.vmac_prefix = p,
-                Some(p) => cx.lenient(
-                    Code::Value,
-                    &n.place,
-                    format!(
-                        "'vmac_prefix {p}' leaves no room for a number in the name of an interface; it is left out"
-                    ),
-                ),
-                None => {}
-            },
+            "vmac_prefix" => {
+                if let Some(p) = prefix(cx, n) {
+                    cx.globals.vmac_prefix = p;
+                }
+            }
             "default_interface" => {
                 if let Some(name) = cx.value(n) {
                     cx.globals.default_interface = name.to_owned();
                 }
             }
+            "no_email_faults" => m.no_fault_mail = true,
+            "fifo_write_vrrp_states_on_reload" => m.lines_on_reload = true,
+            "startup_script" => m.at_start.script = script(cx, n),
+            "shutdown_script" => m.at_end.script = script(cx, n),
+            "startup_script_timeout" => m.at_start.timeout = secs(cx.number(n, 1, 1000)),
+            "shutdown_script_timeout" => m.at_end.timeout = secs(cx.number(n, 1, 1000)),
+            "vmac_addr_prefix" => cx.globals.vmac_addr_prefix = prefix(cx, n).or(cx.globals.vmac_addr_prefix.take()),
             "vrrp_strict" => cx.globals.strict = cx.flag(n),
             "v3_checksum_as_v2" => cx.globals.checksum_v2 = cx.flag(n),
             "vrrp_down_timer_adverts" => cx.globals.down_adverts = cx.number(n, 1, 100),
@@ -120,6 +121,23 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             _ => cx.unknown(n, "global_defs"),
         }
     }
+}
+
+/// `startup_script <command> [user [group]]`
+fn script(cx: &mut Cx<'_>, n: &Node) -> Option<ScriptCall> {
+    let user = n.words.get(2).map(|u| (u.clone(), n.words.get(3).filter(|g| !g.is_empty()).cloned()));
+    Some(ScriptCall { command: cx.value(n)?.to_owned(), user })
+}
+
+/// The beginning of names of interfaces.
+fn prefix(cx: &mut Cx<'_>, n: &Node) -> Option<String> {
+    let p = cx.value(n)?.to_owned();
+    if p.len() < 10 {
+        return Some(p);
+    }
+    let text = format!("'{} {p}' leaves no room for a number in the name of an interface; it is left out", n.words[0]);
+    cx.lenient(Code::Value, &n.place, text);
+    None
 }
 
 /// `smtp_server <address>|<name> [<port>]`

@@ -6,7 +6,8 @@ use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
 use crate::config::model::{
-    Auth, Garp, HmacAuth, HmacMode, Notify, Peer, Replay, Vmac, VrrpInstance, VrrpModel, VrrpVersion, mac_of,
+    Auth, Garp, HmacAuth, HmacMode, Notify, OldChecksum, OwnMac, Peer, Replay, Vmac, VrrpInstance, VrrpModel,
+    VrrpVersion, mac_of,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::net::IpAddr;
@@ -46,6 +47,8 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         garp: Garp::default(),
         also_v2: false,
         checksum_v2: false,
+        lacks_peer: false,
+        old_checksum: OldChecksum::default(),
         skip_addr_check: false,
         check_unicast_src: false,
         strict: false,
@@ -193,6 +196,8 @@ pub fn hex(digits: &str) -> Option<Vec<u8>> {
 struct Said<'a> {
     vmac: Option<&'a Node>,
     from_base: bool,
+    /// `use_vmac_addr`
+    address_macs: bool,
     auth: Option<fn([u8; 8]) -> Auth>,
     pass: Option<[u8; 8]>,
     peers: bool,
@@ -319,6 +324,19 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "promote_secondaries" => i.promote_secondaries = true,
             "use_vmac" => said.vmac = Some(n),
             "vmac_xmit_base" => said.from_base = true,
+            "use_vmac_addr" => said.address_macs = true,
+            "unicast_fault_no_peer" => i.lacks_peer = true,
+            "old_unicast_checksum" => {
+                i.old_checksum = match n.words.get(1).map(String::as_str) {
+                    None => OldChecksum::Always,
+                    Some("never") => OldChecksum::Never,
+                    Some(o) => {
+                        let text = format!("'old_unicast_checksum' knows 'never' only, not '{o}'");
+                        cx.lenient(Code::Value, &n.place, text);
+                        OldChecksum::Always
+                    }
+                }
+            }
             "no_virtual_ipaddress" => said.no_vips = true,
             "nopreempt" => i.preempt = false,
             "preempt" => i.preempt = true,
@@ -343,6 +361,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         }
     }
     let six = i.is_six();
+    place_macs(&mut i, &said);
     if let Some(n) = said.vmac {
         let mut v = vmac(cx, n, &i, six, said.from_base);
         let other =
@@ -510,11 +529,27 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
     v
 }
 
+/// `use_vmac` of addresses, and `use_vmac_addr`: beside which interface theirs are, and which MAC address they have.
+fn place_macs(i: &mut VrrpInstance, said: &Said<'_>) {
+    let (six, vrid, interface) = (i.is_six(), i.vrid, i.interface.clone());
+    for v in i.vips.iter_mut().chain(&mut i.excluded) {
+        let elsewhere = v.dev.as_ref().is_some_and(|d| *d != interface);
+        let other = v.addr.addr.is_ipv6();
+        let implied = said.address_macs && (elsewhere || said.vmac.is_some() && other != six);
+        if v.own_mac.is_some() || implied {
+            let base = v.dev.take().unwrap_or_else(|| interface.clone());
+            v.own_mac = Some(OwnMac { base, mac: Vmac::usual_mac(vrid, other) });
+        }
+    }
+}
+
 /// Words of an instance that do not go together; keepalived reports them and drops one.
 fn said_with(cx: &mut Cx<'_>, i: &VrrpInstance, place: &Place, said: &Said<'_>) {
     let name = &i.name;
     let mut say = |code, what: String| cx.lenient(code, place, format!("vrrp_instance '{name}' : {what}"));
-    if (i.check_unicast_src || said.peers) && i.peers.is_empty() {
+    if i.lacks_peer {
+        say(Code::Lenient, "'unicast_fault_no_peer' and no 'unicast_peer': it stays in FAULT".into());
+    } else if (i.check_unicast_src || said.peers) && i.peers.is_empty() {
         say(Code::Lenient, "it has words for unicast, but no 'unicast_peer': multicast is used".into());
     }
     if i.unicast_ttl.is_some() && i.peers.is_empty() {
@@ -547,6 +582,7 @@ fn one_family(cx: &mut Cx<'_>, i: &mut VrrpInstance, place: &Place, six: bool) {
     i.unicast_src = i.unicast_src.filter(|a| fits("unicast_src_ip", a));
     i.mcast_dst = i.mcast_dst.filter(|a| fits("mcast_dst_ip", a));
     i.peers.retain(|p| fits("unicast peer", &p.addr));
+    i.lacks_peer &= i.peers.is_empty();
     // A bound on where adverts come from is one on who they come from.
     i.check_unicast_src |= i.peers.iter().any(Peer::is_bound);
 }

@@ -78,6 +78,7 @@ struct Globals {
     alerts: Alerts,
     /// `vmac_prefix`
     vmac_prefix: String,
+    vmac_addr_prefix: Option<String>,
     /// Preference of the next rule of each family that says none.
     next_preference: [u32; 2],
 }
@@ -133,7 +134,8 @@ pub fn model(tree: &[Node], manner: &Manner, source: &mut dyn Source, report: &m
             }
         }
     }
-    Vmac::name_all(&mut m.instances, &cx.globals.vmac_prefix);
+    let g = &cx.globals;
+    Vmac::name_all(&mut m.instances, &g.vmac_prefix, g.vmac_addr_prefix.as_ref().unwrap_or(&g.vmac_prefix));
     group::finish(&mut cx, &mut m);
     let sections = servers.sections(&mut cx, &mut m);
     (m, sections)
