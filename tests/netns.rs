@@ -646,11 +646,17 @@ fn keepalived_unicast() {
     let took = m.moves_to(0, MS(300));
     println!("    Tandem took over {took:?} after keepalived's SIGTERM");
     end(&mut k, 15);
-    m.start_keepalived_with(&conf(1, 50));
+    // One that sums up as keepalived did before 1.3.7, and hears nothing else, is heard and answered in kind.
+    m.start_keepalived_with(&conf(1, 50).replace(" unicast_src_ip", " old_unicast_checksum\n unicast_src_ip"));
+    assert!(wait_for(Duration::from_secs(4), || m.holds(1)), "it hears what it cannot");
+    m.moves_to(0, Duration::from_secs(4));
     m.stays_on(0, Duration::from_secs(2));
     m.cli("vrrp standby");
     // Priority 50 at 200 ms: 161 ms.
     m.moves_to(1, MS(161 + 50 + 40));
+    let heard = format!("from {} with priority 50", address(1));
+    let explained = || command(&m.path("t.sock"), "show vrrp explain").unwrap();
+    assert!(wait_for(Duration::from_secs(2), || explained().contains(&heard)), "{}", explained());
 }
 
 /// Two instances that move together: what one loses, both give up.
