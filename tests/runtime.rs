@@ -276,3 +276,46 @@ fn counters_outlive_the_process_by_their_guid() {
     let again = q.cli("dump stats-file");
     assert!(again.contains("\nfe-1,6,") && again.contains("\nli-0,6,") && again.contains("\nbe-1,5,"), "{again}");
 }
+
+#[test]
+fn frontends_are_paused_resumed_and_shut_down() {
+    let (o, other) = (origin("o"), support::free_port());
+    let p = proxy(&format!(
+        "frontend f\n bind 127.0.0.1:{{port}}\n bind 127.0.0.1:{other}\n default_backend b\nbackend b\n server s 127.0.0.1:{}\n",
+        o.port
+    ));
+    let connects = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let ports = [p.addr().port(), other];
+    let state = |what: &str| p.cli("show stat f 1 -1").contains(&format!(",{what},"));
+    // Each thread has sockets of its own.
+    let all =
+        |open: bool| wait_for(Duration::from_secs(5), || ports.iter().all(|n| (0..20).all(|_| connects(*n) == open)));
+    let mut kept = p.connect();
+    assert_eq!(p.cli("enable frontend f").trim(), "All sockets are already enabled.");
+    assert_eq!(p.cli("disable frontend b").trim(), "No such frontend.");
+    assert_eq!(p.cli("disable frontend").trim(), "A frontend name is expected.");
+    assert_eq!(p.cli("disable frontend f").trim(), "");
+    assert!(all(false) && state("PAUSED"));
+    assert_eq!(p.cli("disable frontend f").trim(), "All sockets are already disabled.");
+    // Who is there is served.
+    kept.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    kept.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with('o'), "{text}");
+    // Another change does not open it.
+    assert_eq!(p.cli(&format!("add server b/t 127.0.0.1:{}", o.port)).trim(), "New server registered.");
+    assert!(!connects(other) && state("PAUSED"));
+    assert_eq!(p.cli("enable frontend f").trim(), "");
+    assert!(all(true) && state("OPEN"));
+    assert!(p.get("/").ends_with('o'));
+    assert_eq!(p.cli("disable frontend f").trim(), "");
+    assert_eq!(p.cli("shutdown frontend f").trim(), "");
+    assert!(all(false) && state("STOP"));
+    assert_eq!(p.cli("enable frontend f").trim(), "Frontend was previously shut down, cannot enable.");
+    assert_eq!(p.cli("disable frontend f").trim(), "Frontend was previously shut down, cannot disable.");
+    assert_eq!(p.cli("shutdown frontend f").trim(), "Frontend was already shut down.");
+    // A reload reads the file anew, and that says nothing of it.
+    p.cli("reload");
+    assert!(all(true) && state("OPEN"));
+    assert!(p.get("/").ends_with('o'));
+}

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// A process that does not answer within this is not asked any longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// An answer is not longer.
+const LONGEST: u64 = 64 << 20;
+
 pub fn run(args: &[String]) -> i32 {
     match status(args) {
         Ok(text) => {
@@ -115,7 +118,7 @@ impl std::fmt::Display for Door {
 fn talk(mut s: impl Read + Write, line: &str) -> std::io::Result<String> {
     s.write_all(format!("{line}\n").as_bytes())?;
     let mut out = String::new();
-    s.read_to_string(&mut out)?;
+    s.take(LONGEST).read_to_string(&mut out)?;
     Ok(out)
 }
 
@@ -127,7 +130,9 @@ fn view(door: &Door) -> std::io::Result<String> {
 /// Nodes whose adverts were heard.
 fn senders(explained: &str) -> impl Iterator<Item = IpAddr> {
     let lines = explained.lines().filter(|l| l.trim_start().starts_with("last advert"));
-    lines.filter_map(|l| l.split(" from ").nth(1)?.split(' ').next()?.parse().ok())
+    let all = lines.filter_map(|l| l.split(" from ").nth(1)?.split(' ').next()?.parse().ok());
+    // Which interface it is on is not said of a link-local one.
+    all.filter(|ip| !matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local()))
 }
 
 /// Where the other nodes are asked: both have the same file as a rule, and so the same port.

@@ -1,7 +1,7 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
 use super::model::{
     Auth, Bfd, Garp, HmacAuth, HmacMode, MinUp, Notify, OldChecksum, ParamMatch, Peer, Replay, ScriptCall, TrackEntry,
-    TrackProcess, Vip, VrrpInstance, VrrpModel, VrrpVersion,
+    TrackProcess, Vip, Vmac, VrrpInstance, VrrpModel, VrrpVersion,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::fmt::Write as _;
@@ -32,6 +32,13 @@ pub fn vrrp(m: &VrrpModel) -> Result<String, String> {
     }
     m.processes.iter().for_each(|p| process(&mut out, p));
     m.bfds.iter().for_each(|b| bfd(&mut out, b));
+    let mut usual = m.instances.clone();
+    let macs = usual.iter_mut().flat_map(|i| i.vips.iter_mut().chain(&mut i.excluded)).filter(|v| v.own_mac.is_some());
+    macs.for_each(|v| v.dev = None);
+    Vmac::name_all(&mut usual, "vrrp", "vrrp");
+    if usual != m.instances {
+        return Err("interfaces of addresses have names that one file cannot give them: leave 'vmac_prefix' and 'vmac_addr_prefix' out".to_owned());
+    }
     for i in &m.instances {
         instance(&mut out, i)?;
     }

@@ -30,12 +30,9 @@ impl Vmac {
         }
         for at in 0..instances.len() {
             while let Some((own, six)) = instances[at].unnamed() {
-                let i = &instances[at];
-                let same = i.vmac.as_ref().filter(|v| i.interface == own.base && v.mac == own.mac);
-                let name = match same {
-                    Some(v) => v.name.clone(),
-                    None => free_name(instances, at, six, addr_prefix),
-                };
+                // The kernel has one interface with a MAC address beside another: all share it.
+                let name = instances.iter().find_map(|i| i.name_of(&own)).cloned();
+                let name = name.unwrap_or_else(|| free_name(instances, at, six, addr_prefix));
                 let i = &mut instances[at];
                 for v in i.vips.iter_mut().chain(&mut i.excluded).filter(|v| v.own_mac.as_ref() == Some(&own)) {
                     v.dev = Some(name.clone());
@@ -80,6 +77,13 @@ impl VrrpInstance {
         let named = |v: &&Vip| v.own_mac.is_some();
         let of_addresses = self.vips.iter().chain(&self.excluded).filter(named).filter_map(|v| v.dev.as_ref());
         self.vmac.iter().map(|v| &v.name).chain(of_addresses)
+    }
+
+    /// What this one is called, if it is here.
+    fn name_of(&self, own: &OwnMac) -> Option<&String> {
+        let routers = self.vmac.as_ref().filter(|v| self.interface == own.base && v.mac == own.mac).map(|v| &v.name);
+        let addresses = || self.vips.iter().chain(&self.excluded).find(|v| v.own_mac.as_ref() == Some(own));
+        routers.or_else(|| addresses()?.dev.as_ref())
     }
 
     /// The first interface of an address that has no name yet, and whether that address is of IPv6.

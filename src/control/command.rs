@@ -5,6 +5,7 @@ use super::typed::Form;
 use crate::base::diag::suggestion;
 use crate::config::model::CliLevel;
 use crate::health::verdict::ServerAct;
+use crate::state::live::Doors;
 use std::time::Duration;
 
 /// How much of the virtual routers is shown.
@@ -64,6 +65,8 @@ pub enum Command {
         backend: String,
         yes: bool,
     },
+    /// A frontend's listeners.
+    Doors(String, Doors),
     /// Another ceiling of the process or of a frontend.
     SetLimit(Ceilings, u64),
     DynamicCookie {
@@ -128,11 +131,13 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("del server", "<backend>/<server>", CliLevel::Admin, "remove a server in maintenance"),
     ("disable agent", "<backend>/<server>", CliLevel::Admin, "stop asking a server's agent"),
     ("disable dynamic-cookie backend", "<backend>", CliLevel::Admin, "make no cookies of addresses"),
+    ("disable frontend", "<frontend>", CliLevel::Admin, "let a frontend's listeners take no connections"),
     ("disable health", "<backend>/<server>", CliLevel::Admin, "stop checking a server"),
     ("disable server", "<backend>/<server>", CliLevel::Admin, "put a server into maintenance"),
     ("dump stats-file", "", CliLevel::User, "counters of what has a GUID, for 'stats-file'"),
     ("enable agent", "<backend>/<server>", CliLevel::Admin, "ask a server's agent again"),
     ("enable dynamic-cookie backend", "<backend>", CliLevel::Admin, "make cookies of addresses again"),
+    ("enable frontend", "<frontend>", CliLevel::Admin, "let a frontend's listeners take connections again"),
     ("enable health", "<backend>/<server>", CliLevel::Admin, "check a server again"),
     ("enable server", "<backend>/<server>", CliLevel::Admin, "take a server out of maintenance"),
     ("get weight", "<backend>/<server>", CliLevel::User, "a server's weight now and as configured"),
@@ -172,6 +177,7 @@ const TABLE: &[(&str, &str, CliLevel, &str)] = &[
     ("show stat", "[<iid>|<proxy> <type> <sid>]", CliLevel::User, "statistics as CSV"),
     ("show version", "", CliLevel::User, "the version"),
     ("show vrrp", "[rejected|explain]", CliLevel::User, "virtual routers with the cause of their state"),
+    ("shutdown frontend", "<frontend>", CliLevel::Admin, "stop a frontend until the next reload"),
     ("shutdown sessions server", "<backend>/<server>", CliLevel::Admin, "close a server's connections"),
     ("unpublish backend", "<backend>", CliLevel::Admin, "make rules pass over a backend"),
     ("vrrp resume", "", CliLevel::Admin, "contend for the addresses again"),
@@ -382,6 +388,9 @@ pub fn parse(line: &str, level: CliLevel) -> Result<Command, Refusal> {
         "del backend" => Command::Make(Wish::DelBackend { name: named(rest, "Require backend name.\n")? }),
         "publish backend" => Command::Publish { backend: named(rest, "Require backend name.\n")?, yes: true },
         "unpublish backend" => Command::Publish { backend: named(rest, "Require backend name.\n")?, yes: false },
+        "disable frontend" => Command::Doors(named(rest, "A frontend name is expected.\n")?, Doors::Paused),
+        "enable frontend" => Command::Doors(named(rest, "A frontend name is expected.\n")?, Doors::Open),
+        "shutdown frontend" => Command::Doors(named(rest, "A frontend name is expected.\n")?, Doors::Shut),
         "set maxconn frontend" => {
             let frontend = named(rest, "A frontend name is expected.\n")?;
             let n = rest.get(1).and_then(|n| n.parse().ok()).ok_or("Integer value expected.\n")?;

@@ -6,7 +6,7 @@ use super::typed;
 use crate::config::model::CliLevel;
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
-use crate::state::live::{CONFIG_MAINT, Live, lock};
+use crate::state::live::{CONFIG_MAINT, Doors, Live, lock};
 use crate::state::names::TALLIES;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use crate::vrrp::view::VrrpView;
@@ -69,6 +69,44 @@ fn set_limit(what: &Ceilings, n: u64, s: &Snapshot, live: &Live) -> String {
         Ceilings::Compression => limits.compression.set(n << 10),
     }
     String::new()
+}
+
+/// A line to where the proxy logs.
+fn tell(p: &ProxyNode, s: &Snapshot, live: &Live, text: &str) {
+    let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
+    s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &live.dropped_logs);
+}
+
+/// `disable frontend`, `enable frontend`, `shutdown frontend`
+fn doors(name: &str, wanted: Doors, s: &Snapshot, live: &Live) -> String {
+    let found = match name.strip_prefix('#').map(str::parse) {
+        Some(id) => s.proxies.iter().find(|p| p.conf.is_frontend() && id == Ok(p.iid)),
+        None => s.frontend(name),
+    };
+    let Some(fe) = found else { return "No such frontend.\n".into() };
+    if fe.listeners.iter().any(|l| l.conf.datagram) {
+        return "This frontend has listeners for datagrams, which cannot be paused yet; use a reload.\n".into();
+    }
+    let is = *fe.live.doors.borrow();
+    let refused = match (is, wanted) {
+        (Doors::Shut, Doors::Open) => "Frontend was previously shut down, cannot enable.\n",
+        (Doors::Shut, Doors::Paused) => "Frontend was previously shut down, cannot disable.\n",
+        (Doors::Shut, Doors::Shut) => "Frontend was already shut down.\n",
+        (Doors::Open, Doors::Open) => "All sockets are already enabled.\n",
+        (Doors::Paused, Doors::Paused) => "All sockets are already disabled.\n",
+        _ => "",
+    };
+    if refused.is_empty() {
+        fe.live.doors.send_replace(wanted);
+        let what = match wanted {
+            Doors::Open => "Resumed",
+            Doors::Paused => "Paused",
+            Doors::Shut => "Stopped",
+        };
+        let text = format!("{what} {} {}.", if fe.conf.is_backend() { "proxy" } else { "frontend" }, fe.conf.name);
+        tell(fe, s, live, &text);
+    }
+    refused.into()
 }
 
 /// The answers of commands that are answered here and now.
@@ -156,6 +194,7 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             Err(e) => e,
         },
         Command::SetLimit(what, n) => set_limit(what, *n, s, live),
+        Command::Doors(name, wanted) => doors(name, *wanted, s, live),
         Command::DynamicCookie { backend, what } => {
             let Some(p) = s.backend_of(backend) else { return "No such backend.\n".into() };
             match what {

@@ -4,7 +4,7 @@ use crate::base::addr::Host;
 use crate::config::model::Mode;
 use crate::health::found::describe;
 use crate::state::counters::{Counter, Counters};
-use crate::state::live::{INHERITED_MAINT, Live, lock};
+use crate::state::live::{Doors, INHERITED_MAINT, Live, lock};
 use crate::state::snapshot::{ListenerNode, ProxyNode, ServerNode, Snapshot};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -227,8 +227,18 @@ pub fn rows(s: &Snapshot) -> Vec<Row> {
 pub fn frontend(p: &ProxyNode) -> Row {
     let (l, c) = (&p.live, &p.live.front);
     let mut r = Row::new(Kind::Frontend, p, 0, "FRONTEND");
-    let stopped = p.conf.disabled || l.stopped.load(Relaxed);
-    r.set("status", if stopped { "STOP" } else { "OPEN" });
+    let doors = *l.doors.borrow();
+    let stopped = p.conf.disabled || l.stopped.load(Relaxed) || doors == Doors::Shut;
+    r.set(
+        "status",
+        if stopped {
+            "STOP"
+        } else if doors == Doors::Paused {
+            "PAUSED"
+        } else {
+            "OPEN"
+        },
+    );
     r.set("scur", l.front_conns.get());
     r.set("smax", l.front_conns.max());
     r.set("slim", l.maxconn.get());

@@ -286,6 +286,13 @@ pub struct NewMac {
     pub group: Option<u32>,
 }
 
+impl NewMac {
+    /// True if both are one interface, whatever else is said of it.
+    pub fn is_same(&self, o: &Self) -> bool {
+        self.name == o.name && self.parent == o.parent && self.mac == o.mac
+    }
+}
+
 /// A VRRP socket pair to be opened: see [`Opened`].
 #[derive(Clone, Debug)]
 pub struct Wanted {

@@ -165,10 +165,18 @@ impl Guardian {
         masters: Vec<(OwnedFd, CliLevel)>,
     ) -> Result<(Self, Inputs), String> {
         let now = Instant::now();
-        let signals = Self::signals().map_err(|e| format!("cannot take signals: {e}"))?;
+        let mut signals = Self::signals().map_err(|e| format!("cannot take signals: {e}"))?;
         let events = netlink::monitor().map_err(|e| format!("cannot watch interfaces: {e}"))?;
         let (scripts, reports) = Runner::start().map_err(|e| format!("cannot start the runner of scripts: {e}"))?;
-        wait_for(&scripts, &spec.vrrp, &spec.vrrp.at_start, "startup_script", &log).await;
+        if spec.vrrp.at_start.script.is_some() {
+            // Nothing is done to a node whose routers another process runs.
+            Engine::claimable(&spec.vrrp)?;
+            tokio::select! {
+                () = wait_for(&scripts, &spec.vrrp, &spec.vrrp.at_start, "startup_script", &log) => {}
+                _ = signals.term.recv() => return Err("stopped while its startup script ran".into()),
+                _ = signals.int.recv() => return Err("interrupted while its startup script ran".into()),
+            }
+        }
         let engine = Engine::start(spec.vrrp.clone(), Instant::now()).await?;
         let (neighbours, reachable) = Neighbours::start();
         let (post, asks, no_asks) = match rendezvous::open() {
@@ -933,12 +941,12 @@ impl Guardian {
     /// What was given up is taken off, and scripts of the last transitions get their time.
     async fn last_words(&mut self) {
         self.neighbours.replace(Vec::new());
-        let alone = self.engine.drain().await;
+        let claims = self.engine.drain().await;
         self.flush();
         self.servers.ending().into_iter().for_each(|s| self.run_script(s));
         self.scripts.finish(Duration::from_secs(5)).await;
         // Whoever took over needs what the script would take away.
-        if alone {
+        if claims.is_some() {
             let m = &self.spec.vrrp;
             wait_for(&self.scripts, m, &m.at_end, "shutdown_script", &self.log).await;
         }

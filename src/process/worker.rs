@@ -457,6 +457,7 @@ impl Worker {
         match compiled {
             Ok(s) => {
                 let old = self.put_in_force(s);
+                self.snapshot.load().open_doors();
                 self.live.reloads.fetch_add(1, Relaxed);
                 self.changes.clear();
                 if let Ok(bundle) = i.bundle.try_clone() {
@@ -559,7 +560,7 @@ impl Worker {
                     proxy(Proxy::is_backend).map_or((0, 0), |p| (count(p.usable_servers()), count(p.servers.len())))
                 }
                 Tracked::Frontend => {
-                    let takes = |p: &Arc<ProxyNode>| !p.conf.disabled && !p.live.stopped.load(Relaxed);
+                    let takes = |p: &Arc<ProxyNode>| !p.conf.disabled && p.live.is_open();
                     (u32::from(proxy(Proxy::is_frontend).is_some_and(takes)), 1)
                 }
                 _ => (u32::from(self.has_room()), 1),

@@ -6,12 +6,12 @@ use super::stream::Stream;
 use super::wheel::Timer;
 use super::{Thread, tcp};
 use crate::config::model::Mode;
-use crate::net::sockopt;
+use crate::net::{listen, sockopt};
 use crate::rules::acl;
 use crate::rules::action::{Refusal, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
 use crate::state::limits::Ceiling;
-use crate::state::live::{ListenerLive, Live, ProxyLive};
+use crate::state::live::{Doors, ListenerLive, Live, ProxyLive};
 use crate::state::snapshot::ProxyNode;
 use crate::wire::proxy;
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 
 /// A connection on its way from the thread that accepted it to the one that serves it.
 pub struct Accepted {
@@ -136,26 +137,74 @@ pub struct Place {
 /// Connections taken from one socket before the other tasks of the thread get their turn.
 const BATCH: usize = 32;
 
-/// Accepts until told to stop; then takes what is queued already, so that closing the socket resets nobody.
-pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: tokio::sync::watch::Receiver<bool>) {
+/// Accepts until told to stop; then takes what is queued already, so that closing the socket resets nobody. In between an operator may have it
+/// refuse connections.
+pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: watch::Receiver<bool>) {
+    let of = |t: &Thread| t.snapshot().frontend(&place.frontend).map(|fe| fe.live.doors.subscribe());
+    let Some(mut doors) = of(&t) else { return };
+    let mut socket = Some(socket);
+    while let Some(s) = socket.take() {
+        while *doors.borrow_and_update() != Doors::Open {
+            close_door(&s, place.unix);
+            tokio::select! {
+                r = doors.changed() => if r.is_err() { return },
+                r = stop.changed() => if r.is_err() || *stop.borrow() { return },
+            }
+        }
+        open_door(&t, &s, &place);
+        socket = accept_open(&t, s, &place, &mut stop, &mut doors).await;
+    }
+}
+
+/// Connections are refused, and the port is given up as far as others share it. One with a path has no such state: who connects waits.
+fn close_door(socket: &OwnedFd, unix: bool) {
+    if !unix {
+        // One that is closed already stays so.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Read);
+    }
+}
+
+/// The socket listens again, if it did not: a predecessor may have left it so.
+fn open_door(t: &Thread, socket: &OwnedFd, place: &Place) {
+    if matches!(socket2::SockRef::from(socket).is_listener(), Ok(false)) {
+        let snapshot = t.snapshot();
+        let backlog = snapshot
+            .frontend(&place.frontend)
+            .and_then(|fe| fe.listeners.get(place.listener)?.conf.backlog.or(fe.conf.backlog));
+        let backlog = backlog.map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX));
+        // Should another program have the port by now, nobody connects here, and `enable frontend` can be said again.
+        let _ = rustix::net::listen(socket, backlog);
+    }
+}
+
+/// Accepts until told to stop, or until the doors are closed: the socket comes back then.
+async fn accept_open(
+    t: &Rc<Thread>,
+    socket: OwnedFd,
+    place: &Place,
+    stop: &mut watch::Receiver<bool>,
+    doors: &mut watch::Receiver<Doors>,
+) -> Option<OwnedFd> {
     // SAFETY: the descriptor is owned by the AsyncFd from here on.
-    let Ok(fd) = (unsafe { AsyncFd::register(socket) }) else { return };
+    let fd = unsafe { AsyncFd::register(socket) }.ok()?;
     let pause = t.wheel.timer();
     loop {
         let stopping = *stop.borrow();
         let mut guard = if stopping {
             match tokio::time::timeout(Duration::ZERO, fd.readable()).await {
                 Ok(Ok(g)) => g,
-                _ => return,
+                _ => return None,
             }
         } else {
             tokio::select! {
-                g = fd.readable() => match g { Ok(g) => g, Err(_) => return },
+                biased;
+                r = doors.changed() => return r.ok().map(|()| fd.into_inner()),
                 _ = stop.changed() => continue,
+                g = fd.readable() => g.ok()?,
             }
         };
         for _ in 0..BATCH {
-            let (seats, mut turn) = match Seats::reserve(&t, &place) {
+            let (seats, mut turn) = match Seats::reserve(t, place) {
                 Ok(Some(s)) => s,
                 // At a limit connections wait in the kernel, as in HAProxy.
                 Ok(None) => {
@@ -164,7 +213,7 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
                     break;
                 }
                 // The frontend is gone: this socket is about to be stopped.
-                Err(()) if stopping => return,
+                Err(()) if stopping => return None,
                 Err(()) => {
                     pause.set(Some(Duration::from_millis(super::wheel::TICK)));
                     pause.wait().await;
@@ -176,7 +225,7 @@ pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop:
                     seats.confirm();
                     turn.came();
                     hand_over(
-                        &t,
+                        t,
                         Accepted {
                             fd: conn,
                             unix: place.unix,

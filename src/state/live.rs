@@ -668,6 +668,8 @@ pub struct ProxyLive {
     /// Bumped whenever a server's weight or state changes, so that turn lists are made anew.
     pub version: AtomicU64,
     pub stopped: AtomicBool,
+    /// Whether its listeners take connections (`disable frontend` and its like).
+    pub doors: watch::Sender<Doors>,
     /// Rules pass over it (`unpublish backend`).
     pub unpublished: AtomicBool,
     /// What the configuration in force says of that.
@@ -687,6 +689,23 @@ pub struct KeptPulse {
     pub name: &'static str,
     pub pulse: Pulse,
     pub due: tokio::time::Instant,
+}
+
+/// The listeners of a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doors {
+    Open,
+    /// `disable frontend`
+    Paused,
+    /// `shutdown frontend`: until the next reload.
+    Shut,
+}
+
+impl ProxyLive {
+    /// True if a frontend takes connections.
+    pub fn is_open(&self) -> bool {
+        *self.doors.borrow() == Doors::Open && !self.stopped.load(Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -719,6 +738,7 @@ impl ProxyLive {
             listeners: Mutex::default(),
             version: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            doors: watch::Sender::new(Doors::Open),
             times: Times::default(),
             last_session: AtomicI64::new(-1),
             quorum: Mutex::default(),

@@ -1,5 +1,5 @@
 //! The compiled configuration: a table of per-proxy `Arc`s, swapped whole. A long connection pins its own proxy, not the world.
-use super::live::{ListenerLive, Live, ProxyLive, ServerLive, lock};
+use super::live::{Doors, ListenerLive, Live, ProxyLive, ServerLive, lock};
 use super::logging::LogBackend;
 use crate::base::code::Code;
 use crate::base::diag::Report;
@@ -176,6 +176,13 @@ impl Snapshot {
     }
     pub fn proxy(&self, name: &str) -> Option<&Arc<ProxyNode>> {
         self.by_name.get(name).map(|i| &self.proxies[*i])
+    }
+
+    /// A configuration that was read anew says nothing of frontends that were paused.
+    pub fn open_doors(&self) {
+        for p in &self.proxies {
+            p.live.doors.send_if_modified(|d| std::mem::replace(d, Doors::Open) != Doors::Open);
+        }
     }
 
     /// Comes into force: what lives on takes what the files say now. Until here nothing that is shared has changed.

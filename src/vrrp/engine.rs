@@ -75,6 +75,8 @@ pub struct Engine {
     /// Static routes and rules that somebody else took away, and when they are put back.
     pub(super) statics_lost: Quarrel,
     pub(super) statics_at: Option<Instant>,
+    /// The last of them that could not be put on.
+    pub(super) static_problem: String,
     /// Orders of addresses and routes under way: tag, and key of the router.
     pub(super) puts: Vec<(u64, u64)>,
     /// The kernel's interfaces and addresses, as its notices have them.
@@ -165,6 +167,7 @@ impl Engine {
             missing_at: None,
             statics_lost: Quarrel::default(),
             statics_at: None,
+            static_problem: String::new(),
             puts: Vec::new(),
             links: HashMap::new(),
             addrs: Vec::new(),
@@ -192,7 +195,7 @@ impl Engine {
             e.told.push(Told::Log { important: false, text });
         }
         // Before anything of a living predecessor is touched.
-        model.instances.iter().try_for_each(|c| claim(c).map(drop))?;
+        Self::claimable(&model)?;
         let made = e.begin_vmacs(&model, &netlink).await?;
         let begun = e.begin_all(model, &netlink, now).await;
         if begun.is_err() {
@@ -330,6 +333,7 @@ impl Engine {
         let before = std::mem::replace(&mut self.model, model);
         self.regroup();
         self.forget_guarded();
+        self.static_problem.clear();
         self.put_statics(&before.statics, now);
         self.put_static_ways(&before);
         for i in kept..self.routers.len() {
@@ -352,7 +356,7 @@ impl Engine {
             }
         }
         self.spread_ability(now);
-        if self.model.lines_on_reload {
+        if self.model.lines_on_reload && !before.instances.is_empty() {
             self.tell_states();
         }
         for i in (0..kept).filter(|_| again) {
@@ -370,6 +374,11 @@ impl Engine {
         if self.routers.len() < before {
             self.forget_vmacs();
         }
+    }
+
+    /// Whether nobody on this host runs these routers.
+    pub fn claimable(model: &VrrpModel) -> Result<(), String> {
+        model.instances.iter().try_for_each(|c| claim(c).map(drop))
     }
 
     /// Whether a model could be taken in force: every router that is new can be claimed.
@@ -396,6 +405,7 @@ impl Engine {
                 c.mcast_src,
                 c.mcast_dst,
                 c.unicast_ttl,
+                c.lacks_peer,
                 matches!(c.auth, Auth::Header(_)),
             )
         };
@@ -791,8 +801,9 @@ impl Engine {
         self.forget_departed();
     }
 
-    /// Waits until addresses that were given up are off. The last thing before the end. False if another process runs some of the routers by now.
-    pub async fn drain(&mut self) -> bool {
+    /// Waits until addresses that were given up are off. The last thing before the end. `None` if another process runs some of the routers by now.
+    /// Otherwise all of them are claimed until the result is dropped.
+    pub async fn drain(&mut self) -> Option<Vec<std::os::unix::net::UnixDatagram>> {
         self.ending = true;
         // While connections ended here another process may have begun to run the routers: what it needs by now is not ours to take away.
         let model = std::mem::take(&mut self.model);
@@ -809,7 +820,7 @@ impl Engine {
             self.keeper.restore();
         }
         self.keeper_done().await;
-        alone
+        alone.then(|| claims.into_iter().map(|c| c.1).collect())
     }
 
     /// Waits until the keeper has done what it was told.

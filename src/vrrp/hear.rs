@@ -3,7 +3,7 @@ use super::ah;
 use super::carp;
 use super::engine::{Engine, Told};
 use super::fsm::{Input, State};
-use super::packet::{Advert, Expect, GROUP4, Proof, Reject};
+use super::packet::{Advert, Expect, Proof, Reject};
 use super::router::{Incoming, Router, since_epoch, version, whole_seconds};
 use super::timing::Version;
 use super::trailer::{self, Signed};
@@ -158,20 +158,18 @@ impl Engine {
             plain_checksum: r.conf.checksum_v2,
             signed: if signed.is_some() { trailer::LENGTH } else { 0 },
         };
-        let may_be_old = r.unicast() && p.packet.src.is_ipv4() && r.conf.old_checksum != OldChecksum::Never;
+        let may_be_old = !old && r.unicast() && p.packet.src.is_ipv4() && r.conf.old_checksum != OldChecksum::Never;
         let (advert, old_sum) = match Advert::parse(message, &expect) {
-            Err(Reject::Checksum) if may_be_old => {
-                (Advert::parse(message, &Expect { dst: GROUP4.into(), ..expect })?, true)
-            }
+            Err(Reject::Checksum) if may_be_old => (Advert::parse(message, &Expect { dst: r.group, ..expect })?, true),
             other => (other?, false),
         };
-        r.heard_old_sum = old_sum;
         if let Some(s) = signed {
             r.sequences.take(p.packet.src, s.sequence)?;
         }
         if r.conf.also_v2 && r.moved(p.packet.src, !old, now) && old {
             return Err(Reject::Twice);
         }
+        r.heard_old_sum |= old_sum;
         r.count_on(counted);
         match counted {
             Some(seq) if !r.counts.is_new(p.packet.src, seq, now, r.machine.master_down()) => Err(Reject::Replay),

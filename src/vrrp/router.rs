@@ -117,7 +117,7 @@ pub struct Router {
     /// Sequence numbers of signed adverts, its own last one and the others'.
     sequence: u64,
     pub sequences: trailer::Sequences,
-    /// The last advert of another was summed up in the old way: `old_unicast_checksum`.
+    /// An advert of another was summed up in the old way: `old_unicast_checksum`.
     pub heard_old_sum: bool,
     /// Who speaks version 3, and when it last did.
     moved: Vec<(IpAddr, Instant)>,
@@ -355,7 +355,7 @@ impl Router {
                 let said = carp::Advert::of(priority, self.conf.advert_int);
                 said.emit(self.sequence, &group, buf);
             } else {
-                let summed = if self.old_sums() && version == Version::V3 { GROUP4.into() } else { dst };
+                let summed = if self.old_sums() && version == Version::V3 { self.group } else { dst };
                 vrrp.emit(src, summed, self.conf.checksum_v2, buf);
             }
             if let Some(h) = self.conf.hmac.as_ref().filter(|h| h.mode != HmacMode::ReceiveOnly)

@@ -254,7 +254,8 @@ impl Engine {
             r.elsewhere_at = g.extra.map(|(every, _)| now + every);
             if let Some((_, all)) = g.extra {
                 // Without 'all' it is for interfaces of virtual MAC addresses.
-                self.announce_some(i, 1, now, |r, v| all && r.device(v) != r.conf.interface);
+                let own = |r: &Router| r.conf.vmac.as_ref().map_or(r.conf.interface.clone(), |m| m.name.clone());
+                self.announce_some(i, 1, now, |r, v| r.device(v) != own(r) && (all || v.own_mac.is_some()));
             }
         }
     }
@@ -307,7 +308,18 @@ impl Engine {
             self.forget_departed();
         } else if let Some(at) = self.leaving.iter().position(|l| l.0 == key) {
             for (ifindex, old) in self.leaving.swap_remove(at).1 {
-                self.keeper.remove(ifindex, old);
+                // It may be here again, with something else about it.
+                let same = |r: &Router, v: &Vip| {
+                    let n = old_address(v);
+                    let peer = n.addr.is_ipv6() || n.peer == old.peer;
+                    (n.addr, n.prefix) == (old.addr, old.prefix)
+                        && peer
+                        && self.links.get(r.device(v)).is_some_and(|l| l.index == ifindex)
+                };
+                let kept = |r: &Router| r.machine.state().has_address() && r.addresses().any(|v| same(r, v));
+                if !self.routers.iter().any(kept) {
+                    self.keeper.remove(ifindex, old);
+                }
             }
         }
     }

@@ -116,8 +116,9 @@ impl Engine {
     }
 
     fn make_vmac(&mut self, w: NewMac) {
-        // Beside an interface that is another one by now, it went with that.
-        self.vmacs.retain(|v| v.name != w.name);
+        // Beside an interface that is gone, it went with that. One beside another interface is still to be removed.
+        let there = |index: u32| self.links.values().any(|l| l.index == index);
+        self.vmacs.retain(|v| v.name != w.name || v.parent != w.parent && there(v.parent));
         self.vmacs.push(w.clone());
         self.keeper.make_mac(w);
     }
@@ -189,8 +190,13 @@ impl Engine {
     pub(super) fn forget_vmacs(&mut self) {
         let used: Vec<NewMac> = (0..self.routers.len()).flat_map(|i| self.vmacs_of(i)).collect();
         let (keep, gone): (Vec<NewMac>, Vec<NewMac>) =
-            std::mem::take(&mut self.vmacs).into_iter().partition(|v| used.contains(v));
+            std::mem::take(&mut self.vmacs).into_iter().partition(|v| used.iter().any(|u| u.is_same(v)));
         self.vmacs = keep;
+        // What could not be made because of them can be.
+        if !gone.is_empty() {
+            let soon = Instant::now() + GONE;
+            self.routers.iter_mut().for_each(|r| r.vmac_at = r.vmac_at.map(|t| t.min(soon)));
+        }
         for w in gone {
             // What the kernel has to say of it is no news. What comes under its name is another one.
             if let Some(l) = self.links.get(&w.name).filter(|l| l.is(&w)) {

@@ -1,9 +1,13 @@
 //! What the kernel reports of interfaces and addresses.
 use super::engine::{Engine, Told};
-use super::fsm::{Input, State};
+use super::fsm::{Cause, Input, State};
+use super::ways;
 use crate::config::model::Tracked;
 use crate::net::netlink::{Address, Event, Link, NewMac};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// What is put back because an interface has its first address, or lost its last one, is put back after this.
+const SOON: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// A change that the kernel reports.
@@ -34,9 +38,9 @@ impl Engine {
                 }
                 self.addresses_changed(a.ifindex, now);
                 if first {
-                    self.restore_ways_over(a.ifindex);
+                    self.restore_ways_over(a.ifindex, now);
                 }
-                self.try_missing(now);
+                self.missing_at = self.missing_at.map(|t| t.min(now + SOON));
             }
             Event::AddressGone(a) => {
                 self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
@@ -44,7 +48,7 @@ impl Engine {
                 self.static_gone(a.addr, now);
                 self.addresses_changed(a.ifindex, now);
                 if !self.has_address_like(&a) {
-                    self.restore_ways_over(a.ifindex);
+                    self.restore_ways_over(a.ifindex, now);
                 }
             }
             Event::Overrun => self.keeper.survey(),
@@ -57,9 +61,22 @@ impl Engine {
     }
 
     /// With the last address of an interface the kernel drops all routes over it, and says nothing; with the first one those that were refused may be put on.
-    fn restore_ways_over(&mut self, ifindex: u32) {
-        if let Some(name) = self.links.values().find(|l| l.index == ifindex).map(|l| l.name.clone()) {
-            self.restore_ways_on(&name);
+    /// Not at once: several come together, and interfaces of containers come and go.
+    fn restore_ways_over(&mut self, ifindex: u32, now: Instant) {
+        let Some(name) = self.links.values().find(|l| l.index == ifindex).map(|l| l.name.clone()) else { return };
+        let sooner = |t: Option<Instant>| Some(t.map_or(now + SOON, |t| t.min(now + SOON)));
+        for r in &mut self.routers {
+            let named = r.conf.interface == name || ways::of(&r.conf).any(|w| w.names(&name));
+            if named
+                && r.machine.state().has_address()
+                && r.cause != Cause::Frozen
+                && ways::of(&r.conf).next().is_some()
+            {
+                r.ways_at = sooner(r.ways_at);
+            }
+        }
+        if ways::statics(&self.model).any(|w| w.names(&name)) {
+            self.statics_at = sooner(self.statics_at);
         }
     }
 

@@ -168,7 +168,11 @@ impl Engine {
         let text = failures.join("; ");
         match owner.and_then(|key| self.routers.iter().position(|r| r.key == key)) {
             Some(i) => self.problem(i, text),
-            None if news => self.told.push(Told::Log { important: true, text }),
+            // What keeps failing is said once.
+            None if news && self.static_problem != text => {
+                self.told.push(Told::Log { important: true, text: text.clone() });
+                self.static_problem = text;
+            }
             None => {}
         }
     }

@@ -51,6 +51,25 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
             ));
         }
     }
+    let (vrid, carp) = (d.inst.vrid, d.inst.version == VrrpVersion::Carp);
+    let families = |six| d.vips.iter().chain(&d.inst.excluded).any(|v| v.addr.addr.is_ipv6() == six);
+    let both = families(true) && families(false);
+    // The MAC address that the section says is of one family.
+    let said = d.inst.vmac.as_ref().map(|v| v.mac).filter(|m| *m != [0; 6] && !both);
+    let interface = d.inst.interface.clone();
+    let mut macs = Vec::new();
+    for v in d.vips.iter_mut().chain(&mut d.inst.excluded).filter(|v| v.own_mac.is_some()) {
+        let base = v.dev.take().unwrap_or_else(|| interface.clone());
+        let six = v.addr.addr.is_ipv6();
+        let own = OwnMac { base, mac: said.unwrap_or(Vmac::usual_mac(vrid, six && !carp)) };
+        macs.push((six, own.clone()));
+        v.own_mac = Some(own);
+    }
+    if carp && macs.iter().any(|a| macs.iter().any(|b| a.0 != b.0 && a.1.base == b.1.base)) {
+        bad(format!("vrrp '{name}' : CARP with 'virtual-mac' has addresses of one family beside one interface"));
+    }
+    let unicast_only = d.inst.lacks_peer;
+    d.inst.lacks_peer &= d.inst.peers.is_empty();
     if d.vips.is_empty() {
         let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };
         cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: {why}"));
@@ -65,13 +84,6 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
             ));
         }
     }
-    let (vrid, carp, interface) = (d.inst.vrid, d.inst.version == VrrpVersion::Carp, d.inst.interface.clone());
-    for v in d.vips.iter_mut().chain(&mut d.inst.excluded).filter(|v| v.own_mac.is_some()) {
-        let base = v.dev.take().unwrap_or_else(|| interface.clone());
-        let six = v.addr.addr.is_ipv6() && !carp;
-        v.own_mac = Some(OwnMac { base, mac: Vmac::usual_mac(vrid, six) });
-    }
-    d.inst.lacks_peer &= d.inst.peers.is_empty();
     let (six, four): (Vec<Vip>, Vec<Vip>) = d.vips.into_iter().partition(|v| v.addr.addr.is_ipv6());
     let mixed = !six.is_empty() && !four.is_empty();
     for (vips, is_six) in [(four, false), (six, true)] {
@@ -90,6 +102,7 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
             }
         }
         inst.peers.retain(|p| p.addr.is_ipv6() == is_six);
+        inst.lacks_peer = unicast_only && inst.peers.is_empty();
         inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
         inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);

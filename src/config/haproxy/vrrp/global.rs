@@ -69,6 +69,9 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
         "vrrp-static-address" => {
             let before = m.statics.len();
             address(cx, &mut m.statics, &mut Vec::new(), w);
+            if m.statics[before..].iter().any(|v| v.own_mac.is_some()) {
+                cx.error("'vrrp-static-address' : 'virtual-mac' belongs to addresses that move with a router");
+            }
             if m.statics[before..].iter().any(|v| v.dev.is_none()) {
                 cx.error_of(Code::Missing, "'vrrp-static-address' : an address here needs its 'dev <interface>'");
             }
@@ -122,7 +125,11 @@ fn fifo(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) {
 fn timed(cx: &mut Cx<'_>, to: &mut TimedScript, w: &[String]) {
     let mut at = 1;
     if w.get(at).is_some_and(|t| t == "timeout") {
-        to.timeout = cx.time(w, at + 1, TimeUnit::Secs);
+        let Some(t) = cx.time(w, at + 1, TimeUnit::Secs) else { return };
+        if !(Duration::from_secs(1)..=Duration::from_secs(1000)).contains(&t) {
+            return cx.error_of(Code::Number, format!("'{}' : 'timeout' is a time from 1s to 1000s", w[0]));
+        }
+        to.timeout = Some(t);
         at += 2;
     }
     let Some(user) = account(cx, w, &mut at) else { return };

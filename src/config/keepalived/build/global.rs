@@ -121,6 +121,9 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             _ => cx.unknown(n, "global_defs"),
         }
     }
+    for s in [&mut m.at_start, &mut m.at_end] {
+        s.timeout = s.timeout.filter(|_| s.script.is_some());
+    }
 }
 
 /// `startup_script <command> [user [group]]`

@@ -361,7 +361,6 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         }
     }
     let six = i.is_six();
-    place_macs(&mut i, &said);
     if let Some(n) = said.vmac {
         let mut v = vmac(cx, n, &i, six, said.from_base);
         let other =
@@ -382,6 +381,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             format!("vrrp_instance '{name}' : 'vmac_xmit_base' has no effect without 'use_vmac'"),
         );
     }
+    place_macs(&mut i, &said);
     if i.vmac.as_ref().is_some_and(|v| !v.from_base) && !i.peers.is_empty() {
         let text = format!(
             "vrrp_instance '{name}' : 'use_vmac' with unicast peers needs 'vmac_xmit_base': it is set, as keepalived does"
@@ -532,13 +532,15 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
 /// `use_vmac` of addresses, and `use_vmac_addr`: beside which interface theirs are, and which MAC address they have.
 fn place_macs(i: &mut VrrpInstance, said: &Said<'_>) {
     let (six, vrid, interface) = (i.is_six(), i.vrid, i.interface.clone());
+    let mac = i.vmac.as_ref().map(|v| v.mac);
     for v in i.vips.iter_mut().chain(&mut i.excluded) {
         let elsewhere = v.dev.as_ref().is_some_and(|d| *d != interface);
         let other = v.addr.addr.is_ipv6();
-        let implied = said.address_macs && (elsewhere || said.vmac.is_some() && other != six);
+        let implied = said.address_macs && (elsewhere || other != six);
         if v.own_mac.is_some() || implied {
             let base = v.dev.take().unwrap_or_else(|| interface.clone());
-            v.own_mac = Some(OwnMac { base, mac: Vmac::usual_mac(vrid, other) });
+            let mac = mac.filter(|_| other == six).unwrap_or(Vmac::usual_mac(vrid, other));
+            v.own_mac = Some(OwnMac { base, mac });
         }
     }
 }
