@@ -120,10 +120,10 @@ fn global(out: &mut String, m: &VrrpModel) {
         None => text,
     };
     for r in &m.static_routes {
-        line(&mut g, "vrrp-static-route", &tracked(r.text(), &r.group), true);
+        line(&mut g, "vrrp-static-route", &tracked(words(&r.text()), &r.group), true);
     }
     for r in &m.static_rules {
-        line(&mut g, "vrrp-static-rule", &tracked(r.text(), &r.group), true);
+        line(&mut g, "vrrp-static-rule", &tracked(words(&r.text()), &r.group), true);
     }
     for (name, members) in &m.track_groups {
         for r in members {
@@ -198,8 +198,8 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
         let base = if v.from_base { " from-interface" } else { "" };
         line(out, "virtual-mac", &format!("name {} address {}{group}{base}", word(&v.name), mac.join(":")), true);
     }
-    i.routes.iter().for_each(|r| line(out, "route", &r.text(), true));
-    i.rules.iter().for_each(|r| line(out, "rule", &r.text(), true));
+    i.routes.iter().for_each(|r| line(out, "route", &words(&r.text()), true));
+    i.rules.iter().for_each(|r| line(out, "rule", &words(&r.text()), true));
     if let Some(a) = i.unicast_src {
         line(out, "source", &a.to_string(), true);
     }
@@ -423,6 +423,11 @@ fn time(t: Duration) -> String {
 }
 
 /// One word of HAProxy's line grammar, quoted if it has to be.
+/// Each of several words, as a line of the other language takes it.
+fn words(text: &str) -> String {
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,=@+%*?[]{}()<>|&;~^!".contains(c) || !c.is_ascii();
     if !text.is_empty() && text.chars().all(plain) {

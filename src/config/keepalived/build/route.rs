@@ -143,7 +143,11 @@ impl<'a> Words<'a> {
     }
 
     fn value(&mut self, word: &str) -> Read<&'a str> {
-        self.next().ok_or_else(|| Wrong::Missing(format!("'{word}' is missing its value")))
+        let v = self.next().ok_or_else(|| Wrong::Missing(format!("'{word}' is missing its value")))?;
+        match v.is_empty() || v.contains(char::is_whitespace) {
+            true => bad(format!("'{word}' : its value is one word, not '{v}'")),
+            false => Ok(v),
+        }
     }
 
     fn number(&mut self, word: &str, most: u64) -> Read<u64> {
