@@ -98,7 +98,8 @@ fn fast_table() {
 fn fastest() {
     let mut s = Stage::new(&tandem(), &Dialect::FASTEST).unwrap();
     assert!(s.settle(Duration::from_secs(20)), "{}", s.logs());
-    for (e, promised) in [(Event::KillProxy, MS(15)), (Event::CutLink, MS(60)), (Event::PlannedSwitch, MS(5))] {
+    // A planned switch may cost no new connection at all, which each of them is judged by; a kept one may lose a request, of which there is one every 5 ms.
+    for (e, promised) in [(Event::KillProxy, MS(15)), (Event::CutLink, MS(60)), (Event::PlannedSwitch, MS(10))] {
         let mut all: Vec<Duration> = (0..3).map(|_| play(&mut s, e)).collect();
         all.sort();
         assert!(all[1] < promised, "{}: {all:?}\n{}", e.name(), s.logs());

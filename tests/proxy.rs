@@ -1378,3 +1378,42 @@ fn names_of_backends_and_servers_may_be_computed() {
     let _ = s.read_to_string(&mut answer);
     assert!(answer.starts_with("y.test"), "{answer}");
 }
+
+/// As HAProxy 3.5 was seen to do it.
+#[test]
+fn redirects_keep_queries_and_pass_over_empty_locations() {
+    let p = Proxy::start(
+        &tandem(),
+        "global\n stats socket {dir}/admin.sock level admin\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\n\
+         frontend f\n bind 127.0.0.1:{port}\n http-request redirect location %[var(txn.none)] ignore-empty if { path /a }\n http-request redirect scheme %[var(txn.none)] ignore-empty if { path /c }\n \
+         http-request redirect location /x keep-query if { path /d }\n http-request redirect location /x?y=1 drop-query keep-query if { path /e }\n \
+         http-request redirect prefix /x?y=1 keep-query if { path /g }\n http-request redirect location /x keep-query set-cookie-fmt \"A=%[path]\" if { path /h }\n \
+         http-request redirect location '/x?#frag' keep-query if { path /i }\n http-request redirect location %[var(txn.none)] keep-query ignore-empty if { path /m }\n \
+         http-request redirect location %[var(txn.none)] keep-query if { path /n }\n http-request redirect location '/x#' keep-query if { path /o }\n \
+         http-request redirect location /x? keep-query if { path /p }\n http-request return status 204\n",
+    );
+    let location = |path: &str| {
+        let answer = p.exchange(format!("GET {path} HTTP/1.0\r\nHost: h\r\n\r\n").as_bytes());
+        let of = |name: &str| answer.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned());
+        let cookie = of("set-cookie: ").map_or_else(String::new, |c| format!(" {c}"));
+        of("location:").map_or_else(|| answer[9..12].to_owned(), |l| format!("{l}{cookie}"))
+    };
+    for (path, wanted) in [
+        ("/a?q=1", "204"),
+        ("/c?q=1", "://h/c?q=1"),
+        ("/d?q=1", "/x?q=1"),
+        ("/d", "/x"),
+        ("/d?", "/x"),
+        ("/e?q=1", "/x?y=1&q=1"),
+        ("/e", "/x?y=1"),
+        ("/g?q=1", "/x?y=1/g?q=1"),
+        ("/h?q=1", "/x?q=1 A=/h; path=/;"),
+        ("/i?q=1", "/x?#frag&q=1"),
+        ("/m?q=1", "204"),
+        ("/n?q=1", "?q=1"),
+        ("/o?q=1", "/x#?q=1"),
+        ("/p?q=1", "/x?q=1"),
+    ] {
+        assert_eq!(location(path), wanted, "{path}");
+    }
+}

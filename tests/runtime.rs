@@ -318,4 +318,15 @@ fn frontends_are_paused_resumed_and_shut_down() {
     p.cli("reload");
     assert!(all(true) && state("OPEN"));
     assert!(p.get("/").ends_with('o'));
+    // Another program may have the port meanwhile: that is said, and it is tried again.
+    assert_eq!(p.cli("disable frontend f").trim(), "");
+    assert!(all(false));
+    let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    taken.set_reuse_address(true).unwrap();
+    taken.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], other)).into()).unwrap();
+    taken.listen(5).unwrap();
+    assert_eq!(p.cli("enable frontend f").trim(), "");
+    assert!(wait_for(Duration::from_secs(5), || connects(ports[0]) && state("OPEN")));
+    drop(taken);
+    assert!(all(true));
 }

@@ -40,6 +40,33 @@ impl Vmac {
             }
         }
     }
+
+    /// Interfaces of addresses that a configuration of before had as well keep their names, whatever came before them in the file then: nothing of
+    /// theirs changes with a reload.
+    pub fn keep_names(instances: &mut [VrrpInstance], before: &[VrrpInstance]) {
+        let routers = |name: &String| instances.iter().any(|i| i.vmac.as_ref().is_some_and(|v| v.name == *name));
+        let addresses = || instances.iter().flat_map(|i| i.vips.iter().chain(&i.excluded));
+        let Some(stem) = addresses().find(|v| v.own_mac.is_some()).and_then(|v| v.dev.as_ref()) else { return };
+        let stem = stem.split('.').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+        let mut kept: Vec<(OwnMac, String)> = Vec::new();
+        for own in
+            addresses().filter(|v| v.dev.as_ref().is_some_and(|d| !routers(d))).filter_map(|v| v.own_mac.as_ref())
+        {
+            let name = before.iter().find_map(|b| b.name_of(own)).filter(|n| !routers(n));
+            if let Some(name) = name.filter(|_| !kept.iter().any(|k| k.0 == *own)) {
+                kept.push((own.clone(), name.clone()));
+            }
+        }
+        for v in instances.iter_mut().flat_map(|i| i.vips.iter_mut().chain(&mut i.excluded)) {
+            let Some(own) = &v.own_mac else { continue };
+            match kept.iter().find(|k| k.0 == *own) {
+                Some((_, name)) => v.dev = Some(name.clone()),
+                None if kept.iter().any(|k| Some(&k.1) == v.dev.as_ref()) => v.dev = None,
+                None => {}
+            }
+        }
+        Self::name_all(instances, &stem, &stem);
+    }
 }
 
 /// A name that no interface of these has.
@@ -90,5 +117,54 @@ impl VrrpInstance {
     fn unnamed(&self) -> Option<(OwnMac, bool)> {
         let v = self.vips.iter().chain(&self.excluded).find(|v| v.own_mac.is_some() && v.dev.is_none())?;
         Some((v.own_mac.clone()?, v.addr.addr.is_ipv6()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::addr::IpNet;
+    use crate::config::keepalived::build::{blank_instance, place_of};
+
+    /// A router 51 with addresses beside these interfaces.
+    fn router(bases: &[&str]) -> Vec<VrrpInstance> {
+        let mut i = blank_instance("V", &place_of("f:1"));
+        (i.interface, i.vrid) = ("eth0".into(), 51);
+        for (n, base) in bases.iter().enumerate() {
+            let mut v = Vip::plain(IpNet::parse(&format!("10.0.{n}.1/24")).unwrap());
+            v.own_mac = Some(OwnMac { base: (*base).into(), mac: Vmac::usual_mac(51, false) });
+            i.vips.push(v);
+        }
+        let mut all = vec![i];
+        Vmac::name_all(&mut all, "vrrp", "vrrp");
+        all
+    }
+
+    fn names(all: &[VrrpInstance]) -> Vec<String> {
+        all[0].vips.iter().map(|v| format!("{}@{}", v.dev.clone().unwrap(), v.own_mac.clone().unwrap().base)).collect()
+    }
+
+    #[test]
+    fn interfaces_of_addresses_are_shared_and_keep_their_names() {
+        let before = router(&["x0", "x1", "x0"]);
+        assert_eq!(names(&before), ["vrrp.51@x0", "vrrp1.51@x1", "vrrp.51@x0"]);
+        for (bases, wanted) in [
+            (&["x1"][..], &["vrrp1.51@x1"][..]),
+            (&["x1", "x0"], &["vrrp1.51@x1", "vrrp.51@x0"]),
+            (&["x2", "x1"], &["vrrp.51@x2", "vrrp1.51@x1"]),
+            (&["x1", "x2", "x0"], &["vrrp1.51@x1", "vrrp2.51@x2", "vrrp.51@x0"]),
+        ] {
+            let mut now = router(bases);
+            Vmac::keep_names(&mut now, &before);
+            assert_eq!(names(&now), wanted);
+        }
+        // The router's own comes first, and its name is its name.
+        let mut now = router(&["x0"]);
+        now[0].vmac = Some(Vmac { name: "vrrp.51".into(), mac: [2, 0, 0, 0, 0, 1], group: None, from_base: false });
+        now[0].vips[0].dev = None;
+        Vmac::name_all(&mut now, "vrrp", "vrrp");
+        Vmac::keep_names(&mut now, &before);
+        assert_eq!(names(&now), ["vrrp1.51@x0"]);
     }
 }

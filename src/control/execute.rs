@@ -87,7 +87,7 @@ fn doors(name: &str, wanted: Doors, s: &Snapshot, live: &Live) -> String {
     if fe.listeners.iter().any(|l| l.conf.datagram) {
         return "This frontend has listeners for datagrams, which cannot be paused yet; use a reload.\n".into();
     }
-    let is = *fe.live.doors.borrow();
+    let is = fe.live.doors();
     let refused = match (is, wanted) {
         (Doors::Shut, Doors::Open) => "Frontend was previously shut down, cannot enable.\n",
         (Doors::Shut, Doors::Paused) => "Frontend was previously shut down, cannot disable.\n",
@@ -97,7 +97,11 @@ fn doors(name: &str, wanted: Doors, s: &Snapshot, live: &Live) -> String {
         _ => "",
     };
     if refused.is_empty() {
-        fe.live.doors.send_replace(wanted);
+        fe.live.set_doors(wanted);
+        live.doors.send_modify(|d| match wanted {
+            Doors::Open => drop(d.remove(&fe.conf.name)),
+            closed => drop(d.insert(fe.conf.name.clone(), closed)),
+        });
         let what = match wanted {
             Doors::Open => "Resumed",
             Doors::Paused => "Paused",

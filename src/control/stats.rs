@@ -227,7 +227,7 @@ pub fn rows(s: &Snapshot) -> Vec<Row> {
 pub fn frontend(p: &ProxyNode) -> Row {
     let (l, c) = (&p.live, &p.live.front);
     let mut r = Row::new(Kind::Frontend, p, 0, "FRONTEND");
-    let doors = *l.doors.borrow();
+    let doors = l.doors();
     let stopped = p.conf.disabled || l.stopped.load(Relaxed) || doors == Doors::Shut;
     r.set(
         "status",
@@ -281,7 +281,7 @@ pub fn frontend(p: &ProxyNode) -> Row {
 pub fn listener(p: &ProxyNode, l: &ListenerNode) -> Row {
     let c = &l.live.counters;
     let mut r = Row::new(Kind::Listener, p, l.id, &l.name);
-    r.set("status", "OPEN");
+    r.set("status", if p.live.is_open() { "OPEN" } else { "WAITING" });
     r.set("scur", l.live.conns.get());
     r.set("smax", l.live.conns.max());
     r.set("slim", l.conf.maxconn);

@@ -1,4 +1,5 @@
 //! Routes and rules through rtnetlink.
+use crate::base::addr::IpNet;
 use crate::config::model::{Hop, Order, Route, RoutingRule};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::route::{
@@ -53,6 +54,17 @@ impl Way {
     /// An IPv6 route with this source: when that address goes, the kernel leaves the route without it, and says nothing.
     pub fn loses_its_source(&self, ip: IpAddr) -> bool {
         matches!(self, Self::Route(r) if r.to.addr.is_ipv6() && r.src == Some(ip))
+    }
+
+    /// True if it names no interface, and its gateway is in this network.
+    pub fn leads_into(&self, net: IpNet) -> bool {
+        match self {
+            Self::Route(r) => {
+                let inside = |via: Option<IpAddr>| via.is_some_and(|ip| net.contains(ip));
+                r.dev.is_none() && inside(r.via) || r.hops.iter().any(|h| h.dev.is_none() && inside(h.via))
+            }
+            Self::Rule(_) => false,
+        }
     }
 
     /// The interface that it names.

@@ -457,13 +457,14 @@ impl Worker {
         match compiled {
             Ok(s) => {
                 let old = self.put_in_force(s);
-                self.snapshot.load().open_doors();
                 self.live.reloads.fetch_add(1, Relaxed);
                 self.changes.clear();
                 if let Ok(bundle) = i.bundle.try_clone() {
                     self.bundle = bundle;
                 }
                 self.put_in_service(i);
+                // Listeners that go with this load are told of that first.
+                self.snapshot.load().open_doors(&self.live);
                 // The old ones leave their places to the new ones.
                 self.shipping = None;
                 self.shipping = Some(ship::start(&self.snapshot.load_full()));

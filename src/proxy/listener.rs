@@ -14,6 +14,7 @@ use crate::state::limits::Ceiling;
 use crate::state::live::{Doors, ListenerLive, Live, ProxyLive};
 use crate::state::snapshot::ProxyNode;
 use crate::wire::proxy;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -134,71 +135,144 @@ pub struct Place {
     pub unix: bool,
 }
 
+impl Place {
+    fn is_open(&self, doors: &mut watch::Receiver<HashMap<String, Doors>>) -> bool {
+        !doors.borrow_and_update().contains_key(&*self.frontend)
+    }
+
+    /// A line to where the frontend logs.
+    fn tell(&self, t: &Thread, what: &str) {
+        let s = t.snapshot();
+        if let Some(p) = s.frontend(&self.frontend) {
+            let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
+            let text = format!("Frontend {}: {what}.", p.conf.name);
+            s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &t.shared.live.dropped_logs);
+        }
+    }
+}
+
 /// Connections taken from one socket before the other tasks of the thread get their turn.
 const BATCH: usize = 32;
 
+/// A socket that cannot listen, because another program has its port by now, is tried again after this.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
 /// Accepts until told to stop; then takes what is queued already, so that closing the socket resets nobody. In between an operator may have it
 /// refuse connections.
-pub async fn accept_loop(t: Rc<Thread>, socket: OwnedFd, place: Place, mut stop: watch::Receiver<bool>) {
-    let of = |t: &Thread| t.snapshot().frontend(&place.frontend).map(|fe| fe.live.doors.subscribe());
-    let Some(mut doors) = of(&t) else { return };
-    let mut socket = Some(socket);
-    while let Some(s) = socket.take() {
-        while *doors.borrow_and_update() != Doors::Open {
-            close_door(&s, place.unix);
-            tokio::select! {
-                r = doors.changed() => if r.is_err() { return },
-                r = stop.changed() => if r.is_err() || *stop.borrow() { return },
+pub async fn accept_loop(t: Rc<Thread>, mut socket: OwnedFd, place: Place, mut stop: watch::Receiver<bool>) {
+    let mut doors = t.shared.live.doors.subscribe();
+    let mut said = false;
+    loop {
+        if !place.is_open(&mut doors) {
+            if let Some(s) = closed(socket, &place, &mut stop, &mut doors).await {
+                socket = s
+            } else {
+                return;
+            }
+            continue;
+        }
+        if *stop.borrow() && socket2::SockRef::from(&socket).is_listener().is_ok_and(|l| !l) {
+            return;
+        }
+        match open_door(&t, &socket, &place) {
+            Ok(()) => match accept_open(&t, socket, &place, &mut stop, &mut doors).await {
+                Some(s) => socket = s,
+                None => return,
+            },
+            Err(e) => {
+                if !std::mem::replace(&mut said, true) {
+                    place.tell(&t, &format!("cannot listen again: {}", crate::base::diag::io_words(&e)));
+                }
+                tokio::select! {
+                    _ = doors.changed() => {}
+                    _ = stop.changed() => {}
+                    () = tokio::time::sleep(LISTEN_AGAIN) => {}
+                }
             }
         }
-        open_door(&t, &s, &place);
-        socket = accept_open(&t, s, &place, &mut stop, &mut doors).await;
     }
 }
 
-/// Connections are refused, and the port is given up as far as others share it. One with a path has no such state: who connects waits.
-fn close_door(socket: &OwnedFd, unix: bool) {
-    if !unix {
+/// Connections are refused, and the port is given up as far as others share it. One with a path has no such state: who connects is let go at once.
+/// The socket comes back when something has changed; `None` at the end.
+async fn closed(
+    socket: OwnedFd,
+    place: &Place,
+    stop: &mut watch::Receiver<bool>,
+    doors: &mut watch::Receiver<HashMap<String, Doors>>,
+) -> Option<OwnedFd> {
+    if !place.unix {
         // One that is closed already stays so.
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Read);
+        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
     }
+    let dismissed = async {
+        if !place.unix {
+            std::future::pending::<()>().await;
+        }
+        // SAFETY: the descriptor outlives its registration, which ends with this future.
+        let Ok(fd) = (unsafe { AsyncFd::register(std::os::fd::BorrowedFd::borrow_raw(socket.as_raw_fd())) }) else {
+            return std::future::pending().await;
+        };
+        while let Ok(mut ready) = fd.readable().await {
+            match accept(socket.as_raw_fd()) {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(_) => tokio::time::sleep(LISTEN_AGAIN).await,
+            }
+        }
+    };
+    let goes_on = tokio::select! {
+        r = doors.changed() => r.is_ok(),
+        r = stop.changed() => r.is_ok() && !*stop.borrow(),
+        () = dismissed => true,
+    };
+    goes_on.then_some(socket)
 }
 
-/// The socket listens again, if it did not: a predecessor may have left it so.
-fn open_door(t: &Thread, socket: &OwnedFd, place: &Place) {
-    if matches!(socket2::SockRef::from(socket).is_listener(), Ok(false)) {
-        let snapshot = t.snapshot();
-        let backlog = snapshot
-            .frontend(&place.frontend)
-            .and_then(|fe| fe.listeners.get(place.listener)?.conf.backlog.or(fe.conf.backlog));
-        let backlog = backlog.map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX));
-        // Should another program have the port by now, nobody connects here, and `enable frontend` can be said again.
-        let _ = rustix::net::listen(socket, backlog);
+/// The socket listens again, if it did not: it was closed here, or by a predecessor.
+fn open_door(t: &Thread, socket: &OwnedFd, place: &Place) -> std::io::Result<()> {
+    if socket2::SockRef::from(socket).is_listener()? {
+        return Ok(());
     }
+    let snapshot = t.snapshot();
+    let Some(fe) = snapshot.frontend(&place.frontend) else { return Ok(()) };
+    let listener = fe.listeners.get(place.listener);
+    // The kernel has forgotten it with the rest.
+    if let Some(mss) = listener.and_then(|l| l.conf.options.mss).filter(|m| *m > 0) {
+        let _ = socket2::SockRef::from(socket).set_tcp_mss(mss.unsigned_abs());
+    }
+    let backlog = listener.and_then(|l| l.conf.backlog).or(fe.conf.backlog);
+    let backlog = backlog.map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX));
+    Ok(rustix::net::listen(socket, backlog)?)
 }
 
-/// Accepts until told to stop, or until the doors are closed: the socket comes back then.
+/// Accepts until told to stop, or until the doors are closed, with what waits by then: the socket comes back, as it does if it does not listen any more.
 async fn accept_open(
     t: &Rc<Thread>,
     socket: OwnedFd,
     place: &Place,
     stop: &mut watch::Receiver<bool>,
-    doors: &mut watch::Receiver<Doors>,
+    doors: &mut watch::Receiver<HashMap<String, Doors>>,
 ) -> Option<OwnedFd> {
     // SAFETY: the descriptor is owned by the AsyncFd from here on.
     let fd = unsafe { AsyncFd::register(socket) }.ok()?;
+    let mut closing = false;
     let pause = t.wheel.timer();
     loop {
         let stopping = *stop.borrow();
-        let mut guard = if stopping {
+        let mut guard = if stopping || closing {
             match tokio::time::timeout(Duration::ZERO, fd.readable()).await {
                 Ok(Ok(g)) => g,
+                _ if closing && !stopping => return Some(fd.into_inner()),
                 _ => return None,
             }
         } else {
             tokio::select! {
                 biased;
-                r = doors.changed() => return r.ok().map(|()| fd.into_inner()),
+                _ = doors.changed() => {
+                    closing = !place.is_open(doors);
+                    continue;
+                }
                 _ = stop.changed() => continue,
                 g = fd.readable() => g.ok()?,
             }
@@ -207,6 +281,10 @@ async fn accept_open(
             let (seats, mut turn) = match Seats::reserve(t, place) {
                 Ok(Some(s)) => s,
                 // At a limit connections wait in the kernel, as in HAProxy.
+                Ok(None) if closing && !stopping => {
+                    drop(guard);
+                    return Some(fd.into_inner());
+                }
                 Ok(None) => {
                     pause.set(Some(Duration::from_millis(super::wheel::TICK)));
                     pause.wait().await;
@@ -247,6 +325,11 @@ async fn accept_open(
                     pause.set(Some(Duration::from_millis(100)));
                     pause.wait().await;
                     break;
+                }
+                // It does not listen: somebody who shares it has closed it.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                    drop(guard);
+                    return if stopping { None } else { Some(fd.into_inner()) };
                 }
                 // The client gave up meanwhile: the next one.
                 Err(_) => {}

@@ -2,7 +2,7 @@
 use super::ServiceReply;
 use super::outcome::Exchange;
 use crate::http::status;
-use crate::rules::action::{Body, Redirect, RedirectTo, Reply};
+use crate::rules::action::{Body, Redirect, RedirectTo, Reply, SetCookie};
 use crate::rules::sample::{path_of, pathq_of};
 
 /// A message ready to be written, with what logs and connection handling need to know of it.
@@ -170,11 +170,20 @@ pub fn from_rule(r: &Reply, x: &Exchange<'_>) -> Message {
     Message::new(r.status, status::reason(r.status), &headers, body)
 }
 
-pub fn redirect(r: &Redirect, x: &Exchange<'_>) -> Message {
+/// `None` if the rule is to be passed over.
+pub fn redirect(r: &Redirect, x: &Exchange<'_>) -> Option<Message> {
     let url = x.req.target();
     let mut location = Vec::new();
     match &r.to {
-        RedirectTo::Location(f) => f.render(x, &mut location),
+        RedirectTo::Location(f) => {
+            f.render(x, &mut location);
+            if r.ignore_empty && location.is_empty() {
+                return None;
+            }
+            if r.keep_query {
+                push_query(url, &mut location);
+            }
+        }
         RedirectTo::Scheme(f) => {
             f.render(x, &mut location);
             location.extend_from_slice(b"://");
@@ -193,10 +202,28 @@ pub fn redirect(r: &Redirect, x: &Exchange<'_>) -> Message {
     if matches!(r.code, 302 | 303 | 307) {
         headers.push(("cache-control", b"no-cache"));
     }
-    if let Some(c) = &r.set_cookie {
-        headers.push(("set-cookie", c.as_bytes()));
+    let mut made = Vec::new();
+    match &r.set_cookie {
+        None => {}
+        Some(SetCookie::Whole(c)) => headers.push(("set-cookie", c.as_bytes())),
+        Some(SetCookie::Format(f)) => {
+            f.render(x, &mut made);
+            made.extend_from_slice(b"; path=/;");
+            headers.push(("set-cookie", &made));
+        }
     }
-    Message::new(r.code, status::reason(r.code), &headers, Vec::new())
+    Some(Message::new(r.code, status::reason(r.code), &headers, Vec::new()))
+}
+
+/// Appends the query string of `url`, if there is one, to a location which may have one as well.
+fn push_query(url: &[u8], location: &mut Vec<u8>) {
+    let Some(at) = url.iter().position(|b| *b == b'?').filter(|at| at + 1 < url.len()) else { return };
+    match location.iter().position(|b| *b == b'?') {
+        None => location.push(b'?'),
+        Some(q) if q + 1 < location.len() => location.push(b'&'),
+        Some(_) => {}
+    }
+    location.extend_from_slice(&url[at + 1..]);
 }
 
 /// `redir` of a server: the client is to ask somebody else.

@@ -61,7 +61,11 @@ pub fn request_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, fr
             HttpAction::Deny(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Denied),
             HttpAction::Return(r) => return Verdict::Answer(reply::from_rule(r, x), Cause::Local),
             HttpAction::Tarpit(r) => return Verdict::Tarpit(reply::from_rule(r, x)),
-            HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Local),
+            HttpAction::Redirect(r) => {
+                if let Some(m) = reply::redirect(r, x) {
+                    return Verdict::Answer(m, Cause::Local);
+                }
+            }
             HttpAction::SilentDrop => return Verdict::Drop,
             HttpAction::Reject => return Verdict::Close,
             HttpAction::WaitForBody { time, at_least } => {
@@ -110,7 +114,11 @@ pub fn response_rules(t: &Thread, x: &mut Exchange<'_>, node: &Arc<ProxyNode>, f
             HttpAction::Deny(r) | HttpAction::Return(r) => {
                 return Verdict::Answer(reply::from_rule(r, x), Cause::Denied);
             }
-            HttpAction::Redirect(r) => return Verdict::Answer(reply::redirect(r, x), Cause::Denied),
+            HttpAction::Redirect(r) => {
+                if let Some(m) = reply::redirect(r, x) {
+                    return Verdict::Answer(m, Cause::Denied);
+                }
+            }
             HttpAction::SilentDrop => return Verdict::Drop,
             HttpAction::SetBandwidth { filter, limit, period } => set_pace(x, node, filter, [limit, period]),
             HttpAction::Pause(v) => {

@@ -69,8 +69,19 @@ pub struct Redirect {
     pub code: u16,
     pub drop_query: bool,
     pub append_slash: bool,
-    /// The whole value of a `Set-Cookie` header.
-    pub set_cookie: Option<String>,
+    /// The query string goes along to a `location`.
+    pub keep_query: bool,
+    /// A `location` without a character is none: the rule is passed over.
+    pub ignore_empty: bool,
+    pub set_cookie: Option<SetCookie>,
+}
+
+/// The value of a `Set-Cookie` header.
+#[derive(Clone, Debug)]
+pub enum SetCookie {
+    Whole(String),
+    /// `set-cookie-fmt`: what makes it a cookie of the session, for the whole site, stands behind it.
+    Format(LogFormat),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

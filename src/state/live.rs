@@ -13,7 +13,7 @@ use crate::log::ring::Ring;
 use crate::vrrp::view::VrrpView;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -668,8 +668,8 @@ pub struct ProxyLive {
     /// Bumped whenever a server's weight or state changes, so that turn lists are made anew.
     pub version: AtomicU64,
     pub stopped: AtomicBool,
-    /// Whether its listeners take connections (`disable frontend` and its like).
-    pub doors: watch::Sender<Doors>,
+    /// [`Doors`], for who shows it; listeners go by [`Live::doors`].
+    door: AtomicU8,
     /// Rules pass over it (`unpublish backend`).
     pub unpublished: AtomicBool,
     /// What the configuration in force says of that.
@@ -702,9 +702,21 @@ pub enum Doors {
 }
 
 impl ProxyLive {
+    pub fn doors(&self) -> Doors {
+        match self.door.load(Relaxed) {
+            d if d == Doors::Paused as u8 => Doors::Paused,
+            d if d == Doors::Shut as u8 => Doors::Shut,
+            _ => Doors::Open,
+        }
+    }
+
+    pub fn set_doors(&self, d: Doors) {
+        self.door.store(d as u8, Relaxed);
+    }
+
     /// True if a frontend takes connections.
     pub fn is_open(&self) -> bool {
-        *self.doors.borrow() == Doors::Open && !self.stopped.load(Relaxed)
+        self.doors() == Doors::Open && !self.stopped.load(Relaxed)
     }
 }
 
@@ -738,7 +750,7 @@ impl ProxyLive {
             listeners: Mutex::default(),
             version: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
-            doors: watch::Sender::new(Doors::Open),
+            door: AtomicU8::new(Doors::Open as u8),
             times: Times::default(),
             last_session: AtomicI64::new(-1),
             quorum: Mutex::default(),
@@ -854,6 +866,8 @@ pub struct Live {
     pub happenings: Happenings,
     /// What the guardian has told of things that servers are checked by.
     pub facts: watch::Sender<HashMap<String, Fact>>,
+    /// Frontends that take no connections (`disable frontend` and its like), by their names: their listeners outlive what else is known of them.
+    pub doors: watch::Sender<HashMap<String, Doors>>,
     pub conns: Arc<Gauge>,
     /// Of virtual servers of datagrams.
     pub datagram_sessions: Arc<Gauge>,
@@ -916,6 +930,7 @@ impl Live {
             ssl_rate: Rate::default(),
             started: Instant::now(),
             started_at: std::time::SystemTime::now(),
+            doors: watch::Sender::default(),
             dropped_logs: AtomicU64::new(0),
             offences: AtomicU64::new(0),
             received_logs: AtomicU64::new(0),

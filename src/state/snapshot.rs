@@ -179,10 +179,9 @@ impl Snapshot {
     }
 
     /// A configuration that was read anew says nothing of frontends that were paused.
-    pub fn open_doors(&self) {
-        for p in &self.proxies {
-            p.live.doors.send_if_modified(|d| std::mem::replace(d, Doors::Open) != Doors::Open);
-        }
+    pub fn open_doors(&self, live: &Live) {
+        self.proxies.iter().for_each(|p| p.live.set_doors(Doors::Open));
+        live.doors.send_if_modified(|d| !std::mem::take(d).is_empty());
     }
 
     /// Comes into force: what lives on takes what the files say now. Until here nothing that is shared has changed.

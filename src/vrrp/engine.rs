@@ -10,7 +10,7 @@ use super::track::{Facts, inside_key};
 use super::view::VrrpView;
 use super::vip::old_address;
 use super::ways::WayWatch;
-use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Vip, VrrpInstance, VrrpModel};
+use crate::config::model::{Auth, Debounce, Notify, ScriptCall, Seen, Vip, Vmac, VrrpInstance, VrrpModel};
 use crate::net::netlink::{Address, Done, Keeper, Link, MARK, Netlink, NewMac, OldAddress, Wanted};
 use crate::net::raw;
 use crate::net::routes::Gone;
@@ -281,7 +281,8 @@ impl Engine {
     }
 
     /// Takes a model in force: new routers start, known ones go on with their state, others give their addresses up. An error changes nothing.
-    pub fn apply(&mut self, model: VrrpModel, now: Instant) -> Result<(), String> {
+    pub fn apply(&mut self, mut model: VrrpModel, now: Instant) -> Result<(), String> {
+        Vmac::keep_names(&mut model.instances, &self.model.instances);
         if self.frames.is_none() && !model.instances.is_empty() {
             self.frames =
                 Some(raw::ethernet().map_err(|e| format!("cannot open a packet socket ({e}): CAP_NET_RAW is needed"))?);

@@ -189,8 +189,11 @@ impl Engine {
     /// Those that no router has any more go, and those that are to be another way.
     pub(super) fn forget_vmacs(&mut self) {
         let used: Vec<NewMac> = (0..self.routers.len()).flat_map(|i| self.vmacs_of(i)).collect();
-        let (keep, gone): (Vec<NewMac>, Vec<NewMac>) =
-            std::mem::take(&mut self.vmacs).into_iter().partition(|v| used.iter().any(|u| u.is_same(v)));
+        let (keep, gone): (Vec<NewMac>, Vec<NewMac>) = std::mem::take(&mut self.vmacs).into_iter().partition(|v| {
+            // What several share has the link group of one of them.
+            let same: Vec<&NewMac> = used.iter().filter(|u| u.is_same(v)).collect();
+            same.contains(&v) || same.len() > 1
+        });
         self.vmacs = keep;
         // What could not be made because of them can be.
         if !gone.is_empty() {

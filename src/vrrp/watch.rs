@@ -2,8 +2,10 @@
 use super::engine::{Engine, Told};
 use super::fsm::{Cause, Input, State};
 use super::ways;
+use crate::base::addr::IpNet;
 use crate::config::model::Tracked;
 use crate::net::netlink::{Address, Event, Link, NewMac};
+use crate::net::routes::Way;
 use std::time::{Duration, Instant};
 
 /// What is put back because an interface has its first address, or lost its last one, is put back after this.
@@ -38,7 +40,7 @@ impl Engine {
                 }
                 self.addresses_changed(a.ifindex, now);
                 if first {
-                    self.restore_ways_over(a.ifindex, now);
+                    self.restore_ways_over(&a, now);
                 }
                 self.missing_at = self.missing_at.map(|t| t.min(now + SOON));
             }
@@ -48,7 +50,7 @@ impl Engine {
                 self.static_gone(a.addr, now);
                 self.addresses_changed(a.ifindex, now);
                 if !self.has_address_like(&a) {
-                    self.restore_ways_over(a.ifindex, now);
+                    self.restore_ways_over(&a, now);
                 }
             }
             Event::Overrun => self.keeper.survey(),
@@ -62,20 +64,18 @@ impl Engine {
 
     /// With the last address of an interface the kernel drops all routes over it, and says nothing; with the first one those that were refused may be put on.
     /// Not at once: several come together, and interfaces of containers come and go.
-    fn restore_ways_over(&mut self, ifindex: u32, now: Instant) {
-        let Some(name) = self.links.values().find(|l| l.index == ifindex).map(|l| l.name.clone()) else { return };
+    fn restore_ways_over(&mut self, a: &Address, now: Instant) {
+        let Some(name) = self.links.values().find(|l| l.index == a.ifindex).map(|l| l.name.clone()) else { return };
+        let net = IpNet { addr: a.addr, prefix: a.prefix };
+        let over = |w: &Way| w.names(&name) || w.leads_into(net);
         let sooner = |t: Option<Instant>| Some(t.map_or(now + SOON, |t| t.min(now + SOON)));
         for r in &mut self.routers {
-            let named = r.conf.interface == name || ways::of(&r.conf).any(|w| w.names(&name));
-            if named
-                && r.machine.state().has_address()
-                && r.cause != Cause::Frozen
-                && ways::of(&r.conf).next().is_some()
-            {
+            let over = ways::of(&r.conf).any(|w| over(&w));
+            if over && r.machine.state().has_address() && r.cause != Cause::Frozen {
                 r.ways_at = sooner(r.ways_at);
             }
         }
-        if ways::statics(&self.model).any(|w| w.names(&name)) {
+        if ways::statics(&self.model).any(|w| over(&w)) {
             self.statics_at = sooner(self.statics_at);
         }
     }

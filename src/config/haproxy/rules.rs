@@ -7,7 +7,7 @@ use crate::config::model::{Chosen, Kind, Proxy};
 use crate::config::source::Source;
 use crate::http::status;
 use crate::rules::acl::{Cond, Term};
-use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service};
+use crate::rules::action::{Body, HttpAction, NameMatch, Redirect, RedirectTo, Reply, Rule, Service, SetCookie};
 use crate::rules::gauge::Subject;
 use crate::rules::logformat::{LogFormat, Step};
 use crate::rules::sample::{self, Expr, ExprError, KnownNames, Scope};
@@ -227,6 +227,8 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
         code: 302,
         drop_query: false,
         append_slash: false,
+        keep_query: false,
+        ignore_empty: false,
         set_cookie: None,
     };
     while let Some(word) = w.get(i) {
@@ -252,15 +254,20 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
             "set-cookie" => {
                 let c = cx.arg(w, i + 1, "a cookie")?;
                 // HAProxy's words: a cookie of the session, for the whole site.
-                r.set_cookie = Some(format!("{c}; path=/;"));
+                r.set_cookie = Some(SetCookie::Whole(format!("{c}; path=/;")));
+                i += 2;
+            }
+            "set-cookie-fmt" => {
+                let text = cx.arg(w, i + 1, "a format")?;
+                r.set_cookie = Some(SetCookie::Format(format(cx, "redirect", text, Scope::Request)?));
                 i += 2;
             }
             "clear-cookie" => {
                 let c = cx.arg(w, i + 1, "a cookie")?;
-                r.set_cookie = Some(format!(
+                r.set_cookie = Some(SetCookie::Whole(format!(
                     "{}; path=/; Max-Age=0;",
                     if c.contains('=') { c.to_owned() } else { format!("{c}=") }
-                ));
+                )));
                 i += 2;
             }
             "drop-query" => {
@@ -271,11 +278,13 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
                 r.append_slash = true;
                 i += 1;
             }
-            "ignore-empty" | "keep-query" => {
-                return {
-                    cx.not_yet(&format!("'{word}' in 'redirect'"));
-                    None
-                };
+            "ignore-empty" => {
+                r.ignore_empty = true;
+                i += 1;
+            }
+            "keep-query" => {
+                r.keep_query = true;
+                i += 1;
             }
             "if" | "unless" => break,
             o => {
@@ -284,7 +293,7 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
                 } else {
                     String::new()
                 };
-                cx.error(format!("'redirect' : unexpected '{o}'{hint}; expects 'code', 'prefix', 'location', 'scheme', 'set-cookie', 'clear-cookie', 'drop-query' or 'append-slash'"));
+                cx.error(format!("'redirect' : unexpected '{o}'{hint}; expects 'code', 'prefix', 'location', 'scheme', 'set-cookie', 'set-cookie-fmt', 'clear-cookie', 'drop-query', 'keep-query', 'append-slash' or 'ignore-empty'"));
                 return None;
             }
         }

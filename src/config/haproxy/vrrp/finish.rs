@@ -52,8 +52,7 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         }
     }
     let (vrid, carp) = (d.inst.vrid, d.inst.version == VrrpVersion::Carp);
-    let families = |six| d.vips.iter().chain(&d.inst.excluded).any(|v| v.addr.addr.is_ipv6() == six);
-    let both = families(true) && families(false);
+    let both = families_of(&d.vips, &d.inst.excluded) == (true, true);
     // The MAC address that the section says is of one family.
     let said = d.inst.vmac.as_ref().map(|v| v.mac).filter(|m| *m != [0; 6] && !both);
     let interface = d.inst.interface.clone();
@@ -70,6 +69,10 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     }
     let unicast_only = d.inst.lacks_peer;
     d.inst.lacks_peer &= d.inst.peers.is_empty();
+    let only_six = families_of(&d.vips, &d.inst.excluded) == (false, true);
+    if let Some(v) = d.inst.vmac.as_mut().filter(|v| v.mac == [0; 6] && d.vips.is_empty()) {
+        v.mac = Vmac::usual_mac(vrid, only_six && !carp);
+    }
     if d.vips.is_empty() {
         let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };
         cx.warn_of(Code::RouterIncomplete, format!("vrrp '{name}' advertises no address: {why}"));
@@ -103,6 +106,12 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         }
         inst.peers.retain(|p| p.addr.is_ipv6() == is_six);
         inst.lacks_peer = unicast_only && inst.peers.is_empty();
+        if inst.lacks_peer && mixed && !d.inst.peers.is_empty() {
+            let family = if is_six { "IPv6" } else { "IPv4" };
+            let text =
+                format!("vrrp '{}' : 'unicast-only' and no peer of {family}, whose addresses it has", d.inst.name);
+            cx.report.error(Code::RouterIncomplete, place, text);
+        }
         inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
         inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
@@ -122,4 +131,10 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         }
         model.instances.push(inst);
     }
+}
+
+/// Whether there are addresses of IPv4, and of IPv6.
+fn families_of(vips: &[Vip], more: &[Vip]) -> (bool, bool) {
+    let any = |six| vips.iter().chain(more).any(|v| v.addr.addr.is_ipv6() == six);
+    (any(false), any(true))
 }
