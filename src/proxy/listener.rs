@@ -6,7 +6,7 @@ use super::stream::Stream;
 use super::wheel::Timer;
 use super::{Thread, tcp};
 use crate::config::model::Mode;
-use crate::net::{listen, sockopt};
+use crate::net::sockopt;
 use crate::rules::acl;
 use crate::rules::action::{Refusal, TcpAction};
 use crate::state::counters::{Counter, Gauge, Held};
@@ -136,12 +136,12 @@ pub struct Place {
 }
 
 impl Place {
-    fn is_open(&self, doors: &mut watch::Receiver<HashMap<String, Doors>>) -> bool {
+    pub(super) fn is_open(&self, doors: &mut watch::Receiver<HashMap<String, Doors>>) -> bool {
         !doors.borrow_and_update().contains_key(&*self.frontend)
     }
 
     /// A line to where the frontend logs.
-    fn tell(&self, t: &Thread, what: &str) {
+    pub(super) fn tell(&self, t: &Thread, what: &str) {
         let s = t.snapshot();
         if let Some(p) = s.frontend(&self.frontend) {
             let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
@@ -154,100 +154,8 @@ impl Place {
 /// Connections taken from one socket before the other tasks of the thread get their turn.
 const BATCH: usize = 32;
 
-/// A socket that cannot listen, because another program has its port by now, is tried again after this.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-
-/// Accepts until told to stop; then takes what is queued already, so that closing the socket resets nobody. In between an operator may have it
-/// refuse connections.
-pub async fn accept_loop(t: Rc<Thread>, mut socket: OwnedFd, place: Place, mut stop: watch::Receiver<bool>) {
-    let mut doors = t.shared.live.doors.subscribe();
-    let mut said = false;
-    loop {
-        if !place.is_open(&mut doors) {
-            if let Some(s) = closed(socket, &place, &mut stop, &mut doors).await {
-                socket = s
-            } else {
-                return;
-            }
-            continue;
-        }
-        if *stop.borrow() && socket2::SockRef::from(&socket).is_listener().is_ok_and(|l| !l) {
-            return;
-        }
-        match open_door(&t, &socket, &place) {
-            Ok(()) => match accept_open(&t, socket, &place, &mut stop, &mut doors).await {
-                Some(s) => socket = s,
-                None => return,
-            },
-            Err(e) => {
-                if !std::mem::replace(&mut said, true) {
-                    place.tell(&t, &format!("cannot listen again: {}", crate::base::diag::io_words(&e)));
-                }
-                tokio::select! {
-                    _ = doors.changed() => {}
-                    _ = stop.changed() => {}
-                    () = tokio::time::sleep(LISTEN_AGAIN) => {}
-                }
-            }
-        }
-    }
-}
-
-/// Connections are refused, and the port is given up as far as others share it. One with a path has no such state: who connects is let go at once.
-/// The socket comes back when something has changed; `None` at the end.
-async fn closed(
-    socket: OwnedFd,
-    place: &Place,
-    stop: &mut watch::Receiver<bool>,
-    doors: &mut watch::Receiver<HashMap<String, Doors>>,
-) -> Option<OwnedFd> {
-    if !place.unix {
-        // One that is closed already stays so.
-        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
-    }
-    let dismissed = async {
-        if !place.unix {
-            std::future::pending::<()>().await;
-        }
-        // SAFETY: the descriptor outlives its registration, which ends with this future.
-        let Ok(fd) = (unsafe { AsyncFd::register(std::os::fd::BorrowedFd::borrow_raw(socket.as_raw_fd())) }) else {
-            return std::future::pending().await;
-        };
-        while let Ok(mut ready) = fd.readable().await {
-            match accept(socket.as_raw_fd()) {
-                Ok(_) => tokio::task::yield_now().await,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(_) => tokio::time::sleep(LISTEN_AGAIN).await,
-            }
-        }
-    };
-    let goes_on = tokio::select! {
-        r = doors.changed() => r.is_ok(),
-        r = stop.changed() => r.is_ok() && !*stop.borrow(),
-        () = dismissed => true,
-    };
-    goes_on.then_some(socket)
-}
-
-/// The socket listens again, if it did not: it was closed here, or by a predecessor.
-fn open_door(t: &Thread, socket: &OwnedFd, place: &Place) -> std::io::Result<()> {
-    if socket2::SockRef::from(socket).is_listener()? {
-        return Ok(());
-    }
-    let snapshot = t.snapshot();
-    let Some(fe) = snapshot.frontend(&place.frontend) else { return Ok(()) };
-    let listener = fe.listeners.get(place.listener);
-    // The kernel has forgotten it with the rest.
-    if let Some(mss) = listener.and_then(|l| l.conf.options.mss).filter(|m| *m > 0) {
-        let _ = socket2::SockRef::from(socket).set_tcp_mss(mss.unsigned_abs());
-    }
-    let backlog = listener.and_then(|l| l.conf.backlog).or(fe.conf.backlog);
-    let backlog = backlog.map_or(listen::DEFAULT_BACKLOG, |n| i32::try_from(n).unwrap_or(i32::MAX));
-    Ok(rustix::net::listen(socket, backlog)?)
-}
-
 /// Accepts until told to stop, or until the doors are closed, with what waits by then: the socket comes back, as it does if it does not listen any more.
-async fn accept_open(
+pub(super) async fn accept_open(
     t: &Rc<Thread>,
     socket: OwnedFd,
     place: &Place,
@@ -339,7 +247,7 @@ async fn accept_open(
     }
 }
 
-fn accept(fd: RawFd) -> std::io::Result<(OwnedFd, Option<SocketAddr>)> {
+pub(super) fn accept(fd: RawFd) -> std::io::Result<(OwnedFd, Option<SocketAddr>)> {
     // SAFETY: a zeroed sockaddr_storage is valid, and its size is handed along.
     let mut addr: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut len = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);

@@ -2,6 +2,7 @@
 mod answer;
 mod caching;
 pub mod datagram;
+pub mod doors;
 mod evidence;
 mod filters;
 mod forward;
