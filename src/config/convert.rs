@@ -33,7 +33,7 @@ pub fn vrrp(m: &VrrpModel) -> Result<String, String> {
     m.processes.iter().for_each(|p| process(&mut out, p));
     m.bfds.iter().for_each(|b| bfd(&mut out, b));
     let mut usual = m.instances.clone();
-    let macs = usual.iter_mut().flat_map(|i| i.vips.iter_mut().chain(&mut i.excluded)).filter(|v| v.own_mac.is_some());
+    let macs = usual.iter_mut().flat_map(VrrpInstance::addresses_mut).filter(|v| v.own_mac.is_some());
     macs.for_each(|v| v.dev = None);
     Vmac::name_all(&mut usual, "vrrp", "vrrp");
     if usual != m.instances {

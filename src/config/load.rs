@@ -83,7 +83,7 @@ pub fn load(src: &mut dyn Source, args: &LoadArgs) -> (Model, Report) {
 
 /// Virtual addresses of the node: listeners on them are bound although they are not there yet.
 pub fn vips(m: &Model) -> Vec<IpAddr> {
-    m.vrrp.instances.iter().flat_map(|i| i.vips.iter().chain(&i.excluded)).map(|v| v.addr.addr).collect()
+    m.vrrp.instances.iter().flat_map(|i| i.addresses()).map(|v| v.addr.addr).collect()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Vmac {
                 let name = instances.iter().find_map(|i| i.name_of(&own)).cloned();
                 let name = name.unwrap_or_else(|| free_name(instances, at, six, addr_prefix));
                 let i = &mut instances[at];
-                for v in i.vips.iter_mut().chain(&mut i.excluded).filter(|v| v.own_mac.as_ref() == Some(&own)) {
+                for v in i.addresses_mut().filter(|v| v.own_mac.as_ref() == Some(&own)) {
                     v.dev = Some(name.clone());
                 }
             }
@@ -45,7 +45,7 @@ impl Vmac {
     /// theirs changes with a reload.
     pub fn keep_names(instances: &mut [VrrpInstance], before: &[VrrpInstance]) {
         let routers = |name: &String| instances.iter().any(|i| i.vmac.as_ref().is_some_and(|v| v.name == *name));
-        let addresses = || instances.iter().flat_map(|i| i.vips.iter().chain(&i.excluded));
+        let addresses = || instances.iter().flat_map(VrrpInstance::addresses);
         let Some(stem) = addresses().find(|v| v.own_mac.is_some()).and_then(|v| v.dev.as_ref()) else { return };
         let stem = stem.split('.').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
         let mut kept: Vec<(OwnMac, String)> = Vec::new();
@@ -57,7 +57,7 @@ impl Vmac {
                 kept.push((own.clone(), name.clone()));
             }
         }
-        for v in instances.iter_mut().flat_map(|i| i.vips.iter_mut().chain(&mut i.excluded)) {
+        for v in instances.iter_mut().flat_map(VrrpInstance::addresses_mut) {
             let Some(own) = &v.own_mac else { continue };
             match kept.iter().find(|k| k.0 == *own) {
                 Some((_, name)) => v.dev = Some(name.clone()),
@@ -102,20 +102,20 @@ impl VrrpInstance {
     /// Interfaces with MAC addresses of its own.
     pub fn mac_names(&self) -> impl Iterator<Item = &String> {
         let named = |v: &&Vip| v.own_mac.is_some();
-        let of_addresses = self.vips.iter().chain(&self.excluded).filter(named).filter_map(|v| v.dev.as_ref());
+        let of_addresses = self.addresses().filter(named).filter_map(|v| v.dev.as_ref());
         self.vmac.iter().map(|v| &v.name).chain(of_addresses)
     }
 
     /// What this one is called, if it is here.
     fn name_of(&self, own: &OwnMac) -> Option<&String> {
         let routers = self.vmac.as_ref().filter(|v| self.interface == own.base && v.mac == own.mac).map(|v| &v.name);
-        let addresses = || self.vips.iter().chain(&self.excluded).find(|v| v.own_mac.as_ref() == Some(own));
+        let addresses = || self.addresses().find(|v| v.own_mac.as_ref() == Some(own));
         routers.or_else(|| addresses()?.dev.as_ref())
     }
 
     /// The first interface of an address that has no name yet, and whether that address is of IPv6.
     fn unnamed(&self) -> Option<(OwnMac, bool)> {
-        let v = self.vips.iter().chain(&self.excluded).find(|v| v.own_mac.is_some() && v.dev.is_none())?;
+        let v = self.addresses().find(|v| v.own_mac.is_some() && v.dev.is_none())?;
         Some((v.own_mac.clone()?, v.addr.addr.is_ipv6()))
     }
 }

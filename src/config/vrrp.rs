@@ -551,6 +551,15 @@ pub struct VrrpInstance {
 }
 
 impl VrrpInstance {
+    /// Those that are announced, and those that move along.
+    pub fn addresses(&self) -> impl Iterator<Item = &Vip> {
+        self.vips.iter().chain(&self.excluded)
+    }
+
+    pub fn addresses_mut(&mut self) -> impl Iterator<Item = &mut Vip> {
+        self.vips.iter_mut().chain(&mut self.excluded)
+    }
+
     /// Its family: that of its first address, or of what it speaks from or to.
     pub fn is_six(&self) -> bool {
         let first = self.vips.first().map(|v| v.addr.addr).or(self.mcast_src).or(self.unicast_src);

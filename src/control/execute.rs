@@ -71,12 +71,6 @@ fn set_limit(what: &Ceilings, n: u64, s: &Snapshot, live: &Live) -> String {
     String::new()
 }
 
-/// A line to where the proxy logs.
-fn tell(p: &ProxyNode, s: &Snapshot, live: &Live, text: &str) {
-    let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-    s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &live.dropped_logs);
-}
-
 /// `disable frontend`, `enable frontend`, `shutdown frontend`
 fn doors(name: &str, wanted: Doors, s: &Snapshot, live: &Live) -> String {
     let found = match name.strip_prefix('#').map(str::parse) {
@@ -108,7 +102,7 @@ fn doors(name: &str, wanted: Doors, s: &Snapshot, live: &Live) -> String {
             Doors::Shut => "Stopped",
         };
         let text = format!("{what} {} {}.", if fe.conf.is_backend() { "proxy" } else { "frontend" }, fe.conf.name);
-        tell(fe, s, live, &text);
+        fe.note(crate::log::WARNING, &text, live);
     }
     refused.into()
 }

@@ -199,8 +199,7 @@ fn lose(p: &ProxyNode, i: usize, why: &str, snapshot: &Snapshot, live: &Live) {
 }
 
 fn say(p: &ProxyNode, severity: u8, text: &str, snapshot: &Snapshot, live: &Live) {
-    let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-    snapshot.sinks.send(&p.logs, severity, &tag, text.as_bytes(), &live.dropped_logs);
+    p.note(severity, text, live);
     if let Some(c) = &snapshot.sinks.console {
         c.warning(text);
     }

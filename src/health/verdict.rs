@@ -181,9 +181,7 @@ impl Office<'_> {
 
     /// In the logs alone.
     fn note(&self, p: &ProxyNode, severity: u8, text: &str) {
-        let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-        let sinks = &self.snapshot.sinks;
-        sinks.send(&p.logs, severity, &tag, text.as_bytes(), &self.live.dropped_logs);
+        p.note(severity, text, self.live);
     }
 
     /// By mail, to those who want messages that are so severe.

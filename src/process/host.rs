@@ -52,13 +52,14 @@ fn interfaces(m: &Model, report: &mut Report) {
             );
             report.warning(Code::Interface, &place_of(&i.place), text);
         }
-        let names = std::iter::once(&i.interface).chain(interfaces_of(&i.tracks)).chain(
-            i.vips.iter().chain(&i.excluded).filter_map(|v| match &v.own_mac {
-                // That one is made.
-                Some(m) => Some(&m.base),
-                None => v.dev.as_ref(),
-            }),
-        );
+        let names =
+            std::iter::once(&i.interface).chain(interfaces_of(&i.tracks)).chain(i.addresses().filter_map(|v| {
+                match &v.own_mac {
+                    // That one is made.
+                    Some(m) => Some(&m.base),
+                    None => v.dev.as_ref(),
+                }
+            }));
         for name in names.filter(|n| !n.is_empty() && missing(n)) {
             if report.is_full() {
                 return;

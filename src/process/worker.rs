@@ -545,8 +545,7 @@ impl Worker {
             p.live.stopped.store(true, Relaxed);
             let (f, b) = (p.live.front.get(Counter::Sessions), p.live.back.get(Counter::Sessions));
             let text = format!("Proxy {} stopped (cumulated conns: FE: {f}, BE: {b}).", p.conf.name);
-            let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-            s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &self.live.dropped_logs);
+            p.note(crate::log::WARNING, &text, &self.live);
         }
     }
 

@@ -144,9 +144,7 @@ impl Place {
     pub(super) fn tell(&self, t: &Thread, what: &str) {
         let s = t.snapshot();
         if let Some(p) = s.frontend(&self.frontend) {
-            let tag = crate::log::Tag { tag: &p.log_tag, hostname: p.log_hostname.as_deref() };
-            let text = format!("Frontend {}: {what}.", p.conf.name);
-            s.sinks.send(&p.logs, crate::log::WARNING, &tag, text.as_bytes(), &t.shared.live.dropped_logs);
+            p.note(crate::log::WARNING, &format!("Frontend {}: {what}.", p.conf.name), &t.shared.live);
         }
     }
 }

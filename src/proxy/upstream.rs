@@ -632,8 +632,7 @@ async fn open_tcp(
                 crate::base::diag::io_words(&e)
             );
             if s.live.is_new_problem(&text) {
-                let tag = crate::log::Tag { tag: &be.log_tag, hostname: be.log_hostname.as_deref() };
-                be.sinks.send(&be.logs, 0, &tag, text.as_bytes(), &t.shared.live.dropped_logs);
+                be.note(0, &text, &t.shared.live);
                 if let Some(c) = &be.sinks.console {
                     c.warning(text);
                 }

@@ -150,6 +150,14 @@ pub struct ServerNode {
     pub pool_key: u64,
 }
 
+impl ProxyNode {
+    /// A line to where the proxy logs; `severity` as syslog numbers it.
+    pub fn note(&self, severity: u8, text: &str, live: &Live) {
+        let tag = crate::log::Tag { tag: &self.log_tag, hostname: self.log_hostname.as_deref() };
+        self.sinks.send(&self.logs, severity, &tag, text.as_bytes(), &live.dropped_logs);
+    }
+}
+
 #[derive(Debug)]
 pub struct ListenerNode {
     pub conf: Bind,

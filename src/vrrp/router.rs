@@ -461,7 +461,7 @@ pub fn since_epoch() -> Duration {
 }
 
 pub fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {
-    c.vips.iter().chain(&c.excluded)
+    c.addresses()
 }
 
 /// The interface that an address of a router lives on: the one that is said, its interface with its own MAC address, its interface.

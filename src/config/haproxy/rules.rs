@@ -270,20 +270,13 @@ fn redirect_action(cx: &mut Cx<'_>, w: &[String], mut i: usize) -> Option<(Redir
                 )));
                 i += 2;
             }
-            "drop-query" => {
-                r.drop_query = true;
-                i += 1;
-            }
-            "append-slash" => {
-                r.append_slash = true;
-                i += 1;
-            }
-            "ignore-empty" => {
-                r.ignore_empty = true;
-                i += 1;
-            }
-            "keep-query" => {
-                r.keep_query = true;
+            flag @ ("drop-query" | "append-slash" | "ignore-empty" | "keep-query") => {
+                *match flag {
+                    "drop-query" => &mut r.drop_query,
+                    "append-slash" => &mut r.append_slash,
+                    "ignore-empty" => &mut r.ignore_empty,
+                    _ => &mut r.keep_query,
+                } = true;
                 i += 1;
             }
             "if" | "unless" => break,

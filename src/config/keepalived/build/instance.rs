@@ -533,7 +533,7 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
 fn place_macs(i: &mut VrrpInstance, said: &Said<'_>) {
     let (six, vrid, interface) = (i.is_six(), i.vrid, i.interface.clone());
     let mac = i.vmac.as_ref().map(|v| v.mac);
-    for v in i.vips.iter_mut().chain(&mut i.excluded) {
+    for v in i.addresses_mut() {
         let elsewhere = v.dev.as_ref().is_some_and(|d| *d != interface);
         let other = v.addr.addr.is_ipv6();
         let implied = said.address_macs && (elsewhere || other != six);
