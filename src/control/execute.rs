@@ -6,6 +6,7 @@ use super::typed;
 use crate::config::model::CliLevel;
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
+use crate::state::counters::Counter;
 use crate::state::live::{CONFIG_MAINT, Doors, Live, lock};
 use crate::state::names::TALLIES;
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
@@ -157,7 +158,7 @@ fn say(c: &Command, s: &Snapshot, live: &Live, level: CliLevel) -> String {
             t
         }),
         Command::ShowSess => {
-            format!("connections: {}, requests so far: {}\n", live.conns.get(), live.total_requests.load(Relaxed))
+            format!("connections: {}, requests so far: {}\n", live.conns.get(), live.totals.get(Counter::Requests))
         }
         Command::ClearCounters => {
             for p in &s.proxies {

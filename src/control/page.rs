@@ -3,6 +3,7 @@ use super::stats::{self, Hide, Kind, Row};
 use super::typed::{self, Form};
 use crate::health::verdict::{Office, ServerAct};
 use crate::proxy::{ServiceReply, StatsRequest};
+use crate::state::counters::Counter;
 use crate::state::live::{Live, lock};
 use crate::state::snapshot::{ProxyNode, ServerNode};
 use std::fmt::Write as _;
@@ -235,7 +236,7 @@ fn html(r: &StatsRequest<'_>, p: &ProxyNode, live: &Live, rows: &[Row]) -> Strin
         live.threads,
         live.started.elapsed().as_secs(),
         live.conns.get(),
-        live.total_requests.load(Relaxed)
+        live.totals.get(Counter::Requests)
     );
     if let Some(n) = &conf.show_node {
         let name =

@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::LocalOptions;
@@ -84,13 +84,13 @@ struct Worker {
     channel: Channel,
     live: Arc<Live>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    shared: Arc<Shared>,
     threads: Vec<mpsc::UnboundedSender<ThreadCmd>>,
     served: HashMap<u64, Served>,
     probes: Option<prober::Probes>,
     resolutions: Option<resolver::Resolutions>,
     shipping: Option<ship::Shipping>,
     ask: mpsc::UnboundedSender<Asked>,
-    drain: watch::Sender<bool>,
     sinks: Arc<Sinks>,
     orphan_life: Duration,
     page: Arc<Page>,
@@ -178,7 +178,6 @@ impl Worker {
             statsfile::preload(&String::from_utf8_lossy(bytes), &snapshot);
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let (drain, draining) = watch::channel(false);
         let mut inboxes = Vec::new();
         let mut receivers = Vec::new();
         for _ in 0..threads {
@@ -192,7 +191,7 @@ impl Worker {
             services: Box::new(Pages { live: live.clone(), snapshot: snapshot.clone() }),
             inboxes,
             secret: std::hash::RandomState::new(),
-            draining,
+            draining: AtomicBool::new(false),
             unique: AtomicU64::new(0),
         });
         let page = Arc::new(Page::map(&page).map_err(|e| e.to_string())?);
@@ -229,13 +228,13 @@ impl Worker {
             channel,
             live,
             snapshot,
+            shared,
             threads: commands,
             served: HashMap::new(),
             probes: None,
             resolutions: None,
             shipping: None,
             ask,
-            drain,
             sinks,
             orphan_life,
             page,
@@ -536,7 +535,7 @@ impl Worker {
         for s in self.served.values() {
             let _ = s.stop.send(true);
         }
-        let _ = self.drain.send(true);
+        self.shared.draining.store(true, Relaxed);
         for t in &self.threads {
             let _ = t.send(ThreadCmd::Drain);
         }

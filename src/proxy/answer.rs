@@ -7,7 +7,7 @@ use super::rewrite::{self, Verdict};
 use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
 use super::tcp::{self, Passed};
-use super::upstream::Slot;
+use super::upstream::Seat;
 use crate::config::model::{ConnMode, Reuse};
 use crate::http::h1::body::{Follower, Framing};
 use crate::http::h1::head::Head;
@@ -29,7 +29,7 @@ impl Session<'_> {
         &mut self,
         x: &Exchange<'_>,
         be: &Arc<ProxyNode>,
-        slot: &Slot,
+        slot: &Seat<'_>,
         (up, upload): (&mut Stream, &mut Half),
         (resbuf, used): (&mut Vec<u8>, usize),
         (time, at_least): (Duration, usize),
@@ -84,7 +84,7 @@ impl Session<'_> {
         &mut self,
         x: &mut Exchange<'_>,
         be: &Arc<ProxyNode>,
-        slot: &Slot,
+        slot: &Seat<'_>,
         mode: ConnMode,
         (mut up, link): (Stream, Link),
         mut upload: Half,
@@ -120,7 +120,8 @@ impl Session<'_> {
         let bare = x.req.method() == b"HEAD" || is_bare(x.res.status);
         filters::response(self.t, x, be);
         x.buffered = 0;
-        for node in [be, &x.fe.clone()] {
+        let front = (!x.fe.conf.http_response.is_empty() && !Arc::ptr_eq(be, &x.fe)).then(|| x.fe.clone());
+        for node in [Some(be), front.as_ref()].into_iter().flatten() {
             x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
             let mut verdict = rewrite::response_rules(self.t, x, node, 0);
             loop {
@@ -168,9 +169,6 @@ impl Session<'_> {
                 Verdict::Drop => return Next::Drop,
                 // Response rules give no other.
                 _ => {}
-            }
-            if Arc::ptr_eq(be, &x.fe) {
-                break;
             }
         }
         rewrite::capture_cookie(x, HeadSide::Response);
@@ -357,7 +355,7 @@ impl Session<'_> {
         &mut self,
         x: &Exchange<'_>,
         be: &Arc<ProxyNode>,
-        slot: &Slot,
+        slot: &Seat<'_>,
         up: &mut Stream,
         upload: &mut Half,
         down: &mut Half,

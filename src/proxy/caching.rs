@@ -103,7 +103,7 @@ impl Session<'_> {
         x.applet = Some("<CACHE>");
         x.served_here(self.t);
         let be = x.backend().clone();
-        let session = (!Arc::ptr_eq(&be, &x.fe)).then(|| BackendSession::new(&be));
+        let session = (!Arc::ptr_eq(&be, &x.fe)).then(|| BackendSession::new(&*be));
         if session.is_some() {
             be.live.back.inc(Counter::Requests);
         } else {

@@ -230,12 +230,12 @@ async fn begin(
     };
     let mut x = Exchange::new(&client, fe.clone(), t, true);
     x.be = Some(fe.clone());
-    let held = BackendSession::new(&fe);
+    let held = BackendSession::new(fe.clone());
     let patience = t.wheel.timer();
     let bound = upstream::stuck(&x, &fe);
     // Nobody queues for a datagram: whoever would have to is gone at once.
-    let slot = match upstream::assign(t, &mut x, &fe, bound, None, &patience, |_| true).await {
-        Err(_) if bound.is_some() => upstream::assign(t, &mut x, &fe, None, None, &patience, |_| true).await,
+    let slot = match upstream::assign(t, &mut x, fe.clone(), bound, None, &patience, |_| true).await {
+        Err(_) if bound.is_some() => upstream::assign(t, &mut x, fe.clone(), None, None, &patience, |_| true).await,
         s => s,
     };
     let Ok(slot) = slot else {

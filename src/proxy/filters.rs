@@ -172,6 +172,9 @@ fn has_room(t: &Thread) -> bool {
 
 /// Once all rules of the request are through: what of its answer will be coded, and whether it is coded itself.
 pub fn request(t: &Thread, x: &mut Exchange<'_>, be: &ProxyNode) {
+    if Settings::of(be, &x.fe).is_none() {
+        return;
+    }
     let fe = x.fe.clone();
     let Some(s) = Settings::of(be, &fe) else { return };
     if s.any(|c| c.responses) && filtered(be, &fe, &Filter::CompressResponses) {

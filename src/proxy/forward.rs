@@ -8,7 +8,7 @@ use super::reply;
 use super::rewrite;
 use super::session::{Next, Session};
 use super::stream::{Half, HalfError, ReadError, Stream, write_all};
-use super::upstream::{self, AfterFailure, BackendSession, ConnectError, Likeness, NoServer, Slot};
+use super::upstream::{self, AfterFailure, BackendSession, ConnectError, Likeness, NoServer, Seat};
 use super::wheel::FOREVER;
 use crate::balance::Algorithm;
 use crate::config::model::{ConnMode, Observe, Reuse};
@@ -49,35 +49,35 @@ impl Session<'_> {
     pub(super) async fn forward(
         &mut self,
         x: &mut Exchange<'_>,
-        be: Arc<ProxyNode>,
+        be: &Arc<ProxyNode>,
         used: usize,
         mut body: Follower,
     ) -> Next {
-        let session = BackendSession::new(&be);
+        let session = BackendSession::new(&**be);
         if be.conf.options.drop_request_trailers {
             body.drop_trailer();
         }
         be.live.back.inc(Counter::Requests);
-        let by_rule = upstream::asked_for(x, &be);
+        let by_rule = upstream::asked_for(x, be);
         x.by_rule = by_rule.is_some();
         rewrite::capture_cookie(x, HeadSide::Request);
-        let by_cookie = persist::persistence(x, &be, x.by_rule);
+        let by_cookie = persist::persistence(x, be, x.by_rule);
         let mut bound = by_rule.or(by_cookie);
         // Where nothing binds it, a preference does, as long as that server is there.
-        let mut preferred = if bound.is_none() { self.last_server(&be) } else { None };
+        let mut preferred = if bound.is_none() { self.last_server(be) } else { None };
         bound = bound.or(preferred);
-        forwarded::tell(x, &be);
+        forwarded::tell(x, be);
         if let Some(h) = x.fe.conf.unique_id_header.clone().filter(|_| !x.unique.is_empty()) {
             let id = std::mem::take(&mut x.unique);
             x.req.set(&h, &id);
             x.unique = id;
         }
-        filters::request(self.t, x, &be);
-        x.posted = key::posted(x, &be, &self.inbuf[used..]);
+        filters::request(self.t, x, be);
+        x.posted = key::posted(x, be, &self.inbuf[used..]);
         let mut avoid = None;
         let mut fresh = false;
         loop {
-            let slot = match self.assign(x, &be, bound, avoid).await {
+            let slot = match self.assign(x, be, bound, avoid).await {
                 Ok(s) => s,
                 Err(NoServer::Down) if preferred.take().is_some() => {
                     bound = None;
@@ -97,7 +97,7 @@ impl Session<'_> {
                 drop(session);
                 return self.answer(x, m, Cause::Local, used, &mut body).await;
             }
-            let tried = self.attempt(x, &be, &slot, used, body.clone(), fresh).await;
+            let tried = self.attempt(x, be, &slot, used, body.clone(), fresh).await;
             x.server_fd = None;
             match tried {
                 Attempt::Done(next) => {
@@ -120,7 +120,7 @@ impl Session<'_> {
                         _ => ConnectError::Answered,
                     };
                     let by_cookie = bound.is_some() && x.cookie[0] == b'V';
-                    match upstream::after_failure(x, &be, &slot, by_cookie, &e) {
+                    match upstream::after_failure(x, be, &slot, by_cookie, &e) {
                         AfterFailure::GiveUp => {
                             drop(slot);
                             drop(session);
@@ -146,13 +146,13 @@ impl Session<'_> {
         }
     }
 
-    async fn assign(
+    async fn assign<'b>(
         &mut self,
         x: &mut Exchange<'_>,
-        be: &Arc<ProxyNode>,
+        be: &'b ProxyNode,
         bound: Option<usize>,
         avoid: Option<usize>,
-    ) -> Result<Slot, NoServer> {
+    ) -> Result<Seat<'b>, NoServer> {
         let stream = &mut *self.stream;
         // A client that has gone need not wait for a server; with `abortonclose` only, since it may have half-closed on purpose.
         let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;
@@ -180,7 +180,7 @@ impl Session<'_> {
         &mut self,
         x: &mut Exchange<'_>,
         be: &Arc<ProxyNode>,
-        slot: &Slot,
+        slot: &Seat<'_>,
         used: usize,
         mut body: Follower,
         fresh: bool,
@@ -387,7 +387,7 @@ impl Session<'_> {
     async fn await_response(
         &mut self,
         x: &mut Exchange<'_>,
-        slot: &Slot,
+        slot: &Seat<'_>,
         be: &Arc<ProxyNode>,
         up: &mut Stream,
         upload: &mut Half,

@@ -11,6 +11,10 @@ pub fn tell(x: &mut Exchange<'_>, be: &ProxyNode) {
     if let Some(f) = &be.conf.options.forwarded {
         forwarded(x, f);
     }
+    let says = |p: &ProxyNode| p.conf.options.forwardfor.is_some() || p.conf.options.originalto.is_some();
+    if !says(be) && !says(&x.fe) {
+        return;
+    }
     let fe = x.fe.clone();
     let client = (x.src(), [&be.conf.options.forwardfor, &fe.conf.options.forwardfor]);
     let asked = (x.dst(), [&be.conf.options.originalto, &fe.conf.options.originalto]);

@@ -32,7 +32,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 pub use upstream::proxy_header;
 use wheel::Wheel;
@@ -70,9 +70,16 @@ pub struct Shared {
     pub inboxes: Vec<tokio::sync::mpsc::UnboundedSender<listener::Mail>>,
     /// What hashes of names that clients choose begin with.
     pub secret: std::hash::RandomState,
-    /// Wakes sessions that idle between requests when the worker drains.
-    pub draining: tokio::sync::watch::Receiver<bool>,
+    /// The worker finishes what it has, and then ends.
+    pub draining: AtomicBool,
     pub unique: AtomicU64,
+}
+
+impl Shared {
+    /// True once the worker only finishes what it has.
+    pub fn drains(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
 }
 
 /// The clocks, read once for several uses.
@@ -161,6 +168,11 @@ impl Thread {
     /// The configuration in force now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow_mut().load().clone()
+    }
+
+    /// Which one that is.
+    fn generation(&self) -> u64 {
+        self.snapshot.borrow_mut().load().generation
     }
 
     /// True if no other thread has connections to servers that this one might use.

@@ -335,7 +335,11 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) fn times(&self, end: Instant) -> Times {
-        let ms = |a: Instant, b: Instant| i64::try_from(b.saturating_duration_since(a).as_millis()).unwrap_or(i64::MAX);
+        // Many of them are one reading of the clock.
+        let ms = |a: Instant, b: Instant| match a == b {
+            true => 0,
+            false => i64::try_from(b.saturating_duration_since(a).as_millis()).unwrap_or(i64::MAX),
+        };
         let request = self.got_request.filter(|_| !self.tarpit).map_or(-1, |g| ms(self.started, g));
         let queue = match (self.got_request, self.assigned, self.queued_at) {
             (Some(g), Some(a), _) => ms(g, a),
@@ -362,7 +366,6 @@ impl<'a> Exchange<'a> {
     pub fn finish(&mut self, t: &Thread, tcp: bool) {
         let end = t.fresh();
         let times = self.times(end);
-        let be = self.backend().clone();
         if !tcp {
             self.count_wire();
         }
@@ -374,12 +377,12 @@ impl<'a> Exchange<'a> {
             l.live.counters.add(Counter::BytesIn, self.bytes_in);
             l.live.counters.add(Counter::BytesOut, self.bytes_out);
         }
-        t.shared.live.bytes_out.fetch_add(self.bytes_out, Relaxed);
+        t.shared.live.totals.add(Counter::BytesOut, self.bytes_out);
         let status = u16::try_from(self.status).unwrap_or(0);
         if !tcp && status > 0 {
             self.fe.live.front.http(status);
         }
-        if self.be.is_some() {
+        if let Some(be) = &self.be {
             be.live.back.add(Counter::BytesIn, self.bytes_in);
             be.live.back.add(Counter::BytesOut, self.bytes_out);
             if !tcp && status > 0 {

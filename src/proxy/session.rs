@@ -8,7 +8,7 @@ use super::reply::{self, Message};
 use super::rewrite::{self, Verdict};
 use super::stream::{ReadError, Stream, write_all};
 use super::tcp::{self, Passed, Upgrade};
-use super::upstream::Slot;
+use super::upstream::Seat;
 use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, Mode, Restrict};
@@ -24,7 +24,6 @@ use crate::state::snapshot::{ProxyNode, Snapshot};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -106,7 +105,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection, begin: Begin) -> Ended {
         })
         .await;
         let Some(heard) = heard else {
-            if *t.shared.draining.borrow() && !fe.conf.options.idle_close_on_response {
+            if t.shared.drains() && !fe.conf.options.idle_close_on_response {
                 break;
             }
             return Ended::Quiet { until: s.ct.deadline() };
@@ -173,21 +172,23 @@ impl Session<'_> {
         heard: Result<usize, ReadError>,
     ) -> Next {
         let mut heard = Some(heard);
+        let mut snapshot = self.t.snapshot();
         loop {
-            let snapshot = self.t.snapshot();
+            if snapshot.generation != self.t.generation() {
+                snapshot = self.t.snapshot();
+            }
             if snapshot.generation != *generation {
                 // A kept connection is on the new configuration with its next request; if its frontend is gone, so is it.
                 let Some(new) = snapshot.frontend(&fe.conf.name) else { return Next::Close };
                 (*fe, *generation) = (new.clone(), snapshot.generation);
             }
             let next = self.exchange(fe, &snapshot, heard.take()).await;
-            drop(snapshot);
             self.first = false;
             if next != Next::Again {
                 return next;
             }
             if self.inbuf.is_empty() {
-                if *self.t.shared.draining.borrow() && !fe.conf.options.idle_close_on_response {
+                if self.t.shared.drains() && !fe.conf.options.idle_close_on_response {
                     return Next::Close;
                 }
                 self.ct.set(fe.conf.timeouts.http_keep_alive.or(request_timeout(fe)));
@@ -259,17 +260,17 @@ impl Session<'_> {
         let next = match self.receive(&mut x, heard).await {
             Ok(used) => {
                 // The wait may have been long: the request is served by the configuration in force now.
-                let current = self.t.snapshot();
+                let current = (self.t.generation() != snapshot.generation).then(|| self.t.snapshot());
                 let mut snapshot = snapshot;
-                if current.generation != snapshot.generation {
-                    snapshot = &current;
+                if let Some(current) = &current {
+                    snapshot = current;
                     if let Some(new) = snapshot.frontend(&fe.conf.name) {
                         x.fe = new.clone();
                     }
                 }
                 fe.live.front.inc(Counter::Requests);
                 fe.live.front.inc(Counter::Begun);
-                self.t.shared.live.total_requests.fetch_add(1, Relaxed);
+                self.t.shared.live.totals.inc(Counter::Requests);
                 // A stream of bytes was told of when it came.
                 if self.upgrade.is_none() {
                     logging::connected(self.t, &x.fe, self.client);
@@ -282,7 +283,7 @@ impl Session<'_> {
                 // What was no request counts as one, as its answer does.
                 fe.live.front.inc(Counter::Requests);
                 fe.live.front.inc(Counter::Begun);
-                self.t.shared.live.total_requests.fetch_add(1, Relaxed);
+                self.t.shared.live.totals.inc(Counter::Requests);
                 if log {
                     x.finish(self.t, false);
                 } else {
@@ -455,15 +456,16 @@ impl Session<'_> {
         let posted = x.req.method() == b"POST";
         let buffered = |p: &ProxyNode| p.conf.options.buffer_request || posted && p.conf.balances_posts();
         // The frontend's rules, then those of the backend they lead to.
+        let mut found: Option<Arc<ProxyNode>> = None;
         for back in [false, true] {
-            let mut node = fe.clone();
+            let mut node = &fe;
             if back {
                 if x.be.is_none() {
                     x.be = fe.route(&*x).filter(|be| be.conf.mode == Mode::Http);
                 }
                 match &x.be {
                     Some(be) if !Arc::ptr_eq(be, &fe) => {
-                        node = be.clone();
+                        node = found.insert(be.clone());
                         if let Some(t) = &mut x.timeouts {
                             t.change_backend();
                         }
@@ -473,7 +475,7 @@ impl Session<'_> {
                     _ => break,
                 }
             }
-            if buffered(&node) && !(back && buffered(&fe)) {
+            if buffered(node) && !(back && buffered(&fe)) {
                 let to = fe.conf.timeouts;
                 if let Err(status) = self.wait_for_body(x, used, to.http_request.or(to.client), 0).await {
                     if status == 400 && x.be.is_none() {
@@ -488,7 +490,7 @@ impl Session<'_> {
             // The frontend's have looked at the bytes of a stream.
             let looked = upgrade.is_some() && !back;
             let verdict =
-                if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, &node, &node.conf.tcp_content) };
+                if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, node, &node.conf.tcp_content) };
             if let Err(how) = verdict {
                 fe.live.front.inc(Counter::DeniedRequests);
                 x.end(Cause::Denied, Phase::Request);
@@ -509,7 +511,7 @@ impl Session<'_> {
                 Restrict::Reject => {}
             }
             x.buffered = x.buffered.max(self.buffered(x, used));
-            let mut verdict = rewrite::request_rules(self.t, x, &node, 0);
+            let mut verdict = rewrite::request_rules(self.t, x, node, 0);
             if !self.send_early(x).await {
                 return Next::Close;
             }
@@ -521,7 +523,7 @@ impl Session<'_> {
                             x.end(cause, Phase::Request);
                             return Next::Close;
                         }
-                        verdict = rewrite::request_rules(self.t, x, &node, next);
+                        verdict = rewrite::request_rules(self.t, x, node, next);
                         if !self.send_early(x).await {
                             return Next::Close;
                         }
@@ -535,7 +537,7 @@ impl Session<'_> {
                     return self.fail(x, status, used, &mut body).await;
                 }
                 x.buffered = x.buffered.max(self.buffered(x, used));
-                verdict = rewrite::request_rules(self.t, x, &node, next);
+                verdict = rewrite::request_rules(self.t, x, node, next);
                 if !self.send_early(x).await {
                     return Next::Close;
                 }
@@ -565,12 +567,12 @@ impl Session<'_> {
             if let Some(hit) = x.hit.take() {
                 return self.serve_hit(x, hit, used, &mut body).await;
             }
-            if node.conf.stats.enabled && stats_hit(&node, x) {
+            if node.conf.stats.enabled && stats_hit(node, x) {
                 fe.live.front.inc(Counter::Intercepted);
-                return self.stats(x, snapshot, &node, used, &mut body).await;
+                return self.stats(x, snapshot, node, used, &mut body).await;
             }
         }
-        let Some(be) = x.be.clone() else {
+        let Some(be) = found.or_else(|| x.be.clone()) else {
             if fe.conf.mode == Mode::Tcp {
                 // It leads to servers that do not speak HTTP, if anywhere.
                 x.end(Cause::Internal, Phase::Request);
@@ -580,15 +582,20 @@ impl Session<'_> {
             x.end(Cause::ServerAbort, Phase::Connect);
             return self.fail(x, 503, used, &mut body).await;
         };
-        self.forward(x, be, used, body).await
+        self.forward(x, &be, used, body).await
     }
 
     /// `pause` of a rule: until the time is over, or there is nobody left to wait for.
-    pub(super) async fn pause(&mut self, x: &Exchange<'_>, time: Duration, slot: Option<&Slot>) -> Result<(), Cause> {
+    pub(super) async fn pause(
+        &mut self,
+        x: &Exchange<'_>,
+        time: Duration,
+        slot: Option<&Seat<'_>>,
+    ) -> Result<(), Cause> {
         let abort = x.backend().conf.options.abortonclose || x.fe.conf.options.abortonclose;
         self.st.set(Some(time));
         let (stream, st) = (&mut *self.stream, &self.st);
-        poll_fn(|cx| match slot.and_then(Slot::over) {
+        poll_fn(|cx| match slot.and_then(Seat::over) {
             _ if st.expired(cx) => Poll::Ready(Ok(())),
             Some(why) => Poll::Ready(Err(why)),
             None if abort && client_left(stream, cx) => Poll::Ready(Err(Cause::ClientAbort)),
@@ -718,7 +725,7 @@ impl Session<'_> {
 
     /// True if the frontend's mode or the worker's end closes connections after each answer.
     pub(super) fn closing(&self, x: &Exchange<'_>) -> bool {
-        x.fe.conf.options.conn_mode == ConnMode::Close || *self.t.shared.draining.borrow()
+        x.fe.conf.options.conn_mode == ConnMode::Close || self.t.shared.drains()
     }
 
     /// Takes the head and what is there of the body off the input. True if the body is whole.

@@ -71,6 +71,14 @@ impl Stream {
             r => r,
         }
     }
+    /// As much as the socket takes now, without a word to the event loop, where that is all there is to writing.
+    fn write_now(&self, buf: &[u8]) -> usize {
+        match self {
+            // What is wrong is met again, and told, by whoever waits to write the rest.
+            Self::Tcp(s) => rustix::net::send(s, buf, SendFlags::NOSIGNAL).unwrap_or(0),
+            _ => 0,
+        }
+    }
     /// TLS keeps written bytes until it is flushed; plain sockets have nothing to flush.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -111,28 +119,18 @@ impl Stream {
     /// event loop has heard of something; what it has not heard of yet is met as a stale connection, and tried again on another.
     pub fn is_quiet(&self) -> bool {
         use std::os::fd::AsRawFd;
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let heard = match self {
-            Self::Unix(s) => s.poll_read_ready(&mut cx),
-            other => match other.tcp() {
-                Some(s) => s.poll_read_ready(&mut cx),
-                None => return false,
-            },
+        let peek = |fd: std::os::fd::RawFd| {
+            let mut byte = 0u8;
+            // SAFETY: the descriptor is open as long as `self`; one byte may be written to `byte`.
+            let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+            if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
-        if heard.is_pending() {
-            return true;
-        }
-        let fd = match self {
-            Self::Unix(s) => s.as_raw_fd(),
-            other => match other.tcp() {
-                Some(s) => s.as_raw_fd(),
-                None => return false,
-            },
+        let heard = match (self, self.tcp()) {
+            (Self::Unix(s), _) => s.try_io(Interest::READABLE, || peek(s.as_raw_fd())),
+            (_, Some(s)) => s.try_io(Interest::READABLE, || peek(s.as_raw_fd())),
+            (_, None) => return false,
         };
-        let mut byte = 0u8;
-        // SAFETY: the descriptor is open as long as `self`; one byte may be written to `byte`.
-        let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-        n < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+        heard.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The close that follows resets a connection to a server that has nothing more to say: otherwise its port would be gone for a minute
@@ -245,7 +243,11 @@ impl Thread {
 
 /// Writes all of `bytes`, under a timer.
 pub async fn write_all(s: &mut Stream, bytes: &[u8], timer: &Timer) -> Result<(), ReadError> {
-    let mut at = 0;
+    // Nearly always there is room.
+    let mut at = s.write_now(bytes);
+    if at == bytes.len() && at > 0 {
+        return Ok(());
+    }
     poll_fn(|cx| {
         loop {
             let step = if at < bytes.len() {

@@ -28,7 +28,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) {
         // On the wheel in any case: who has to go is woken there.
         timer.set(c.fe.conf.timeouts.client.or(Some(FOREVER)));
         let read = poll_fn(|cx| match t.poll_read_more(cx, stream, &mut buf, &timer) {
-            Poll::Pending if *t.shared.draining.borrow() => Poll::Ready(Ok(0)),
+            Poll::Pending if t.shared.drains() => Poll::Ready(Ok(0)),
             r => r,
         });
         timer.idle(true);

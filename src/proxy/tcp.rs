@@ -247,7 +247,7 @@ pub async fn run(t: &Rc<Thread>, c: &mut Connection) -> Option<Box<Upgrade>> {
             stream.vanish();
         }
     } else if let Some(be) = x.be.clone() {
-        let session = BackendSession::new(&be);
+        let session = BackendSession::new(&*be);
         serve(t, &mut x, &be, stream).await;
         drop(session);
     } else {
@@ -276,7 +276,7 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
         upstream::asked_for(x, be).or_else(|| upstream::by_rdp_cookie(x, be)).or_else(|| upstream::stuck(x, be));
     let (slot, mut up) = loop {
         t.fresh();
-        let slot = match upstream::assign(t, x, be, bound, avoid, &st, |_| false).await {
+        let slot = match upstream::assign(t, x, &**be, bound, avoid, &st, |_| false).await {
             Ok(s) => s,
             // It was there when the client was asked where it had been.
             Err(NoServer::Down) if bound.is_some() && be.conf.virtual_server.is_some() => {

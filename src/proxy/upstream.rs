@@ -14,20 +14,24 @@ use crate::wire::{proxy, socks4};
 use rustls_pki_types::ServerName;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 /// Holds a server's slot and the backend's count; gives both back, and the slot to who waits, when dropped.
-pub struct Slot {
-    be: Arc<ProxyNode>,
+pub struct Slot<B: Deref<Target = ProxyNode> = Arc<ProxyNode>> {
+    be: B,
     server: usize,
     /// The server's when the slot was taken.
     era: u64,
 }
 
-impl Slot {
+/// One whose holder has the backend itself.
+pub type Seat<'a> = Slot<&'a ProxyNode>;
+
+impl<B: Deref<Target = ProxyNode>> Slot<B> {
     pub fn server(&self) -> &ServerNode {
         &self.be.servers[self.server]
     }
@@ -49,7 +53,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl<B: Deref<Target = ProxyNode>> Drop for Slot<B> {
     fn drop(&mut self) {
         let s = &self.be.servers[self.server].live;
         s.sessions.down();
@@ -58,17 +62,17 @@ impl Drop for Slot {
 }
 
 /// Counts a session of a backend.
-pub struct BackendSession(Arc<ProxyNode>);
+pub struct BackendSession<B: Deref<Target = ProxyNode>>(B);
 
-impl BackendSession {
-    pub fn new(be: &Arc<ProxyNode>) -> Self {
+impl<B: Deref<Target = ProxyNode>> BackendSession<B> {
+    pub fn new(be: B) -> Self {
         be.live.back_sessions.up();
         be.live.back.inc(Counter::Sessions);
-        Self(be.clone())
+        Self(be)
     }
 }
 
-impl Drop for BackendSession {
+impl<B: Deref<Target = ProxyNode>> Drop for BackendSession<B> {
     fn drop(&mut self) {
         self.0.live.back_sessions.down();
     }
@@ -152,7 +156,7 @@ fn pick(x: &Exchange<'_>, be: &ProxyNode, avoid: Option<usize>) -> Option<(usize
         Algorithm::LeastConn | Algorithm::ShortestDelay | Algorithm::NeverQueue | Algorithm::First => {
             least_or_first(be, algo, avoid).map(|i| (i, false))
         }
-        _ if algo.is_hash() => match (key::hash(x, be), &*table(be)) {
+        _ if algo.is_hash() => match (key::hash(x, be), &table(be).1) {
             // What has no key goes round.
             (None, t) => round(be, t, avoid).map(|i| (i, false)),
             (Some(_), Table::Turns(t)) if t.is_empty() => None,
@@ -173,7 +177,7 @@ fn pick(x: &Exchange<'_>, be: &ProxyNode, avoid: Option<usize>) -> Option<(usize
             }
         },
         Algorithm::Random(draws) => random(be, draws, avoid).map(|i| (i, false)),
-        _ => round(be, &table(be), avoid).map(|i| (i, false)),
+        _ => round(be, &table(be).1, avoid).map(|i| (i, false)),
     }
 }
 
@@ -237,7 +241,7 @@ fn round(be: &ProxyNode, table: &Table, avoid: Option<usize>) -> Option<usize> {
 /// The least loaded for its weight of so many that were drawn.
 fn random(be: &ProxyNode, draws: u32, avoid: Option<usize>) -> Option<usize> {
     let table = table(be);
-    let Table::Turns(turns) = &*table else { return None };
+    let Table::Turns(turns) = &table.1 else { return None };
     let mut best: Option<usize> = None;
     let load = |i: usize| {
         let s = &be.servers[i].live;
@@ -257,7 +261,7 @@ fn random(be: &ProxyNode, draws: u32, avoid: Option<usize>) -> Option<usize> {
             best = Some(i);
         }
     }
-    best.or_else(|| round(be, &table, avoid))
+    best.or_else(|| round(be, &table.1, avoid))
 }
 
 fn least_or_first(be: &ProxyNode, algo: Algorithm, avoid: Option<usize>) -> Option<usize> {
@@ -360,9 +364,9 @@ impl Drop for Stay {
 }
 
 /// The servers that may be used, made anew when one's state or weight changed.
-fn table(be: &ProxyNode) -> Arc<Table> {
+fn table(be: &ProxyNode) -> impl Deref<Target = Arc<(u64, Table)>> {
     let version = be.live.version.load(Relaxed);
-    let mut held = lock(&be.table);
+    let held = be.table.load();
     if held.0 != version {
         let mut weights = vec![0u32; be.servers.len()];
         be.candidates(|i, s| weights[i] = fine_weight(be, s));
@@ -381,9 +385,11 @@ fn table(be: &ProxyNode) -> Arc<Table> {
             }
             _ => Table::Turns(balance::turns(&weights)),
         };
-        *held = (version, Arc::new(made));
+        // Two threads may both make it; they make the same.
+        be.table.store(Arc::new((version, made)));
+        return be.table.load();
     }
-    held.1.clone()
+    held
 }
 
 /// Maps and rings have so many places for a server at most.
@@ -410,15 +416,15 @@ fn fine_weight(be: &ProxyNode, s: &ServerNode) -> u32 {
 
 /// Finds a server and takes a slot of it, waiting in the queue if all are full.
 /// `bound`: the server a cookie asks for. `avoid`: the one that just failed.
-pub async fn assign(
+pub async fn assign<B: Deref<Target = ProxyNode>>(
     t: &Thread,
     x: &mut Exchange<'_>,
-    be: &Arc<ProxyNode>,
+    be: B,
     bound: Option<usize>,
     avoid: Option<usize>,
     timer: &Timer,
     mut gone: impl FnMut(&mut std::task::Context<'_>) -> bool,
-) -> Result<Slot, NoServer> {
+) -> Result<Slot<B>, NoServer> {
     let set = x.timeouts.as_deref().copied().unwrap_or_default();
     let wait = set.queue.unwrap_or(be.conf.timeouts.queue).or(set.connect.unwrap_or(be.conf.timeouts.connect));
     let mut queued = false;
@@ -426,7 +432,7 @@ pub async fn assign(
         // Persistence and hashes want one server, and wait in its queue; else any will do.
         let (i, only) = match bound {
             Some(i) => (i, true),
-            None => pick(x, be, avoid).ok_or(NoServer::Down)?,
+            None => pick(x, &be, avoid).ok_or(NoServer::Down)?,
         };
         let s = &be.servers[i];
         // Nobody overtakes who waits already, unless he was just woken.
@@ -439,7 +445,8 @@ pub async fn assign(
             let seconds = crate::state::live::seconds(now);
             s.live.used(seconds);
             be.live.last_session.store(seconds, Relaxed);
-            return Ok(Slot { be: be.clone(), server: i, era: s.live.era() });
+            let era = s.live.era();
+            return Ok(Slot { be, server: i, era });
         }
         if bound.is_some() && !s.live.reachable() {
             return Err(NoServer::Down);
@@ -472,7 +479,7 @@ pub async fn assign(
             timer.set(wait);
         }
         // A slot may have been freed between the look and the queueing.
-        if !full(be, s) {
+        if !full(&be, s) {
             be.live.wake(Some(&s.live));
         }
         let result = std::future::poll_fn(|cx| {
@@ -516,7 +523,7 @@ pub enum AfterFailure {
 pub fn after_failure(
     x: &mut Exchange<'_>,
     be: &ProxyNode,
-    slot: &Slot,
+    slot: &Seat<'_>,
     by_cookie: bool,
     e: &ConnectError,
 ) -> AfterFailure {

@@ -205,7 +205,10 @@ impl Times {
     const WINDOW: u64 = 1024;
     /// Queue, connect, response and total time in milliseconds.
     pub fn record(&self, ms: [u64; 4]) {
-        let n = self.count.fetch_add(1, Relaxed).min(Self::WINDOW);
+        // As with the sums: threads that meet here lose one of many.
+        let n = self.count.load(Relaxed);
+        self.count.store(n + 1, Relaxed);
+        let n = n.min(Self::WINDOW);
         for (i, v) in ms.into_iter().enumerate() {
             let s = self.sums[i].load(Relaxed);
             let s = if n < Self::WINDOW { s + v } else { s - s.div_ceil(Self::WINDOW).min(s) + v };
@@ -328,14 +331,17 @@ impl ServerLive {
     /// A thread has one more.
     pub fn idle_more(&self, thread: usize) {
         self.idle.fetch_add(1, Relaxed);
-        self.idle_of[thread].fetch_add(1, Relaxed);
+        // One writer each.
+        let own = &self.idle_of[thread];
+        own.store(own.load(Relaxed) + 1, Relaxed);
         self.idle_at.store(thread, Relaxed);
     }
 
     /// A thread has so many less.
     pub fn idle_less(&self, thread: usize, n: usize) {
         self.idle.fetch_sub(n as u64, Relaxed);
-        self.idle_of[thread].fetch_sub(n as u64, Relaxed);
+        let own = &self.idle_of[thread];
+        own.store(own.load(Relaxed).wrapping_sub(n as u64), Relaxed);
     }
 
     pub fn needed(&self) -> u64 {
@@ -872,7 +878,8 @@ pub struct Live {
     /// Of virtual servers of datagrams.
     pub datagram_sessions: Arc<Gauge>,
     pub total_conns: AtomicU64,
-    pub total_requests: AtomicU64,
+    /// Requests and bytes of answers of the whole process.
+    pub totals: Counters,
     pub ssl_conns: Gauge,
     pub total_ssl: AtomicU64,
     pub conn_rate: Rate,
@@ -889,8 +896,7 @@ pub struct Live {
     /// Name servers, by their section and their own name.
     names: Mutex<HashMap<(String, String), Arc<NameServer>>>,
     pub buf0: Arc<Ring>,
-    pub bytes_out: AtomicU64,
-    /// Of these, what went through a pipe.
+    /// Bytes of answers that went through a pipe.
     pub spliced_bytes: AtomicU64,
     /// Bytes of messages before and after they were compressed, and how many a second.
     pub comp_in: AtomicU64,
@@ -922,7 +928,7 @@ impl Live {
             conns: Arc::default(),
             datagram_sessions: Arc::default(),
             total_conns: AtomicU64::new(0),
-            total_requests: AtomicU64::new(0),
+            totals: Counters::new(threads),
             ssl_conns: Gauge::default(),
             total_ssl: AtomicU64::new(0),
             conn_rate: Rate::default(),
@@ -937,7 +943,6 @@ impl Live {
             rings: Mutex::default(),
             names: Mutex::default(),
             buf0: Arc::new(Ring::buf0()),
-            bytes_out: AtomicU64::new(0),
             spliced_bytes: AtomicU64::new(0),
             comp_in: AtomicU64::new(0),
             comp_out: AtomicU64::new(0),

@@ -88,7 +88,7 @@ pub struct ProxyNode {
     /// Answers by status, ready to send.
     pub pages: HashMap<u16, Arc<[u8]>>,
     /// The servers that may be used, in the form that balancing wants, and the version of their states that it was made from.
-    pub table: std::sync::Mutex<(u64, Arc<Table>)>,
+    pub table: arc_swap::ArcSwap<(u64, Table)>,
 }
 
 /// See [`crate::balance`].
@@ -388,7 +388,7 @@ impl Snapshot {
                     .map(|yes| cases.clone().filter(|_| yes)),
                 caches: by_cache.clone(),
                 pages,
-                table: std::sync::Mutex::new((u64::MAX, Arc::new(Table::Turns(Vec::new())))),
+                table: arc_swap::ArcSwap::from_pointee((u64::MAX, Table::Turns(Vec::new()))),
                 conf: *conf,
             })
         };

@@ -168,7 +168,8 @@ impl Head {
                     }
                 }
                 b"host" if request => {
-                    if !value.iter().enumerate().all(|(i, _)| may_be_in_host(value, i)) {
+                    let plain = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':');
+                    if !value.iter().all(plain) && !value.iter().enumerate().all(|(i, _)| may_be_in_host(value, i)) {
                         return Err(HeadError::Syntax);
                     }
                     match host {

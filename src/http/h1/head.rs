@@ -81,7 +81,11 @@ pub struct Scan(usize);
 impl Scan {
     /// True once the blank line that ends the head is in `buf`. Looks at each byte once however slowly they come.
     pub fn complete(&mut self, buf: &[u8]) -> bool {
-        while let Some(at) = memchr_lf(&buf[self.0..]) {
+        // Nothing has come behind it, as a rule.
+        if buf.ends_with(b"\r\n\r\n") {
+            return true;
+        }
+        while let Some(at) = memchr::memchr(b'\n', &buf[self.0..]) {
             let next = self.0 + at + 1;
             match (buf.get(next), buf.get(next + 1)) {
                 (Some(b'\n'), _) | (Some(b'\r'), Some(b'\n')) => return true,
@@ -100,14 +104,12 @@ pub fn may_begin(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-fn memchr_lf(buf: &[u8]) -> Option<usize> {
-    buf.iter().position(|c| *c == b'\n')
-}
-
 /// A message head. Reused from message to message so that its vectors keep their capacity.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     pub(super) buf: Vec<u8>,
+    /// How much of that was there when it had been parsed; what rules add comes behind.
+    parsed: usize,
     pub(super) method: Span,
     pub(super) target: Span,
     pub(super) reason: Span,
@@ -131,7 +133,7 @@ impl Head {
         self.buf.clear();
         self.fields.clear();
         (self.method, self.target, self.reason) = Default::default();
-        (self.status, self.minor) = (0, 1);
+        (self.status, self.minor, self.parsed) = (0, 1, 0);
         (self.keep_alive, self.upgrade, self.expect_continue, self.doubtful) = (false, false, false, false);
         self.websocket = false;
         self.framing = Framing::None;
@@ -154,6 +156,7 @@ impl Head {
         self.clear();
         let len = self.read_request(bytes, accept)?;
         self.examine_request(accept)?;
+        self.parsed = self.buf.len();
         Ok(len)
     }
 
@@ -162,6 +165,7 @@ impl Head {
         self.clear();
         let len = self.read_response(bytes, accept)?;
         self.examine_response(method, accept)?;
+        self.parsed = self.buf.len();
         Ok(len)
     }
 
@@ -186,7 +190,8 @@ impl Head {
 
     /// True if a rule has put a `Connection: close` into the head.
     pub fn says_close(&self) -> bool {
-        self.headers().any(|(n, v)| n == b"connection" && super::examine::closes(v))
+        // What came with it was taken off.
+        self.buf.len() > self.parsed && self.headers().any(|(n, v)| n == b"connection" && super::examine::closes(v))
     }
 
     /// Takes off every header called `name` (lower case); says whether there was one.
@@ -287,6 +292,14 @@ impl Head {
     }
 
     pub fn write_request_line(&self, out: &mut Vec<u8>) {
+        // As it came, if it came so.
+        let (from, at) = (self.method.start as usize, (self.target.start + self.target.len) as usize);
+        let end = [b" HTTP/1.0", b" HTTP/1.1"][usize::from(self.minor & 1)];
+        let one_blank = self.method.len + 1 == self.target.start.wrapping_sub(self.method.start);
+        if one_blank && self.buf.get(from + self.method.len as usize) == Some(&b' ') && self.buf[at..].starts_with(end)
+        {
+            return out.extend_from_slice(&self.buf[from..at + end.len()]);
+        }
         out.extend_from_slice(self.method());
         out.push(b' ');
         out.extend_from_slice(self.target());
@@ -302,12 +315,10 @@ impl Head {
     }
 
     pub fn write_response(&self, connection: Option<&str>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.");
-        out.push(b'0' + self.minor);
-        out.push(b' ');
+        let digit = |n: u16| b'0' + u8::try_from(n % 10).unwrap_or(0);
         let s = self.status;
-        out.extend([s / 100 % 10, s / 10 % 10, s % 10].map(|d| b'0' + u8::try_from(d).unwrap_or(0)));
-        out.push(b' ');
+        let [a, b, c] = [s / 100, s / 10, s].map(digit);
+        out.extend_from_slice(&[b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' + self.minor, b' ', a, b, c, b' ']);
         let reason = self.reason();
         let reason = if reason.is_empty() { crate::http::status::reason_of(self.status) } else { reason };
         out.extend_from_slice(reason);
@@ -316,8 +327,21 @@ impl Head {
     }
 
     pub(super) fn write_fields(&self, connection: Option<&str>, out: &mut Vec<u8>) {
-        for (name, value) in self.headers() {
-            if name == b"connection" && super::examine::is_ours(value) {
+        // Neighbours that stand in the buffer as they are to be written go in one piece.
+        let mut piece = 0..0;
+        for f in self.fields.iter().filter(|f| f.live) {
+            let (name, value) = (f.name.get(&self.buf), f.value.get(&self.buf));
+            let ours = name == b"connection" && super::examine::is_ours(value);
+            if !ours && let Some(line) = self.line_of(f) {
+                if line.start == piece.end {
+                    piece.end = line.end;
+                } else {
+                    out.extend_from_slice(&self.buf[std::mem::replace(&mut piece, line)]);
+                }
+                continue;
+            }
+            out.extend_from_slice(&self.buf[std::mem::take(&mut piece)]);
+            if ours {
                 super::examine::without_ours(value, out);
                 continue;
             }
@@ -326,12 +350,23 @@ impl Head {
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(&self.buf[piece]);
         if let Some(c) = connection {
             out.extend_from_slice(b"connection: ");
             out.extend_from_slice(c.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Where a header stands in the buffer as a whole line, if it does.
+    fn line_of(&self, f: &Field) -> Option<std::ops::Range<usize>> {
+        let (start, at) = (f.name.start as usize, (f.name.start + f.name.len) as usize);
+        let end = (f.value.start + f.value.len) as usize;
+        let whole = f.value.start as usize == at + 2
+            && self.buf[at..].starts_with(b": ")
+            && self.buf[end..].starts_with(b"\r\n");
+        whole.then_some(start..end + 2)
     }
 
     /// Appends bytes that a span may name.
@@ -390,6 +425,30 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "GET /x HTTP/1.1\r\nhost: a\r\nx-a: 3  Evil: 1\r\nx-forwarded-for: 1.2.3.4\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn what_is_written_as_it_came_is_written_as_it_should_be() {
+        for (came, goes) in [
+            ("GET /x HTTP/1.1\r\nhost: a\r\nX: y\r\n\r\n", "GET /x HTTP/1.1\r\nhost: a\r\nx: y\r\n\r\n"),
+            ("GET  /x  HTTP/1.1\r\nhost: a\r\n\r\n", "GET /x HTTP/1.1\r\nhost: a\r\n\r\n"),
+            ("GET /x HTTP/1.3\nHost:a\nX:\t y \r\nZ: 1\r\n\r\n", "GET /x HTTP/1.1\r\nhost: a\r\nx: y\r\nz: 1\r\n\r\n"),
+            ("GET /x HTTP/1.0\r\nA: b\r\nConnection: close\r\nC: d\r\n\r\n", "GET /x HTTP/1.0\r\na: b\r\nc: d\r\n\r\n"),
+            ("GET /x HTTP/1.1\r\nA: b\r\n c\r\nD:\r\nE: \r\n\r\n", "GET /x HTTP/1.1\r\na: b   c\r\nd: \r\ne: \r\n\r\n"),
+        ] {
+            let mut out = Vec::new();
+            req(came).unwrap().write_request(None, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), goes, "{came:?}");
+        }
+        let mut h = req("GET /x HTTP/1.1\r\nA: b\r\nC: d\r\nE: f\r\n\r\n").unwrap();
+        assert!(!h.says_close());
+        h.kill("c");
+        h.set("connection", b"close");
+        h.set_target(b"/");
+        assert!(h.says_close());
+        let mut out = Vec::new();
+        h.write_request(None, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "GET / HTTP/1.1\r\na: b\r\ne: f\r\n\r\n");
     }
 
     #[test]
