@@ -183,6 +183,7 @@ mod tests {
             });
             k += &d.maybe("virtual_ipaddress_excluded {\n 10.9.9.9/24 dev eth5\n 2001:db8::9/64\n }");
             k += &d.maybe(if six { "use_vmac" } else { "use_vmac vr1 02:00:00:00:01 group 7\n vmac_xmit_base" });
+            k += &d.maybe(if six { "use_ipvlan vepa" } else { "use_ipvlan 10.0.0.9/24 ip1 private group 7" });
             k += &d.maybe("virtual_routes {\n 10.4.0.0/16 via 10.0.0.1 dev eth7 metric 5 mtu lock 1400 no_track\n default via fe80::1 dev eth7 table 77\n }");
             k +=
                 &d.maybe("virtual_rules {\n from 10.4.0.0/16 table 77\n inet6 iif eth7 fwmark 0x10/0xff blackhole\n }");

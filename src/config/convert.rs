@@ -1,7 +1,7 @@
 //! `tandem convert`: one file of the two. HAProxy's part is kept as it is written, comments and all; keepalived's becomes `vrrp` sections.
 use super::model::{
-    Auth, Bfd, Garp, HmacAuth, HmacMode, MinUp, Notify, OldChecksum, ParamMatch, Peer, Replay, ScriptCall, TrackEntry,
-    TrackProcess, Vip, Vmac, VrrpInstance, VrrpModel, VrrpVersion,
+    Auth, Bfd, Garp, HmacAuth, HmacMode, IPVLAN_MODES, MinUp, Notify, OldChecksum, ParamMatch, Peer, Replay,
+    ScriptCall, TrackEntry, TrackProcess, Vip, Vmac, VrrpInstance, VrrpModel, VrrpVersion,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::fmt::Write as _;
@@ -196,7 +196,19 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
         let mac: Vec<String> = v.mac.iter().map(|b| format!("{b:02x}")).collect();
         let group = v.group.map_or_else(String::new, |g| format!(" group {g}"));
         let base = if v.from_base { " from-interface" } else { "" };
-        line(out, "virtual-mac", &format!("name {} address {}{group}{base}", word(&v.name), mac.join(":")), true);
+        match v.ipvlan {
+            None => line(
+                out,
+                "virtual-mac",
+                &format!("name {} address {}{group}{base}", word(&v.name), mac.join(":")),
+                true,
+            ),
+            Some(p) => {
+                let mode = IPVLAN_MODES.iter().find(|m| m.1 == p.mode).map_or("bridge", |m| m.0);
+                let addr = p.addr.map_or_else(String::new, |a| format!(" address {}/{}", a.addr, a.prefix));
+                line(out, "ipvlan", &format!("name {}{addr} mode {mode}{group}", word(&v.name)), true);
+            }
+        }
     }
     i.routes.iter().for_each(|r| line(out, "route", &words(&r.text()), true));
     i.rules.iter().for_each(|r| line(out, "rule", &words(&r.text()), true));

@@ -1,20 +1,49 @@
-//! Interfaces with a virtual router's MAC address (keepalived.conf(5), `use_vmac`): what they are called, and what their addresses are.
+//! Interfaces of a virtual router's own beside another (keepalived.conf(5), `use_vmac`, `use_ipvlan`): what they are called, and what their addresses are.
 use super::vrrp::{Vip, VrrpInstance};
+use crate::base::addr::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// An interface with the virtual router's MAC address.
+/// An interface with the virtual router's MAC address, or one that shares its parent's and has an IP address of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vmac {
     /// Empty in a reader until all are read: [`Vmac::name_all`].
     pub name: String,
+    /// Of an IPVLAN all zeros.
     pub mac: [u8; 6],
+    pub ipvlan: Option<Ipvlan>,
     /// Link group; `None`: that of the router's interface.
     pub group: Option<u32>,
     /// `vmac_xmit_base`: adverts leave and are heard on the router's own interface.
     pub from_base: bool,
 }
 
+/// `use_ipvlan`: an interface in mode L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipvlan {
+    pub mode: IpvlanMode,
+    /// Adverts leave from it. An IPv4 router needs one; without it an IPv6 router speaks from a link-local address.
+    pub addr: Option<IpNet>,
+}
+
+/// Which of the interfaces beside the same other one hear each other; it has to be the same for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanMode {
+    #[default]
+    Bridge,
+    Private,
+    Vepa,
+}
+
+/// Words of the modes, in both languages.
+pub const IPVLAN_MODES: &[(&str, IpvlanMode)] =
+    &[("bridge", IpvlanMode::Bridge), ("private", IpvlanMode::Private), ("vepa", IpvlanMode::Vepa)];
+
 impl Vmac {
+    /// `use_ipvlan` of IPv4 without an address to speak from: such a router stays in FAULT.
+    pub fn lacks_address(&self, six: bool) -> bool {
+        !six && self.ipvlan.is_some_and(|i| i.addr.is_none())
+    }
+
     /// The MAC address of RFC 9568, 7.3.
     pub fn usual_mac(vrid: u8, six: bool) -> [u8; 6] {
         [0, 0, 0x5e, 0, if six { 2 } else { 1 }, vrid]
@@ -124,7 +153,6 @@ impl VrrpInstance {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::base::addr::IpNet;
     use crate::config::keepalived::build::{blank_instance, place_of};
 
     /// A router 51 with addresses beside these interfaces.
@@ -161,7 +189,8 @@ mod tests {
         }
         // The router's own comes first, and its name is its name.
         let mut now = router(&["x0"]);
-        now[0].vmac = Some(Vmac { name: "vrrp.51".into(), mac: [2, 0, 0, 0, 0, 1], group: None, from_base: false });
+        let mac = [2, 0, 0, 0, 0, 1];
+        now[0].vmac = Some(Vmac { name: "vrrp.51".into(), mac, ipvlan: None, group: None, from_base: false });
         now[0].vips[0].dev = None;
         Vmac::name_all(&mut now, "vrrp", "vrrp");
         Vmac::keep_names(&mut now, &before);

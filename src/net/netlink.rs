@@ -1,14 +1,17 @@
 //! Addresses and links through rtnetlink, behind our own types: the crates' interfaces change with each release.
 use super::routes::{Gone, Way};
+use crate::config::model::{Ipvlan, IpvlanMode};
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
-use netlink_packet_route::link::MacVlanMode;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoIpVlan, InfoKind, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    MacVlanMode,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{LinkMacVlan, LinkUnspec, MulticastGroup};
+use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, MulticastGroup};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -56,6 +59,28 @@ pub struct NewAddress {
     pub mark: u8,
 }
 
+impl NewAddress {
+    /// One that stays as long as its interface does.
+    fn of_link(ifindex: u32, addr: IpAddr, prefix: u8) -> Self {
+        Self {
+            ifindex,
+            addr,
+            prefix,
+            peer: None,
+            lifetime: u32::MAX,
+            scope: 0,
+            label: None,
+            broadcast: None,
+            no_prefix_route: false,
+            home: false,
+            temporary: false,
+            autojoin: false,
+            preferred: Some(u32::MAX),
+            mark: STATIC_MARK,
+        }
+    }
+}
+
 /// One that is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldAddress {
@@ -72,14 +97,17 @@ pub struct Link {
     /// Administratively up and with carrier.
     pub usable: bool,
     pub ethernet: bool,
-    /// Of a macvlan: the interface that it is beside.
+    /// Of a macvlan or an IPVLAN: the interface that it is beside.
     pub beside: Option<u32>,
+    /// It is an IPVLAN: its MAC address is that one's.
+    pub ipvlan: bool,
 }
 
 impl Link {
-    /// True if it is the macvlan that was wanted, and no other interface of its name.
+    /// True if it is the one that was wanted, and no other interface of its name.
     pub fn is(&self, w: &NewMac) -> bool {
-        self.name == w.name && self.mac == w.mac && self.beside == Some(w.parent)
+        let alike = self.ipvlan == w.ipvlan.is_some() && (self.ipvlan || self.mac == w.mac);
+        self.name == w.name && self.beside == Some(w.parent) && alike
     }
 }
 
@@ -197,28 +225,36 @@ impl Netlink {
         tokio::time::timeout(ANSWER, wait).await.unwrap_or(Err(libc::ETIMEDOUT))
     }
 
-    /// Makes a macvlan, unless there is one of this name beside the same interface; true if there was none. The kernel gives it no address by itself.
+    /// Makes a macvlan or an IPVLAN, unless there is one of this name beside the same interface; true if there was none. The kernel gives a macvlan no
+    /// address by itself.
     pub async fn make_mac(&self, w: &NewMac) -> Result<bool, String> {
         let failed = |e: String| format!("cannot make interface {} beside {}: {e}", w.name, w.base);
         let found = self.link_named(&w.name).await;
         if let Some(l) = &found {
-            if link(l).beside != Some(w.parent) {
+            let l = link(l);
+            if l.beside != Some(w.parent) || l.ipvlan != w.ipvlan.is_some() {
                 return Err(failed("there is another one of this name".into()));
             }
         } else {
-            let mut b = LinkMacVlan::new(&w.name, w.parent, MacVlanMode::Private).address(w.mac.to_vec());
-            if let Some(g) = w.group {
-                b = b.link_group(g);
-            }
-            self.handle.link().add(b.build()).execute().await.map_err(|e| failed(e.to_string()))?;
+            self.handle.link().add(new_link(w)).execute().await.map_err(|e| failed(said(&e)))?;
         }
         // Before it is up: both nodes would make the same link-local address of its MAC address.
         // Nor does it take addresses and routes from a router's advertisements.
-        for (what, value) in [("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")] {
+        // An IPVLAN makes another than its parent's, which it speaks from.
+        let silent = [("addr_gen_mode", "1")].into_iter().filter(|_| w.ipvlan.is_none());
+        for (what, value) in silent.chain([("accept_ra", "0"), ("autoconf", "0")]) {
             let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/{what}", w.name), value);
         }
-        let up = LinkUnspec::new_with_name(&w.name).address(w.mac.to_vec()).up().build();
-        self.handle.link().set(up).execute().await.map_err(|e| failed(e.to_string()))?;
+        let mut up = LinkUnspec::new_with_name(&w.name).up();
+        if w.ipvlan.is_none() {
+            up = up.address(w.mac.to_vec());
+        }
+        self.handle.link().set(up.build()).execute().await.map_err(|e| failed(said(&e)))?;
+        if let Some(a) = w.ipvlan.and_then(|i| i.addr) {
+            let made = self.link_named(&w.name).await.ok_or_else(|| failed("it is gone already".into()))?;
+            let own = NewAddress::of_link(made.header.index, a.addr, a.prefix);
+            self.put(&own).await.map_err(|e| failed(format!("its address {}/{}: {e}", a.addr, a.prefix)))?;
+        }
         Ok(found.is_none())
     }
 
@@ -226,7 +262,7 @@ impl Netlink {
         self.handle.link().get().match_name(name.to_owned()).execute().try_next().await.ok().flatten()
     }
 
-    /// Removes a macvlan that [`Netlink::make_mac`] made. Whatever else has its name stays.
+    /// Removes what [`Netlink::make_mac`] made. Whatever else has its name stays.
     pub async fn remove_mac(&self, w: &NewMac) {
         if let Some(l) = self.link_named(&w.name).await
             && link(&l).is(w)
@@ -275,21 +311,23 @@ enum Order {
     Survey,
 }
 
-/// A macvlan with a MAC address of its own.
+/// A macvlan with a MAC address of its own, or an IPVLAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMac {
     pub name: String,
     /// The interface beside which it is.
     pub base: String,
     pub parent: u32,
+    /// Of an IPVLAN all zeros.
     pub mac: [u8; 6],
+    pub ipvlan: Option<Ipvlan>,
     pub group: Option<u32>,
 }
 
 impl NewMac {
     /// True if both are one interface, whatever else is said of it.
     pub fn is_same(&self, o: &Self) -> bool {
-        self.name == o.name && self.parent == o.parent && self.mac == o.mac
+        self.name == o.name && self.parent == o.parent && self.mac == o.mac && self.ipvlan == o.ipvlan
     }
 }
 
@@ -474,11 +512,42 @@ impl Keeper {
     }
 }
 
+/// What the kernel answered to a request of the library's.
+fn said(e: &rtnetlink::Error) -> String {
+    match e {
+        rtnetlink::Error::NetlinkError(e) => match e.to_io().raw_os_error() {
+            Some(libc::EOPNOTSUPP) => "this kernel has no interfaces of that kind (modules macvlan, ipvlan)".into(),
+            Some(n) => words(n),
+            None => e.to_string(),
+        },
+        e => e.to_string(),
+    }
+}
+
 /// What the kernel answered, or that it did not.
 fn words(errno: i32) -> String {
     match errno {
         libc::ETIMEDOUT => "no answer from the kernel".into(),
         e => crate::base::diag::io_words(&std::io::Error::from_raw_os_error(e)),
+    }
+}
+
+/// The message that makes an interface beside another.
+fn new_link(w: &NewMac) -> LinkMessage {
+    match w.ipvlan {
+        None => {
+            let b = LinkMacVlan::new(&w.name, w.parent, MacVlanMode::Private).address(w.mac.to_vec());
+            if let Some(g) = w.group { b.link_group(g).build() } else { b.build() }
+        }
+        Some(i) => {
+            let flags = match i.mode {
+                IpvlanMode::Bridge => IpVlanFlags::empty(),
+                IpvlanMode::Private => IpVlanFlags::Private,
+                IpvlanMode::Vepa => IpVlanFlags::Vepa,
+            };
+            let b = LinkIpVlan::new(&w.name, w.parent, IpVlanMode::L2).append_info_data(InfoIpVlan::Flags(flags));
+            if let Some(g) = w.group { b.link_group(g).build() } else { b.build() }
+        }
     }
 }
 
@@ -498,8 +567,11 @@ fn settle_mac(w: &NewMac, changed: &mut Vec<(String, String)>) {
         // Gone with the interface: nothing to put back.
         let _ = std::fs::write(v4(&w.name, what), value);
     }
-    set(v4(&w.base, "arp_ignore"), "1", changed);
-    set(v4(&w.base, "arp_announce"), "2", changed);
+    // What shares a MAC address with another may be answered for by it.
+    if w.ipvlan.is_none() {
+        set(v4(&w.base, "arp_ignore"), "1", changed);
+        set(v4(&w.base, "arp_announce"), "2", changed);
+    }
     // What is set for all counts for each: each of the others gets it for itself.
     let all: u8 = std::fs::read_to_string(v4("all", "rp_filter")).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
     if all > 0 {
@@ -659,18 +731,56 @@ fn link(m: &LinkMessage) -> Link {
         usable: f.contains(LinkFlags::Up) && f.contains(LinkFlags::Running),
         ethernet: m.header.link_layer_type == LinkLayerType::Ether,
         beside: None,
+        ipvlan: false,
     };
-    let macvlan = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::MacVlan));
     let (mut parent, mut is_macvlan) = (None, false);
     for a in &m.attributes {
         match a {
             LinkAttribute::IfName(n) => l.name.clone_from(n),
             LinkAttribute::Address(b) => l.mac = b.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Link(p) => parent = Some(*p),
-            LinkAttribute::LinkInfo(all) => is_macvlan = all.iter().any(macvlan),
+            LinkAttribute::LinkInfo(all) => {
+                is_macvlan = all.contains(&LinkInfo::Kind(InfoKind::MacVlan));
+                l.ipvlan = all.contains(&LinkInfo::Kind(InfoKind::IpVlan));
+            }
             _ => {}
         }
     }
-    l.beside = parent.filter(|_| is_macvlan);
+    l.beside = parent.filter(|_| is_macvlan || l.ipvlan);
     l
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This kernel may have no IPVLAN: what it is asked for is looked at.
+    #[test]
+    fn an_ipvlan_is_asked_for_as_ip_link_does() {
+        for (mode, flags) in [(IpvlanMode::Bridge, 0u8), (IpvlanMode::Private, 1), (IpvlanMode::Vepa, 2)] {
+            let w = NewMac {
+                name: "vrrp.51".into(),
+                base: "v0".into(),
+                parent: 3,
+                mac: [0; 6],
+                ipvlan: Some(Ipvlan { mode, addr: None }),
+                group: Some(7),
+            };
+            let asked = new_link(&w);
+            let mut req = NetlinkMessage::from(RouteNetlinkMessage::NewLink(asked.clone()));
+            req.finalize();
+            let mut bytes = vec![0; req.buffer_len()];
+            req.serialize(&mut bytes);
+            let has = |part: &[u8]| bytes.windows(part.len()).any(|b| b == part);
+            // IFLA_IPVLAN_MODE (1): L2, and IFLA_IPVLAN_FLAGS (2), each in two octets and two of padding.
+            assert!(has(&[6, 0, 1, 0, 0, 0, 0, 0, 6, 0, 2, 0, flags, 0, 0, 0]), "{bytes:x?}");
+            assert!(has(b"ipvlan\0") || has(b"ipvlan"));
+            // IFLA_GROUP (27)
+            assert!(has(&[8, 0, 27, 0, 7, 0, 0, 0]));
+            let made = link(&asked);
+            assert!(made.is(&w) && made.ipvlan);
+            assert!(!made.is(&NewMac { ipvlan: None, ..w.clone() }));
+            assert!(!made.is(&NewMac { parent: 4, ..w }));
+        }
+    }
 }

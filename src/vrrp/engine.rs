@@ -491,6 +491,10 @@ impl Engine {
             let text = "has 'unicast_fault_no_peer' and no unicast peer: name one, or leave the word out";
             return self.problem(i, text.to_owned());
         }
+        if r.conf.vmac.as_ref().is_some_and(|v| v.lacks_address(r.six())) {
+            let text = "has an IPVLAN interface and no address on it to speak from: write one behind 'use_ipvlan'";
+            return self.problem(i, text.to_owned());
+        }
         let (Some(_), Some(src)) = (&r.link, r.src) else {
             let index = r.link.as_ref().map(|l| l.index);
             let twice =
@@ -525,8 +529,9 @@ impl Engine {
         r.opening = Some(tag);
         r.group = r.group_of(&self.model);
         let hears = own.as_ref().unwrap_or(link);
-        r.speaks_on = if r.six() { link.index } else { hears.index };
-        let speaks = r.six() && own.is_some();
+        let placed = r.conf.vmac.as_ref().is_some_and(|v| v.ipvlan.is_some_and(|i| i.addr.is_some()));
+        let speaks = r.six() && own.is_some() && !placed;
+        r.speaks_on = if speaks { link.index } else { hears.index };
         let wire = raw::Wire {
             six: r.six(),
             ifname: hears.name.clone(),

@@ -286,7 +286,8 @@ impl Router {
             };
             kind && a.ifindex == index && a.mark != mark && !a.tentative && !virtual_ones.contains(&a.addr)
         };
-        self.conf.unicast_src.or(self.conf.mcast_src).or_else(|| {
+        let own = self.conf.vmac.as_ref().and_then(|v| v.ipvlan?.addr).map(|a| a.addr);
+        self.conf.unicast_src.or(self.conf.mcast_src).or(own).or_else(|| {
             let mut found = all.iter().filter(suits).map(|a| a.addr);
             let first = found.next()?;
             if found.chain([first]).any(|a| Some(a) == self.src) { self.src } else { Some(first) }

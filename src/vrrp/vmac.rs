@@ -23,6 +23,7 @@ fn own(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMac> 
         base: c.interface.clone(),
         parent: index(&c.interface)?,
         mac: v.mac,
+        ipvlan: v.ipvlan,
         group: v.group,
     })
 }
@@ -33,7 +34,14 @@ fn all(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Vec<NewMac> {
     for v in addresses(c) {
         let (Some(m), Some(name)) = (&v.own_mac, &v.dev) else { continue };
         if let Some(parent) = index(&m.base).filter(|_| !out.iter().any(|w| w.name == *name)) {
-            out.push(NewMac { name: name.clone(), base: m.base.clone(), parent, mac: m.mac, group: None });
+            out.push(NewMac {
+                name: name.clone(),
+                base: m.base.clone(),
+                parent,
+                mac: m.mac,
+                ipvlan: None,
+                group: None,
+            });
         }
     }
     out

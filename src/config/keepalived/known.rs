@@ -229,6 +229,7 @@ const HONOURED: &[(&str, &[&str])] = &[
             "virtual_rules",
             "use_vmac",
             "use_vmac_addr",
+            "use_ipvlan",
             "unicast_fault_no_peer",
             "old_unicast_checksum",
             "vmac_xmit_base",

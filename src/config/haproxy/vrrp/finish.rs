@@ -70,7 +70,7 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     let unicast_only = d.inst.lacks_peer;
     d.inst.lacks_peer &= d.inst.peers.is_empty();
     let only_six = families_of(&d.vips, &d.inst.excluded) == (false, true);
-    if let Some(v) = d.inst.vmac.as_mut().filter(|v| v.mac == [0; 6] && d.vips.is_empty()) {
+    if let Some(v) = d.inst.vmac.as_mut().filter(|v| v.ipvlan.is_none() && v.mac == [0; 6] && d.vips.is_empty()) {
         v.mac = Vmac::usual_mac(vrid, only_six && !carp);
     }
     if d.vips.is_empty() {
@@ -96,12 +96,19 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         let mut inst = d.inst.clone();
         inst.vips = vips;
         if let Some(v) = &mut inst.vmac {
-            if v.mac == [0; 6] || mixed && is_six {
+            if v.ipvlan.is_none() && (v.mac == [0; 6] || mixed && is_six) {
                 // CARP has one for both families.
                 v.mac = Vmac::usual_mac(inst.vrid, is_six && inst.version != VrrpVersion::Carp);
             }
             if mixed && is_six {
                 v.name.clear();
+            }
+            if let Some(p) = &mut v.ipvlan {
+                p.addr = p.addr.filter(|a| a.addr.is_ipv6() == is_six);
+            }
+            if v.lacks_address(is_six) {
+                let text = format!("vrrp '{}' : 'ipvlan' of IPv4 needs an 'address' to speak from", d.inst.name);
+                cx.report.error(Code::RouterIncomplete, place, text);
             }
         }
         inst.peers.retain(|p| p.addr.is_ipv6() == is_six);

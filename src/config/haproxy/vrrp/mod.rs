@@ -14,8 +14,8 @@ use crate::base::diag::{Place, suggestion};
 use crate::base::units::TimeUnit;
 use crate::config::keepalived::build::{self, Names, Wrong, number_in};
 use crate::config::model::{
-    Auth, Garp, Inside, MinUp, Notify, OldChecksum, OwnMac, Peer, ScriptCall, TrackEntry, Tracked, Vip, Vmac,
-    VrrpGroup, VrrpInstance, VrrpVersion, mac_of,
+    Auth, Garp, IPVLAN_MODES, Inside, Ipvlan, IpvlanMode, MinUp, Notify, OldChecksum, OwnMac, Peer, ScriptCall,
+    TrackEntry, Tracked, Vip, Vmac, VrrpGroup, VrrpInstance, VrrpVersion, mac_of,
 };
 use std::time::Duration;
 
@@ -65,6 +65,7 @@ const KEYWORDS: &[Row] = &[
     ("address", OPEN),
     ("route", OPEN),
     ("virtual-mac", OPEN),
+    ("ipvlan", OPEN),
     ("rule", OPEN),
     ("advertise", 2),
     ("version", 2),
@@ -149,7 +150,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
         "address" => address(cx, &mut d.vips, &mut i.excluded, w),
         "virtual-mac" => {
             // Names and numbers are those of the whole section.
-            let mut v = Vmac { name: String::new(), mac: [0; 6], group: None, from_base: false };
+            let mut v = Vmac { name: String::new(), mac: [0; 6], ipvlan: None, group: None, from_base: false };
             let mut words = w[1..].iter();
             while let Some(word) = words.next() {
                 match (word.as_str(), words.clone().next().map(String::as_str)) {
@@ -169,6 +170,28 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 }
                 words.next();
             }
+            i.vmac = Some(v);
+        }
+        "ipvlan" => {
+            let mut v = Vmac { name: String::new(), mac: [0; 6], ipvlan: None, group: None, from_base: false };
+            let mut own = Ipvlan { mode: IpvlanMode::Bridge, addr: None };
+            for pair in w[1..].chunks(2) {
+                let value = pair.get(1).map(String::as_str).unwrap_or_default();
+                let mode = IPVLAN_MODES.iter().find(|m| m.0 == value).map(|m| m.1);
+                match (pair[0].as_str(), IpNet::parse(value), mode) {
+                    ("name", ..) if (1..=15).contains(&value.len()) && !value.contains('/') => {
+                        v.name = value.to_owned()
+                    }
+                    ("address", Some(a), _) => own.addr = Some(a),
+                    ("mode", _, Some(m)) => own.mode = m,
+                    ("group", ..) if value.parse::<u32>().is_ok() => v.group = value.parse().ok(),
+                    (o, ..) => {
+                        cx.error(format!("'ipvlan' : '{o}' : name <up to 15 characters>, address <ip>[/<length>], mode bridge|private|vepa and group <number> are known"));
+                        return;
+                    }
+                }
+            }
+            v.ipvlan = Some(own);
             i.vmac = Some(v);
         }
         "route" => i.routes.extend(route(cx, w)),

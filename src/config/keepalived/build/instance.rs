@@ -2,12 +2,13 @@
 use super::address::{peer, vip};
 use super::global::{extra, version};
 use super::{Cx, notify, route, track};
+use crate::base::addr::IpNet;
 use crate::base::code::Code;
 use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
 use crate::config::model::{
-    Auth, Garp, HmacAuth, HmacMode, Notify, OldChecksum, OwnMac, Peer, Replay, Vmac, VrrpInstance, VrrpModel,
-    VrrpVersion, mac_of,
+    Auth, Garp, HmacAuth, HmacMode, IPVLAN_MODES, Ipvlan, Notify, OldChecksum, OwnMac, Peer, Replay, Vmac,
+    VrrpInstance, VrrpModel, VrrpVersion, mac_of,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::net::IpAddr;
@@ -195,6 +196,7 @@ pub fn hex(digits: &str) -> Option<Vec<u8>> {
 #[derive(Default)]
 struct Said<'a> {
     vmac: Option<&'a Node>,
+    ipvlan: Option<&'a Node>,
     from_base: bool,
     /// `use_vmac_addr`
     address_macs: bool,
@@ -323,6 +325,10 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             "smtp_alert" => i.notify.mail = cx.flag(n),
             "promote_secondaries" => i.promote_secondaries = true,
             "use_vmac" => said.vmac = Some(n),
+            "use_ipvlan" if said.ipvlan.is_some() => {
+                cx.lenient(Code::Lenient, &n.place, "'use_ipvlan' stands there already; this one is left out".to_owned());
+            }
+            "use_ipvlan" => said.ipvlan = Some(n),
             "vmac_xmit_base" => said.from_base = true,
             "use_vmac_addr" => said.address_macs = true,
             "unicast_fault_no_peer" => i.lacks_peer = true,
@@ -361,8 +367,11 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         }
     }
     let six = i.is_six();
-    if let Some(n) = said.vmac {
-        let mut v = vmac(cx, n, &i, six, said.from_base);
+    if let Some(n) = said.ipvlan.or(said.vmac) {
+        let mut v = match said.ipvlan {
+            Some(n) => ipvlan(cx, n, &i, six),
+            None => vmac(cx, n, &i, six, said.from_base),
+        };
         let other =
             m.instances.iter().find(|o| o.vmac.as_ref().is_some_and(|w| !w.name.is_empty() && w.name == v.name));
         if let Some(o) = other {
@@ -374,7 +383,8 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
             v.name.clear();
         }
         i.vmac = Some(v);
-    } else if said.from_base {
+    }
+    if said.from_base && !i.vmac.as_ref().is_some_and(|v| v.from_base) {
         cx.lenient(
             Code::Lenient,
             &block.place,
@@ -382,7 +392,12 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         );
     }
     place_macs(&mut i, &said);
-    if i.vmac.as_ref().is_some_and(|v| !v.from_base) && !i.peers.is_empty() {
+    if i.vmac.as_ref().is_some_and(|v| v.ipvlan.is_some()) && !i.peers.is_empty() {
+        let text = format!(
+            "vrrp_instance '{name}' : 'use_ipvlan' with unicast peers: adverts leave from its interface all the same"
+        );
+        cx.lenient(Code::Lenient, &block.place, text);
+    } else if i.vmac.as_ref().is_some_and(|v| !v.from_base) && !i.peers.is_empty() {
         let text = format!(
             "vrrp_instance '{name}' : 'use_vmac' with unicast peers needs 'vmac_xmit_base': it is set, as keepalived does"
         );
@@ -484,22 +499,15 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
 
 /// `use_vmac [[name] <interface>] [<mac>] [netlink_notify_msg] [group <n>]`
 fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool) -> Vmac {
-    let mut v = Vmac { name: String::new(), mac: Vmac::usual_mac(i.vrid, six), group: None, from_base };
+    let mac = Vmac::usual_mac(i.vrid, six);
+    let mut v = Vmac { name: String::new(), mac, ipvlan: None, group: None, from_base };
     let mut words = n.words[1..].iter().map(String::as_str);
     while let Some(w) = words.next() {
         let name = match w {
             // The kernel tells of everything here.
             "netlink_notify_msg" => continue,
             "group" => {
-                let found = words.next().and_then(|g| g.parse().ok().or_else(|| route::Names::number(cx, "group", g)));
-                if found.is_none() {
-                    cx.lenient(
-                        Code::Value,
-                        &n.place,
-                        "'group' expects a number or a name of /etc/iproute2/group".to_owned(),
-                    );
-                }
-                v.group = found;
+                v.group = group(cx, n, words.next());
                 continue;
             }
             "name" => words.next().unwrap_or_default(),
@@ -516,15 +524,71 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
             }
             w => w,
         };
-        if name.is_empty() || name.len() > 15 || name.contains('/') {
+        if is_interface(name) {
+            v.name = name.to_owned();
+        } else {
             cx.report.error(
                 Code::Value,
                 &n.place,
                 format!("'use_vmac' : '{name}' cannot be the name of an interface: 1 to 15 characters"),
             );
-        } else {
-            v.name = name.to_owned();
         }
+    }
+    v
+}
+
+fn is_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len()) && !name.contains('/')
+}
+
+/// `group <n>` of an interface that is made.
+fn group(cx: &mut Cx<'_>, n: &Node, word: Option<&str>) -> Option<u32> {
+    let found = word.and_then(|g| g.parse().ok().or_else(|| route::Names::number(cx, "group", g)));
+    if found.is_none() {
+        let text = "'group' expects a number or a name of /etc/iproute2/group".to_owned();
+        cx.lenient(Code::Value, &n.place, text);
+    }
+    found
+}
+
+/// `use_ipvlan [[name] <interface>] [<ip>[/<len>]] [bridge|private|vepa] [group <n>]`
+fn ipvlan(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool) -> Vmac {
+    let (mut name, mut addr, mut mode, mut linked) = (String::new(), None::<IpNet>, None, None);
+    let mut words = n.words[1..].iter().map(String::as_str);
+    while let Some(w) = words.next() {
+        let mut say = |what: String| cx.lenient(Code::Value, &n.place, format!("'use_ipvlan' : {what}"));
+        let ip = IpNet::parse(w).filter(|_| w.contains(['.', ':']));
+        if let Some(a) = ip {
+            match addr {
+                Some(_) => say(format!("there is an address already; '{w}' is left out")),
+                None if a.addr.is_ipv6() != six => {
+                    say(format!("{w} is left out: it is not of the family of the router's addresses"))
+                }
+                None => addr = Some(a),
+            }
+        } else if let Some(m) = IPVLAN_MODES.iter().find(|m| m.0 == w) {
+            match mode {
+                Some(_) => say(format!("there is a mode already; '{w}' is left out")),
+                None => mode = Some(m.1),
+            }
+        } else if w == "group" {
+            linked = group(cx, n, words.next());
+        } else {
+            let said = if w == "name" { words.next().unwrap_or_default() } else { w };
+            if !name.is_empty() {
+                say(format!("there is a name already; '{said}' is left out"));
+            } else if is_interface(said) {
+                said.clone_into(&mut name);
+            } else {
+                say(format!("'{said}' cannot be the name of an interface: 1 to 15 characters; it is left out"));
+            }
+        }
+    }
+    let ipvlan = Some(Ipvlan { mode: mode.unwrap_or_default(), addr });
+    let v = Vmac { name, mac: [0; 6], ipvlan, group: linked, from_base: false };
+    if v.lacks_address(six) {
+        let text = format!("vrrp_instance '{}' : 'use_ipvlan' of IPv4 needs an address; it stays in FAULT", i.name);
+        cx.lenient(Code::RouterIncomplete, &n.place, text);
     }
     v
 }
@@ -532,7 +596,7 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
 /// `use_vmac` of addresses, and `use_vmac_addr`: beside which interface theirs are, and which MAC address they have.
 fn place_macs(i: &mut VrrpInstance, said: &Said<'_>) {
     let (six, vrid, interface) = (i.is_six(), i.vrid, i.interface.clone());
-    let mac = i.vmac.as_ref().map(|v| v.mac);
+    let mac = i.vmac.as_ref().filter(|v| v.ipvlan.is_none()).map(|v| v.mac);
     for v in i.addresses_mut() {
         let elsewhere = v.dev.as_ref().is_some_and(|d| *d != interface);
         let other = v.addr.addr.is_ipv6();
