@@ -413,3 +413,67 @@ fn an_operator_says_where_checks_go() {
     stat(&p, "s", "status", "UP");
     assert!(p.cli("show servers state b").contains(&format!(" {} 127.0.0.1 ", good.port)));
 }
+
+#[test]
+fn a_server_may_have_a_check_of_its_own() {
+    let o = Origin::start(|r| {
+        let status = if r.starts_with("GET /own ") { "200 OK" } else { "500 Broken" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    });
+    let mute = server(|mut c| {
+        let _ = c.write_all(b"+OK\r\n");
+        let _ = c.read(&mut [0; 10]);
+    });
+    // One section stands behind the server that names it; `add server` finds it as well.
+    let p = proxy(&format!(
+        "healthcheck own\n type httpchk GET /own\n http-check expect status 200\nbackend b\n option httpchk GET /\n server s 127.0.0.1:{0} check inter 100ms fall 1\n server t 127.0.0.1:{0} check inter 100ms healthcheck own\n server u 127.0.0.1:{mute} check inter 100ms healthcheck later\n server v 127.0.0.1:{mute} check inter 100ms healthcheck plain\nhealthcheck later\n type tcp-check\n tcp-check expect string +OK\nhealthcheck plain\n",
+        o.port
+    ));
+    for (server, status) in [("s", "L7STS"), ("t", "L7OK"), ("u", "L7OK"), ("v", "L4OK")] {
+        stat(&p, server, "check_status", status);
+    }
+    assert!(
+        p.cli(&format!("add server b/w 127.0.0.1:{} check inter 100ms healthcheck own", o.port))
+            .contains("server registered")
+    );
+    p.cli("enable server b/w");
+    p.cli("enable health b/w");
+    stat(&p, "w", "check_status", "L7OK");
+    assert!(
+        p.cli("add server b/x 127.0.0.1:1 check healthcheck owl").contains("'healthcheck owl'; did you mean 'own'")
+    );
+}
+
+#[test]
+fn what_a_healthcheck_section_may_not_say() {
+    let verdict = |section: &str| {
+        let d = tempfile::tempdir().unwrap();
+        let file = d.path().join("haproxy.cfg");
+        let text = format!(
+            "{section}\nlisten f\n mode http\n bind 127.0.0.1:1\n timeout client 1s\n timeout connect 1s\n timeout server 1s\nbackend b\n mode http\n timeout connect 1s\n timeout server 1s\n server s 127.0.0.1:1 check healthcheck h\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let out = std::process::Command::new(tandem()).arg("-c").arg("-f").arg(&file).output().unwrap();
+        (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    // As HAProxy 3.5 judges them.
+    for (section, good) in [
+        ("healthcheck h\n type httpchk GET /x", true),
+        ("healthcheck h", true),
+        ("healthcheck h\n http-check send uri /x\n type httpchk", true),
+        ("healthcheck h\n http-check send uri /x\n type tcp-check", false),
+        ("healthcheck h\n type httpchk\n type tcp-check", false),
+        ("healthcheck h\n type httpchk\n tcp-check connect", false),
+        ("healthcheck h\n type tcp-check\n http-check send uri /x", false),
+        ("healthcheck h\n type tcp-check\nhealthcheck h\n type tcp-check", false),
+        ("healthcheck i\n type tcp-check", false),
+        ("healthcheck h\n type tcp-check\n bogus", false),
+        ("healthcheck h\n type external-check", false),
+        ("healthcheck h\n type pgsql-check", false),
+        ("healthcheck h\n type pgsql-check user u", true),
+        ("healthcheck\n type tcp-check", false),
+    ] {
+        let (accepted, said) = verdict(section);
+        assert_eq!(accepted, good, "{section}\n{said}");
+    }
+}

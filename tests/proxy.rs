@@ -1417,3 +1417,23 @@ fn redirects_keep_queries_and_pass_over_empty_locations() {
         assert_eq!(location(path), wanted, "{path}");
     }
 }
+
+/// `grace`: the end is told before it begins.
+#[test]
+fn a_stop_with_grace_is_told_while_all_goes_on() {
+    let mut p = Proxy::start(
+        &tandem(),
+        &HEAD.replace("global\n", "global\n grace 2s\n").replace(
+            "option httplog\n",
+            "option httplog\nfrontend f\n bind 127.0.0.1:{port}\n monitor-uri /m\n monitor fail if { stopping }\n http-request return status 200 content-type text/plain string here\n",
+        ),
+    );
+    assert!(p.get("/m").starts_with("HTTP/1.1 200"));
+    let begun = Instant::now();
+    p.signal(10);
+    assert!(wait_for(Duration::from_secs(2), || p.get("/m").starts_with("HTTP/1.1 503")));
+    // Connections come in all the same, and no sooner than said the process is gone.
+    assert!(p.get("/").ends_with("here"));
+    assert!(wait_for(Duration::from_secs(10), || p.child.try_wait().unwrap().is_some()));
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+}

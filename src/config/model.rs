@@ -27,6 +27,7 @@ pub struct Model {
     pub resolvers: Vec<Resolvers>,
     pub caches: Vec<Cache>,
     pub mailers: Vec<Arc<Mailers>>,
+    pub healthchecks: Vec<Arc<HealthCheck>>,
     pub rings: Vec<Arc<Ring>>,
     pub log_profiles: Vec<Arc<LogProfile>>,
     pub vrrp: VrrpModel,
@@ -55,6 +56,8 @@ pub struct Global {
     pub stats_sockets: Vec<StatsSocket>,
     pub stats_timeout: Duration,
     pub hard_stop_after: Option<Duration>,
+    /// `grace`: how long a soft stop is only told, before it begins.
+    pub grace: Duration,
     pub crt_base: Option<String>,
     pub ca_base: Option<String>,
     /// There is a section `crt-store`: names of certificates may mean what it says.
@@ -150,6 +153,7 @@ impl Default for Global {
             stats_sockets: Vec::new(),
             stats_timeout: Duration::from_secs(10),
             hard_stop_after: None,
+            grace: Duration::ZERO,
             crt_base: None,
             crt_store: false,
             ca_base: None,
@@ -640,6 +644,9 @@ pub struct Server {
     pub fastinter: Option<Duration>,
     pub downinter: Option<Duration>,
     pub health: fsm::Params,
+    /// `healthcheck`: the section that says how it is checked, by its name, and what that says.
+    pub healthcheck: Option<String>,
+    pub own_check: Option<Arc<HealthCheck>>,
     pub check_port: Option<u16>,
     pub check_addr: Option<IpAddr>,
     /// The port that `addr` has behind it.
@@ -741,6 +748,8 @@ impl Default for Server {
             fastinter: None,
             downinter: None,
             health: fsm::Params { rise: 2, fall: 3 },
+            healthcheck: None,
+            own_check: None,
             check_port: None,
             check_addr: None,
             check_addr_port: None,
@@ -919,6 +928,15 @@ pub struct Agent {
     pub inter: Option<Duration>,
     /// Sent as soon as the connection is there.
     pub send: Vec<u8>,
+}
+
+/// A `healthcheck` section.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    pub name: String,
+    pub kind: CheckKind,
+    /// What is done if `kind` is a matter of rules.
+    pub script: Arc<crate::health::script::Script>,
 }
 
 /// A `mailers` section.
@@ -1212,6 +1230,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// How a server is checked: as its own `healthcheck` says, or as all of the section are.
+    pub fn check_of<'a>(&'a self, s: &'a Server) -> (&'a CheckKind, &'a crate::health::script::Script) {
+        match &s.own_check {
+            Some(h) => (&h.kind, &h.script),
+            None => (&self.check, &self.script),
+        }
+    }
+
     pub fn new(place: Place, name: &str, kind: Kind) -> Self {
         Self {
             place,

@@ -171,8 +171,9 @@ impl Probe {
 
     async fn check(&self) -> Found {
         let (p, s) = (&self.p, self.server());
-        match &p.conf.check {
-            CheckKind::Tcp | CheckKind::TcpRules | CheckKind::HttpRules => self.script(&p.conf.script).await,
+        let (kind, script) = p.conf.check_of(&s.conf);
+        match kind {
+            CheckKind::Tcp | CheckKind::TcpRules | CheckKind::HttpRules => self.script(script).await,
             CheckKind::SslHello => match self.link(Wish { tls: false, ..Wish::of_server(s) }).await {
                 Ok((link, limit)) => ssl_hello(link, limit).await,
                 Err(f) => f,

@@ -26,6 +26,8 @@ pub struct Spec {
     pub pidfile: Option<String>,
     pub daemon: bool,
     pub hard_stop_ms: Option<u64>,
+    /// `grace`
+    pub grace_ms: u64,
     pub maxconn: u32,
     /// There is a proxy's half: `-f`.
     pub proxy: bool,

@@ -839,7 +839,7 @@ impl Guardian {
             let pid = w.pid;
             if let Some(old) = self.worker.replace(w) {
                 // It lets its connections end, and nobody waits for it.
-                old.say(ToWorker::SoftStop { hard_stop_ms: self.spec.hard_stop_ms });
+                old.say(ToWorker::SoftStop { grace_ms: 0, hard_stop_ms: self.spec.hard_stop_ms });
                 tokio::task::spawn_local(old.bury());
             }
             self.restart_at = None;
@@ -925,7 +925,8 @@ impl Guardian {
         match stop {
             Stop::Soft { told: false } => {
                 self.sockets.close_all();
-                w.say(ToWorker::SoftStop { hard_stop_ms: self.spec.hard_stop_ms });
+                let Spec { grace_ms, hard_stop_ms, .. } = self.spec;
+                w.say(ToWorker::SoftStop { grace_ms, hard_stop_ms });
                 self.stopping = Some(Stop::Soft { told: true });
             }
             Stop::Hard { since, told: false } => {

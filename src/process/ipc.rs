@@ -32,8 +32,9 @@ pub enum ToWorker {
     Wanted(Vec<SocketRef>),
     /// Numbers of the sockets whose descriptors are attached, in order.
     Sockets(Vec<u64>),
-    /// Stop listening, let connections end.
+    /// Stop listening after a while in which nothing is done but to say so, let connections end.
     SoftStop {
+        grace_ms: u64,
         hard_stop_ms: Option<u64>,
     },
     Vrrp(Vec<VrrpView>),

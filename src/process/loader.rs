@@ -221,6 +221,7 @@ fn spec(m: &Model, args: &LoadArgs, accounts: &privilege::Accounts, report: &mut
         pidfile: g.pidfile.clone(),
         daemon: g.daemon,
         hard_stop_ms: g.hard_stop_after.map(crate::base::units::millis),
+        grace_ms: crate::base::units::millis(g.grace),
         maxconn: g.maxconn.unwrap_or(crate::config::model::DEFAULT_MAXCONN),
         proxy: !args.haproxy.is_empty() || m.proxies.iter().any(|p| p.virtual_server.is_some()),
         // A runtime socket is enough to run: checks and statistics are there.

@@ -270,6 +270,8 @@ impl Worker {
         life.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut incoming: Option<Incoming> = None;
         let mut hard_stop: Option<tokio::time::Instant> = None;
+        // A stop that is only told so far (`grace`).
+        let mut grace: Option<tokio::time::Instant> = None;
         let mut orphan = false;
         let mut leave_at: Option<tokio::time::Instant> = None;
         // What virtual routers track in here, and what was said of it last.
@@ -277,6 +279,7 @@ impl Worker {
         let mut watched: (Vec<(Tracked, String)>, Vec<Seen>) = (Vec::new(), Vec::new());
         loop {
             let leave = leave_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
+            let grace_at = grace.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
             let stop_at = hard_stop.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 m = self.channel.receive::<ToWorker>(), if !orphan => {
@@ -311,9 +314,15 @@ impl Worker {
                     i.sockets(ids, fds);
                 }
             }
-                        ToWorker::SoftStop { hard_stop_ms } => {
-                            self.soft_stop();
-                            hard_stop = hard_stop_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms));
+                        ToWorker::SoftStop { grace_ms, hard_stop_ms } => {
+                            let now = tokio::time::Instant::now();
+                            hard_stop = hard_stop_ms.map(|ms| now + Duration::from_millis(ms));
+                            if grace_ms == 0 {
+                                self.soft_stop();
+                            } else {
+                                self.live.stopping.store(true, Relaxed);
+                                grace = Some(now + Duration::from_millis(grace_ms));
+                            }
                         }
                         ToWorker::Vrrp(v) => *lock(&self.live.vrrp) = v,
                         ToWorker::Watch(what) => watched = (what, Vec::new()),
@@ -347,7 +356,7 @@ impl Worker {
                 }
                 _ = second.tick() => {
                     self.sample();
-                    if self.live.stopping.load(Relaxed) && self.live.conns.get() == 0 {
+                    if self.shared.drains() && self.live.conns.get() == 0 {
                         self.last_lines().await;
                         self.say(&ToGuardian::Drained);
                         return Ok(());
@@ -357,6 +366,10 @@ impl Worker {
                     leave_at = None;
                     self.soft_stop();
                     hard_stop = Some(tokio::time::Instant::now() + ORPHAN_DRAIN);
+                }
+                () = tokio::time::sleep_until(grace_at), if grace.is_some() => {
+                    grace = None;
+                    self.soft_stop();
                 }
                 () = tokio::time::sleep_until(stop_at), if hard_stop.is_some() => {
                     self.last_lines().await;

@@ -179,6 +179,8 @@ pub struct Exchange<'a> {
     pub queues: [u64; 2],
     /// `set-priority-class`, and `set-priority-offset` in milliseconds.
     pub priority: (i16, i32),
+    /// The process was to end when this began.
+    stopping: bool,
     /// What packets to the server are to carry.
     pub packets: crate::net::sockopt::Packets,
     pub first: bool,
@@ -259,6 +261,7 @@ impl<'a> Exchange<'a> {
             posted: None,
             queues: [0; 2],
             priority: (0, 0),
+            stopping: t.shared.live.stopping.load(Relaxed),
             packets: crate::net::sockopt::Packets::default(),
             first,
             request_line: Vec::new(),
@@ -608,6 +611,7 @@ impl Traffic for Exchange<'_> {
                 // SAFETY: the exchange borrows its client, whose connection has the socket open; and see `server_fd`.
                 crate::net::sockopt::fact(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }, what)?
             }
+            Number::Stopping => i64::from(self.stopping),
             Number::PriorityClass => self.priority.0.into(),
             Number::PriorityOffset => self.priority.1.into(),
             Number::Now => {

@@ -200,6 +200,8 @@ pub enum Number {
     IsHttp,
     /// The time of day, in seconds since 1970.
     Now,
+    /// 1 once the process is to end.
+    Stopping,
     /// Of the client's connection, or of the server's, as the kernel counts it; times in microseconds.
     Tcp(HeadSide, TcpFact),
 }
@@ -392,6 +394,7 @@ const FETCHES: &[Row] = &[
     row("fc_fackets", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Fackets)), 1, C, b'i'),
     row("fc_reordering", Kind::Number(Number::Tcp(HeadSide::Request, TcpFact::Reordering)), 1, C, b'i'),
     row("date", Kind::Number(Number::Now), 2, C, b'i'),
+    row("stopping", Kind::Number(Number::Stopping), 0, C, b'b'),
     row("var", Kind::Var, 2, C, b's'),
     row("req.len", Kind::ReqLen, 0, C, b'i'),
     row("req_len", Kind::ReqLen, 0, C, b'i'),
@@ -1078,7 +1081,7 @@ impl Expr {
             Kind::BeName => Some(Sample::str(t.backend().as_bytes())),
             Kind::SvName => Some(Sample::str(t.server().as_bytes())),
             Kind::Var => t.var(&self.arg).or(self.default.as_deref().map(str::as_bytes)).map(Sample::str),
-            Kind::Number(n @ (Number::FirstRequest | Number::Reused | Number::IsHttp)) => {
+            Kind::Number(n @ (Number::FirstRequest | Number::Stopping | Number::Reused | Number::IsHttp)) => {
                 t.number(n).map(|n| Sample::Bool(n != 0))
             }
             Kind::Number(Number::Now) => t.number(Number::Now).map(|n| Sample::Int(n.saturating_add(self.offset()))),

@@ -183,6 +183,9 @@ fn add_server(
     if p.servers.len() == before || cx.report.count(Severity::NotYet) + cx.report.count(Severity::Error) > errors {
         return Ok(());
     }
+    if let Some(text) = super::healthcheck::adopt_one(&m.healthchecks, p, before) {
+        return Err(text.1);
+    }
     if let Some(text) = super::check::lacks_port(p, &p.servers[before]) {
         return Err(text);
     }

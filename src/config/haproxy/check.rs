@@ -672,7 +672,7 @@ pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
             }
         }
     }
-    for s in &p.servers {
+    for s in p.servers.iter().filter(|s| s.healthcheck.is_none()) {
         if let Some(text) = lacks_port(p, s) {
             cx.report.error(Code::Value, &s.place, text);
         }
@@ -687,16 +687,17 @@ pub fn finish(cx: &mut Cx<'_>, p: &mut Proxy) {
 pub fn lacks_port(p: &Proxy, s: &Server) -> Option<String> {
     let particular = matches!(s.host, Host::Ip(ip) if !ip.is_unspecified()) || s.check_addr.is_some();
     let has = matches!(s.port, PortRule::Fixed(_)) || s.check_port.is_some() || s.check_addr_port.is_some();
-    if !s.check || has || !particular || matches!(p.check, CheckKind::External) {
+    let (check, script) = p.check_of(s);
+    if !s.check || has || !particular || matches!(check, CheckKind::External) {
         return None;
     }
     let (kind, name) = (p.kind.name(), &p.name);
     let what = format!("{kind} '{name}': server '{}' has neither service port nor check port", s.name);
-    if !matches!(p.check, CheckKind::HttpRules | CheckKind::TcpRules) {
+    if !matches!(check, CheckKind::HttpRules | CheckKind::TcpRules) {
         return Some(format!("{what}."));
     }
-    let mut connects = p.script.steps.iter().filter(|s| matches!(s.act, Act::Connect(_)));
-    if !p.script.steps.first().is_some_and(Step::names_port) {
+    let mut connects = script.steps.iter().filter(|s| matches!(s.act, Act::Connect(_)));
+    if !script.steps.first().is_some_and(Step::names_port) {
         return Some(format!("{what} nor tcp_check rule 'connect' with port information."));
     }
     let later = connects.any(|c| !c.names_port());

@@ -61,6 +61,7 @@ const KEYWORDS: &[(&str, Row)] = &[
             }
         }),
     ),
+    ("grace", Honoured(|cx, g, w| g.grace = cx.time(w, 1, TimeUnit::Millis).unwrap_or_default())),
     ("hard-stop-after", Honoured(|cx, g, w| g.hard_stop_after = cx.time(w, 1, TimeUnit::Millis))),
     ("crt-base", Honoured(|cx, g, w| once(cx, |g| &mut g.crt_base, g, w))),
     ("ca-base", Honoured(|cx, g, w| once(cx, |g| &mut g.ca_base, g, w))),

@@ -12,6 +12,7 @@ mod errors;
 mod filter;
 mod forward;
 mod global;
+mod healthcheck;
 pub mod keywords;
 mod log;
 mod mailers;
@@ -332,6 +333,7 @@ enum Section {
     Resolvers(Box<crate::config::model::Resolvers>, Box<sections::Open>),
     Cache(Box<crate::config::model::Cache>, Box<sections::Open>),
     Mailers(Box<crate::config::model::Mailers>, Box<sections::Open>),
+    HealthCheck(Box<healthcheck::Draft>),
     Ring(Box<crate::config::model::Ring>, Box<sections::Open>),
     LogProfile(Box<crate::config::model::LogProfile>, Box<sections::Open>),
     LogForward(Box<Proxy>, Box<sections::Open>),
@@ -346,6 +348,7 @@ impl Section {
     fn name(&self) -> &str {
         match self {
             Self::None | Self::Skipped | Self::Other(_) => "",
+            Self::HealthCheck(d) => d.name(),
             Self::Global => "global",
             Self::Proxy(p) if p.name.is_empty() => p.kind.name(),
             Self::Proxy(p) => &p.name,
@@ -633,6 +636,9 @@ pub fn parse(
         }
     }
     mailers::finish(&mut cx, &model);
+    let checks = std::mem::take(&mut model.healthchecks);
+    model.proxies.iter_mut().for_each(|p| healthcheck::adopt(&mut cx, &checks, p));
+    model.healthchecks = checks;
     model.rings = std::mem::take(&mut cx.rings);
     log::finish(&mut cx, &model);
     check::external_finish(&mut cx, &model);
@@ -726,6 +732,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
             Some(s) if w[0] == "resolvers" => {
                 Section::Resolvers(Box::new(crate::config::model::Resolvers::new(&w[1])), Box::new(s))
             }
+            Some(s) if w[0] == "healthcheck" => Section::HealthCheck(Box::new(healthcheck::new(cx, &w[1], s))),
             Some(s) if w[0] == "mailers" => Section::Mailers(Box::new(mailers::new(&w[1])), Box::new(s)),
             Some(s) if w[0] == "cache" => {
                 Section::Cache(Box::new(crate::config::model::Cache::new(&w[1])), Box::new(s))
@@ -798,6 +805,7 @@ fn line(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: 
         Section::Resolvers(r, s) => resolvers::line(cx, r, s, &w),
         Section::Cache(c, s) => cache::line(cx, c, s, &w),
         Section::Mailers(m, s) => mailers::line(cx, m, s, &w),
+        Section::HealthCheck(d) => healthcheck::line(cx, d, &w),
         Section::Ring(r, s) => ring::line(cx, r, s, &w),
         Section::LogProfile(p, s) => log::profile_line(cx, p, s, &w),
         Section::LogForward(p, s) => forward::line(cx, p, s, &w),
@@ -988,6 +996,7 @@ fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section:
             sections::finish(cx, &s);
             model.mailers.push(std::sync::Arc::new(*m));
         }
+        Section::HealthCheck(d) => healthcheck::finish(cx, *d, model),
         Section::Ring(r, s) => {
             sections::finish(cx, &s);
             ring::finish(cx, *r);

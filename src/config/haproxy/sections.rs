@@ -251,7 +251,10 @@ pub fn open(cx: &mut Cx<'_>, words: &[String]) -> Option<Open> {
         );
     }
     cx.crt_store |= header.name == "crt-store";
-    if !matches!(header.name, "resolvers" | "cache" | "mailers" | "ring" | "log-profile" | "log-forward") {
+    if !matches!(
+        header.name,
+        "resolvers" | "cache" | "mailers" | "ring" | "log-profile" | "log-forward" | "healthcheck"
+    ) {
         cx.not_yet(&format!("section '{}'", header.name));
     }
     Some(Open { header, name, place: cx.place.clone(), seen: BTreeSet::new() })

@@ -338,6 +338,7 @@ fn params(cx: &mut Cx<'_>, s: &mut Server, w: &[String], what: &str) -> bool {
                 None => {}
             },
             "check-sni" => s.check_sni = value!("a name").map(str::to_owned),
+            "healthcheck" => s.healthcheck = value!("the name of a 'healthcheck' section").map(str::to_owned),
             "check-sni-auto" => s.check_sni_auto = true,
             "no-check-sni-auto" => s.check_sni_auto = false,
             "check-alpn" => {
@@ -718,6 +719,7 @@ const HONOURED: &[&str] = &[
     "fastinter",
     "force-tlsv12",
     "force-tlsv13",
+    "healthcheck",
     "from",
     "guid",
     "id",
