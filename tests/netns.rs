@@ -46,6 +46,7 @@ fn main() {
             needs: &[Need::Root, Need::Keepalived],
             run: guarded_route,
         },
+        Case { name: "a_reload_alters_an_address", needs: &[Need::Root], run: altered_address },
         Case { name: "addresses_with_interfaces_of_their_own", needs: &[Need::Root], run: address_macs },
         Case { name: "keepalived_as_bfd_neighbour", needs: &[Need::Root, Need::Keepalived], run: keepalived_bfd },
         Case { name: "backends_move_the_priority", needs: &[Need::Root], run: inside },
@@ -1322,6 +1323,52 @@ fn left_address() {
     m.start_tandem(150, "");
     assert!(wait_for(Duration::from_secs(2), || !m.holds(0)), "it is removed at the start");
     m.moves_to(0, Duration::from_secs(8));
+}
+
+/// A reload that says something else of an address changes that, and nothing of its connections.
+fn altered_address() {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    let mut m = Mixed::new();
+    let conf = |more: &str| {
+        format!(
+            "vrrp_instance V {{\n interface eth0\n virtual_router_id 51\n version 3\n priority 150\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24 {more}\n }}\n}}\n"
+        )
+    };
+    m.start_tandem_with(&conf("label eth0:a"));
+    m.moves_to(0, Duration::from_secs(8));
+    let connect = || TcpStream::connect_timeout(&"10.77.0.100:80".parse().unwrap(), Duration::from_secs(2));
+    let mut c = m.lab.hosts[1].run(connect).unwrap().unwrap();
+    c.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let ask = |c: &mut TcpStream| {
+        c.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let (mut got, mut b) = (Vec::new(), [0; 512]);
+        while !got.ends_with(b"\r\n\r\n") {
+            let n = c.read(&mut b).unwrap();
+            assert!(n > 0, "closed behind {got:?}");
+            got.extend_from_slice(&b[..n]);
+        }
+        assert!(got.starts_with(b"HTTP/1.1 200"));
+    };
+    ask(&mut c);
+    let shows = |m: &Mixed, words: &[&str]| {
+        let text = ip(m, 0, &["-o", "-4", "addr", "show", "dev", "eth0"]);
+        let line = text.lines().find(|l| l.contains("10.77.0.100/24")).unwrap_or_default().to_owned();
+        words.iter().all(|w| line.contains(w))
+    };
+    assert!(shows(&m, &["eth0:a"]));
+    for (more, words) in [
+        ("label eth0:b brd 10.77.0.250", &["eth0:b", "brd 10.77.0.250"][..]),
+        // This the kernel changes by itself.
+        ("label eth0:b brd 10.77.0.250 preferred_lft 1", &["eth0:b", "preferred_lft 1sec"]),
+    ] {
+        std::fs::write(m.path("t.conf"), conf(more)).unwrap();
+        m.cli("reload");
+        assert!(wait_for(Duration::from_secs(5), || shows(&m, words)), "{more}");
+        ask(&mut c);
+    }
+    let log = std::fs::read_to_string(m.path("t.log")).unwrap();
+    assert!(!log.contains("removed"), "{log}");
 }
 
 /// A guardian that did not run while the peer took over: no announcement of an address that is not its own any more.

@@ -212,6 +212,12 @@ pub struct Vip {
 }
 
 impl Vip {
+    /// True if the kernel gives one that is there the rest of what this says: it has the same of what it cannot change.
+    pub fn can_become(&self, other: &Self) -> bool {
+        (&self.label, self.broadcast, self.scope, self.no_prefix_route)
+            == (&other.label, other.broadcast, other.scope, other.no_prefix_route)
+    }
+
     /// An address of which nothing more is said.
     pub fn plain(addr: IpNet) -> Self {
         Self {

@@ -94,6 +94,8 @@ pub struct Engine {
     reset: mpsc::UnboundedReceiver<u64>,
     /// Addresses that go once their connections are reset.
     pub(super) leaving: Vec<(u64, Vec<Placed>)>,
+    /// Taken off to be put on with other words: that they are gone is no news.
+    pub(super) altered: Vec<(u32, IpAddr)>,
     /// Addresses found at the start, of a predecessor that was killed.
     adopted: Vec<(u32, IpAddr)>,
     pub told: Vec<Told>,
@@ -181,6 +183,7 @@ impl Engine {
             resets,
             reset,
             leaving: Vec::new(),
+            altered: Vec::new(),
             adopted: Vec::new(),
             told: Vec::new(),
             facts: Facts::default(),
@@ -396,7 +399,14 @@ impl Engine {
         model: &VrrpModel,
         now: Instant,
     ) {
-        let gone: Vec<Vip> = r.addresses().filter(|v| !addresses(&conf).any(|w| w == *v)).cloned().collect();
+        // What has only other words beside it stays where it is, and so do its connections.
+        let stays = |v: &Vip| {
+            addresses(&conf)
+                .find(|w| old_address(w) == old_address(v) && device_of(&conf, w) == device_of(&r.conf, v))
+                .map(|w| v.can_become(w))
+        };
+        let gone: Vec<Vip> = r.addresses().filter(|v| stays(v).is_none()).cloned().collect();
+        let altered: Vec<Vip> = r.addresses().filter(|v| stays(v) == Some(false)).cloned().collect();
         let changed = r.conf.vips != conf.vips || r.conf.excluded != conf.excluded;
         let wire = |c: &VrrpInstance| {
             let c = c.clone();
@@ -421,9 +431,11 @@ impl Engine {
                 (r.renew_at, r.announce_at, r.announce_times) = (Some(now), Some(now), conf.garp.repeat);
             }
         }
+        let replaced = r.machine.state().has_address() && !altered.is_empty();
         if r.machine.state().has_address() {
             self.change_ways(&mut r, &conf, now);
             self.part_with(&r, &gone);
+            altered.iter().for_each(|v| self.take_off_for_now(&r, v));
             if changed {
                 (r.renew_at, r.announce_at, r.announce_times) = (Some(now), Some(now), conf.garp.repeat);
             }
@@ -435,6 +447,10 @@ impl Engine {
         r.machine.reconfigure(now, params(&conf, model));
         r.conf = conf;
         self.routers.push(r);
+        if replaced {
+            let tag = self.next_tag();
+            self.put_on(self.routers.len() - 1, Some(tag));
+        }
     }
 
     fn regroup(&mut self) {

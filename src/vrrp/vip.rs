@@ -281,6 +281,16 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::take_off`]; it comes back at once, with what the kernel cannot change of it while it is there.
+    pub(super) fn take_off_for_now(&mut self, r: &Router, v: &Vip) {
+        if let Some(link) = self.links.get(r.device(v)) {
+            if self.addrs.iter().any(|a| a.ifindex == link.index && a.addr == v.addr.addr) {
+                self.altered.push((link.index, v.addr.addr));
+            }
+            self.keeper.remove(link.index, old_address(v));
+        }
+    }
+
     pub(super) fn take_all_off(&self, r: &Router) {
         self.take_ways_off(&r.conf);
         r.addresses().for_each(|v| self.take_off(r, v));

@@ -46,7 +46,11 @@ impl Engine {
             }
             Event::AddressGone(a) => {
                 self.addrs.retain(|b| b.ifindex != a.ifindex || b.addr != a.addr);
-                self.address_gone(a.addr, now);
+                match self.altered.iter().position(|o| *o == (a.ifindex, a.addr)) {
+                    // It is on its way back.
+                    Some(at) => drop(self.altered.swap_remove(at)),
+                    None => self.address_gone(a.addr, now),
+                }
                 self.static_gone(a.addr, now);
                 self.addresses_changed(a.ifindex, now);
                 if !self.has_address_like(&a) {
@@ -113,6 +117,7 @@ impl Engine {
 
     /// Notices were lost: what is there now, against what was known.
     pub(super) fn surveyed(&mut self, links: Vec<Link>, addrs: Vec<Address>, now: Instant) {
+        self.altered.clear();
         let gone: Vec<Link> =
             self.links.values().filter(|l| !links.iter().any(|n| n.name == l.name)).cloned().collect();
         gone.into_iter().for_each(|l| self.event(Event::LinkGone(l), now));
