@@ -1017,7 +1017,7 @@ fn address_macs() {
     let (log, fifo) = (m.path("scripts.log"), m.path("fifo"));
     let conf = |vips: &str| {
         format!(
-            "global_defs {{\n script_user root\n startup_script \"/bin/echo start >> {log}\"\n shutdown_script \"/bin/echo end >> {log}\"\n vrrp_notify_fifo {fifo}\n vrrp_notify_fifo_script \"/bin/cat {fifo} >> {log}\"\n fifo_write_vrrp_states_on_reload\n}}\nvrrp_instance V {{\n state MASTER\n interface eth0\n virtual_router_id 51\n version 3\n priority 150\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24\n{vips} }}\n}}\n"
+            "global_defs {{\n script_user root\n disable_local_igmp\n startup_script \"/bin/echo start >> {log}\"\n shutdown_script \"/bin/echo end >> {log}\"\n vrrp_notify_fifo {fifo}\n vrrp_notify_fifo_script \"/bin/cat {fifo} >> {log}\"\n fifo_write_vrrp_states_on_reload\n}}\nvrrp_instance V {{\n state MASTER\n interface eth0\n virtual_router_id 51\n version 3\n priority 150\n advert_int 0.1\n virtual_ipaddress {{\n 10.77.0.100/24\n{vips} }}\n}}\n"
         )
     };
     m.start_tandem_with(&conf(" 10.9.4.80/24 dev x0 use_vmac\n 10.9.5.80 peer 10.9.5.81 dev x0\n"));
@@ -1030,6 +1030,11 @@ fn address_macs() {
         shows("vrrp.51", &["10.9.4.80/24", "00:00:5e:00:01:33", "@x0"]) && shows("x0", &["10.9.5.80 peer 10.9.5.81/32"])
     };
     assert!(wait_for(Duration::from_secs(3), whole), "{}", ip(&m, 0, &["addr"]));
+    let reports = || {
+        let read = || std::fs::read_to_string("/proc/sys/net/ipv4/igmp_link_local_mcast_reports");
+        m.lab.hosts[0].run(read).unwrap().unwrap().trim().to_owned()
+    };
+    assert_eq!(reports(), "0");
     // Whatever happens to it, the router goes on, and has it again.
     for what in [
         &["link", "del", "vrrp.51"][..],
@@ -1062,6 +1067,7 @@ fn address_macs() {
     let node = m.tandem.as_ref().unwrap();
     node.signal(node.guardian(), libc::SIGTERM);
     assert!(wait_for(Duration::from_secs(10), || written().ends_with("end\n")), "{}", written());
+    assert_eq!(reports(), "1");
 }
 
 /// A BFD session with keepalived: it comes up, notices a cut within its detection time and a bit, and comes up again.

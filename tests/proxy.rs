@@ -1423,7 +1423,7 @@ fn redirects_keep_queries_and_pass_over_empty_locations() {
 fn a_stop_with_grace_is_told_while_all_goes_on() {
     let mut p = Proxy::start(
         &tandem(),
-        &HEAD.replace("global\n", "global\n grace 2s\n").replace(
+        &HEAD.replace("global\n", "global\n grace 4s\n").replace(
             "option httplog\n",
             "option httplog\nfrontend f\n bind 127.0.0.1:{port}\n monitor-uri /m\n monitor fail if { stopping }\n http-request return status 200 content-type text/plain string here\n",
         ),
@@ -1435,5 +1435,45 @@ fn a_stop_with_grace_is_told_while_all_goes_on() {
     // Connections come in all the same, and no sooner than said the process is gone.
     assert!(p.get("/").ends_with("here"));
     assert!(wait_for(Duration::from_secs(10), || p.child.try_wait().unwrap().is_some()));
-    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+/// One who sends very many requests at once, and takes the answers, is not served before everybody else.
+#[test]
+fn many_requests_in_one_piece_keep_nobody_waiting() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const MANY: usize = 40_000;
+    let head = HEAD.replace("nbthread 2", "nbthread 1").replace(" log stdout format raw local0\n option httplog\n", "");
+    let p = Proxy::start(
+        &tandem(),
+        &format!("{head}frontend f\n bind 127.0.0.1:{{port}}\n http-request return status 200 hdr x y\n"),
+    );
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut c = p.connect();
+    let (mut from, count) = (c.try_clone().unwrap(), answered.clone());
+    let reader = std::thread::spawn(move || {
+        let mut buf = [0; 1 << 16];
+        let mut bytes = 0;
+        while let Ok(n @ 1..) = from.read(&mut buf) {
+            bytes += n;
+            count.store(bytes, std::sync::atomic::Ordering::SeqCst);
+        }
+        bytes
+    });
+    let writer = std::thread::spawn(move || {
+        c.write_all(&REQUEST.repeat(MANY)).unwrap();
+        c.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let answers = || answered.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(wait_for(Duration::from_secs(10), || answers() > 0));
+    let mut most = 0;
+    for _ in 0..5 {
+        let before = answers();
+        assert!(p.get("/").starts_with("HTTP/1.1 200"));
+        most = most.max(answers() - before);
+    }
+    writer.join().unwrap();
+    let all = reader.join().unwrap();
+    assert_eq!(all % MANY, 0, "each of them has its answer: {all}");
+    assert!(most < all / 4, "{most} of {all} bytes went out in front of one who asked meanwhile");
 }

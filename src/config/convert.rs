@@ -79,6 +79,7 @@ fn global(out: &mut String, m: &VrrpModel) {
     }
     line(&mut g, "vrrp-fifo-on-reload", "", m.lines_on_reload);
     line(&mut g, "vrrp-no-fault-mail", "", m.no_fault_mail);
+    line(&mut g, "vrrp-no-local-igmp", "", m.no_local_igmp);
     for (name, s) in [("vrrp-startup-script", &m.at_start), ("vrrp-shutdown-script", &m.at_end)] {
         if let Some(c) = &s.script {
             let timeout = s.timeout.map_or_else(String::new, |t| format!("timeout {} ", time(t)));

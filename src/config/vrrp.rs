@@ -52,6 +52,8 @@ pub struct VrrpModel {
     pub mail: Option<MailConf>,
     /// `no_email_faults`: none of FAULT.
     pub no_fault_mail: bool,
+    /// `disable_local_igmp`: the kernel tells nobody of the local groups it listens to.
+    pub no_local_igmp: bool,
     /// `fifo_write_vrrp_states_on_reload`
     pub lines_on_reload: bool,
     /// `startup_script`, `shutdown_script`
@@ -214,8 +216,11 @@ pub struct Vip {
 impl Vip {
     /// True if the kernel gives one that is there the rest of what this says: it has the same of what it cannot change.
     pub fn can_become(&self, other: &Self) -> bool {
-        (&self.label, self.broadcast, self.scope, self.no_prefix_route)
-            == (&other.label, other.broadcast, other.scope, other.no_prefix_route)
+        let both =
+            (self.scope, self.no_prefix_route, self.autojoin) == (other.scope, other.no_prefix_route, other.autojoin);
+        // IPv6 has neither of these.
+        let four = (&self.label, self.broadcast) == (&other.label, other.broadcast);
+        both && (four || self.addr.addr.is_ipv6())
     }
 
     /// An address of which nothing more is said.

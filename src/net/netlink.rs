@@ -7,8 +7,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use netlink_packet_route::link::{
-    InfoIpVlan, InfoKind, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-    MacVlanMode,
+    InfoData, InfoIpVlan, InfoKind, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, MulticastGroup};
@@ -99,14 +99,14 @@ pub struct Link {
     pub ethernet: bool,
     /// Of a macvlan or an IPVLAN: the interface that it is beside.
     pub beside: Option<u32>,
-    /// It is an IPVLAN: its MAC address is that one's.
-    pub ipvlan: bool,
+    /// It is an IPVLAN in mode L2: its MAC address is that one's.
+    pub ipvlan: Option<IpvlanMode>,
 }
 
 impl Link {
     /// True if it is the one that was wanted, and no other interface of its name.
     pub fn is(&self, w: &NewMac) -> bool {
-        let alike = self.ipvlan == w.ipvlan.is_some() && (self.ipvlan || self.mac == w.mac);
+        let alike = self.ipvlan == w.ipvlan.map(|i| i.mode) && (w.ipvlan.is_some() || self.mac == w.mac);
         self.name == w.name && self.beside == Some(w.parent) && alike
     }
 }
@@ -232,7 +232,7 @@ impl Netlink {
         let found = self.link_named(&w.name).await;
         if let Some(l) = &found {
             let l = link(l);
-            if l.beside != Some(w.parent) || l.ipvlan != w.ipvlan.is_some() {
+            if l.beside != Some(w.parent) || l.ipvlan != w.ipvlan.map(|i| i.mode) {
                 return Err(failed("there is another one of this name".into()));
             }
         } else {
@@ -240,7 +240,7 @@ impl Netlink {
         }
         // Before it is up: both nodes would make the same link-local address of its MAC address.
         // Nor does it take addresses and routes from a router's advertisements.
-        // An IPVLAN makes another than its parent's, which it speaks from.
+        // Of an IPVLAN the kernel makes another than its parent's.
         let silent = [("addr_gen_mode", "1")].into_iter().filter(|_| w.ipvlan.is_none());
         for (what, value) in silent.chain([("accept_ra", "0"), ("autoconf", "0")]) {
             let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/{what}", w.name), value);
@@ -252,6 +252,11 @@ impl Netlink {
         self.handle.link().set(up.build()).execute().await.map_err(|e| failed(said(&e)))?;
         if let Some(a) = w.ipvlan.and_then(|i| i.addr) {
             let made = self.link_named(&w.name).await.ok_or_else(|| failed("it is gone already".into()))?;
+            // What a predecessor spoke from may be somebody else's by now.
+            let stale = |o: &Address| o.ifindex == made.header.index && o.mark == STATIC_MARK && o.addr != a.addr;
+            for o in self.addresses().await?.into_iter().filter(stale) {
+                self.remove(o.ifindex, &OldAddress { addr: o.addr, prefix: o.prefix, peer: o.peer }).await?;
+            }
             let own = NewAddress::of_link(made.header.index, a.addr, a.prefix);
             self.put(&own).await.map_err(|e| failed(format!("its address {}/{}: {e}", a.addr, a.prefix)))?;
         }
@@ -302,6 +307,7 @@ enum Order {
         wanted: Wanted,
     },
     Promote(String),
+    QuietGroups,
     Pings(u32),
     MakeMac(NewMac),
     /// Settings of one that is there.
@@ -420,6 +426,10 @@ impl Keeper {
                             promote(&ifname, &mut changed);
                             continue;
                         }
+                        Order::QuietGroups => {
+                            set("/proc/sys/net/ipv4/igmp_link_local_mcast_reports".into(), "0", &mut changed);
+                            continue;
+                        }
                         Order::MakeMac(w) => match netlink.make_mac(&w).await {
                             Ok(_) => {
                                 settle_mac(&w, &mut changed);
@@ -479,6 +489,11 @@ impl Keeper {
         let _ = self.0.send(Order::Promote(ifname.to_owned()));
     }
 
+    /// `disable_local_igmp`: the groups that routers speak to are forwarded everywhere (RFC 4541, 2.1.2). Undone by [`Keeper::restore`].
+    pub fn quiet_groups(&self) {
+        let _ = self.0.send(Order::QuietGroups);
+    }
+
     pub fn make_mac(&self, w: NewMac) {
         let _ = self.0.send(Order::MakeMac(w));
     }
@@ -530,6 +545,19 @@ fn words(errno: i32) -> String {
         libc::ETIMEDOUT => "no answer from the kernel".into(),
         e => crate::base::diag::io_words(&std::io::Error::from_raw_os_error(e)),
     }
+}
+
+/// Of an IPVLAN in mode L2.
+fn ipvlan_mode(data: &[InfoIpVlan]) -> Option<IpvlanMode> {
+    if !data.contains(&InfoIpVlan::Mode(IpVlanMode::L2)) {
+        return None;
+    }
+    let flags = data.iter().find_map(|d| if let InfoIpVlan::Flags(f) = d { Some(*f) } else { None });
+    Some(match flags.unwrap_or_default() {
+        f if f.contains(IpVlanFlags::Private) => IpvlanMode::Private,
+        f if f.contains(IpVlanFlags::Vepa) => IpvlanMode::Vepa,
+        _ => IpvlanMode::Bridge,
+    })
 }
 
 /// The message that makes an interface beside another.
@@ -731,7 +759,7 @@ fn link(m: &LinkMessage) -> Link {
         usable: f.contains(LinkFlags::Up) && f.contains(LinkFlags::Running),
         ethernet: m.header.link_layer_type == LinkLayerType::Ether,
         beside: None,
-        ipvlan: false,
+        ipvlan: None,
     };
     let (mut parent, mut is_macvlan) = (None, false);
     for a in &m.attributes {
@@ -741,12 +769,15 @@ fn link(m: &LinkMessage) -> Link {
             LinkAttribute::Link(p) => parent = Some(*p),
             LinkAttribute::LinkInfo(all) => {
                 is_macvlan = all.contains(&LinkInfo::Kind(InfoKind::MacVlan));
-                l.ipvlan = all.contains(&LinkInfo::Kind(InfoKind::IpVlan));
+                l.ipvlan = all.iter().find_map(|i| match i {
+                    LinkInfo::Data(InfoData::IpVlan(d)) => ipvlan_mode(d),
+                    _ => None,
+                });
             }
             _ => {}
         }
     }
-    l.beside = parent.filter(|_| is_macvlan || l.ipvlan);
+    l.beside = parent.filter(|_| is_macvlan || l.ipvlan.is_some());
     l
 }
 
@@ -756,7 +787,7 @@ mod tests {
 
     /// This kernel may have no IPVLAN: what it is asked for is looked at.
     #[test]
-    fn an_ipvlan_is_asked_for_as_ip_link_does() {
+    fn an_ipvlan_is_asked_for_as_keepalived_does() {
         for (mode, flags) in [(IpvlanMode::Bridge, 0u8), (IpvlanMode::Private, 1), (IpvlanMode::Vepa, 2)] {
             let w = NewMac {
                 name: "vrrp.51".into(),
@@ -774,11 +805,13 @@ mod tests {
             let has = |part: &[u8]| bytes.windows(part.len()).any(|b| b == part);
             // IFLA_IPVLAN_MODE (1): L2, and IFLA_IPVLAN_FLAGS (2), each in two octets and two of padding.
             assert!(has(&[6, 0, 1, 0, 0, 0, 0, 0, 6, 0, 2, 0, flags, 0, 0, 0]), "{bytes:x?}");
-            assert!(has(b"ipvlan\0") || has(b"ipvlan"));
+            assert!(has(b"ipvlan"));
             // IFLA_GROUP (27)
             assert!(has(&[8, 0, 27, 0, 7, 0, 0, 0]));
             let made = link(&asked);
-            assert!(made.is(&w) && made.ipvlan);
+            assert!(made.is(&w) && made.ipvlan == Some(mode));
+            let other = if mode == IpvlanMode::Vepa { IpvlanMode::Bridge } else { IpvlanMode::Vepa };
+            assert!(!made.is(&NewMac { ipvlan: Some(Ipvlan { mode: other, addr: None }), ..w.clone() }));
             assert!(!made.is(&NewMac { ipvlan: None, ..w.clone() }));
             assert!(!made.is(&NewMac { parent: 4, ..w }));
         }

@@ -10,7 +10,7 @@ use crate::state::gauges;
 use crate::state::snapshot::ProxyNode;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 
 /// First letter: who ended it.
@@ -179,8 +179,8 @@ pub struct Exchange<'a> {
     pub queues: [u64; 2],
     /// `set-priority-class`, and `set-priority-offset` in milliseconds.
     pub priority: (i16, i32),
-    /// The process was to end when this began.
-    stopping: bool,
+    /// The process is to end.
+    stopping: &'a AtomicBool,
     /// What packets to the server are to carry.
     pub packets: crate::net::sockopt::Packets,
     pub first: bool,
@@ -229,7 +229,7 @@ pub struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(client: &'a ClientInfo, fe: Arc<ProxyNode>, t: &Thread, first: bool) -> Self {
+    pub fn new(client: &'a ClientInfo, fe: Arc<ProxyNode>, t: &'a Thread, first: bool) -> Self {
         Self {
             client,
             fe,
@@ -261,7 +261,7 @@ impl<'a> Exchange<'a> {
             posted: None,
             queues: [0; 2],
             priority: (0, 0),
-            stopping: t.shared.live.stopping.load(Relaxed),
+            stopping: &t.shared.live.stopping,
             packets: crate::net::sockopt::Packets::default(),
             first,
             request_line: Vec::new(),
@@ -611,7 +611,7 @@ impl Traffic for Exchange<'_> {
                 // SAFETY: the exchange borrows its client, whose connection has the socket open; and see `server_fd`.
                 crate::net::sockopt::fact(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }, what)?
             }
-            Number::Stopping => i64::from(self.stopping),
+            Number::Stopping => i64::from(self.stopping.load(Relaxed)),
             Number::PriorityClass => self.priority.0.into(),
             Number::PriorityOffset => self.priority.1.into(),
             Number::Now => {

@@ -246,6 +246,8 @@ pub async fn write_all(s: &mut Stream, bytes: &[u8], timer: &Timer) -> Result<()
     // Nearly always there is room.
     let mut at = s.write_now(bytes);
     if at == bytes.len() && at > 0 {
+        // Who has sent many requests at once waits for his turn as one does who asks the event loop.
+        tokio::task::coop::consume_budget().await;
         return Ok(());
     }
     poll_fn(|cx| {

@@ -385,9 +385,10 @@ fn table(be: &ProxyNode) -> impl Deref<Target = Arc<(u64, Table)>> {
             }
             _ => Table::Turns(balance::turns(&weights)),
         };
-        // Two threads may both make it; they make the same.
-        be.table.store(Arc::new((version, made)));
-        return be.table.load();
+        // Two threads may both make it; each uses what it has made.
+        let made = Arc::new((version, made));
+        be.table.store(made.clone());
+        return arc_swap::Guard::from_inner(made);
     }
     held
 }

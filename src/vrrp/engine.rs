@@ -335,6 +335,9 @@ impl Engine {
             self.routers.push(r);
         }
         let before = std::mem::replace(&mut self.model, model);
+        if self.model.no_local_igmp {
+            self.keeper.quiet_groups();
+        }
         self.regroup();
         self.forget_guarded();
         self.static_problem.clear();
@@ -406,7 +409,8 @@ impl Engine {
                 .map(|w| v.can_become(w))
         };
         let gone: Vec<Vip> = r.addresses().filter(|v| stays(v).is_none()).cloned().collect();
-        let altered: Vec<Vip> = r.addresses().filter(|v| stays(v) == Some(false)).cloned().collect();
+        let moves = r.conf.vmac != conf.vmac;
+        let altered: Vec<Vip> = r.addresses().filter(|v| !moves && stays(v) == Some(false)).cloned().collect();
         let changed = r.conf.vips != conf.vips || r.conf.excluded != conf.excluded;
         let wire = |c: &VrrpInstance| {
             let c = c.clone();

@@ -4,7 +4,7 @@ use super::engine::{Engine, Told};
 use super::fsm::{Input, State};
 use super::router::addresses;
 use crate::config::model::{VrrpInstance, VrrpModel};
-use crate::net::netlink::{Link, Netlink, NewMac};
+use crate::net::netlink::{Address, Link, Netlink, NewMac};
 use std::time::{Duration, Instant};
 
 /// How often the kernel is asked whether new interfaces can be used, and how many times.
@@ -143,6 +143,16 @@ impl Engine {
             self.told.push(Told::Log { important: true, text: format!("({}) {text}", r.conf.name) });
         }
         self.ask_vmac(i);
+    }
+
+    /// Somebody took the address off that adverts of an IPVLAN leave from.
+    pub(super) fn ipvlan_gone(&mut self, a: &Address, now: Instant) {
+        for i in 0..self.routers.len() {
+            let own = self.routers[i].conf.vmac.as_ref().and_then(|v| v.ipvlan?.addr);
+            if own.is_some_and(|o| o.addr == a.addr) && self.vmac_link(i).is_some_and(|l| l.index == a.ifindex) {
+                self.vmac_lost(i, &format!("address {}", a.addr), now);
+            }
+        }
     }
 
     /// It could not be made: it is tried again.

@@ -52,6 +52,7 @@ impl Engine {
                     None => self.address_gone(a.addr, now),
                 }
                 self.static_gone(a.addr, now);
+                self.ipvlan_gone(&a, now);
                 self.addresses_changed(a.ifindex, now);
                 if !self.has_address_like(&a) {
                     self.restore_ways_over(&a, now);

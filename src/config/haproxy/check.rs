@@ -162,9 +162,7 @@ pub fn external_check(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 /// The end of all files: programs may check only where that is allowed.
 pub fn external_finish(cx: &mut Cx<'_>, model: &Model) {
     for p in model.proxies.iter().filter(|p| p.is_backend()) {
-        let wanted = matches!(p.check, CheckKind::External);
-        let checked = p.servers.iter().any(|s| s.check);
-        if !wanted || !checked {
+        if !p.servers.iter().any(|s| s.check && matches!(p.check_of(s).0, CheckKind::External)) {
             continue;
         }
         let mut wrong = |text: String| cx.report.error(Code::Missing, &p.place, text);

@@ -11,13 +11,13 @@ pub struct Draft {
     open: sections::Open,
     typed: bool,
     /// Which rules stood there before its type was known.
-    rules: Option<&'static str>,
+    rules: Vec<&'static str>,
 }
 
 pub fn new(cx: &Cx<'_>, name: &str, open: sections::Open) -> Draft {
     let mut like = Proxy::new(cx.place.clone(), name, Kind::Backend);
     check::begin(&mut like);
-    Draft { like, open, typed: false, rules: None }
+    Draft { like, open, typed: false, rules: Vec::new() }
 }
 
 impl Draft {
@@ -40,6 +40,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
     if cx.report.count(Severity::Error) > before {
         return;
     }
+    (cx.kind, cx.own) = (d.like.kind, d.like.name.clone());
     match w[0].as_str() {
         "type" if d.typed => cx.error_of(Code::Duplicate, "'type' : this health check has a type already"),
         "type" => {
@@ -51,7 +52,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 _ => check::dialect,
             };
             read(cx, &mut d.like, w);
-            if let Some(other) = d.rules.filter(|r| *r != rules_of(&d.like.check)) {
+            if let Some(other) = d.rules.iter().find(|r| **r != rules_of(&d.like.check)) {
                 cx.error(format!("'type {}' : there are '{other}' rules above, which are not for it", w[1]));
             }
         }
@@ -61,7 +62,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
             if d.typed && rules_of(&d.like.check) != word {
                 return cx.error(format!("'{word}' : it is not for a health check of this 'type'"));
             }
-            d.rules = d.rules.or(Some(word));
+            d.rules.push(word);
             read(cx, &mut d.like, w);
         }
     }
@@ -70,6 +71,11 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
 /// The section ends: a check of its type, or a plain connection if it has none.
 pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut Model) {
     sections::finish(cx, &d.open);
+    if !d.typed && !d.rules.is_empty() {
+        let text = format!("healthcheck '{}' has rules and no 'type', so the rules are ignored", d.like.name);
+        cx.report.warning(Code::Useless, &d.open.place, text);
+        d.like.check_rules = Arc::default();
+    }
     check::finish(cx, &mut d.like);
     let Proxy { name, check, script, .. } = d.like;
     model.healthchecks.push(Arc::new(HealthCheck { name, kind: check, script }));

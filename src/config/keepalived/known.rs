@@ -181,6 +181,8 @@ const HONOURED: &[(&str, &[&str])] = &[
             "shutdown_script",
             "shutdown_script_timeout",
             "no_email_faults",
+            "include_check",
+            "disable_local_igmp",
             "fifo_write_vrrp_states_on_reload",
             "vmac_addr_prefix",
             "dynamic_interfaces",

@@ -1,6 +1,7 @@
 //! keepalived's language: lines of words, nested braces, includes and definitions (keepalived.conf(5)).
 pub mod build;
 mod glob;
+mod include;
 pub mod known;
 mod parse;
 

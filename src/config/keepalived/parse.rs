@@ -1,5 +1,6 @@
 //! From bytes to a tree of directives. Lenient where keepalived is: what it would only log is a warning here.
 use super::glob;
+use super::include::Checks;
 use crate::base::code::Code;
 use crate::base::diag::{Place, Report};
 use crate::config::source::Source;
@@ -52,6 +53,12 @@ struct Reader<'a> {
     patterns: usize,
     text: usize,
     full: bool,
+    /// What includes may not miss.
+    checks: Checks,
+    /// Blocks that are open, by their first words.
+    open: Vec<String>,
+    /// What a `{` would open.
+    head: String,
 }
 
 /// Reads a file and what it includes. `id`: what `@id` conditions are compared with.
@@ -66,6 +73,9 @@ pub fn tree(path: &str, src: &mut dyn Source, id: &str, report: &mut Report) -> 
         patterns: 0,
         text: 0,
         full: false,
+        checks: Checks::default(),
+        open: Vec::new(),
+        head: String::new(),
     };
     r.file(path, 0, None);
     let Reader { lines, report, .. } = r;
@@ -270,7 +280,30 @@ impl Reader<'_> {
             BANG => '!',
             c => c,
         });
-        self.lines.push(Line { text: text.collect(), place: place.clone() });
+        let text: String = text.collect();
+        self.follow(&text);
+        self.lines.push(Line { text, place: place.clone() });
+    }
+
+    /// `include_check` counts from where it stands, in `global_defs`.
+    fn follow(&mut self, line: &str) {
+        for piece in pieces(line) {
+            match piece {
+                "{" => self.open.push(std::mem::take(&mut self.head)),
+                "}" => drop(self.open.pop()),
+                text => {
+                    let Ok(mut w) = words(text) else { continue };
+                    if w.is_empty() {
+                        continue;
+                    }
+                    self.head = w.remove(0);
+                    if self.head == "include_check" && self.open == ["global_defs"] {
+                        // Words that are none are told of where the block is read.
+                        self.checks.say(&w);
+                    }
+                }
+            }
+        }
     }
 
     /// `~SEQ(var, start, step, end) rest` and `~LST(var, values) rest`: the rest, once for each value.
@@ -408,10 +441,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Includes every file that matches, relative to the including file's directory. The letter behind the word says what is checked: (r)eadable, (m)atch,
-    /// (w)ildcards match, each (b)race branch matches, (a)ll.
+    /// Includes every file that matches, relative to the including file's directory.
     fn include(&mut self, pattern: &str, from: &str, word: &str, depth: usize, place: &Place) {
-        let check = word.strip_prefix("include").unwrap_or_default();
+        let checks = self.checks.and(word.strip_prefix("include").unwrap_or_default());
         let full = if pattern.starts_with('/') {
             pattern.to_owned()
         } else {
@@ -427,17 +459,8 @@ impl Reader<'_> {
                 }
                 return;
             }
-            let wild = glob::is_wild(&branch);
             let hits = glob::files(self.src, &branch);
-            missed |= hits.is_empty()
-                && match check {
-                    "a" => true,
-                    "b" => full.contains('{'),
-                    "m" => !wild,
-                    "w" => wild,
-                    "r" => !wild,
-                    _ => false,
-                };
+            missed |= hits.is_empty() && checks.want(&full, &branch);
             found.extend(hits);
         }
         if missed {
@@ -447,7 +470,10 @@ impl Reader<'_> {
             self.report.notice(Code::Include, place, format!("'{word} {pattern}' : no file matches"));
         }
         for f in found {
+            // What a file says of its includes ends with it.
+            let checks = self.checks;
             self.file(&f, depth + 1, Some(place));
+            self.checks = checks;
         }
     }
 }
@@ -667,6 +693,32 @@ mod tests {
             let (_, r) = parse(&[("/d/k.conf", &format!("{word}\n")), ("/d/a.inc", "one\n")]);
             assert!(r.has_fatal(), "{word}");
         }
+        // As keepalived 2.2.7 judges them; `readable` is a word of 2.4.
+        for (checks, include, refused) in [
+            ("include_check", "nope", true),
+            ("include_check match", "nope", true),
+            ("include_check match", "*.nope", false),
+            ("include_check wildcard_match", "*.nope", true),
+            ("include_check wildcard_match", "nope", false),
+            ("include_check -wildcard_match +match", "nope", true),
+            ("include_check\n include_check -match", "nope", false),
+            ("include_check\n include_check -match", "*.nope", true),
+            ("include_check brace_match", "{a.inc,b}", true),
+            ("include_check match", "{a.inc,b*}", false),
+            ("include_check readable", "nope", true),
+        ] {
+            let text = format!("global_defs {{\n {checks}\n}}\ninclude {include}\n");
+            let (_, r) = parse(&[("/d/k.conf", &text), ("/d/a.inc", "one\n")]);
+            assert_eq!(r.has_fatal(), refused, "{checks}: {include}");
+        }
+        // Elsewhere it says nothing; and what a file says ends with it.
+        let (_, r) = parse(&[("/d/k.conf", "include_check\ninclude nope\n")]);
+        assert!(!r.has_fatal());
+        let (_, r) = parse(&[
+            ("/d/k.conf", "include a.inc\ninclude nope\n"),
+            ("/d/a.inc", "global_defs {\n include_check\n}\n"),
+        ]);
+        assert!(!r.has_fatal());
     }
 
     #[test]

@@ -441,6 +441,10 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), goes, "{came:?}");
         }
         let mut h = req("GET /x HTTP/1.1\r\nA: b\r\nC: d\r\nE: f\r\n\r\n").unwrap();
+        h.edit("c", |v| Some([v, b"d"].concat()));
+        let mut out = Vec::new();
+        h.write_request(None, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "GET /x HTTP/1.1\r\na: b\r\nc: dd\r\ne: f\r\n\r\n");
         assert!(!h.says_close());
         h.kill("c");
         h.set("connection", b"close");

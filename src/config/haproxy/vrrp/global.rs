@@ -16,6 +16,7 @@ const GLOBAL_KEYWORDS: &[Row] = &[
     ("vrrp-fifo", OPEN),
     ("vrrp-fifo-on-reload", 1),
     ("vrrp-no-fault-mail", 1),
+    ("vrrp-no-local-igmp", 1),
     ("vrrp-startup-script", OPEN),
     ("vrrp-shutdown-script", OPEN),
     ("vrrp-interface-delay", 4),
@@ -52,6 +53,7 @@ pub fn line(cx: &mut Cx<'_>, m: &mut VrrpModel, w: &[String]) -> bool {
         "vrrp-fifo" => fifo(cx, m, w),
         "vrrp-fifo-on-reload" => m.lines_on_reload = true,
         "vrrp-no-fault-mail" => m.no_fault_mail = true,
+        "vrrp-no-local-igmp" => m.no_local_igmp = true,
         "vrrp-startup-script" => timed(cx, &mut m.at_start, w),
         "vrrp-shutdown-script" => timed(cx, &mut m.at_end, w),
         "vrrp-interface-delay" => {

@@ -1,6 +1,7 @@
 //! `global_defs`, and the blocks beside it that are about interfaces.
 use super::Cx;
 use crate::base::code::Code;
+use crate::config::keepalived::include::Checks;
 use crate::config::keepalived::parse::Node;
 use crate::config::model::{Debounce, Fifo, MailConf, PaceGroup, ScriptCall, VrrpModel, VrrpVersion};
 use std::net::SocketAddr;
@@ -84,6 +85,14 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                     cx.globals.default_interface = name.to_owned();
                 }
             }
+            "include_check" => {
+                for w in Checks::default().say(&n.words[1..]) {
+                    let text =
+                        format!("'include_check {w}' : readable, match, wildcard_match and brace_match are known");
+                    cx.lenient(Code::Value, &n.place, text);
+                }
+            }
+            "disable_local_igmp" => m.no_local_igmp = true,
             "no_email_faults" => m.no_fault_mail = true,
             "fifo_write_vrrp_states_on_reload" => m.lines_on_reload = true,
             "startup_script" => m.at_start.script = script(cx, n),
