@@ -193,6 +193,12 @@ fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     for v in &i.excluded {
         line(out, "address", &format!("{} unannounced", address(v)), true);
     }
+    if i.vmac.as_ref().is_some_and(|v| v.lacks_address(i.is_six())) {
+        return Err(format!(
+            "'{}' : its IPVLAN interface has no address, and so it would stay in FAULT: write one",
+            i.name
+        ));
+    }
     if let Some(v) = &i.vmac {
         let mac: Vec<String> = v.mac.iter().map(|b| format!("{b:02x}")).collect();
         let group = v.group.map_or_else(String::new, |g| format!(" group {g}"));

@@ -73,14 +73,11 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     if let Some(v) = d.inst.vmac.as_mut().filter(|v| v.ipvlan.is_none() && v.mac == [0; 6] && d.vips.is_empty()) {
         v.mac = Vmac::usual_mac(vrid, only_six && !carp);
     }
-    let families = families_of(&d.vips, &d.inst.excluded);
     if let Some(a) = d.inst.vmac.as_ref().and_then(|v| v.ipvlan?.addr)
-        && !(if a.addr.is_ipv6() { families.1 } else { families.0 })
+        && !d.vips.is_empty()
+        && !d.vips.iter().any(|v| v.addr.addr.is_ipv6() == a.addr.is_ipv6())
     {
         bad(format!("vrrp '{name}' : 'ipvlan' has the address {}, of whose family it has no 'address'", a.addr));
-    }
-    if d.vips.is_empty() && d.inst.vmac.as_ref().is_some_and(|v| v.lacks_address(only_six)) {
-        bad(format!("vrrp '{name}' : 'ipvlan' of IPv4 needs an 'address' to speak from"));
     }
     if d.vips.is_empty() {
         let why = if d.inst.excluded.is_empty() { "it has no 'address'" } else { "all are 'unannounced'" };
