@@ -108,6 +108,11 @@ fn free_name(instances: &[VrrpInstance], at: usize, six: bool, prefix: &str) -> 
     all.find(|name| !taken(name)).unwrap_or_default()
 }
 
+/// True if an interface may be called so.
+pub fn is_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len()) && !name.contains('/')
+}
+
 /// Six octets, or five in front of the virtual router's number.
 pub fn mac_of(text: &str, vrid: u8) -> Option<[u8; 6]> {
     let octets: Option<Vec<u8>> =

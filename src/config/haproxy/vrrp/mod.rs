@@ -15,7 +15,7 @@ use crate::base::units::TimeUnit;
 use crate::config::keepalived::build::{self, Names, Wrong, number_in};
 use crate::config::model::{
     Auth, Garp, IPVLAN_MODES, Inside, Ipvlan, IpvlanMode, MinUp, Notify, OldChecksum, OwnMac, Peer, ScriptCall,
-    TrackEntry, Tracked, Vip, Vmac, VrrpGroup, VrrpInstance, VrrpVersion, mac_of,
+    TrackEntry, Tracked, Vip, Vmac, VrrpGroup, VrrpInstance, VrrpVersion, is_interface, mac_of,
 };
 use std::time::Duration;
 
@@ -158,7 +158,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                         v.from_base = true;
                         continue;
                     }
-                    ("name", Some(n)) if n.len() <= 15 && !n.contains('/') => v.name = n.to_owned(),
+                    ("name", Some(n)) if is_interface(n) => v.name = n.to_owned(),
                     ("address", Some(a)) if mac_of(a, 0).is_some_and(|m| m != [0; 6]) && a.split(':').count() == 6 => {
                         v.mac = mac_of(a, 0).unwrap_or_default();
                     }
@@ -179,9 +179,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
                 let value = pair.get(1).map(String::as_str).unwrap_or_default();
                 let mode = IPVLAN_MODES.iter().find(|m| m.0 == value).map(|m| m.1);
                 match (pair[0].as_str(), IpNet::parse(value), mode) {
-                    ("name", ..) if (1..=15).contains(&value.len()) && !value.contains('/') => {
-                        v.name = value.to_owned()
-                    }
+                    ("name", ..) if is_interface(value) => v.name = value.to_owned(),
                     ("address", Some(a), _) => own.addr = Some(a),
                     ("mode", _, Some(m)) => own.mode = m,
                     ("group", ..) if value.parse::<u32>().is_ok() => v.group = value.parse().ok(),

@@ -8,7 +8,7 @@ use crate::base::diag::{Place, suggestion};
 use crate::config::keepalived::parse::Node;
 use crate::config::model::{
     Auth, Garp, HmacAuth, HmacMode, IPVLAN_MODES, Ipvlan, Notify, OldChecksum, OwnMac, Peer, Replay, Vmac,
-    VrrpInstance, VrrpModel, VrrpVersion, mac_of,
+    VrrpInstance, VrrpModel, VrrpVersion, is_interface, mac_of,
 };
 use crate::vrrp::timing::DOWN_ADVERTS;
 use std::net::IpAddr;
@@ -535,10 +535,6 @@ fn vmac(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool, from_base: bool)
         }
     }
     v
-}
-
-fn is_interface(name: &str) -> bool {
-    (1..=15).contains(&name.len()) && !name.contains('/')
 }
 
 /// `group <n>` of an interface that is made.
