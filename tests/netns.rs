@@ -25,6 +25,11 @@ fn main() {
         Case { name: "keepalived_nopreempt_peer", needs: &[Need::Root, Need::Keepalived], run: keepalived_nopreempt },
         Case { name: "keepalived_over_ipv6", needs: &[Need::Root, Need::Keepalived], run: keepalived_ipv6 },
         Case { name: "keepalived_version_3_unicast", needs: &[Need::Root, Need::Keepalived], run: keepalived_unicast },
+        Case {
+            name: "keepalived_and_unicast_without_an_interface",
+            needs: &[Need::Root, Need::Keepalived],
+            run: keepalived_unbound,
+        },
         Case { name: "keepalived_sync_group", needs: &[Need::Root, Need::Keepalived], run: keepalived_group },
         Case { name: "keepalived_split_as_master", needs: &[Need::Root, Need::Keepalived], run: keepalived_split },
         Case {
@@ -659,6 +664,30 @@ fn keepalived_unicast() {
     let heard = format!("from {} with priority 50", address(1));
     let explained = || command(&m.path("t.sock"), "show vrrp explain").unwrap();
     assert!(wait_for(Duration::from_secs(2), || explained().contains(&heard)), "{}", explained());
+}
+
+/// Unicast over whatever leads to the peer: nothing but the source address has to be there.
+fn keepalived_unbound() {
+    let mut m = Mixed::new();
+    let conf = |own: usize, priority: u8, interface: &str| {
+        format!(
+            "vrrp_instance U {{\n state BACKUP\n {interface}\n virtual_router_id 51\n priority {priority}\n advert_int 1\n unicast_src_ip {}\n unicast_peer {{\n {}\n }}\n virtual_ipaddress {{\n 10.77.0.100/24 dev eth0\n }}\n}}\n",
+            address(own),
+            address(1 - own)
+        )
+    };
+    m.start_tandem_with(&conf(0, 150, ""));
+    m.moves_to(0, Duration::from_secs(8));
+    m.start_keepalived_with(&conf(1, 100, "interface eth0"));
+    m.stays_on(0, Duration::from_secs(5));
+    let own = format!("{}/24", address(0));
+    let explained = || command(&m.path("t.sock"), "show vrrp explain").unwrap();
+    assert_eq!(ip(&m, 0, &["addr", "del", &own, "dev", "eth0"]), "");
+    m.moves_to(1, DOWN);
+    assert!(explained().contains("FAULT"), "{}", explained());
+    assert_eq!(ip(&m, 0, &["addr", "add", &own, "dev", "eth0"]), "");
+    m.moves_to(0, Duration::from_secs(12));
+    m.stays_on(0, Duration::from_secs(2));
 }
 
 /// Two instances that move together: what one loses, both give up.

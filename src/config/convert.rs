@@ -157,7 +157,7 @@ fn behind(name: &Option<String>) -> String {
 
 fn instance(out: &mut String, i: &VrrpInstance) -> Result<(), String> {
     let _ = writeln!(out, "\nvrrp {}", word(&i.name));
-    line(out, "interface", &word(&i.interface), true);
+    line(out, if i.vrf { "vrf" } else { "interface" }, &word(&i.interface), !i.interface.is_empty());
     line(out, "vrid", &i.vrid.to_string(), true);
     line(out, "state", "master", i.initial_master);
     match i.version {

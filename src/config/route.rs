@@ -30,6 +30,8 @@ pub struct Route {
     pub src: Option<IpAddr>,
     pub dev: Option<String>,
     pub table: u32,
+    /// `vrf`: its table is that of this VRF, and `table` is 0 until that is known.
+    pub vrf: Option<String>,
     pub metric: Option<u32>,
     pub scope: Option<u8>,
     pub protocol: u8,
@@ -74,6 +76,7 @@ impl Route {
             src: None,
             dev: None,
             table: MAIN_TABLE,
+            vrf: None,
             metric: None,
             scope: None,
             protocol: PROTOCOL,
@@ -117,7 +120,9 @@ impl Route {
         if let Some(s) = self.src {
             put(&["src", &s.to_string()]);
         }
-        if self.table != MAIN_TABLE {
+        if let Some(v) = &self.vrf {
+            put(&["vrf", v]);
+        } else if self.table != MAIN_TABLE {
             put(&["table", &self.table.to_string()]);
         }
         if let Some(m) = self.metric {

@@ -502,7 +502,10 @@ pub struct VrrpInstance {
     pub name: String,
     pub place: String,
     pub version: VrrpVersion,
+    /// Empty where it speaks to its unicast peers over whatever leads there.
     pub interface: String,
+    /// `vrf`: `interface` is a VRF. What speaks and hears is bound to it, and no address lives there.
+    pub vrf: bool,
     pub vrid: u8,
     pub priority: u8,
     pub initial_master: bool,
@@ -562,6 +565,11 @@ pub struct VrrpInstance {
 }
 
 impl VrrpInstance {
+    /// Where it speaks, for people.
+    pub fn place_to_speak(&self) -> &str {
+        if self.interface.is_empty() { "any interface" } else { &self.interface }
+    }
+
     /// Those that are announced, and those that move along.
     pub fn addresses(&self) -> impl Iterator<Item = &Vip> {
         self.vips.iter().chain(&self.excluded)

@@ -7,7 +7,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use netlink_packet_route::link::{
-    InfoData, InfoIpVlan, InfoKind, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    InfoData, InfoIpVlan, InfoVrf, InfoKind, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
     LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -101,6 +101,8 @@ pub struct Link {
     pub beside: Option<u32>,
     /// It is an IPVLAN in mode L2: its MAC address is that one's.
     pub ipvlan: Option<IpvlanMode>,
+    /// Of a VRF: its table.
+    pub vrf: Option<u32>,
 }
 
 impl Link {
@@ -641,14 +643,19 @@ fn promote(ifname: &str, changed: &mut Vec<(String, String)>) {
 fn open(w: &Wanted) -> std::io::Result<Opened> {
     let mut out = w.wire.clone();
     if let Some((name, index)) = &w.out {
-        (out.ifname, out.ifindex, out.group) = (name.clone(), *index, None);
+        (out.ifname, out.ifindex, out.group) = (Some(name.clone()), *index, None);
     }
     let sending = super::raw::vrrp(&out)?;
     super::raw::deafen(&sending)?;
     if let Some(src) = w.src {
         super::raw::bind_source(&sending, src, out.ifindex)?;
     }
-    Ok(Opened { sending, hearing: super::raw::vrrp(&w.wire)? })
+    let hearing = super::raw::vrrp(&w.wire)?;
+    if let (None, Some(src)) = (&w.wire.ifname, w.src) {
+        // What is sent to others of our addresses is for others.
+        super::raw::bind_source(&hearing, src, 0)?;
+    }
+    Ok(Opened { sending, hearing })
 }
 
 /// Watches links and addresses. Must be called inside the runtime.
@@ -760,6 +767,7 @@ fn link(m: &LinkMessage) -> Link {
         ethernet: m.header.link_layer_type == LinkLayerType::Ether,
         beside: None,
         ipvlan: None,
+        vrf: None,
     };
     let (mut parent, mut is_macvlan) = (None, false);
     for a in &m.attributes {
@@ -771,6 +779,13 @@ fn link(m: &LinkMessage) -> Link {
                 is_macvlan = all.contains(&LinkInfo::Kind(InfoKind::MacVlan));
                 l.ipvlan = all.iter().find_map(|i| match i {
                     LinkInfo::Data(InfoData::IpVlan(d)) => ipvlan_mode(d),
+                    _ => None,
+                });
+                l.vrf = all.iter().find_map(|i| match i {
+                    LinkInfo::Data(InfoData::Vrf(d)) => d.iter().find_map(|d| match d {
+                        InfoVrf::TableId(t) => Some(*t),
+                        _ => None,
+                    }),
                     _ => None,
                 });
             }

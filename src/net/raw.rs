@@ -31,7 +31,8 @@ pub struct Packet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wire {
     pub six: bool,
-    pub ifname: String,
+    /// The one interface that it speaks and hears on; none: any of them, of unicast, and `ifindex` is 0.
+    pub ifname: Option<String>,
     pub ifindex: u32,
     /// The group to be heard; `None` is unicast.
     pub group: Option<IpAddr>,
@@ -41,13 +42,15 @@ pub struct Wire {
     pub ttl: u8,
 }
 
-/// A raw socket for VRRP on one interface.
+/// A raw socket for VRRP, of one interface as a rule.
 pub fn vrrp(w: &Wire) -> io::Result<Socket> {
     let (six, ifindex) = (w.six, w.ifindex);
     let domain = if six { Domain::IPV6 } else { Domain::IPV4 };
     let protocol = if w.header { AH_PROTOCOL } else { PROTOCOL };
     let s = Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(i32::from(protocol))))?;
-    s.bind_device(Some(w.ifname.as_bytes()))?;
+    if let Some(name) = &w.ifname {
+        s.bind_device(Some(name.as_bytes()))?;
+    }
     s.set_recv_buffer_size(256 * 1024)?;
     if six {
         s.set_multicast_if_v6(ifindex)?;

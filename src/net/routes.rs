@@ -43,6 +43,14 @@ impl Way {
         }
     }
 
+    /// With the table of its VRF, which `table` knows by that one's name.
+    pub fn settled(mut self, table: impl Fn(&str) -> Option<u32>) -> Self {
+        if let Self::Route(Route { vrf: Some(v), table: t, .. }) = &mut self {
+            *t = table(v).unwrap_or(0);
+        }
+        self
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         match self {
@@ -70,7 +78,7 @@ impl Way {
     /// The interface that it names.
     pub fn names(&self, dev: &str) -> bool {
         match self {
-            Self::Route(r) => r.dev.as_deref() == Some(dev) || r.hops.iter().any(|h| h.dev.as_deref() == Some(dev)),
+            Self::Route(r) => [&r.dev, &r.vrf].iter().any(|d| d.as_deref() == Some(dev)) || r.hops.iter().any(|h| h.dev.as_deref() == Some(dev)),
             Self::Rule(_) => false,
         }
     }
@@ -223,6 +231,10 @@ pub fn request(w: &Way, add: bool) -> Result<NetlinkMessage<RouteNetlinkMessage>
 
 fn route(r: &Route, add: bool) -> Result<RouteMessage, String> {
     let six = r.to.addr.is_ipv6();
+    if let (Some(v), 0) = (&r.vrf, r.table) {
+        // Table 0 is the main one to the kernel.
+        return Err(format!("there is no VRF {v}"));
+    }
     let mut m = RouteMessage::default();
     let h = &mut m.header;
     h.address_family = family(six);

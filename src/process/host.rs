@@ -44,6 +44,12 @@ fn interfaces(m: &Model, report: &mut Report) {
             format!("static addresses : there is no interface '{name}' on this host; they are added when it comes");
         report.push(Code::Interface, Severity::Warning, None, text);
     }
+    let routes = m.vrrp.instances.iter().flat_map(|i| &i.routes).chain(&m.vrrp.static_routes);
+    let vrfs: HashSet<&String> = routes.filter_map(|r| r.vrf.as_ref()).collect();
+    for name in vrfs.into_iter().filter(|n| missing(n)) {
+        let text = format!("there is no VRF '{name}' on this host; its routes are added when it comes");
+        report.push(Code::Interface, Severity::Warning, None, text);
+    }
     for i in &m.vrrp.instances {
         if here.get(&i.interface) == Some(&true) {
             let text = format!(

@@ -499,7 +499,7 @@ impl Engine {
         }
         let src = r
             .source(&self.addrs, &own, MARK)
-            .filter(|s| !r.conf.tracks_source || self.addrs.iter().any(|a| a.addr == *s));
+            .filter(|s| !(r.conf.tracks_source || r.roams()) || self.addrs.iter().any(|a| a.addr == *s));
         if src != r.src {
             r.close();
             r.src = src;
@@ -515,7 +515,7 @@ impl Engine {
             let text = "has an IPVLAN interface and no address on it to speak from: write one behind 'use_ipvlan'";
             return self.problem(i, text.to_owned());
         }
-        let (Some(_), Some(src)) = (&r.link, r.src) else {
+        let (true, Some(src)) = (r.link.is_some() || r.unbound(), r.src) else {
             let index = r.link.as_ref().map(|l| l.index);
             let twice =
                 self.addrs.iter().find(|a| Some(a.ifindex) == index && a.duplicate && a.addr.is_ipv6() == r.six());
@@ -526,7 +526,10 @@ impl Engine {
                 }
                 _ => "has no address to speak from".to_owned(),
             };
-            let text = format!("interface {} {what}", r.conf.interface);
+            let text = match r.conf.unicast_src.filter(|_| r.unbound() || r.conf.vrf && index.is_some()) {
+                Some(a) => format!("the address {a} to speak from is not on this host"),
+                None => format!("interface {} {what}", r.conf.interface),
+            };
             return self.problem(i, text);
         };
         // With a MAC address of its own it speaks and hears there; IPv6 speaks from the interface that has its link-local address.
@@ -545,22 +548,21 @@ impl Engine {
             None => None,
         };
         let r = &mut self.routers[i];
-        let Some(link) = &r.link else { return };
         r.opening = Some(tag);
         r.group = r.group_of(&self.model);
-        let hears = own.as_ref().unwrap_or(link);
+        let hears = own.as_ref().or(r.link.as_ref());
         let placed = r.conf.vmac.as_ref().is_some_and(|v| v.ipvlan.is_some_and(|i| i.addr.is_some()));
-        let speaks = r.six() && own.is_some() && !placed;
-        r.speaks_on = if speaks { link.index } else { hears.index };
+        let out = r.link.as_ref().filter(|_| r.six() && own.is_some() && !placed);
+        r.speaks_on = out.or(hears).map_or(0, |l| l.index);
         let wire = raw::Wire {
             six: r.six(),
-            ifname: hears.name.clone(),
-            ifindex: hears.index,
+            ifname: hears.map(|l| l.name.clone()),
+            ifindex: hears.map_or(0, |l| l.index),
             group: (!r.unicast()).then_some(r.group),
             header: matches!(r.conf.auth, Auth::Header(_)),
             ttl: r.conf.unicast_ttl.unwrap_or(TTL),
         };
-        let out = speaks.then(|| (link.name.clone(), link.index));
+        let out = out.map(|l| (l.name.clone(), l.index));
         self.keeper.open(tag, Wanted { wire, out, src: Some(src) });
     }
 
@@ -588,7 +590,7 @@ impl Engine {
                         let from = r.src.map_or_else(String::new, |s| format!(" from {s}"));
                         let text = format!(
                             "cannot open a VRRP socket on {}{from} ({}); correct the address or give the rights CAP_NET_RAW and CAP_NET_ADMIN",
-                            r.conf.interface,
+                            r.conf.place_to_speak(),
                             crate::base::diag::io_words(&e)
                         );
                         self.problem(i, text);
@@ -652,7 +654,7 @@ impl Engine {
     /// The router's own interface can be used; with `fault strict`, so can everything that it tracks without a weight.
     pub(super) fn up(&self, i: usize) -> bool {
         let r = &self.routers[i];
-        let link = r.conf.ignores_link || self.facts.links.get(&r.conf.interface).is_some_and(|up| *up);
+        let link = r.conf.ignores_link || r.unbound() || self.facts.links.get(&r.conf.interface).is_some_and(|up| *up);
         link && r.open() && self.vmac_up(i) && !(self.model.fault_strict && self.failed_tracks(i))
     }
 

@@ -275,9 +275,22 @@ impl Router {
         device_of(&self.conf, v)
     }
 
+    /// It needs no interface of its own: it speaks to peers over whatever leads there.
+    pub fn unbound(&self) -> bool {
+        self.conf.interface.is_empty()
+    }
+
+    /// The address that it speaks from may be on any interface, and has to be there.
+    pub fn roams(&self) -> bool {
+        self.unbound() || self.conf.vrf
+    }
+
     /// The address to speak from: what the file says, else the one used so far, else the first one of the interface that is no virtual one of ours.
     pub fn source(&self, all: &[Address], virtual_ones: &[IpAddr], mark: u8) -> Option<IpAddr> {
         let six = self.six();
+        if self.unbound() {
+            return self.conf.unicast_src;
+        }
         let index = self.link.as_ref()?.index;
         let suits = |a: &&Address| {
             let kind = match a.addr {
@@ -506,5 +519,5 @@ pub fn claim(c: &VrrpInstance) -> Result<std::os::unix::net::UnixDatagram, Strin
     let name = format!("tandem/vrrp/{}/{}/{}", c.interface, c.vrid, if c.is_six() { 6 } else { 4 });
     let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| e.to_string())?;
     std::os::unix::net::UnixDatagram::bind_addr(&addr)
-        .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.interface))
+        .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.place_to_speak()))
 }

@@ -99,7 +99,8 @@ impl Engine {
     /// Addresses of an interface came or went: adverts may have to leave from another one.
     fn addresses_changed(&mut self, ifindex: u32, now: Instant) {
         for i in 0..self.routers.len() {
-            if self.routers[i].link.as_ref().is_none_or(|l| l.index != ifindex) {
+            let r = &self.routers[i];
+            if !r.roams() && r.link.as_ref().is_none_or(|l| l.index != ifindex) {
                 continue;
             }
             let before = self.up(i);

@@ -91,6 +91,18 @@ fn without(all: impl Iterator<Item = Way>, others: &[Way]) -> Vec<Way> {
 }
 
 impl Engine {
+    /// With the tables of their VRFs, as far as those are known.
+    fn settled(&self, ways: Vec<Way>) -> Vec<Way> {
+        ways.into_iter().map(|w| w.settled(|vrf| self.links.get(vrf)?.vrf)).collect()
+    }
+
+    /// What a router or the configuration has no more; the kernel's notice of it is known by then.
+    fn end_ways(&mut self, ways: Vec<Way>) {
+        let ways = self.settled(ways);
+        self.way_watch.take(&ways);
+        self.keeper.ways(ways, false, None);
+    }
+
     /// Those that stay, in a model that comes into force; those of before go if they are not in it. What a killed predecessor left is the same again.
     pub(super) fn put_static_ways(&mut self, before: &VrrpModel) {
         if let Err(e) = self.way_watch.configure(&self.model) {
@@ -99,25 +111,24 @@ impl Engine {
         }
         let now: Vec<Way> = statics(&self.model).collect();
         let gone = without(statics(before), &now);
-        self.way_watch.take(&gone);
-        self.keeper.ways(gone, false, None);
+        self.end_ways(gone);
         self.put_static(now);
     }
 
     /// Static ones are put on; those that routers track one by one, so that it is known which could not be.
     fn put_static(&mut self, ways: Vec<Way>) {
         let (guarded, plain): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|w| w.group().is_some());
-        self.keeper.ways(plain, true, None);
+        self.keeper.ways(self.settled(plain), true, None);
         for w in guarded {
             let group = w.group().cloned().unwrap_or_default();
             let tag = self.guard(group, w.text());
-            self.keeper.ways(vec![w], true, Some(tag));
+            self.keeper.ways(self.settled(vec![w]), true, Some(tag));
         }
     }
 
     /// What nobody has any more.
     pub(super) fn end_static_ways(&self, model: &VrrpModel) {
-        self.keeper.ways(without(statics(model), &[]), false, None);
+        self.keeper.ways(self.settled(without(statics(model), &[])), false, None);
     }
 
     /// A router that has its addresses gets its routes and rules, or gets them again.
@@ -130,18 +141,17 @@ impl Engine {
         }
         let (key, tag) = (r.key, self.next_tag());
         self.puts.push((tag, key));
-        self.keeper.ways(all, true, Some(tag));
+        self.keeper.ways(self.settled(all), true, Some(tag));
     }
 
     /// Routes that have lost their source with an address: they are added anew with it. Only those that are ours to the letter are taken off.
     pub(super) fn take_sourceless_off(&mut self, i: usize, ip: IpAddr) {
         let bare: Vec<Way> = of(&self.routers[i].conf).filter(|w| w.loses_its_source(ip)).collect();
-        self.way_watch.take(&bare);
-        self.keeper.ways(bare, false, None);
+        self.end_ways(bare);
     }
 
     pub(super) fn take_ways_off(&self, c: &VrrpInstance) {
-        self.keeper.ways(without(of(c), &[]), false, None);
+        self.keeper.ways(self.settled(without(of(c), &[])), false, None);
     }
 
     /// A known router has others from now on.
@@ -150,9 +160,7 @@ impl Engine {
         if wanted.iter().cloned().eq(of(&r.conf)) {
             return;
         }
-        let gone = without(of(&r.conf), &wanted);
-        self.way_watch.take(&gone);
-        self.keeper.ways(gone, false, None);
+        self.end_ways(without(of(&r.conf), &wanted));
         r.ways_at = Some(now);
     }
 
@@ -193,6 +201,9 @@ impl Engine {
         };
         let known: Vec<(String, u32)> = self.links.values().map(|l| (l.name.clone(), l.index)).collect();
         let index = |name: &str| known.iter().find(|k| k.0 == name).map(|k| k.1);
+        let tables: Vec<(String, u32)> = self.links.values().filter_map(|l| Some((l.name.clone(), l.vrf?))).collect();
+        let table = |vrf: &str| tables.iter().find(|k| k.0 == vrf).map(|k| k.1);
+        let is_gone = |w: &Way| gone.is(&w.clone().settled(table), index) && !w.is_untracked();
         if self.way_watch.was_own(gone, now, index) {
             return;
         }
@@ -201,7 +212,7 @@ impl Engine {
             if !r.machine.state().has_address() || r.cause == Cause::Frozen {
                 continue;
             }
-            let Some(w) = of(&r.conf).find(|w| gone.is(w, index) && !w.is_untracked()) else { continue };
+            let Some(w) = of(&r.conf).find(is_gone) else { continue };
             let wait = self.put_back_after(i, &w.text(), now);
             if wait.is_zero() {
                 self.put_ways(i);
@@ -210,7 +221,7 @@ impl Engine {
                 r.ways_at = Some(r.ways_at.map_or(now + wait, |t| t.min(now + wait)));
             }
         }
-        let lost = statics(&self.model).find(|w| gone.is(w, index) && !w.is_untracked());
+        let lost = statics(&self.model).find(is_gone);
         if let Some(w) = lost.filter(|_| !self.ending) {
             let (wait, text) = self.statics_lost.lost(&format!("static {}", w.text()), now);
             self.told.extend(text.map(|text| Told::Log { important: true, text }));

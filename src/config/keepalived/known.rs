@@ -219,6 +219,7 @@ const HONOURED: &[(&str, &[&str])] = &[
         &[
             "state",
             "interface",
+            "vrf",
             "virtual_router_id",
             "priority",
             "advert_int",

@@ -4,6 +4,7 @@ use crate::base::code::Code;
 use crate::config::haproxy::Cx;
 use crate::config::keepalived::build::{MAX_VIPS4, MAX_VIPS6};
 use crate::config::model::{Auth, OwnMac, Vip, Vmac, VrrpModel, VrrpVersion};
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
@@ -13,9 +14,7 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     std::mem::take(&mut d.carp).finish(&mut d.inst, &d.said).into_iter().for_each(&mut bad);
     carp::sign(&mut d.inst.auth, d.vips.iter().map(|v| v.addr.addr));
     let name = &d.inst.name;
-    if d.inst.interface.is_empty() {
-        bad(format!("vrrp '{name}' has no 'interface'"));
-    }
+    unbound(&d).into_iter().for_each(|why| bad(format!("vrrp '{name}' {why}")));
     if d.inst.vrid == 0 {
         bad(format!("vrrp '{name}' has no 'vrid'; both nodes need the same number from 1 to 255"));
     }
@@ -143,6 +142,30 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
             }
         }
         model.instances.push(inst);
+    }
+}
+
+/// What a section without an `interface`, or with `vrf`, lacks: it speaks to peers only, from an address that is not the link's, and has no place for addresses.
+fn unbound(d: &Draft) -> Option<&'static str> {
+    let i = &d.inst;
+    let ends = i.unicast_src.into_iter().chain(i.peers.iter().map(|p| p.addr));
+    let on_link = |ip: IpAddr| matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local());
+    if i.vrf && d.said.iter().any(|w| w == "interface") {
+        Some("has both 'interface' and 'vrf'; remove one")
+    } else if !i.interface.is_empty() && !i.vrf {
+        None
+    } else if i.peers.is_empty() {
+        Some(if i.vrf { "has 'vrf' and no 'peer'; name one, or an 'interface' instead" } else { "has no 'interface'" })
+    } else if i.unicast_src.is_none() {
+        Some("has no 'interface' and no 'source'; write one of them")
+    } else if ends.into_iter().any(on_link) {
+        Some("has link-local addresses in 'source' or 'peer' and no 'interface' on which they are; name it")
+    } else if i.vmac.is_some() {
+        Some("has no 'interface' beside which 'virtual-mac' or 'ipvlan' could make one; name it")
+    } else if d.vips.iter().chain(&i.excluded).any(|v| v.dev.is_none()) {
+        Some("has no 'interface', and addresses without one; write 'dev <interface>' behind them")
+    } else {
+        None
     }
 }
 

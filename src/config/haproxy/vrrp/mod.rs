@@ -55,6 +55,7 @@ const OPEN: usize = usize::MAX;
 
 const KEYWORDS: &[Row] = &[
     ("interface", 2),
+    ("vrf", 2),
     ("protocol", 2),
     ("advbase", 2),
     ("advskew", 2),
@@ -127,6 +128,7 @@ pub fn line(cx: &mut Cx<'_>, d: &mut Draft, w: &[String]) {
     }
     let i = &mut d.inst;
     match w[0].as_str() {
+        "vrf" => (i.interface, i.vrf) = (cx.arg(w, 1, "a VRF's name").unwrap_or_default().to_owned(), true),
         "interface" => i.interface = cx.arg(w, 1, "an interface").unwrap_or_default().to_owned(),
         "vrid" => {
             i.vrid = cx.number(w, 1, "a number from 1 to 255").unwrap_or(0);

@@ -24,6 +24,7 @@ pub fn blank_instance(name: &str, place: &Place) -> VrrpInstance {
         place: place.to_string(),
         version: VrrpVersion::V2,
         interface: String::new(),
+        vrf: false,
         vrid: 0,
         priority: 100,
         initial_master: false,
@@ -195,6 +196,7 @@ pub fn hex(digits: &str) -> Option<Vec<u8>> {
 /// What the lines of an instance said, until all are read.
 #[derive(Default)]
 struct Said<'a> {
+    vrf: Option<&'a Node>,
     vmac: Option<&'a Node>,
     ipvlan: Option<&'a Node>,
     from_base: bool,
@@ -259,6 +261,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
                 None => {}
             },
             "interface" => i.interface = cx.value(n).unwrap_or_default().to_owned(),
+            "vrf" => said.vrf = Some(n),
             "virtual_router_id" => i.vrid = cx.number(n, 1u8, 255).unwrap_or(0),
             "priority" => said.priority = cx.number(n, 1u8, 255),
             "version" => {
@@ -367,6 +370,7 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         }
     }
     let six = i.is_six();
+    unbound(cx, &mut i, &mut said, block);
     if let Some(n) = said.ipvlan.or(said.vmac) {
         let mut v = match said.ipvlan {
             Some(n) => ipvlan(cx, n, &i, six),
@@ -475,9 +479,6 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         cx.report.error(Code::AddressFamily, &block.place, format!("vrrp_instance '{name}' : {} is of the other address family than the first address; put it into virtual_ipaddress_excluded, or into an instance of its own", v.addr.addr));
     }
     i.vips.retain(|v| v.addr.addr.is_ipv6() == six);
-    if i.interface.is_empty() {
-        cx.report.error(Code::RouterIncomplete, &block.place, format!("vrrp_instance '{name}' has no 'interface'"));
-    }
     if i.vrid == 0 {
         cx.report.error(
             Code::RouterIncomplete,
@@ -587,6 +588,49 @@ fn ipvlan(cx: &mut Cx<'_>, n: &Node, i: &VrrpInstance, six: bool) -> Vmac {
         cx.lenient(Code::RouterIncomplete, &n.place, text);
     }
     v
+}
+
+/// `vrf`, and an instance without an interface: it speaks to unicast peers, and its addresses are on interfaces that they name, or the default one.
+fn unbound(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, block: &Node) {
+    if let Some(n) = said.vrf {
+        if i.interface.is_empty() {
+            (i.interface, i.vrf) = (cx.value(n).unwrap_or_default().to_owned(), true);
+        } else {
+            cx.lenient(Code::Lenient, &n.place, "'vrf' beside 'interface' is not used, as in keepalived".to_owned());
+        }
+    }
+    if !i.interface.is_empty() && !i.vrf {
+        return;
+    }
+    let name = i.name.clone();
+    let mut bad = |what: &str| {
+        cx.report.error(Code::RouterIncomplete, &block.place, format!("vrrp_instance '{name}' {what}"));
+    };
+    match i.unicast_src {
+        _ if i.peers.is_empty() && i.vrf => bad("has 'vrf' and no unicast peer: name one, or an 'interface' instead"),
+        _ if i.peers.is_empty() => bad("has no 'interface'"),
+        None => bad("has no 'interface' and no 'unicast_src_ip': write one of them"),
+        Some(ip) if is_link_local(ip) || i.peers.iter().any(|p| is_link_local(p.addr)) => {
+            bad("has link-local addresses of unicast and no 'interface' on which they are: name it");
+        }
+        Some(_) => {}
+    }
+    if let Some(n) = said.vmac.take().or(said.ipvlan.take()) {
+        let text = format!("vrrp_instance '{name}' : '{}' without an 'interface' is not used, as in keepalived", n.words[0]);
+        cx.lenient(Code::Lenient, &n.place, text);
+    }
+    let usual = cx.globals.default_interface.clone();
+    let homeless = i.addresses_mut().filter(|v| v.dev.is_none());
+    let n = homeless.map(|v| v.dev = Some(usual.clone())).count();
+    if n > 0 {
+        let text = format!("vrrp_instance '{name}' : without an 'interface' each address needs its own: {n} of them go on {usual}, the default one; write 'dev <interface>' behind them");
+        cx.lenient(Code::Lenient, &block.place, text);
+    }
+}
+
+/// An IPv6 address that means something on one link only.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
 }
 
 /// `use_vmac` of addresses, and `use_vmac_addr`: beside which interface theirs are, and which MAC address they have.

@@ -234,7 +234,7 @@ pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
                 r.hops.extend([first, second]);
             }
             "dev" | "oif" => r.dev = Some(w.value(word)?.to_owned()),
-            "table" => r.table = w.named(word, TABLES, "rt_tables", u32::MAX)?,
+            "table" => (r.vrf, r.table) = (None, w.named(word, TABLES, "rt_tables", u32::MAX)?),
             "metric" | "priority" | "preference" => r.metric = Some(w.small(word, u32::MAX.into())?),
             "scope" => {
                 let v = w.value(word)?;
@@ -280,7 +280,8 @@ pub fn route(words: &[String], names: &mut dyn Names) -> Read<Route> {
             "nexthop" => {
                 r.hops.push(hop(&mut w)?);
             }
-            "encap" | "nhid" | "as" | "ttl-propagate" | "vrf" => {
+            "vrf" => (r.vrf, r.table) = (Some(w.value(word)?.to_owned()), 0),
+            "encap" | "nhid" | "as" | "ttl-propagate" => {
                 return Err(Wrong::NotYet(word.to_owned()));
             }
             word => {
