@@ -310,7 +310,11 @@ fn router(i: &VrrpInstance, namesake: Option<&VrrpInstance>, rival: Option<&Vrrp
     if let Some(other) = rival {
         let text = format!(
             "'{}' and '{}' both use VRID {} on {}: give one of them another number (the other is at {})",
-            i.name, other.name, i.vrid, i.place_to_speak(), other.place
+            i.name,
+            other.name,
+            i.vrid,
+            i.place_to_speak(),
+            other.place
         );
         report.error(Code::SameRouter, &place, text);
     }

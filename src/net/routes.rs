@@ -78,7 +78,10 @@ impl Way {
     /// The interface that it names.
     pub fn names(&self, dev: &str) -> bool {
         match self {
-            Self::Route(r) => [&r.dev, &r.vrf].iter().any(|d| d.as_deref() == Some(dev)) || r.hops.iter().any(|h| h.dev.as_deref() == Some(dev)),
+            Self::Route(r) => {
+                [&r.dev, &r.vrf].iter().any(|d| d.as_deref() == Some(dev))
+                    || r.hops.iter().any(|h| h.dev.as_deref() == Some(dev))
+            }
             Self::Rule(_) => false,
         }
     }
@@ -389,4 +392,31 @@ fn rule(r: &RoutingRule) -> RuleMessage {
     put(r.dport.map(|x| RuleAttribute::DestinationPortRange(range(x))));
     put(r.tunnel.map(RuleAttribute::TunId));
     m
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::NetlinkPayload;
+
+    #[test]
+    fn a_route_of_a_vrf_waits_for_its_table() {
+        let to = IpNet::parse("10.1.0.0/16").unwrap();
+        let w =
+            Way::Route(Route { vrf: Some("blue".into()), table: 0, via: Some([10, 0, 0, 1].into()), ..Route::to(to) });
+        assert_eq!(request(&w.clone().settled(|_| None), true).unwrap_err(), "there is no VRF blue");
+        let w = w.settled(|v| (v == "blue").then_some(77));
+        let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(m)) = request(&w, true).unwrap().payload else {
+            panic!("another message")
+        };
+        assert!(m.header.table == 77 && m.attributes.contains(&RouteAttribute::Table(77)), "{m:?}");
+        let mut gone = Gone::of(&RouteNetlinkMessage::DelRoute(m)).unwrap();
+        assert!(gone.is(&w, |_| None));
+        if let Gone::Route { table, .. } = &mut gone {
+            *table = 254;
+        }
+        assert!(!gone.is(&w, |_| None));
+        assert_eq!(w.text(), "route 10.1.0.0/16 via 10.0.0.1 vrf blue");
+    }
 }

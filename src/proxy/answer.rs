@@ -18,6 +18,7 @@ use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
 use crate::state::snapshot::ProxyNode;
 use std::future::poll_fn;
+use std::hint::cold_path;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -87,8 +88,8 @@ impl Session<'_> {
         slot: &Seat<'_>,
         mode: ConnMode,
         (mut up, link): (Stream, Link),
-        mut upload: Half,
-        mut resbuf: Vec<u8>,
+        upload: &mut Half,
+        resbuf: &mut Vec<u8>,
         res_used: usize,
     ) -> Next {
         let server = slot.server();
@@ -103,6 +104,7 @@ impl Session<'_> {
         }
         let mut server_ends = false;
         if !be.conf.tcp_response.is_empty() {
+            cold_path();
             // Without a delay these rules look as soon as the server is connected, when nothing has come yet.
             let early = be.conf.response_delay.is_none();
             let early = early.then(|| (std::mem::take(&mut x.res), std::mem::replace(&mut x.status, -1)));
@@ -122,12 +124,13 @@ impl Session<'_> {
         x.buffered = 0;
         let front = (!x.fe.conf.http_response.is_empty() && !Arc::ptr_eq(be, &x.fe)).then(|| x.fe.clone());
         for node in [Some(be), front.as_ref()].into_iter().flatten() {
-            x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
+            x.buffered = x.buffered.max(buffered(x, resbuf, res_used));
             let mut verdict = rewrite::response_rules(self.t, x, node, 0);
             loop {
                 let (next, time, at_least) = match verdict {
                     Verdict::Wait { next, time, at_least } => (next, time, at_least),
                     Verdict::Pause { next, time } => {
+                        cold_path();
                         if let Err(cause) = self.pause(x, time, Some(slot)).await {
                             x.end(cause, Phase::Headers);
                             return Next::Close;
@@ -137,8 +140,10 @@ impl Session<'_> {
                     }
                     _ => break,
                 };
+                cold_path();
                 let wanted = (time, at_least);
-                let waited = self.wait_for_answer(x, be, slot, (&mut up, &mut upload), (&mut resbuf, res_used), wanted);
+                let waited =
+                    self.wait_for_answer(x, be, slot, (&mut up, &mut *upload), (&mut *resbuf, res_used), wanted);
                 let waited = waited.await;
                 // What came behind the request's end belongs to the next one.
                 self.inbuf.append(&mut upload.rest);
@@ -152,13 +157,15 @@ impl Session<'_> {
                         _ => Next::Close,
                     };
                 }
-                x.buffered = x.buffered.max(buffered(x, &resbuf, res_used));
+                x.buffered = x.buffered.max(buffered(x, resbuf, res_used));
                 verdict = rewrite::response_rules(self.t, x, node, next);
             }
             if let Verdict::Failed(cause) = verdict {
+                cold_path();
                 return self.no_room(x, cause, upload.complete()).await;
             }
             if !matches!(verdict, Verdict::Go) {
+                cold_path();
                 x.count_denied_response();
                 x.end(Cause::Denied, Phase::Headers);
                 x.req.keep_alive = false;
@@ -179,6 +186,7 @@ impl Session<'_> {
             return self.no_room(x, Cause::Denied, upload.complete()).await;
         }
         if x.res.status / 100 == 1 && !tunnel {
+            cold_path();
             // A rule made it so. The client would wait for another answer, which nobody has.
             x.end(Cause::Internal, Phase::Data);
             self.linger |= !upload.complete();
@@ -200,6 +208,7 @@ impl Session<'_> {
         let untrue = bare && !tunnel && !x.is_head() && !is_bare(x.res.status);
         let mut unframed = untrue;
         if mute {
+            cold_path();
             (x.coding.response, x.draft, x.pace[1]) = (None, None, None);
             unframed = x.res.status == 204 && x.res.kill("transfer-encoding");
         }
@@ -244,6 +253,7 @@ impl Session<'_> {
             None => follower.pass(&resbuf[res_used..], to),
         };
         let Ok(n) = passed else {
+            cold_path();
             self.t.give_buf(out);
             x.responded = None;
             x.req.keep_alive &= upload.complete();
@@ -254,8 +264,7 @@ impl Session<'_> {
             return self.fail(x, 502, 0, &mut Follower::new(Framing::None)).await;
         };
         let extra = resbuf.len() > res_used + n;
-        resbuf.clear();
-        self.t.give_buf(resbuf);
+        self.t.give_buf(std::mem::take(resbuf));
         self.ct.set(x.fe.conf.timeouts.client);
         x.reached(self.t, Step::Response);
         let base = x.bytes_out;
@@ -265,17 +274,20 @@ impl Session<'_> {
         self.t.give_buf(out);
         x.bytes_out = base + follower.payload();
         if let Err(e) = written {
+            cold_path();
             x.end(if matches!(e, ReadError::Timeout) { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Data);
             return Next::Close;
         }
         if server_ends && (tunnel || !follower.done()) {
+            cold_path();
             // What was there of the answer is out; its server is not listened to any longer.
             up.cut();
             x.end(Cause::ServerAbort, Phase::Data);
             return Next::Close;
         }
         if tunnel {
-            upload = Half::new(Follower::new(Framing::UntilClose));
+            cold_path();
+            *upload = Half::new(Follower::new(Framing::UntilClose));
             let rest = std::mem::take(&mut self.inbuf);
             upload.preload(&rest);
         }
@@ -286,7 +298,7 @@ impl Session<'_> {
             if !held.is_empty() {
                 down.preload(&held);
             }
-            let ended = self.relay(x, be, slot, &mut up, &mut upload, &mut down, tunnel).await;
+            let ended = self.relay(x, be, slot, &mut up, upload, &mut down, tunnel).await;
             x.bytes_out = base + down.follower.payload();
             x.wire[2] += down.bytes;
             x.wire[3] += if mute { 0 } else { down.bytes };

@@ -20,6 +20,7 @@ use crate::state::counters::Counter;
 use crate::state::live::{Met, ServerLive};
 use crate::state::snapshot::{ProxyNode, ServerNode};
 use std::future::poll_fn;
+use std::hint::cold_path;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -80,10 +81,12 @@ impl Session<'_> {
             let slot = match self.assign(x, be, bound, avoid).await {
                 Ok(s) => s,
                 Err(NoServer::Down) if preferred.take().is_some() => {
+                    cold_path();
                     bound = None;
                     continue;
                 }
                 Err(e) => {
+                    cold_path();
                     drop(session);
                     return self.no_server(x, e, used, &mut body).await;
                 }
@@ -92,6 +95,7 @@ impl Session<'_> {
             if let Some(prefix) = &slot.server().conf.redirect
                 && matches!(x.req.method(), b"GET" | b"HEAD")
             {
+                cold_path();
                 let m = reply::elsewhere(prefix, x.req.target());
                 drop(slot);
                 drop(session);
@@ -108,6 +112,7 @@ impl Session<'_> {
                 // A pooled connection had died: once more on one of its own; this is no retry that counts.
                 Attempt::Stale => fresh = true,
                 Attempt::Failed(status) => {
+                    cold_path();
                     drop(slot);
                     drop(session);
                     // The request is off the input already.
@@ -115,6 +120,7 @@ impl Session<'_> {
                 }
                 // Both go by the same rules; only what the log says of a last failure differs.
                 Attempt::NoConnection(_) | Attempt::Again => {
+                    cold_path();
                     let e = match tried {
                         Attempt::NoConnection(e) => e,
                         _ => ConnectError::Answered,
@@ -273,6 +279,7 @@ impl Session<'_> {
             None => body.pass(&self.inbuf[used..], to),
         };
         let Ok(n) = passed else {
+            cold_path();
             x.end(Cause::Denied, Phase::Request);
             x.req.keep_alive = false;
             self.inbuf.clear();
@@ -284,6 +291,7 @@ impl Session<'_> {
         self.t.give_buf(out);
         let replayable = body.done();
         if sent.is_err() && reused && replayable {
+            cold_path();
             return Attempt::Stale;
         }
         let mut upload = Half::new(body);
@@ -301,6 +309,7 @@ impl Session<'_> {
                 n
             }
             Err(e) => {
+                cold_path();
                 if matches!(e, NoResponse::Closed) && reused && replayable && resbuf.is_empty() && idempotent {
                     return Attempt::Stale;
                 }
@@ -346,7 +355,7 @@ impl Session<'_> {
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
         x.wire[0] = (used + n) as u64;
         x.responded = Some(self.t.fresh());
-        let next = self.relay_response(x, be, slot, mode, (up, link), upload, resbuf, res_used).await;
+        let next = self.relay_response(x, be, slot, mode, (up, link), &mut upload, &mut resbuf, res_used).await;
         Attempt::Done(next)
     }
 
@@ -409,9 +418,11 @@ impl Session<'_> {
                 let room = x.fe.bufsize - x.fe.maxrewrite;
                 let large = x.res.weight_at_most() > room && x.res.weight() > room;
                 if large || x.res.status == 101 && (unasked() || sending) {
+                    cold_path();
                     return Err(NoResponse::Garbage);
                 }
                 if x.res.status / 100 == 1 && x.res.status != 101 {
+                    cold_path();
                     // Said with an interim answer it counts for the final one too.
                     last &= x.res.keep_alive;
                     let mut out = self.t.take_buf();
@@ -428,6 +439,7 @@ impl Session<'_> {
                 return Ok(n);
             }
             if resbuf.len() >= x.fe.bufsize {
+                cold_path();
                 return Err(NoResponse::Garbage);
             }
             let (t, stream, st) = (self.t, &mut *self.stream, &self.st);

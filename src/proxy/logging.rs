@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::Instant;
 
 /// What `set-log-level` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Exchange<'_> {
     }
 
     /// The end: the line that was not written yet.
-    pub(super) fn log_end(&mut self, t: &Thread, tcp: bool, times: Times) {
+    pub(super) fn log_end(&mut self, t: &Thread, tcp: bool, end: Instant) {
         let o = &self.fe.conf.options;
         if self.fe.logs.is_empty() {
             return;
@@ -70,12 +71,12 @@ impl Exchange<'_> {
         }
         // What was no request has no steps.
         if !tcp && self.request_line.is_empty() {
-            return self.emit(t, Step::Error, times, None, Reason::Course);
+            return self.emit(t, Step::Error, self.times(end), None, Reason::Course);
         }
         match self.fe.conf.log_steps {
             Some(steps) if !steps.has(Step::Close) => {}
             None if self.logged => {}
-            _ => self.emit(t, Step::Close, times, None, Reason::Course),
+            _ => self.emit(t, Step::Close, self.times(end), None, Reason::Course),
         }
     }
 

@@ -126,6 +126,17 @@ impl ClientInfo {
     }
 }
 
+/// Milliseconds from one instant to another. Many of them are one reading of the clock.
+fn ms(a: Instant, b: Instant) -> i64 {
+    match a == b {
+        true => 0,
+        false => i64::try_from(b.saturating_duration_since(a).as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Room that an exchange keeps for the client's next one, in bytes a buffer.
+const KEPT_ROOM: usize = 4096;
+
 /// One exchange: everything rules and logs may ask for.
 pub struct Exchange<'a> {
     pub client: &'a ClientInfo,
@@ -302,6 +313,107 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Makes it as [`new`](Self::new) would for another request of this client: nothing of the last one is left but variables of the session, and room.
+    pub fn reset(&mut self) {
+        // Whoever adds a field says here what becomes of it.
+        let Self {
+            client,
+            fe: _,
+            be,
+            server,
+            req,
+            res,
+            vars,
+            started,
+            started_at,
+            got_request,
+            queued_at,
+            assigned,
+            connected,
+            responded,
+            status,
+            buffered,
+            strict,
+            early,
+            early_open,
+            bytes_in,
+            bytes_out,
+            wire,
+            reused,
+            spliced,
+            cause,
+            phase,
+            cookie,
+            retries,
+            redispatched,
+            force_persist,
+            ignore_persist,
+            cookie_dates,
+            no_retry,
+            by_rule,
+            posted,
+            queues,
+            priority,
+            stopping: _,
+            packets,
+            first: _,
+            request_line,
+            asked_head,
+            server_fd,
+            backend_src,
+            server_addr,
+            tarpit,
+            coding,
+            cache,
+            hit,
+            draft,
+            pace,
+            applet,
+            unique,
+            src,
+            dst,
+            timeouts,
+            most_retries,
+            captured,
+            captured_cookies,
+            scratch,
+            peeked,
+            peek_over,
+            raw,
+            answered,
+            answer_over,
+            begun,
+            logged,
+            level,
+        } = self;
+        for head in [req, res] {
+            head.clear();
+            head.release();
+        }
+        vars.retain(|(n, _)| n.starts_with("sess."));
+        for room in [request_line, scratch, peeked, answered, early, unique] {
+            room.clear();
+            if room.capacity() > KEPT_ROOM {
+                *room = Vec::new();
+            }
+        }
+        (*be, *server, *posted, *timeouts, *most_retries, *applet) = (None, None, None, None, None, None);
+        (*cache, *hit, *draft, *pace) = (None, None, None, [None, None]);
+        (*started, *started_at, *src, *dst) = (client.accepted, client.accepted_at, client.src, client.dst);
+        (*got_request, *queued_at, *assigned, *connected, *responded) = (None, None, None, None, None);
+        (*status, *buffered, *strict, *early_open) = (-1, 0, true, None);
+        (*bytes_in, *bytes_out, *wire, *spliced, *reused) = (0, 0, [0; 4], [0; 2], None);
+        (*cause, *phase, *cookie, *cookie_dates) = (Cause::Normal, Phase::Done, *b"--", [0; 2]);
+        (*retries, *redispatched, *no_retry, *queues, *priority) = (0, false, false, [0; 2], (0, 0));
+        (*force_persist, *ignore_persist, *by_rule, *asked_head, *tarpit) = (false, false, false, false, false);
+        (*server_fd, *backend_src, *server_addr) = (None, None, None);
+        (*packets, *coding) = Default::default();
+        captured.iter_mut().filter(|c| !c.is_empty()).for_each(Vec::clear);
+        captured_cookies.iter_mut().for_each(Vec::clear);
+        (*peek_over, *raw, *answer_over) = (true, Raw::No, true);
+        (*begun, *logged, *level) = (false, false, super::logging::Level::Usual);
+    }
+
     /// Gives the buffers back to the thread.
     pub fn recycle(mut self, t: &Thread) {
         self.vars.retain(|(n, _)| n.starts_with("sess."));
@@ -337,13 +449,8 @@ impl<'a> Exchange<'a> {
         self.be.as_ref().unwrap_or(&self.fe)
     }
 
-    pub(super) fn times(&self, end: Instant) -> Times {
-        // Many of them are one reading of the clock.
-        let ms = |a: Instant, b: Instant| match a == b {
-            true => 0,
-            false => i64::try_from(b.saturating_duration_since(a).as_millis()).unwrap_or(i64::MAX),
-        };
-        let request = self.got_request.filter(|_| !self.tarpit).map_or(-1, |g| ms(self.started, g));
+    /// Milliseconds in a queue, of connecting, until the answer, and of all since the request began; -1 where it did not come to that.
+    fn shares(&self, end: Instant) -> [i64; 4] {
         let queue = match (self.got_request, self.assigned, self.queued_at) {
             (Some(g), Some(a), _) => ms(g, a),
             (Some(g), None, Some(_)) => ms(g, end),
@@ -352,15 +459,20 @@ impl<'a> Exchange<'a> {
         };
         let connect = self.connected.zip(self.assigned).map_or(-1, |(c, a)| ms(a, c));
         let response = self.responded.zip(self.connected).map_or(-1, |(r, c)| ms(c, r));
+        [queue, connect, response, ms(self.started, end)]
+    }
+
+    pub(super) fn times(&self, end: Instant) -> Times {
+        let [queue, connect, response, active] = self.shares(end);
         Times {
             handshake: self.client.handshake_ms.into(),
             idle: if self.first { 0 } else { -1 },
-            request,
+            request: self.got_request.filter(|_| !self.tarpit).map_or(-1, |g| ms(self.started, g)),
             queue,
             connect,
             response,
             data: self.responded.map_or(-1, |r| ms(r, end)),
-            active: ms(self.started, end),
+            active,
             total: ms(self.client.accepted, end),
         }
     }
@@ -368,7 +480,6 @@ impl<'a> Exchange<'a> {
     /// Counts the end of the exchange and writes its log line.
     pub fn finish(&mut self, t: &Thread, tcp: bool) {
         let end = t.fresh();
-        let times = self.times(end);
         if !tcp {
             self.count_wire();
         }
@@ -406,8 +517,7 @@ impl<'a> Exchange<'a> {
                 if !tcp && status > 0 {
                     s.live.counters.http(status);
                 }
-                let u = |v: i64| u64::try_from(v).unwrap_or(0);
-                let all = [u(times.queue), u(times.connect), u(times.response), u(times.total.min(times.active))];
+                let all = self.shares(end).map(|v| u64::try_from(v).unwrap_or(0));
                 s.live.times.record(all);
                 be.live.times.record(all);
                 match self.cause {
@@ -419,7 +529,7 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
-        self.log_end(t, tcp, times);
+        self.log_end(t, tcp, end);
     }
 
     /// A rule refused what the server said.

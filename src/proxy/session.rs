@@ -22,6 +22,7 @@ use crate::rules::sample::{HeadSide, pathq_of};
 use crate::state::counters::Counter;
 use crate::state::snapshot::{ProxyNode, Snapshot};
 use std::future::poll_fn;
+use std::hint::cold_path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -173,29 +174,33 @@ impl Session<'_> {
     ) -> Next {
         let mut heard = Some(heard);
         let mut snapshot = self.t.snapshot();
-        loop {
+        let mut x = Exchange::new(self.client, fe.clone(), self.t, self.first);
+        let next = loop {
             if snapshot.generation != self.t.generation() {
                 snapshot = self.t.snapshot();
             }
             if snapshot.generation != *generation {
                 // A kept connection is on the new configuration with its next request; if its frontend is gone, so is it.
-                let Some(new) = snapshot.frontend(&fe.conf.name) else { return Next::Close };
+                let Some(new) = snapshot.frontend(&fe.conf.name) else { break Next::Close };
                 (*fe, *generation) = (new.clone(), snapshot.generation);
+                x.fe = new.clone();
             }
-            let next = self.exchange(fe, &snapshot, heard.take()).await;
-            self.first = false;
+            let next = self.exchange(&mut x, fe, &snapshot, heard.take()).await;
+            x.reset();
+            (self.first, x.first) = (false, false);
             if next != Next::Again {
-                return next;
+                break next;
             }
             if self.inbuf.is_empty() {
+                self.t.give_buf(std::mem::take(&mut self.inbuf));
                 if self.t.shared.drains() && !fe.conf.options.idle_close_on_response {
-                    return Next::Close;
+                    break Next::Close;
                 }
                 self.ct.set(fe.conf.timeouts.http_keep_alive.or(request_timeout(fe)));
                 self.ct.idle(!fe.conf.options.idle_close_on_response);
                 if self.t.warm.get() >= MOST_WARM {
                     self.st.release();
-                    return Next::Rest;
+                    break Next::Rest;
                 }
                 self.t.warm.set(self.t.warm.get() + 1);
                 let _one = Warm(self.t);
@@ -208,10 +213,12 @@ impl Session<'_> {
                 .await;
                 if heard.is_none() {
                     self.st.release();
-                    return Next::Rest;
+                    break Next::Rest;
                 }
             }
-        }
+        };
+        x.recycle(self.t);
+        next
     }
 
     /// Ends the connection. What the client still sends would turn the close into a reset that may overtake the answer: half-close, and read
@@ -243,11 +250,11 @@ impl Session<'_> {
 
     async fn exchange(
         &mut self,
+        x: &mut Exchange<'_>,
         fe: &Arc<ProxyNode>,
         snapshot: &Snapshot,
         heard: Option<Result<usize, ReadError>>,
     ) -> Next {
-        let mut x = Exchange::new(self.client, fe.clone(), self.t, self.first);
         match &mut self.upgrade {
             Some(u) => {
                 x.unique = std::mem::take(&mut u.unique);
@@ -257,7 +264,7 @@ impl Session<'_> {
             }
             None => x.reached(self.t, Step::Accept),
         }
-        let next = match self.receive(&mut x, heard).await {
+        match self.receive(x, heard).await {
             Ok(used) => {
                 // The wait may have been long: the request is served by the configuration in force now.
                 let current = (self.t.generation() != snapshot.generation).then(|| self.t.snapshot());
@@ -275,7 +282,7 @@ impl Session<'_> {
                 if self.upgrade.is_none() {
                     logging::connected(self.t, &x.fe, self.client);
                 }
-                let r = self.serve(&mut x, snapshot, used).await;
+                let r = self.serve(x, snapshot, used).await;
                 x.finish(self.t, false);
                 r
             }
@@ -292,12 +299,7 @@ impl Session<'_> {
                 Next::Close
             }
             Err(None) => Next::Close,
-        };
-        x.recycle(self.t);
-        if self.inbuf.is_empty() && self.inbuf.capacity() > 0 {
-            self.t.give_buf(std::mem::take(&mut self.inbuf));
         }
-        next
     }
 
     /// Reads one request head. `Err(Some(true))`: the connection ends and the session is logged.
@@ -436,6 +438,7 @@ impl Session<'_> {
             false => u.as_bytes() == x.req.target(),
         };
         if fe.conf.monitor_uri.as_ref().is_some_and(monitored) {
+            cold_path();
             let fail = fe.conf.monitor_fail.iter().any(|c| c.holds(&*x));
             let status = if fail { 503 } else { 200 };
             let m = reply::page(status, x);
@@ -476,6 +479,7 @@ impl Session<'_> {
                 }
             }
             if buffered(node) && !(back && buffered(&fe)) {
+                cold_path();
                 let to = fe.conf.timeouts;
                 if let Err(status) = self.wait_for_body(x, used, to.http_request.or(to.client), 0).await {
                     if status == 400 && x.be.is_none() {
@@ -492,6 +496,7 @@ impl Session<'_> {
             let verdict =
                 if looked { Ok(Passed::AsItIs) } else { tcp::allowed(self.t, x, node, &node.conf.tcp_content) };
             if let Err(how) = verdict {
+                cold_path();
                 fe.live.front.inc(Counter::DeniedRequests);
                 x.end(Cause::Denied, Phase::Request);
                 if how == Refusal::SilentDrop {
@@ -519,6 +524,7 @@ impl Session<'_> {
                 let (next, time, at_least) = match verdict {
                     Verdict::Wait { next, time, at_least } => (next, time, at_least),
                     Verdict::Pause { next, time } => {
+                        cold_path();
                         if let Err(cause) = self.pause(x, time, None).await {
                             x.end(cause, Phase::Request);
                             return Next::Close;
@@ -531,6 +537,7 @@ impl Session<'_> {
                     }
                     _ => break,
                 };
+                cold_path();
                 if let Err(status) = self.wait_for_body(x, used, Some(time), at_least).await {
                     x.end(if status == 408 { Cause::ClientTimeout } else { Cause::ClientAbort }, Phase::Request);
                     x.req.keep_alive = false;
@@ -545,10 +552,12 @@ impl Session<'_> {
             match verdict {
                 Verdict::Go | Verdict::Wait { .. } | Verdict::Pause { .. } => {}
                 Verdict::Failed(cause) => {
+                    cold_path();
                     x.end(cause, Phase::Request);
                     return self.fail(x, 500, used, &mut body).await;
                 }
                 Verdict::Close => {
+                    cold_path();
                     fe.live.front.inc(Counter::DeniedRequests);
                     x.end(Cause::Denied, Phase::Request);
                     return Next::Close;
@@ -565,6 +574,7 @@ impl Session<'_> {
                 }
             }
             if let Some(hit) = x.hit.take() {
+                cold_path();
                 return self.serve_hit(x, hit, used, &mut body).await;
             }
             if node.conf.stats.enabled && stats_hit(node, x) {
@@ -573,6 +583,7 @@ impl Session<'_> {
             }
         }
         let Some(be) = found.or_else(|| x.be.clone()) else {
+            cold_path();
             if fe.conf.mode == Mode::Tcp {
                 // It leads to servers that do not speak HTTP, if anywhere.
                 x.end(Cause::Internal, Phase::Request);
@@ -620,6 +631,7 @@ impl Session<'_> {
         if x.early.is_empty() {
             return true;
         }
+        cold_path();
         let out = std::mem::take(&mut x.early);
         self.ct.set(x.fe.conf.timeouts.client);
         let written = write_all(self.stream, &out, &self.ct).await;

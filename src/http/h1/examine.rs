@@ -13,6 +13,9 @@ pub(super) struct Said {
     upgrade: bool,
     /// There is an `Upgrade` with something in it.
     protocols: bool,
+    /// There is an `Upgrade`, a `TE`.
+    upgrades: bool,
+    te: bool,
 }
 
 /// Without blanks around it (RFC 9110, 5.6.3): nothing else that looks like one counts as one.
@@ -29,6 +32,17 @@ pub(super) fn trimmed(text: &[u8]) -> (usize, usize) {
     (lead, text.len() - lead - trail)
 }
 
+/// Characters that may be anywhere in a `Host`.
+static PLAIN: [bool; 256] = {
+    let mut t = [false; 256];
+    let mut i = 0u8;
+    while i < 0x80 {
+        t[i as usize] = i.is_ascii_alphanumeric() || matches!(i, b'.' | b'-' | b':');
+        i += 1;
+    }
+    t
+};
+
 /// Methods that HAProxy knows, which have their own forms of targets.
 const KNOWN: &[&[u8]] = &[b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"TRACE", b"CONNECT"];
 
@@ -39,17 +53,21 @@ impl Head {
         self.take(&said);
         if !self.upgrade {
             // One without the other says nothing.
-            self.kill("upgrade");
+            if said.upgrades {
+                self.kill("upgrade");
+            }
             if said.upgrade {
                 self.edit("connection", |v| without(v, b"upgrade"));
             }
         } else if self.websocket && self.get("sec-websocket-key").is_none() {
             return Err(HeadError::Syntax);
         }
-        self.edit("te", |v| {
-            let trailers = v.split(|c| *c == b',').any(|t| trim(t).eq_ignore_ascii_case(b"trailers"));
-            trailers.then(|| b"trailers".to_vec())
-        });
+        if said.te {
+            self.edit("te", |v| {
+                let trailers = v.split(|c| *c == b',').any(|t| trim(t).eq_ignore_ascii_case(b"trailers"));
+                trailers.then(|| b"trailers".to_vec())
+            });
+        }
         self.framing = match (said.chunked, said.length) {
             (true, _) => Framing::Chunked,
             (false, Some(n)) if n > 0 => Framing::Length(n),
@@ -168,8 +186,9 @@ impl Head {
                     }
                 }
                 b"host" if request => {
-                    let plain = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':');
-                    if !value.iter().all(plain) && !value.iter().enumerate().all(|(i, _)| may_be_in_host(value, i)) {
+                    if !value.iter().all(|c| PLAIN[usize::from(*c)])
+                        && !value.iter().enumerate().all(|(i, _)| may_be_in_host(value, i))
+                    {
                         return Err(HeadError::Syntax);
                     }
                     match host {
@@ -179,7 +198,9 @@ impl Head {
                         None => host = Some(f.value),
                     }
                 }
+                b"te" => said.te = true,
                 b"upgrade" => {
+                    said.upgrades = true;
                     // The step to HTTP/2 in clear text would go past everything that is done to requests here.
                     let h2 = |t: &[u8]| t.eq_ignore_ascii_case(b"h2c") || t.eq_ignore_ascii_case(b"h2");
                     let of = |v: &[u8]| v.split(|c| *c == b',').map(trim).any(h2);

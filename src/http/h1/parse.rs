@@ -105,7 +105,7 @@ impl Head {
             if f.name.len > MAX_NAME {
                 return Err(HeadError::Syntax);
             }
-            self.buf[f.name.start as usize..(f.name.start + f.name.len) as usize].make_ascii_lowercase();
+            lower(&mut self.buf[f.name.start as usize..(f.name.start + f.name.len) as usize]);
         }
         Ok(())
     }
@@ -135,6 +135,38 @@ impl Head {
         self.lower_names()?;
         Ok(at.at)
     }
+}
+
+/// Makes a name lower case, several bytes at a time: names are short, and a loop over their bytes was a tenth of what reading a head took.
+fn lower(name: &mut [u8]) {
+    // What is lower case already stays so: pieces may overlap.
+    if name.len() >= 8 {
+        let (eights, _) = name.as_chunks_mut::<8>();
+        eights.iter_mut().for_each(|e| *e = lower_eight(u64::from_le_bytes(*e)).to_le_bytes());
+        if let Some(e) = name.last_chunk_mut::<8>() {
+            *e = lower_eight(u64::from_le_bytes(*e)).to_le_bytes();
+        }
+    } else if name.len() >= 4 {
+        let four = |e: &mut [u8; 4]| {
+            let [a, b, c, d, ..] = lower_eight(u32::from_le_bytes(*e).into()).to_le_bytes();
+            *e = [a, b, c, d];
+        };
+        name.first_chunk_mut().into_iter().for_each(four);
+        name.last_chunk_mut().into_iter().for_each(four);
+    } else {
+        name.make_ascii_lowercase();
+    }
+}
+
+/// The eight bytes of a word in lower case; no byte looks at another.
+fn lower_eight(w: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low = w & (EACH * 0x7f);
+    // The highest bit of each: at least 'A', beyond 'Z', not ASCII.
+    let from = low + EACH * (0x80 - b'A' as u64);
+    let beyond = low + EACH * (0x80 - b'Z' as u64 - 1);
+    let letters = from & !beyond & !w & (EACH * 0x80);
+    w | letters >> 2
 }
 
 fn blank(b: u8) -> bool {
@@ -346,6 +378,21 @@ mod tests {
             ("GET / HTTP/1.1\r\nA b\r\n", true),
         ] {
             assert_eq!(h.is_hopeless(bytes.as_bytes(), Accept::default()), hopeless, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn names_become_lower_case_at_every_length() {
+        for len in 0..20 {
+            for b in 0..=u8::MAX {
+                for at in 0..len {
+                    let mut name = vec![b'Z'; len];
+                    name[at] = b;
+                    let want = name.to_ascii_lowercase();
+                    lower(&mut name);
+                    assert_eq!(name, want, "{len} {b} {at}");
+                }
+            }
         }
     }
 }

@@ -616,14 +616,17 @@ fn unbound(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, block: &N
         Some(_) => {}
     }
     if let Some(n) = said.vmac.take().or(said.ipvlan.take()) {
-        let text = format!("vrrp_instance '{name}' : '{}' without an 'interface' is not used, as in keepalived", n.words[0]);
+        let text =
+            format!("vrrp_instance '{name}' : '{}' without an 'interface' is not used, as in keepalived", n.words[0]);
         cx.lenient(Code::Lenient, &n.place, text);
     }
     let usual = cx.globals.default_interface.clone();
     let homeless = i.addresses_mut().filter(|v| v.dev.is_none());
     let n = homeless.map(|v| v.dev = Some(usual.clone())).count();
     if n > 0 {
-        let text = format!("vrrp_instance '{name}' : without an 'interface' each address needs its own: {n} of them go on {usual}, the default one; write 'dev <interface>' behind them");
+        let text = format!(
+            "vrrp_instance '{name}' : without an 'interface' each address needs its own: {n} of them go on {usual}, the default one; write 'dev <interface>' behind them"
+        );
         cx.lenient(Code::Lenient, &block.place, text);
     }
 }
