@@ -420,7 +420,12 @@ fn explain(v: &VrrpView) -> String {
     let _ = writeln!(
         t,
         "{} (VRID {} on {}): {} for {:.1} s, because {}",
-        v.name, v.vrid, v.interface, v.state, v.since, v.cause
+        v.name,
+        v.vrid,
+        if v.interface.is_empty() { "any interface" } else { &v.interface },
+        v.state,
+        v.since,
+        v.cause
     );
     let serves = if v.able { "can serve" } else { "cannot serve, and speaks with priority 1" };
     let _ = writeln!(t, "  addresses   {}", v.vips.join(", "));

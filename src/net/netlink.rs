@@ -203,7 +203,12 @@ impl Netlink {
 
     /// Adds a route or a rule that is not there, or takes one off that is.
     pub async fn way(&self, w: &Way, add: bool) -> Result<(), String> {
-        match self.ask(super::routes::request(w, add)?).await {
+        let request = match super::routes::request(w, add) {
+            // What leads over an interface that is gone is gone.
+            Err(_) if !add => return Ok(()),
+            request => request?,
+        };
+        match self.ask(request).await {
             Err(libc::EEXIST) if add => Ok(()),
             Err(libc::ESRCH | libc::ENOENT | libc::ENODEV) if !add => Ok(()),
             other => other.map_err(words),
@@ -347,6 +352,8 @@ pub struct Wanted {
     pub out: Option<(String, u32)>,
     /// Address that adverts leave from.
     pub src: Option<IpAddr>,
+    /// What is sent to others of our addresses is for others: of unicast that comes over any interface.
+    pub only_to_source: bool,
 }
 
 /// One socket for sending and one for hearing: bound to a source address, a raw socket would not hear multicast.
@@ -651,8 +658,7 @@ fn open(w: &Wanted) -> std::io::Result<Opened> {
         super::raw::bind_source(&sending, src, out.ifindex)?;
     }
     let hearing = super::raw::vrrp(&w.wire)?;
-    if let (None, Some(src)) = (&w.wire.ifname, w.src) {
-        // What is sent to others of our addresses is for others.
+    if let (true, Some(src)) = (w.only_to_source, w.src) {
         super::raw::bind_source(&hearing, src, 0)?;
     }
     Ok(Opened { sending, hearing })

@@ -57,6 +57,7 @@ pub fn vrrp(w: &Wire) -> io::Result<Socket> {
         s.set_multicast_hops_v6(TTL.into())?;
         s.set_unicast_hops_v6(w.ttl.into())?;
         s.set_multicast_loop_v6(false)?;
+        s.set_multicast_all_v6(false)?;
         s.set_recv_hoplimit_v6(true)?;
         setopt(&s, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
         if let Some(IpAddr::V6(g)) = w.group {

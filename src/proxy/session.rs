@@ -268,11 +268,12 @@ impl Session<'_> {
             Ok(used) => {
                 // The wait may have been long: the request is served by the configuration in force now.
                 let current = (self.t.generation() != snapshot.generation).then(|| self.t.snapshot());
-                let mut snapshot = snapshot;
+                let (mut snapshot, mut fe) = (snapshot, fe);
                 if let Some(current) = &current {
                     snapshot = current;
                     if let Some(new) = snapshot.frontend(&fe.conf.name) {
                         x.fe = new.clone();
+                        fe = new;
                     }
                 }
                 fe.live.front.inc(Counter::Requests);
@@ -282,7 +283,7 @@ impl Session<'_> {
                 if self.upgrade.is_none() {
                     logging::connected(self.t, &x.fe, self.client);
                 }
-                let r = self.serve(x, snapshot, used).await;
+                let r = self.serve(x, fe, snapshot, used).await;
                 x.finish(self.t, false);
                 r
             }
@@ -400,7 +401,7 @@ impl Session<'_> {
         x.got_request = Some(if waited { self.t.fresh() } else { self.t.now() });
         x.bytes_in = x.req.accounted();
         // As it came: for logs, and for rules that ask what it was.
-        let mut line = self.t.take_buf();
+        let mut line = std::mem::take(&mut x.request_line);
         x.req.write_request_line(&mut line);
         x.asked_head = line.starts_with(b"HEAD ");
         line.truncate(x.fe.log_line_len);
@@ -427,10 +428,10 @@ impl Session<'_> {
         Err(Some(true))
     }
 
-    async fn serve(&mut self, x: &mut Exchange<'_>, snapshot: &Snapshot, used: usize) -> Next {
+    /// `fe` is the exchange's own.
+    async fn serve(&mut self, x: &mut Exchange<'_>, fe: &Arc<ProxyNode>, snapshot: &Snapshot, used: usize) -> Next {
         // Whatever becomes of the first request, the next one is a request like any other.
         let upgrade = self.upgrade.take();
-        let fe = x.fe.clone();
         let mut body = Follower::new(x.req.framing);
         let monitored = |u: &String| match u.starts_with('/') {
             // Whatever form the target has.
@@ -461,13 +462,13 @@ impl Session<'_> {
         // The frontend's rules, then those of the backend they lead to.
         let mut found: Option<Arc<ProxyNode>> = None;
         for back in [false, true] {
-            let mut node = &fe;
+            let mut node = fe;
             if back {
                 if x.be.is_none() {
                     x.be = fe.route(&*x).filter(|be| be.conf.mode == Mode::Http);
                 }
                 match &x.be {
-                    Some(be) if !Arc::ptr_eq(be, &fe) => {
+                    Some(be) if !Arc::ptr_eq(be, fe) => {
                         node = found.insert(be.clone());
                         if let Some(t) = &mut x.timeouts {
                             t.change_backend();
@@ -478,7 +479,7 @@ impl Session<'_> {
                     _ => break,
                 }
             }
-            if buffered(node) && !(back && buffered(&fe)) {
+            if buffered(node) && !(back && buffered(fe)) {
                 cold_path();
                 let to = fe.conf.timeouts;
                 if let Err(status) = self.wait_for_body(x, used, to.http_request.or(to.client), 0).await {

@@ -259,7 +259,7 @@ impl Engine {
         }
         put!(o, "   Wantstate = {}", state.role().name());
         let shares = self.facts.shares(&self.model, c);
-        let link = !c.ignores_link && !self.facts.links.get(&c.interface).copied().unwrap_or(false);
+        let link = !c.ignores_link && !r.unbound() && !self.facts.links.get(&c.interface).copied().unwrap_or(false);
         let faults = shares.iter().filter(|s| s.points.failed).count() + usize::from(link);
         put!(o, "   Number of config faults = 0");
         put!(o, "   Number of interface and track script faults = {faults}");

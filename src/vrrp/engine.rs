@@ -563,7 +563,8 @@ impl Engine {
             ttl: r.conf.unicast_ttl.unwrap_or(TTL),
         };
         let out = out.map(|l| (l.name.clone(), l.index));
-        self.keeper.open(tag, Wanted { wire, out, src: Some(src) });
+        let only_to_source = r.roams();
+        self.keeper.open(tag, Wanted { wire, out, src: Some(src), only_to_source });
     }
 
     /// Says what is wrong with a router, once.

@@ -33,6 +33,15 @@ impl Engine {
             r.reject("own source");
             return;
         }
+        // For another router here, whose adverts come in over any interface.
+        let (dst, vrid, six) = (Some(p.packet.dst), r.conf.vrid, r.six());
+        if dst != r.src
+            && self.routers.iter().any(|o| o.roams() && o.src == dst && o.conf.vrid == vrid && o.six() == six)
+        {
+            self.routers[i].reject(Reject::Vrid.name());
+            return;
+        }
+        let r = &mut self.routers[i];
         let peer = r.conf.peers.iter().find(|q| q.addr == p.packet.src).copied();
         if unicast && peer.is_none() {
             let first = r.reject("source") == 1;

@@ -6,6 +6,7 @@ use crate::base::addr::IpNet;
 use crate::config::model::Tracked;
 use crate::net::netlink::{Address, Event, Link, NewMac};
 use crate::net::routes::Way;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// What is put back because an interface has its first address, or lost its last one, is put back after this.
@@ -24,6 +25,8 @@ impl Engine {
                 if own.is_none() && self.links.get(&l.name).is_some_and(|k| k.index == l.index) {
                     self.lose(&l.name, now);
                 }
+                self.roamers_look(None, now);
+                self.settle(now);
             }
             Event::Address(a) => {
                 let known = self.addrs.iter().position(|b| b.ifindex == a.ifindex && b.addr == a.addr);
@@ -38,7 +41,7 @@ impl Engine {
                     Some(k) => self.addrs[k] = a.clone(),
                     None => self.addrs.push(a.clone()),
                 }
-                self.addresses_changed(a.ifindex, now);
+                self.addresses_changed(&a, now);
                 if first {
                     self.restore_ways_over(&a, now);
                 }
@@ -53,7 +56,7 @@ impl Engine {
                 }
                 self.static_gone(a.addr, now);
                 self.ipvlan_gone(&a, now);
-                self.addresses_changed(a.ifindex, now);
+                self.addresses_changed(&a, now);
                 if !self.has_address_like(&a) {
                     self.restore_ways_over(&a, now);
                 }
@@ -97,24 +100,34 @@ impl Engine {
     }
 
     /// Addresses of an interface came or went: adverts may have to leave from another one.
-    fn addresses_changed(&mut self, ifindex: u32, now: Instant) {
+    fn addresses_changed(&mut self, a: &Address, now: Instant) {
         for i in 0..self.routers.len() {
-            let r = &self.routers[i];
-            if !r.roams() && r.link.as_ref().is_none_or(|l| l.index != ifindex) {
-                continue;
-            }
-            let before = self.up(i);
-            self.attach(i);
-            // While sockets are being opened anew nothing is said; what comes of it decides.
-            if self.routers[i].opening.is_none()
-                && self.routers[i].machine.state() != State::Init
-                && before != self.up(i)
-            {
-                let up = self.up(i);
-                self.feed(i, now, Input::Interface(up));
+            if self.routers[i].link.as_ref().is_some_and(|l| l.index == a.ifindex) {
+                self.attach_again(i, now);
             }
         }
+        self.roamers_look(Some(a.addr), now);
         self.settle(now);
+    }
+
+    /// Routers that speak over any interface look for the address that they speak from: those of this one, and those that could not.
+    fn roamers_look(&mut self, addr: Option<IpAddr>, now: Instant) {
+        for i in 0..self.routers.len() {
+            let r = &self.routers[i];
+            if r.roams() && (addr.is_none() || r.conf.unicast_src == addr || !r.open()) {
+                self.attach_again(i, now);
+            }
+        }
+    }
+
+    fn attach_again(&mut self, i: usize, now: Instant) {
+        let before = self.up(i);
+        self.attach(i);
+        // While sockets are being opened anew nothing is said; what comes of it decides.
+        if self.routers[i].opening.is_none() && self.routers[i].machine.state() != State::Init && before != self.up(i) {
+            let up = self.up(i);
+            self.feed(i, now, Input::Interface(up));
+        }
     }
 
     /// Notices were lost: what is there now, against what was known.
@@ -231,7 +244,9 @@ impl Engine {
         }
         for i in 0..self.routers.len() {
             let vmac = self.routers[i].conf.vmac.as_ref().is_some_and(|v| v.name == l.name);
-            if self.routers[i].conf.interface == l.name || vmac {
+            // An interface that moves into a VRF or out of it takes its addresses along without a word.
+            let lost = self.routers[i].roams() && !self.routers[i].open();
+            if self.routers[i].conf.interface == l.name || vmac || lost {
                 self.attach(i);
                 if self.routers[i].machine.state() == State::Init {
                     continue;

@@ -127,6 +127,14 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
         inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
+        if (inst.interface.is_empty() || inst.vrf) && (inst.unicast_src.is_none() || inst.peers.is_empty()) {
+            let family = if is_six { "IPv6" } else { "IPv4" };
+            let text = format!(
+                "vrrp '{}' : without an 'interface' its addresses of {family} need a 'source' and a 'peer' of it",
+                inst.name
+            );
+            cx.report.error(Code::RouterIncomplete, place, text);
+        }
         if is_six {
             if inst.version != VrrpVersion::Carp {
                 (inst.version, inst.also_v2) = (VrrpVersion::V3, false);

@@ -479,6 +479,9 @@ pub(super) fn read(cx: &mut Cx<'_>, block: &Node, m: &mut VrrpModel) {
         cx.report.error(Code::AddressFamily, &block.place, format!("vrrp_instance '{name}' : {} is of the other address family than the first address; put it into virtual_ipaddress_excluded, or into an instance of its own", v.addr.addr));
     }
     i.vips.retain(|v| v.addr.addr.is_ipv6() == six);
+    if let Some(what) = lacks_interface(&i) {
+        cx.report.error(Code::RouterIncomplete, &block.place, format!("vrrp_instance '{name}' {what}"));
+    }
     if i.vrid == 0 {
         cx.report.error(
             Code::RouterIncomplete,
@@ -603,18 +606,6 @@ fn unbound(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, block: &N
         return;
     }
     let name = i.name.clone();
-    let mut bad = |what: &str| {
-        cx.report.error(Code::RouterIncomplete, &block.place, format!("vrrp_instance '{name}' {what}"));
-    };
-    match i.unicast_src {
-        _ if i.peers.is_empty() && i.vrf => bad("has 'vrf' and no unicast peer: name one, or an 'interface' instead"),
-        _ if i.peers.is_empty() => bad("has no 'interface'"),
-        None => bad("has no 'interface' and no 'unicast_src_ip': write one of them"),
-        Some(ip) if is_link_local(ip) || i.peers.iter().any(|p| is_link_local(p.addr)) => {
-            bad("has link-local addresses of unicast and no 'interface' on which they are: name it");
-        }
-        Some(_) => {}
-    }
     if let Some(n) = said.vmac.take().or(said.ipvlan.take()) {
         let text =
             format!("vrrp_instance '{name}' : '{}' without an 'interface' is not used, as in keepalived", n.words[0]);
@@ -628,6 +619,22 @@ fn unbound(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, block: &N
             "vrrp_instance '{name}' : without an 'interface' each address needs its own: {n} of them go on {usual}, the default one; write 'dev <interface>' behind them"
         );
         cx.lenient(Code::Lenient, &block.place, text);
+    }
+}
+
+/// What an instance without an interface lacks, once what is of the other family is left out.
+fn lacks_interface(i: &VrrpInstance) -> Option<&'static str> {
+    if !(i.interface.is_empty() || i.vrf) {
+        return None;
+    }
+    match i.unicast_src {
+        _ if i.peers.is_empty() && i.vrf => Some("has 'vrf' and no unicast peer: name one, or an 'interface' instead"),
+        _ if i.peers.is_empty() => Some("has no 'interface'"),
+        None => Some("has no 'interface' and no 'unicast_src_ip': write one of them"),
+        Some(ip) if is_link_local(ip) || i.peers.iter().any(|p| is_link_local(p.addr)) => {
+            Some("has link-local addresses of unicast and no 'interface' on which they are: name it")
+        }
+        Some(_) => None,
     }
 }
 
