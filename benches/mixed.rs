@@ -340,8 +340,11 @@ fn main() {
             let t = &t;
             s.spawn(move || client(ports, Dice(1_000 + n), begin + time, t));
         }
-        std::thread::sleep(time / 10);
-        (memory_kb(pid), descriptors(pid))
+        let tenths = (0..9).map(|_| {
+            std::thread::sleep(time / 10);
+            (memory_kb(pid), descriptors(pid))
+        });
+        tenths.collect::<Vec<_>>()
     });
     let idle = || {
         column(&p, "http,FRONTEND", "scur")
@@ -368,10 +371,10 @@ fn main() {
         .sum();
     println!("requests {now}, answers by class {classes}");
     println!(
-        "memory {} kB after a tenth, {} kB at the end; descriptors {}, {}",
-        early.0,
+        "memory {:?} kB after each tenth, {} kB at the end; descriptors {}, {}",
+        early.iter().map(|e| e.0).collect::<Vec<_>>(),
         memory_kb(pid),
-        early.1,
+        early[0].1,
         descriptors(pid)
     );
     stop.store(true, Relaxed);

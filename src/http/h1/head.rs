@@ -100,8 +100,9 @@ impl Scan {
 }
 
 /// True if a request may begin with this byte (RFC 9110, 5.6.2: a method is a token).
-pub fn may_begin(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+pub const fn may_begin(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 /// A message head. Reused from message to message so that its vectors keep their capacity.

@@ -4,3 +4,4 @@ pub mod case;
 mod examine;
 pub mod head;
 mod parse;
+mod quick;
