@@ -253,7 +253,7 @@ fn hostile_adverts() {
             let group: IpAddr = "224.0.0.18".parse().unwrap();
             let raw = tandem_proxy::net::raw::vrrp(&tandem_proxy::net::raw::Wire {
                 six: false,
-                ifname: "eth0".into(),
+                ifname: Some("eth0".into()),
                 ifindex: eth0(),
                 group: Some(group),
                 header: false,
@@ -1182,7 +1182,7 @@ fn flood() {
     let group: IpAddr = "224.0.0.18".parse().unwrap();
     let wire = move || tandem_proxy::net::raw::Wire {
         six: false,
-        ifname: "eth0".into(),
+        ifname: Some("eth0".into()),
         ifindex: eth0(),
         group: Some(group),
         header: false,

@@ -478,10 +478,15 @@ pub fn addresses(c: &VrrpInstance) -> impl Iterator<Item = &Vip> {
     c.addresses()
 }
 
-/// The interface that an address of a router lives on: the one that is said, its interface with its own MAC address, its interface.
+/// The interface that an address of a router lives on where none is said: its interface with its own MAC address, else its interface. An IPVLAN is there
+/// for adverts only, as in keepalived.
+pub fn home_of(c: &VrrpInstance) -> &str {
+    c.vmac.as_ref().filter(|m| m.ipvlan.is_none()).map_or(c.interface.as_str(), |m| &m.name)
+}
+
+/// The interface that an address of a router lives on.
 pub fn device_of<'a>(c: &'a VrrpInstance, v: &'a Vip) -> &'a str {
-    let own = c.vmac.as_ref().map_or(c.interface.as_str(), |m| &m.name);
-    v.dev.as_deref().unwrap_or(own)
+    v.dev.as_deref().unwrap_or_else(|| home_of(c))
 }
 
 pub fn version(v: VrrpVersion) -> Version {
@@ -520,4 +525,23 @@ pub fn claim(c: &VrrpInstance) -> Result<std::os::unix::net::UnixDatagram, Strin
     let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(|e| e.to_string())?;
     std::os::unix::net::UnixDatagram::bind_addr(&addr)
         .map_err(|_| format!("'{}' : another process on this host already runs virtual router {} on {}; reload that one with SIGUSR2, or stop it first", c.name, c.vrid, c.place_to_speak()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Ipvlan, Vmac};
+
+    #[test]
+    fn an_ipvlan_is_for_adverts_only() {
+        let place = crate::config::keepalived::build::place_of("k:1");
+        let mut c = crate::config::keepalived::build::blank_instance("V", &place);
+        c.interface = "eth0".into();
+        assert_eq!(home_of(&c), "eth0");
+        let own = Vmac { name: "own".into(), mac: [0; 6], ipvlan: None, group: None, from_base: false };
+        c.vmac = Some(own.clone());
+        assert_eq!(home_of(&c), "own");
+        c.vmac = Some(Vmac { ipvlan: Some(Ipvlan { mode: Default::default(), addr: None }), ..own });
+        assert_eq!(home_of(&c), "eth0");
+    }
 }

@@ -254,8 +254,9 @@ impl Engine {
             r.elsewhere_at = g.extra.map(|(every, _)| now + every);
             if let Some((_, all)) = g.extra {
                 // Without 'all' it is for interfaces of virtual MAC addresses.
-                let own = |r: &Router| r.conf.vmac.as_ref().map_or(r.conf.interface.clone(), |m| m.name.clone());
-                self.announce_some(i, 1, now, |r, v| r.device(v) != own(r) && (all || v.own_mac.is_some()));
+                self.announce_some(i, 1, now, |r, v| {
+                    r.device(v) != super::router::home_of(&r.conf) && (all || v.own_mac.is_some())
+                });
             }
         }
     }
