@@ -902,16 +902,20 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
         }
     }
     cx.servers.clear();
-    if matches!(kind, Kind::Frontend | Kind::Backend)
-        && !(base.http_request.is_empty()
-            && base.http_response.is_empty()
-            && base.http_after_response.is_empty()
-            && base.tcp_connection.is_empty()
-            && base.tcp_session.is_empty()
-            && base.tcp_content.is_empty()
-            && base.tcp_response.is_empty())
-    {
-        if cx.ruled.iter().any(|(at, k)| *at == base.place && *k != kind) {
+    if has_rules(base) {
+        let refused = match kind {
+            Kind::Defaults => Some("another 'defaults' section"),
+            Kind::Listen => Some("a 'listen' section, which is both a frontend and a backend"),
+            Kind::Backend if !(base.tcp_connection.is_empty() && base.tcp_session.is_empty()) => {
+                Some("a backend, which has no 'tcp-request connection' and no 'tcp-request session'")
+            }
+            Kind::Frontend if !base.tcp_response.is_empty() => Some("a frontend, which has no 'tcp-response'"),
+            Kind::Frontend | Kind::Backend => None,
+        };
+        if let Some(what) = refused {
+            let text = format!("the rules of the defaults section at {} cannot go to {what}", base.place);
+            cx.error_of(Code::Misplaced, text);
+        } else if cx.ruled.iter().any(|(at, k)| *at == base.place && *k != kind) {
             let text = format!(
                 "the rules of the defaults section at {} cannot go to a frontend and to a backend; give each a defaults section of its own",
                 base.place
@@ -945,6 +949,17 @@ fn open(cx: &mut Cx<'_>, defaults: &[Proxy], w: &[String]) -> Section {
         }
     }
     Section::Proxy(Box::new(p))
+}
+
+/// Rules of a defaults section go to frontends or to backends, and to nothing else (manual 4.1).
+fn has_rules(p: &Proxy) -> bool {
+    !(p.http_request.is_empty()
+        && p.http_response.is_empty()
+        && p.http_after_response.is_empty()
+        && p.tcp_connection.is_empty()
+        && p.tcp_session.is_empty()
+        && p.tcp_content.is_empty()
+        && p.tcp_response.is_empty())
 }
 
 fn close(cx: &mut Cx<'_>, model: &mut Model, defaults: &mut Vec<Proxy>, section: Section) {
