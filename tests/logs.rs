@@ -371,3 +371,64 @@ fn a_stuck_receiver_costs_the_others_nothing() {
     let dropped = p.cli("show info").lines().find_map(|l| l.strip_prefix("DroppedLogs: ").map(str::to_owned)).unwrap();
     assert_ne!(dropped, "0");
 }
+
+/// Reads one answer with a Content-Length, and what comes in front of it.
+fn answer(s: &mut BufReader<TcpStream>) -> String {
+    let mut all = String::new();
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(s.read_line(&mut head).unwrap() > 0, "{all}{head}");
+        }
+        all.push_str(&head);
+        if head.starts_with("HTTP/1.1 103") {
+            continue;
+        }
+        let mut body = [0; 2];
+        s.read_exact(&mut body).unwrap();
+        return all;
+    }
+}
+
+#[test]
+fn the_next_request_of_a_connection_has_nothing_of_the_last_one() {
+    let r = Receiver::new();
+    let marked = "if { req.hdr(x-a) -m found }";
+    let frontend = format!(
+        " log {} format raw local0\n capture request header x-a len 20\n capture response header x-r len 20\n capture cookie C len 20\n \
+         unique-id-format U%[req.hdr(x-a)]\n unique-id-header x-id\n declare capture request len 10\n \
+         http-request set-log-level silent {marked}\n http-request set-var(txn.a) req.hdr(x-a) {marked}\n http-request set-var(sess.a) req.hdr(x-a) {marked}\n \
+         http-request set-src req.hdr(x-src) {marked}\n http-request set-priority-class int(5) {marked}\n http-request early-hint link y {marked}\n \
+         http-request capture req.hdr(x-a) id 1 {marked}\n http-request set-timeout server 2s {marked}\n http-request set-header x-seen %[var(txn.a)]\n \
+         http-request del-header x-src\n http-response set-header x-r %[var(txn.a)]\n \
+         log-format \"%HM %HU %ST %B %U %tsc %CC %CS %hr %hs %sq %bq %rc %s %[src] %ID %[var(txn.a)] %[var(sess.a)] %[res.hdr(x-r)] %[req.hdr(x-seen)]\"",
+        r.addr()
+    );
+    let (p, o) = proxy("cookie SRV insert indirect\n server t 127.0.0.1:1 cookie t weight 0\n", &frontend);
+    let open = || {
+        let s = p.connect();
+        s.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        BufReader::new(s)
+    };
+    let mut kept = open();
+    kept.get_mut()
+        .write_all(b"POST /first HTTP/1.1\r\nHost: x\r\nx-a: one\r\nx-src: 9.9.9.9\r\nCookie: SRV=s; C=c1\r\nContent-Length: 3\r\n\r\nabc")
+        .unwrap();
+    let first = answer(&mut kept);
+    assert!(first.starts_with("HTTP/1.1 103") && first.contains("x-r: one"), "{first}");
+    assert!(o.next().contains("x-seen: one"));
+    let plain = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut fresh = open();
+    let seen: Vec<[String; 3]> = [&mut kept, &mut fresh]
+        .into_iter()
+        .map(|c| {
+            c.get_mut().write_all(plain).unwrap();
+            let a = answer(c);
+            [a, o.next(), r.next()]
+        })
+        .collect();
+    // What belongs to the session stays with it.
+    assert!(seen[0][2].contains(" one "), "{}", seen[0][2]);
+    let kept: Vec<String> = seen[0].iter().map(|t| t.replace(" one ", " - ")).collect();
+    assert_eq!(kept, seen[1]);
+}

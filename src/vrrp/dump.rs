@@ -271,8 +271,11 @@ impl Engine {
             put!(o, "   Read timeout = {}", clocks.text(t));
         }
         put!(o, "   Master down timer = {} usecs", r.machine.master_down().as_micros());
-        let interface = if c.interface.is_empty() { "not configured" } else { &c.interface };
+        let interface = if r.roams() { "not configured" } else { &c.interface };
         put!(o, "   Interface = {interface}");
+        if c.vrf {
+            put!(o, "   VRF = {}", c.interface);
+        }
         if let Some(src) = r.src {
             let said = c.unicast_src.or(c.mcast_src).is_some();
             put!(o, "   Using src_ip = {src}{}", if said { " (from configuration)" } else { "" });
