@@ -4,7 +4,7 @@ use super::{Cx, names};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
-use crate::config::model::Proxy;
+use crate::config::model::{Kind, Proxy};
 use crate::rules::action::{HttpAction, Packets, Part, Side, Timer, Value};
 use crate::rules::logformat::{LogFormat, Step};
 use crate::rules::sample::{self, Expr, Scope};
@@ -117,6 +117,14 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Opti
                     return None;
                 }
             };
+            let lacks = match (&timer, cx.kind) {
+                (Timer::Client, Kind::Backend) => Some("frontend"),
+                (Timer::Server | Timer::Tunnel | Timer::Connect | Timer::Queue, Kind::Frontend) => Some("backend"),
+                _ => None,
+            };
+            if let Some(side) = lacks {
+                cx.error(format!("'{what} {}' : this section is no {side}, which this time-out belongs to", w[2]));
+            }
             let text = cx.arg(w, 3, "a time or an expression")?;
             let value = match crate::base::units::parse_time(text, TimeUnit::Millis) {
                 Ok(d) => Value::Number(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
@@ -215,7 +223,7 @@ fn of_stream(cx: &mut Cx<'_>, w: &[String], what: &str, scope: Scope) -> Option<
             let side = if modern.starts_with("set-bc") { Side::Server } else { Side::Client };
             (HttpAction::SetPackets { side, what: packets, value }, 3)
         }
-        "set-retries" if cx.kind == crate::config::model::Kind::Frontend => {
+        "set-retries" if cx.kind == Kind::Frontend => {
             cx.error_of(
                 Code::Misplaced,
                 format!("'{what}' : 'set-retries' only available in backend or listen section"),
@@ -239,7 +247,7 @@ fn of_stream(cx: &mut Cx<'_>, w: &[String], what: &str, scope: Scope) -> Option<
 pub fn capture(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String], scope: Scope) -> Option<(HttpAction, usize)> {
     let what = format!("{} capture", w[0]);
     // The slots are the frontend's.
-    let backend = cx.kind == crate::config::model::Kind::Backend;
+    let backend = cx.kind == Kind::Backend;
     let text = cx.arg(w, 2, "an expression")?;
     let value = expression(cx, &what, text, scope)?;
     let slots = if scope == Scope::Response { &mut p.captures.response } else { &mut p.captures.request };
