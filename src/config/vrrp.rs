@@ -565,6 +565,17 @@ pub struct VrrpInstance {
 }
 
 impl VrrpInstance {
+    /// It speaks to unicast peers over whatever leads there: the address that it speaks from may be on any interface, and has to be there.
+    pub fn roams(&self) -> bool {
+        self.interface.is_empty() || self.vrf
+    }
+
+    /// Its ends of unicast mean something on one link only.
+    pub fn is_link_local(&self) -> bool {
+        let mut ends = self.unicast_src.into_iter().chain(self.peers.iter().map(|p| p.addr));
+        ends.any(|ip| matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local()))
+    }
+
     /// Where it speaks, for people.
     pub fn place_to_speak(&self) -> &str {
         if self.interface.is_empty() { "any interface" } else { &self.interface }

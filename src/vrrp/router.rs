@@ -280,9 +280,9 @@ impl Router {
         self.conf.interface.is_empty()
     }
 
-    /// The address that it speaks from may be on any interface, and has to be there.
+    /// See [`VrrpInstance::roams`].
     pub fn roams(&self) -> bool {
-        self.unbound() || self.conf.vrf
+        self.conf.roams()
     }
 
     /// The address to speak from: what the file says, else the one used so far, else the first one of the interface that is no virtual one of ours.

@@ -4,7 +4,6 @@ use crate::base::code::Code;
 use crate::config::haproxy::Cx;
 use crate::config::keepalived::build::{MAX_VIPS4, MAX_VIPS6};
 use crate::config::model::{Auth, OwnMac, Vip, Vmac, VrrpModel, VrrpVersion};
-use std::net::IpAddr;
 use std::time::Duration;
 
 pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
@@ -14,7 +13,8 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
     std::mem::take(&mut d.carp).finish(&mut d.inst, &d.said).into_iter().for_each(&mut bad);
     carp::sign(&mut d.inst.auth, d.vips.iter().map(|v| v.addr.addr));
     let name = &d.inst.name;
-    unbound(&d).into_iter().for_each(|why| bad(format!("vrrp '{name}' {why}")));
+    let lacks = unbound(&d);
+    lacks.into_iter().for_each(|why| bad(format!("vrrp '{name}' {why}")));
     if d.inst.vrid == 0 {
         bad(format!("vrrp '{name}' has no 'vrid'; both nodes need the same number from 1 to 255"));
     }
@@ -127,7 +127,7 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
         inst.mcast_dst = inst.mcast_dst.filter(|a| a.is_ipv6() == is_six);
         inst.unicast_src = inst.unicast_src.filter(|a| a.is_ipv6() == is_six);
         inst.mcast_src = inst.mcast_src.filter(|a| a.is_ipv6() == is_six);
-        if (inst.interface.is_empty() || inst.vrf) && (inst.unicast_src.is_none() || inst.peers.is_empty()) {
+        if lacks.is_none() && inst.roams() && (inst.unicast_src.is_none() || inst.peers.is_empty()) {
             let family = if is_six { "IPv6" } else { "IPv4" };
             let text = format!(
                 "vrrp '{}' : without an 'interface' its addresses of {family} need a 'source' and a 'peer' of it",
@@ -156,17 +156,15 @@ pub fn finish(cx: &mut Cx<'_>, mut d: Draft, model: &mut VrrpModel) {
 /// What a section without an `interface`, or with `vrf`, lacks: it speaks to peers only, from an address that is not the link's, and has no place for addresses.
 fn unbound(d: &Draft) -> Option<&'static str> {
     let i = &d.inst;
-    let ends = i.unicast_src.into_iter().chain(i.peers.iter().map(|p| p.addr));
-    let on_link = |ip: IpAddr| matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local());
     if i.vrf && d.said.iter().any(|w| w == "interface") {
         Some("has both 'interface' and 'vrf'; remove one")
-    } else if !i.interface.is_empty() && !i.vrf {
+    } else if !i.roams() {
         None
     } else if i.peers.is_empty() {
         Some(if i.vrf { "has 'vrf' and no 'peer'; name one, or an 'interface' instead" } else { "has no 'interface'" })
     } else if i.unicast_src.is_none() {
         Some("has no 'interface' and no 'source'; write one of them")
-    } else if ends.into_iter().any(on_link) {
+    } else if i.is_link_local() {
         Some("has link-local addresses in 'source' or 'peer' and no 'interface' on which they are; name it")
     } else if i.vmac.is_some() {
         Some("has no 'interface' beside which 'virtual-mac' or 'ipvlan' could make one; name it")

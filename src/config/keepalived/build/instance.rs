@@ -602,7 +602,7 @@ fn unbound(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, block: &N
             cx.lenient(Code::Lenient, &n.place, "'vrf' beside 'interface' is not used, as in keepalived".to_owned());
         }
     }
-    if !i.interface.is_empty() && !i.vrf {
+    if !i.roams() {
         return;
     }
     let name = i.name.clone();
@@ -624,23 +624,18 @@ fn unbound(cx: &mut Cx<'_>, i: &mut VrrpInstance, said: &mut Said<'_>, block: &N
 
 /// What an instance without an interface lacks, once what is of the other family is left out.
 fn lacks_interface(i: &VrrpInstance) -> Option<&'static str> {
-    if !(i.interface.is_empty() || i.vrf) {
+    if !i.roams() {
         return None;
     }
     match i.unicast_src {
         _ if i.peers.is_empty() && i.vrf => Some("has 'vrf' and no unicast peer: name one, or an 'interface' instead"),
         _ if i.peers.is_empty() => Some("has no 'interface'"),
         None => Some("has no 'interface' and no 'unicast_src_ip': write one of them"),
-        Some(ip) if is_link_local(ip) || i.peers.iter().any(|p| is_link_local(p.addr)) => {
+        Some(_) if i.is_link_local() => {
             Some("has link-local addresses of unicast and no 'interface' on which they are: name it")
         }
         Some(_) => None,
     }
-}
-
-/// An IPv6 address that means something on one link only.
-fn is_link_local(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
 }
 
 /// `use_vmac` of addresses, and `use_vmac_addr`: beside which interface theirs are, and which MAC address they have.
