@@ -14,6 +14,8 @@ const PATIENCE: u32 = 60;
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The kernel tells that an interface is down, and that it is gone, within this time.
 const GONE: Duration = Duration::from_millis(20);
+/// A changed MAC address harms nobody for this long, however busy the kernel's lock of interfaces is.
+const GIVEN_BACK: Duration = Duration::from_millis(400);
 
 /// What there has to be for a router's adverts, if its interface is there.
 fn own(c: &VrrpInstance, index: impl Fn(&str) -> Option<u32>) -> Option<NewMac> {
@@ -159,7 +161,10 @@ impl Engine {
     pub(super) fn vmac_not_made(&mut self, name: &str, why: &str, now: Instant) {
         for i in 0..self.routers.len() {
             if self.routers[i].conf.mac_names().any(|n| n == name) {
-                self.routers[i].vmac_at = Some(now + TRY_AGAIN);
+                let r = &mut self.routers[i];
+                r.vmac_at = Some(now + TRY_AGAIN);
+                // There is nothing to wait for.
+                r.vmac_down_at = r.vmac_down_at.map(|t| t.min(now));
                 self.problem(i, why.to_owned());
             }
         }
@@ -168,7 +173,18 @@ impl Engine {
     /// It went down though its parent did not, or its parent came back before it: it counts as up for a moment yet. The kernel says that it is down of one that
     /// is removed, too.
     pub(super) fn vmac_down(&mut self, i: usize, now: Instant) {
-        self.routers[i].vmac_down_at.get_or_insert(now + GONE);
+        self.spare(i, now + GONE);
+    }
+
+    /// It has another MAC address, and gets its own back.
+    pub(super) fn vmac_renamed(&mut self, i: usize, now: Instant) {
+        self.spare(i, now + GIVEN_BACK);
+    }
+
+    /// Until then it counts as up, or until an earlier time that was set before.
+    fn spare(&mut self, i: usize, until: Instant) {
+        let at = &mut self.routers[i].vmac_down_at;
+        *at = Some(at.map_or(until, |t| t.min(until)));
     }
 
     /// What has waited long enough.

@@ -180,7 +180,7 @@ impl Engine {
             let was = |w: &NewMac| before.as_ref().is_some_and(|b| b.is(w)) && !l.is(w) && l.beside == Some(w.parent);
             if let Some(w) = self.vmacs_of(i).into_iter().find(was) {
                 self.vmac_lost(i, &format!("the MAC address of interface {}", w.name), now);
-                self.vmac_down(i, now);
+                self.vmac_renamed(i, now);
             }
         }
         self.link_counts(&l, now);
