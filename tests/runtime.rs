@@ -330,3 +330,92 @@ fn frontends_are_paused_resumed_and_shut_down() {
     drop(taken);
     assert!(all(true));
 }
+
+/// What `show servers state` has of a server: state, administration, weight, port, and whether its age is at least so many seconds.
+fn state(p: &Proxy, server: &str, age: u64) -> String {
+    let all = p.cli("show servers state");
+    let row: Vec<&str> =
+        all.lines().map(|l| l.split(' ').collect()).find(|w: &Vec<&str>| w.get(3) == Some(&server)).unwrap();
+    let old = row[9].parse::<u64>().unwrap() >= age;
+    format!("{} {} {} {} {} {}", row[4], row[5], row[6], row[7], row[18], if old { "old" } else { "new" })
+}
+
+#[test]
+fn a_state_file_says_what_servers_begin_as() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (origin("a"), origin("b"));
+    let file = dir.path().join("all");
+    let conf = format!(
+        "{HEAD} load-server-state-from-file global\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend be\nbackend be\n server down 127.0.0.1:{} weight 10\n server moved 127.0.0.1:1 weight 10\n server drained 127.0.0.1:1 weight 10\n server held 127.0.0.1:1 weight 10\n server off 127.0.0.1:1 disabled\n server name nosuch.invalid:{} backup\n server other 127.0.0.1:1 weight 10\n\
+         backend own\n load-server-state-from-file local\n server s 127.0.0.1:1 weight 10\n",
+        a.port, b.port
+    )
+    .replace("defaults", &format!(" server-state-base {}\n server-state-file all\ndefaults", dir.path().display()));
+    let row = |backend: &str, name: &str, rest: &str, port: u16| {
+        format!("9 {backend} 9 {name} {rest} 10 5000 6 3 4 6 0 0 0 - {port} - 0 0 - - 0\n")
+    };
+    let text = [
+        "1\n# be_id and so on\n".to_owned(),
+        row("be", "down", "127.0.0.1 0 0 10", a.port),
+        row("be", "moved", "127.0.0.9 2 0 20", b.port),
+        row("be", "drained", "127.0.0.1 2 8 10", 1),
+        row("be", "held", "127.0.0.1 0 1 10", 1),
+        row("be", "off", "127.0.0.1 2 4 1", 1),
+        row("be", "name", "127.0.0.1 2 0 1", b.port),
+        row("be", "other", "127.0.0.1 7 0 1", 1),
+        row("own", "s", "127.0.0.1 2 0 3", 1),
+    ];
+    std::fs::write(&file, text.concat()).unwrap();
+    std::fs::write(dir.path().join("own"), format!("1\n{}", row("own", "s", "127.0.0.1 2 0 4", 1))).unwrap();
+    let p = Proxy::start(&tandem(), &conf);
+    let ports = (a.port, b.port);
+    let want = |p: &Proxy| {
+        assert_eq!(state(p, "down", 5000), format!("127.0.0.1 0 0 10 {} old", ports.0));
+        // The address of one that is written down stays, its port does not.
+        assert_eq!(state(p, "moved", 5000), format!("127.0.0.1 2 0 20 {} old", ports.1));
+        assert_eq!(state(p, "drained", 5000), "127.0.0.1 2 8 10 1 old");
+        assert_eq!(state(p, "held", 5000), "127.0.0.1 0 1 10 1 old");
+        // An operator had enabled it.
+        assert_eq!(state(p, "off", 5000), "127.0.0.1 2 4 1 1 old");
+        // Nobody knows its name, and it is known where it was.
+        assert_eq!(state(p, "name", 5000), format!("127.0.0.1 2 0 1 {} old", ports.1));
+        assert_eq!(state(p, "other", 5000), "127.0.0.1 2 0 10 1 new");
+        assert_eq!(state(p, "s", 5000), "127.0.0.1 2 0 4 1 old");
+    };
+    want(&p);
+    p.cli("disable server be/off; disable server be/other");
+    assert!(p.get("/").ends_with('b'));
+    p.cli(
+        "enable server be/off; enable server be/other; set server be/down health up; set server be/moved state maint",
+    );
+    assert!((0..40).any(|_| p.get("/").ends_with('a')), "it stays down");
+    p.cli("set server be/down health down; set server be/moved state ready");
+    // What it says now is what the next one begins as.
+    std::fs::write(&file, p.cli("show servers state be")).unwrap();
+    std::fs::write(dir.path().join("own"), p.cli("show servers state own")).unwrap();
+    drop(p);
+    let p = Proxy::start(&tandem(), &conf);
+    assert_eq!(state(&p, "down", 0), format!("127.0.0.1 0 0 10 {} old", ports.0));
+    assert_eq!(state(&p, "moved", 0), format!("127.0.0.1 2 0 20 {} old", ports.1));
+    for (name, is) in [("drained", "127.0.0.1 2 8 10 1"), ("held", "127.0.0.1 0 1 10 1"), ("off", "127.0.0.1 2 4 1 1")]
+    {
+        assert_eq!(state(&p, name, 0), format!("{is} old"));
+    }
+    assert_eq!(state(&p, "s", 5000), "127.0.0.1 2 0 4 1 old");
+    // A reload asks nobody: servers go on as they are.
+    p.cli("set server be/drained state ready; set weight own/s 7");
+    p.cli("reload");
+    assert_eq!(state(&p, "drained", 0), "127.0.0.1 2 0 10 1 old");
+    assert_eq!(state(&p, "s", 0), "127.0.0.1 2 0 7 1 old");
+}
+
+/// Numbers decide where consistent hashing puts a server: HAProxy counts those that say one, too (seen in 2.6 and 3.5).
+#[test]
+fn servers_are_numbered_as_in_haproxy() {
+    let p = proxy(
+        "frontend f\n bind 127.0.0.1:{port}\nbackend b\n server s1 127.0.0.1:1 id 33\n server s2 127.0.0.1:1\n server s3 127.0.0.1:1 id 2\n server s4 127.0.0.1:1\n server s5 127.0.0.1:1\n\
+         backend i\n server a 127.0.0.1:1\n server b 127.0.0.1:1 id 1\n server c 127.0.0.1:1\n",
+    );
+    assert_eq!(servers(&p, "b"), ["33 s1", "3 s2", "2 s3", "5 s4", "6 s5"]);
+    assert_eq!(servers(&p, "i"), ["2 a", "1 b", "4 c"]);
+}

@@ -39,6 +39,10 @@ pub struct Model {
 pub struct Global {
     /// `stats-file`: what counters begin with.
     pub stats_file: Option<Arc<[u8]>>,
+    /// `server-state-base`: where relative names of state files begin.
+    pub state_base: Option<String>,
+    /// `server-state-file`
+    pub state_file: Option<String>,
     pub daemon: bool,
     pub user: Option<String>,
     pub group: Option<String>,
@@ -137,6 +141,8 @@ impl Default for Global {
     fn default() -> Self {
         Self {
             stats_file: None,
+            state_base: None,
+            state_file: None,
             daemon: false,
             user: None,
             group: None,
@@ -360,7 +366,7 @@ pub struct ForwardFor {
 pub struct Bind {
     pub place: Place,
     pub addr: ListenAddr,
-    /// Given by `name`; else `sock-N` counted from 1.
+    /// Given by `name`; else `sock-N` by its number.
     pub id: Option<u32>,
     pub name: Option<String>,
     pub maxconn: u32,
@@ -617,6 +623,10 @@ pub struct Server {
     pub may_lack_address: bool,
     /// `init-addr`: the address to begin with where no name server knows one.
     pub init_ip: Option<IpAddr>,
+    /// `init-addr last`
+    pub remembered: Remembered,
+    /// What a state file says of it; taken over when the process starts.
+    pub saved: Option<Arc<Saved>>,
     /// `init-addr` has `libc`, or nothing is said: the resolver of the system is asked at the start.
     pub ask_at_start: bool,
     /// `resolvers`: the section whose name servers are asked at run time.
@@ -703,6 +713,64 @@ pub struct Server {
     pub checkers: Arc<[Checker]>,
 }
 
+/// `init-addr`: what the address in a state file is for, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// In place of what the resolver says.
+    First,
+    /// Where the resolver has nothing to say.
+    Behind,
+    No,
+}
+
+/// `load-server-state-from-file`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadState {
+    #[default]
+    None,
+    /// The file of the process.
+    Global,
+    /// A file of its own.
+    Local,
+}
+
+/// A server's line of a state file, as far as it fits the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    pub state: SavedState,
+    /// In place of what the configuration says, unless that was changed.
+    pub forced: Option<Forced>,
+    /// The same.
+    pub weight: Option<u32>,
+    /// Since its state changed last.
+    pub since: Duration,
+    /// What its last check found, by number.
+    pub status: u8,
+    pub check_enabled: bool,
+    pub agent_enabled: bool,
+    pub check_addr: Option<IpAddr>,
+    pub check_port: Option<u16>,
+    pub agent_addr: Option<IpAddr>,
+    pub agent_port: Option<u16>,
+}
+
+/// `srv_op_state`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SavedState {
+    Stopped,
+    /// Up, and warming up (`slowstart`).
+    Starting,
+    Running,
+    Stopping,
+}
+
+/// What an operator said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forced {
+    pub maintenance: bool,
+    pub drain: bool,
+}
+
 impl Server {
     /// It has a name that nobody knew when the file was loaded.
     pub fn is_nowhere(&self) -> bool {
@@ -728,6 +796,8 @@ impl Default for Server {
             track: None,
             may_lack_address: false,
             init_ip: None,
+            remembered: Remembered::First,
+            saved: None,
             ask_at_start: true,
             resolvers: None,
             prefer_ipv4: false,
@@ -1128,6 +1198,10 @@ pub struct Proxy {
     pub name_header: Option<String>,
     /// `max-keep-alive-queue`: a client's last server is given up where more than so many wait for it.
     pub keep_alive_queue: Option<u32>,
+    /// `load-server-state-from-file`
+    pub load_state: LoadState,
+    /// `server-state-file-name`
+    pub state_file: Option<String>,
     /// `persist rdp-cookie`: its name.
     pub rdp_persist: Option<String>,
     /// `dynamic-cookie-key`
@@ -1252,6 +1326,8 @@ impl Proxy {
             session_rate: 0,
             name_header: None,
             keep_alive_queue: None,
+            load_state: LoadState::None,
+            state_file: None,
             rdp_persist: None,
             cookie_key: None,
             force_switch: Vec::new(),

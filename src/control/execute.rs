@@ -3,7 +3,7 @@ use super::command::{Ceilings, Command, Dynamic, Vrrp, help};
 use super::runtime::{self, Removable, Wish};
 use super::stats;
 use super::typed;
-use crate::config::model::CliLevel;
+use crate::config::model::{CliLevel, PortRule};
 use crate::health::found::{Outcome, status_number};
 use crate::health::verdict::Office;
 use crate::state::counters::Counter;
@@ -339,6 +339,7 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
             let op = match (l.in_maintenance() || !l.is_up(), l.stopping()) {
                 (true, _) => 0,
                 (_, true) => 3,
+                _ if l.warmth() < 100 => 1,
                 _ => 2,
             };
             let (status, result) = match &*lock(&l.check) {
@@ -357,10 +358,9 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
             let check_state = match (n.conf.check, l.in_maintenance()) {
                 (false, _) if configured_down => 8,
                 (false, _) => 0,
-                (true, true) => 14,
-                (true, false) => 6,
+                (true, waits) => 2 | u8::from(l.check_enabled.load(Relaxed)) << 2 | u8::from(waits) << 3,
             };
-            let check_health = if l.admin() == 0 { l.health().count() } else { 0 };
+            let check_health = if l.admin() & !CONFIG_MAINT == 0 { l.health().count() } else { 0 };
             let addr = crate::proxy::server_address(n);
             let fqdn = match &n.conf.host {
                 crate::base::addr::Host::Name(name) => name.as_str(),
@@ -383,7 +383,11 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
                 agent_state(n),
                 u8::from(p.conf.id.is_some()),
                 u8::from(n.conf.id.is_some()),
-                addr.map_or(0, |a| a.port()),
+                match (addr, n.conf.port) {
+                    (Some(a), _) => a.port(),
+                    (None, PortRule::Fixed(port)) => port,
+                    (None, _) => 0,
+                },
                 u8::from(n.conf.traffic_tls),
                 match l.check_port.load(Relaxed) {
                     0 => n.conf.check_port.map_or(0, u32::from),

@@ -61,6 +61,11 @@ pub fn status_number(word: &str) -> u8 {
     row(word).number
 }
 
+/// The status word of such a number.
+pub fn numbered(number: u8) -> Option<&'static str> {
+    STATUSES.iter().find(|s| s.number == number).map(|s| s.word)
+}
+
 /// The status word as a constant, without regard to case; none if there is no such word.
 pub fn known(word: &str) -> Option<&'static str> {
     STATUSES.iter().find(|s| s.word.eq_ignore_ascii_case(word)).map(|s| s.word)

@@ -12,5 +12,6 @@ pub mod post;
 pub mod prober;
 pub mod pulse;
 pub mod resolver;
+pub mod saved;
 pub mod script;
 pub mod verdict;

@@ -6,8 +6,8 @@ use super::mail::Mail;
 use crate::config::model::OnError;
 use crate::state::counters::Counter;
 use crate::state::live::{
-    Alert, CONFIG_MAINT, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, Happening, INHERITED_DRAIN, INHERITED_MAINT,
-    Live, Quorum, RESOLUTION_MAINT, lock,
+    Alert, CheckResult, Ended, FORCED_DRAIN, FORCED_MAINT, Happening, INHERITED_DRAIN, INHERITED_MAINT, Live, Quorum,
+    RESOLUTION_MAINT, lock,
 };
 use crate::state::snapshot::{ProxyNode, ServerNode, Snapshot};
 use std::net::IpAddr;
@@ -277,7 +277,7 @@ impl Office<'_> {
     }
 
     /// It cannot serve any more.
-    fn down(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
+    pub(super) fn down(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
         let l = &s.live;
         if !l.is_up() {
             return;
@@ -319,7 +319,7 @@ impl Office<'_> {
         p.live.wake(None);
     }
 
-    fn stopping(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
+    pub(super) fn stopping(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
         let l = &s.live;
         if l.is_up() && l.stopping() {
             return;
@@ -475,11 +475,11 @@ impl Office<'_> {
         let cli = ", changed from CLI";
         match act {
             ServerAct::Ready => {
-                l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
+                l.set_admin(FORCED_MAINT, false);
                 l.set_admin(FORCED_DRAIN, false);
             }
             ServerAct::Drain => {
-                l.set_admin(FORCED_MAINT | CONFIG_MAINT, false);
+                l.set_admin(FORCED_MAINT, false);
                 l.set_admin(FORCED_DRAIN, true);
             }
             ServerAct::Maint => {

@@ -12,7 +12,7 @@ use crate::control::execute::Asked;
 use crate::control::runtime::{self, Wish};
 use crate::control::{Pages, socket, statsfile};
 use crate::health::verdict::Office;
-use crate::health::{prober, resolver};
+use crate::health::{prober, resolver, saved};
 use crate::log::console::Console;
 use crate::log::{Sinks, ship};
 use crate::net::listen;
@@ -245,6 +245,7 @@ impl Worker {
         w.live.facts.send_replace(facts);
         let snapshot = w.snapshot.load_full();
         let office = Office { snapshot: &snapshot, live: &w.live };
+        saved::take_over(&office);
         states.iter().for_each(|s| office.recall(s));
         let generation = first.generation;
         listen_on(&first)?;

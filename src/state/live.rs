@@ -22,13 +22,14 @@ use tokio::sync::{mpsc, watch};
 pub const FORCED_MAINT: u32 = 0x01;
 /// A server that it tracks is in maintenance.
 pub const INHERITED_MAINT: u32 = 0x02;
+/// `disabled` in the file; it only remembers why a server began in maintenance.
 pub const CONFIG_MAINT: u32 = 0x04;
 /// It has no address: its name is not known.
 pub const RESOLUTION_MAINT: u32 = 0x20;
 pub const FORCED_DRAIN: u32 = 0x08;
 /// A server that it tracks is draining.
 pub const INHERITED_DRAIN: u32 = 0x10;
-const ANY_MAINT: u32 = FORCED_MAINT | INHERITED_MAINT | CONFIG_MAINT | RESOLUTION_MAINT;
+const ANY_MAINT: u32 = FORCED_MAINT | INHERITED_MAINT | RESOLUTION_MAINT;
 
 /// In place of the moment at which a server came up: it was up when it was first heard of.
 const ALWAYS: u64 = u64::MAX;
@@ -135,8 +136,9 @@ pub struct ServerLive {
     stopping: AtomicBool,
     /// What its health is when checks begin: at the start and behind a maintenance.
     init: Mutex<Option<InitState>>,
-    /// Microseconds since the process started: two changes by a command each do not happen in the same.
-    changed: AtomicU64,
+    /// Microseconds since the process started: two changes by a command each do not happen in the same. An earlier process's changes are
+    /// negative.
+    changed: AtomicI64,
     last_session: AtomicI64,
     downtime: AtomicU64,
     /// `set server addr` and name servers: address and port in place of the file's; without a port, that of the file.
@@ -257,7 +259,7 @@ impl ServerLive {
             agent: AgentLive::new(!s.dynamic),
             stopping: AtomicBool::new(false),
             init: Mutex::new(s.init_state),
-            changed: AtomicU64::new(now_us()),
+            changed: AtomicI64::new(now_us()),
             pulses: Mutex::default(),
             extra_weight: AtomicI64::new(0),
             recalled: AtomicBool::new(false),
@@ -477,7 +479,7 @@ impl ServerLive {
     }
     /// May get new traffic that nothing binds to it.
     pub fn usable(&self) -> bool {
-        self.is_up() && self.admin() == 0 && !self.stopping()
+        self.is_up() && self.admin() & !CONFIG_MAINT == 0 && !self.stopping()
     }
     /// Up, but only for those that are bound to it.
     pub fn stopping(&self) -> bool {
@@ -537,6 +539,14 @@ impl ServerLive {
     pub fn health(&self) -> Health {
         *lock(&self.health)
     }
+    /// Its state is as old as an earlier process said.
+    pub fn changed_before(&self, age: Duration) {
+        self.changed.store(now_us().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)), Relaxed);
+    }
+    /// It has just come up, as far as `slowstart` goes.
+    pub fn warm_up(&self) {
+        self.came_up.store(now_ms(), Relaxed);
+    }
     /// An earlier worker knew what it was.
     pub fn recall(&self, up: bool) {
         self.hold(up);
@@ -576,24 +586,24 @@ impl ServerLive {
             self.stopping.store(false, Relaxed);
         }
         if self.up.swap(up, Relaxed) != up {
-            let before = self.changed.swap(now_us(), Relaxed) / 1000;
-            let now = now_ms();
+            let now = now_us();
+            let before = self.changed.swap(now, Relaxed);
             if up {
-                self.came_up.store(now, Relaxed);
-                self.downtime.fetch_add(now.saturating_sub(before), Relaxed);
+                self.came_up.store(now_ms(), Relaxed);
+                self.downtime.fetch_add(micros(now - before) / 1000, Relaxed);
             }
         }
     }
     /// Seconds since the last change of state.
     pub fn since_change(&self) -> u64 {
-        now_us().saturating_sub(self.changed.load(Relaxed)) / 1_000_000
+        micros(now_us() - self.changed.load(Relaxed)) / 1_000_000
     }
     /// When its state changed last, in microseconds of the process.
-    pub fn changed_at(&self) -> u64 {
+    pub fn changed_at(&self) -> i64 {
         self.changed.load(Relaxed)
     }
     pub fn downtime(&self) -> u64 {
-        let extra = if self.is_up() { 0 } else { now_us().saturating_sub(self.changed.load(Relaxed)) / 1000 };
+        let extra = if self.is_up() { 0 } else { micros(now_us() - self.changed.load(Relaxed)) / 1000 };
         (self.downtime.load(Relaxed) + extra) / 1000
     }
     /// A session begins, at this second.
@@ -1063,8 +1073,13 @@ fn same_ring(a: &crate::config::model::Ring, b: &crate::config::model::Ring) -> 
 }
 
 /// As [`now_ms`], finer.
-fn now_us() -> u64 {
-    u64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(0)
+fn now_us() -> i64 {
+    i64::try_from(CLOCK.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(0)
+}
+
+/// A span of time; a clock that was read before an event is no span.
+fn micros(span: i64) -> u64 {
+    u64::try_from(span).unwrap_or(0)
 }
 
 /// Milliseconds of an instant on the same clock as [`now_ms`].

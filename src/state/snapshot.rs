@@ -330,13 +330,20 @@ impl Snapshot {
                 });
             }
             let mut listeners = Vec::new();
-            for (id, b) in (1..).zip(&conf.binds) {
+            // Who says none follows on whoever stands in front.
+            let mut taken: HashSet<u32> = conf.binds.iter().filter_map(|b| b.id).collect();
+            let mut last = 0u32;
+            for b in &conf.binds {
                 let tls = match before.and_then(|p| p.listeners.get(listeners.len())) {
                     Some(o) => o.tls.clone(),
                     None => server_tls(b, &global, src, report),
                 };
+                // Never none: there are more numbers than listeners.
+                last =
+                    b.id.unwrap_or_else(|| (last.saturating_add(1)..).find(|n| !taken.contains(n)).unwrap_or(u32::MAX));
+                taken.insert(last);
+                let id = last;
                 let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));
-                let id = b.id.unwrap_or(id);
                 listeners.push(ListenerNode { live: live.listener(&plive, &name), name, id, tls, conf: b.clone() });
             }
             let names = &crate::config::haproxy::NAMES;

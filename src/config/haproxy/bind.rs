@@ -297,6 +297,9 @@ pub fn parse(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         }
     }
     b.tls = ssl.then_some(tls);
+    if b.id.is_some() && all.len() > 1 {
+        cx.error("'bind' : 'id' can only be used with a single socket; give each its own line");
+    }
     cx.listeners += all.len();
     if cx.listeners > super::MAX_LISTENERS {
         return cx.too_much("listeners", super::MAX_LISTENERS);

@@ -48,7 +48,8 @@ fn first_number(m: &Model) -> u32 {
     if m.global.stats_sockets.is_empty() { 1 } else { 2 }
 }
 
-/// Numbers proxies and servers as statistics and processes know them: who says none gets the next one that nobody said.
+/// Numbers proxies and servers as statistics, processes and consistent hashing know them: who says none gets the next one that nobody said. Servers
+/// that say one are counted on the way to the next.
 pub fn number(m: &mut Model) {
     let first = first_number(m);
     let said: HashSet<u32> = m.proxies.iter().filter_map(|p| p.id).collect();
@@ -58,10 +59,14 @@ pub fn number(m: &mut Model) {
         let next = if p.mode == Mode::Syslog { None } else { p.id.or_else(|| free.next()) };
         p.number = next.unwrap_or(u32::MAX);
         let said: HashSet<u32> = p.servers.iter().filter_map(|s| s.id).collect();
-        let mut free = (1..).filter(|n| !said.contains(n));
+        let mut next = 1u32;
         for s in &mut p.servers {
-            // Never none: there are more numbers than servers.
-            s.number = s.id.or_else(|| free.next()).unwrap_or(u32::MAX);
+            s.number = s.id.unwrap_or_else(|| {
+                // Never none: there are more numbers than servers.
+                next = (next..).find(|n| !said.contains(n)).unwrap_or(u32::MAX);
+                next
+            });
+            next = next.saturating_add(1);
         }
     }
 }

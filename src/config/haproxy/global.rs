@@ -1,7 +1,7 @@
 //! The `global` section (configuration manual 3).
 use super::args::{self, ALONE, Any, FREE, I31, Int, OneOf, Secs, Shape, Size, U32, first, one};
 use super::keywords::{self, Class};
-use super::{Cx, State, ciphers, log, older};
+use super::{Cx, State, ciphers, log, older, server_state};
 use crate::base::addr::ListenAddr;
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
@@ -61,6 +61,8 @@ const KEYWORDS: &[(&str, Row)] = &[
             }
         }),
     ),
+    ("server-state-base", Honoured(|cx, g, w| server_state::path(cx, |g| &mut g.state_base, g, w))),
+    ("server-state-file", Honoured(|cx, g, w| server_state::path(cx, |g| &mut g.state_file, g, w))),
     ("grace", Honoured(|cx, g, w| g.grace = cx.time(w, 1, TimeUnit::Millis).unwrap_or_default())),
     ("hard-stop-after", Honoured(|cx, g, w| g.hard_stop_after = cx.time(w, 1, TimeUnit::Millis))),
     ("crt-base", Honoured(|cx, g, w| once(cx, |g| &mut g.crt_base, g, w))),

@@ -23,6 +23,7 @@ mod ring;
 mod rules;
 mod sections;
 mod server;
+mod server_state;
 mod source;
 mod tcp_rules;
 mod vrrp;
@@ -129,6 +130,8 @@ pub struct Cx<'a> {
     asked_servers: Vec<(String, String, Place)>,
     /// `resolvers` sections that servers name, and where.
     asked_resolvers: Vec<(String, Place)>,
+    /// Servers whose names nobody knows, and what to say of it unless a state file knows them.
+    unresolved: Vec<(Place, String, String)>,
     /// `cache` sections that rules and filters name, and where.
     asked_caches: Vec<(String, Place)>,
     /// `log-profile` sections that rules name, and where.
@@ -487,6 +490,7 @@ pub fn parse(
         error_sets: BTreeMap::new(),
         asked_servers: Vec::new(),
         asked_resolvers: Vec::new(),
+        unresolved: Vec::new(),
         asked_caches: Vec::new(),
         asked_profiles: Vec::new(),
         guids: HashMap::new(),
@@ -635,6 +639,7 @@ pub fn parse(
             Some(_) => {}
         }
     }
+    server_state::finish(&mut cx, &mut model);
     mailers::finish(&mut cx, &model);
     let checks = std::mem::take(&mut model.healthchecks);
     model.proxies.iter_mut().for_each(|p| healthcheck::adopt(&mut cx, &checks, p));

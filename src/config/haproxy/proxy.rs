@@ -1,6 +1,8 @@
 //! Keywords of `defaults`, `frontend`, `backend` and `listen` (configuration manual 4.1 and 4.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, bind, check, errors, filter, log, mailers, older, rules, server, source, tcp_rules};
+use super::{
+    Cx, State, bind, check, errors, filter, log, mailers, older, rules, server, server_state, source, tcp_rules,
+};
 use crate::balance::Algorithm;
 use crate::balance::hash::{Function, HashType};
 use crate::base::addr::IpNet;
@@ -134,6 +136,8 @@ const KEYWORDS: &[(&str, u8, usize, Parse)] = &[
             _ => cx.number(w, 1, "a number of requests, or -1"),
         };
     }),
+    ("load-server-state-from-file", D | B, 2, server_state::from),
+    ("server-state-file-name", D | B, 2, |_, p, w| server_state::name(p, w)),
     ("rate-limit", D | F, 3, |cx, p, w| match w.get(1).map(String::as_str) {
         Some("sessions") => p.session_rate = cx.number(w, 2, "a number of sessions a second").unwrap_or(0),
         _ => cx.error("'rate-limit' only supports 'sessions' (followed by a number)"),

@@ -1,12 +1,12 @@
 //! `server` and `default-server` lines (configuration manual 5.2).
 use super::keywords::{self, Class};
-use super::{Cx, State, global, names};
+use super::{Cx, State, global, names, server_state};
 use crate::base::addr::{Host, IpNet, split_host_port};
 use crate::base::code::Code;
 use crate::base::diag::suggestion;
 use crate::base::units::TimeUnit;
 use crate::config::model::{
-    LogProto, Mode, Observe, OnError, PortRule, Proxy, SendProxy, Server, ServerTls, SniRule, TlsLimits,
+    LogProto, Mode, Observe, OnError, PortRule, Proxy, Remembered, SendProxy, Server, ServerTls, SniRule, TlsLimits,
 };
 use crate::health::fsm::InitState;
 use crate::rules::logformat::LogFormat;
@@ -93,7 +93,13 @@ pub fn server(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
         Host::Name(n) => {
             let ip = if s.ask_at_start { cx.resolve(n) } else { None }.or(s.init_ip);
             if ip.is_none() && !s.may_lack_address {
-                cx.error_of(Code::Unresolved, format!("'server {name}' : could not resolve address '{n}'; check the name or the resolver, or write an address"));
+                server_state::unresolved(
+                    cx,
+                    &s,
+                    format!(
+                        "'server {name}' : could not resolve address '{n}'; check the name or the resolver, or write an address"
+                    ),
+                );
             }
             ip
         }
@@ -140,8 +146,14 @@ pub fn template(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
 /// `init-addr`: the methods that are tried in turn for the first address.
 fn init_addr(cx: &mut Cx<'_>, s: &mut Server, methods: &str, what: &str) {
     s.may_lack_address = false;
+    s.remembered = Remembered::No;
+    let mut first = true;
     for m in methods.split(',') {
         match m {
+            // Behind a method that always knows something it has nothing to say.
+            "last" if !s.may_lack_address => {
+                s.remembered = if first { Remembered::First } else { Remembered::Behind };
+            }
             "last" | "libc" => {}
             // The last resort is one: a name that nobody knows is no mistake of this file.
             "none" => s.may_lack_address = true,
@@ -154,6 +166,7 @@ fn init_addr(cx: &mut Cx<'_>, s: &mut Server, methods: &str, what: &str) {
                 ));
             }
         }
+        first = false;
     }
     s.ask_at_start = methods.split(',').any(|m| m == "libc");
 }

@@ -1,0 +1,298 @@
+//! State files: what an earlier process knew of servers (`server-state-file`, `load-server-state-from-file`; management manual 9.3,
+//! `show servers state`).
+use super::Cx;
+use crate::base::addr::Host;
+use crate::base::code::Code;
+use crate::config::model::{
+    Forced, Global, Kind, LoadState, Model, PortRule, Proxy, Remembered, Saved, SavedState, Server,
+};
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The version of the format that there is.
+const VERSION: &str = "1";
+/// A line has at least so many fields; those behind came with later versions.
+const FIELDS: usize = 21;
+const MAX_WEIGHT: u32 = 256;
+/// Bits of an administrative state: forced and configured maintenance, forced drain; and all that there are.
+const FORCED_MAINT: u32 = 0x01;
+const CONFIG_MAINT: u32 = 0x04;
+const FORCED_DRAIN: u32 = 0x08;
+const ANY_MAINT: u32 = 0x63;
+const ALL: u32 = 0x7f;
+/// A check is wanted.
+const ENABLED: u32 = 0x04;
+
+/// `server-state-base <directory>`, `server-state-file <file>`
+pub fn path(cx: &mut Cx<'_>, slot: fn(&mut Global) -> &mut Option<String>, g: &mut Global, w: &[String]) {
+    let Some(path) = cx.arg(w, 1, "a path").map(str::to_owned) else { return };
+    // HAProxy goes on with the first as well.
+    match slot(g) {
+        Some(_) => cx.warn_of(Code::Duplicate, format!("'{}' is already given, and that counts", w[0])),
+        free => *free = Some(path),
+    }
+}
+
+/// `load-server-state-from-file global|local|none`
+pub fn from(cx: &mut Cx<'_>, p: &mut Proxy, w: &[String]) {
+    let what = "'global', 'local' or 'none'";
+    p.load_state = match w.get(1).map_or("", String::as_str) {
+        "global" => LoadState::Global,
+        "local" => LoadState::Local,
+        "none" => LoadState::None,
+        o => return cx.error(format!("'load-server-state-from-file' expects {what}, but got '{o}'")),
+    };
+}
+
+/// `server-state-file-name [use-backend-name|<file>]`
+pub fn name(p: &mut Proxy, w: &[String]) {
+    // HAProxy takes it in `defaults`, where nobody inherits it.
+    if p.kind == Kind::Defaults {
+        return;
+    }
+    p.state_file = w.get(1).filter(|n| *n != "use-backend-name").cloned();
+}
+
+/// A server's address is not known: that is an error unless a state file knows it.
+pub fn unresolved(cx: &mut Cx<'_>, s: &Server, text: String) {
+    if s.remembered == Remembered::No {
+        cx.error_of(Code::Unresolved, text);
+    } else {
+        cx.unresolved.push((s.place.clone(), s.name.clone(), text));
+    }
+}
+
+/// The fields of one line, and what was wrong with them.
+struct Fields<'l> {
+    words: Vec<&'l str>,
+    wrong: Vec<String>,
+}
+
+impl<'l> Fields<'l> {
+    fn word(&self, at: usize) -> &'l str {
+        self.words.get(at).copied().unwrap_or("-")
+    }
+
+    fn number<T: FromStr + Default>(&mut self, at: usize, name: &str, fits: impl Fn(&T) -> bool) -> T {
+        let found = self.word(at).parse().ok().filter(|n| fits(n));
+        found.unwrap_or_else(|| {
+            self.wrong.push(format!("{name} '{}'", self.word(at)));
+            T::default()
+        })
+    }
+
+    /// A field that later versions added: none where it is not, and where it says nothing.
+    fn later<T: FromStr>(&mut self, at: usize, name: &str) -> Option<T> {
+        let word = self.words.get(at).copied().filter(|w| !matches!(*w, "-" | "0"))?;
+        let found = word.parse().ok();
+        if found.is_none() {
+            self.wrong.push(format!("{name} '{word}'"));
+        }
+        found
+    }
+}
+
+/// What a line says of a server; the error names the fields that cannot be.
+fn saved(f: &mut Fields<'_>, s: &Server) -> Result<(Saved, Option<IpAddr>, u16), String> {
+    let state = match f.number(5, "srv_op_state", |n: &u8| *n <= 3) {
+        0 => SavedState::Stopped,
+        1 => SavedState::Starting,
+        3 => SavedState::Stopping,
+        _ => SavedState::Running,
+    };
+    let both = FORCED_MAINT | FORCED_DRAIN;
+    let admin = f.number(6, "srv_admin_state", |n: &u32| n & !ALL == 0 && n & both != both);
+    let weight = f.number(7, "srv_uweight", |n: &u32| *n <= MAX_WEIGHT);
+    let configured = f.number(8, "srv_iweight", |n: &u32| *n <= MAX_WEIGHT);
+    let since = f.number(9, "srv_time_since_last_change", |_: &i64| true);
+    let status = f.number(10, "srv_check_status", |n: &u8| *n <= 20);
+    f.number(11, "srv_check_result", |n: &u8| *n <= 4);
+    f.number(12, "srv_check_health", |_: &u32| true);
+    let check = f.number(13, "srv_check_state", |n: &u32| *n < 0x10);
+    let agent = f.number(14, "srv_agent_state", |n: &u32| *n < 0x20);
+    let port = f.number(18, "srv_port", |_: &u16| true);
+    let (check_port, check_addr) = (f.later(21, "srv_check_port"), f.later(22, "srv_check_addr"));
+    let (agent_addr, agent_port) = (f.later(23, "srv_agent_addr"), f.later(24, "srv_agent_port"));
+    if !f.wrong.is_empty() {
+        return Err(f.wrong.join(", "));
+    }
+    // Who changed the file between `disabled` and not meant that.
+    let same = (admin & CONFIG_MAINT != 0) == s.disabled;
+    Ok((
+        Saved {
+            // In maintenance it is not known to be down, only not asked.
+            state: if state == SavedState::Stopped && admin & ANY_MAINT != 0 { SavedState::Running } else { state },
+            forced: same.then_some(Forced { maintenance: admin & FORCED_MAINT != 0, drain: admin & FORCED_DRAIN != 0 }),
+            weight: (configured == s.weight).then_some(weight),
+            since: Duration::from_secs(u64::try_from(since).unwrap_or(0)),
+            status,
+            check_enabled: check & ENABLED != 0,
+            agent_enabled: agent & ENABLED != 0,
+            check_addr,
+            check_port,
+            agent_addr,
+            agent_port,
+        },
+        f.word(4).parse().ok(),
+        port,
+    ))
+}
+
+/// The lines of a file: backend, server, all fields.
+type Lines<'t> = Vec<(&'t str, &'t str, Vec<&'t str>)>;
+
+/// The lines of a file; the error says why nothing of it counts.
+fn lines(text: &str) -> Result<Lines<'_>, String> {
+    let mut all = text.lines().enumerate();
+    if all.next().is_none_or(|(_, first)| first.trim() != VERSION) {
+        return Err(format!("its first line is not '{VERSION}', the version of the format"));
+    }
+    let mut out = Vec::new();
+    for (n, line) in all.filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if words.len() < FIELDS {
+            return Err(format!("line {} has {} fields instead of {FIELDS} or more", n + 1, words.len()));
+        }
+        out.push((words[1], words[3], words));
+    }
+    Ok(out)
+}
+
+/// One file, read; nothing of it where it cannot be used.
+fn file(cx: &mut Cx<'_>, path: &str, p: &Proxy) -> Option<Arc<[u8]>> {
+    match cx.src.read(path) {
+        // The first start has none.
+        Err(e) => cx.report.notice(Code::Advice, &p.place, format!("cannot read state file '{path}': {e}")),
+        Ok(bytes) if bytes.is_empty() => {
+            cx.report.notice(Code::Advice, &p.place, format!("state file '{path}' is empty"));
+        }
+        Ok(bytes) => match lines(&String::from_utf8_lossy(&bytes)) {
+            Err(e) => cx.report.warning(Code::Advice, &p.place, format!("state file '{path}' is not used: {e}")),
+            Ok(_) => return Some(bytes),
+        },
+    }
+    None
+}
+
+fn under(base: Option<&String>, name: &str) -> String {
+    // An absolute name replaces what stands in front.
+    base.map_or_else(|| name.to_owned(), |b| Path::new(b).join(name).to_string_lossy().into_owned())
+}
+
+/// The end of all files: what state files say goes to the servers, and those that have no address even so are errors.
+pub fn finish(cx: &mut Cx<'_>, model: &mut Model) {
+    let (base, global) = (model.global.state_base.clone(), model.global.state_file.clone());
+    let mut read: HashMap<String, Option<Arc<[u8]>>> = HashMap::new();
+    for p in model.proxies.iter_mut().filter(|p| p.is_backend() && p.load_state != LoadState::None) {
+        let local = p.load_state == LoadState::Local;
+        let path = match (local, &global) {
+            (true, _) => under(base.as_ref(), p.state_file.as_ref().unwrap_or(&p.name)),
+            (false, Some(path)) => under(base.as_ref(), path),
+            (false, None) => {
+                let text = format!(
+                    "'load-server-state-from-file global' of '{}' finds nothing: 'server-state-file' is not set in 'global'",
+                    p.name
+                );
+                cx.report.warning(Code::Useless, &p.place, text);
+                continue;
+            }
+        };
+        let bytes = read.entry(path.clone()).or_insert_with(|| file(cx, &path, p));
+        let Some(text) = bytes.as_ref().map(|b| String::from_utf8_lossy(b)) else { continue };
+        let lines = lines(&text).unwrap_or_default();
+        if let Some((other, ..)) = lines.iter().find(|l| local && l.0 != p.name) {
+            let text =
+                format!("state file '{path}' of backend '{}' has servers of '{other}', which do not count", p.name);
+            cx.report.warning(Code::Advice, &p.place, text);
+        }
+        let mut of: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (_, server, words) in lines.into_iter().filter(|l| l.0 == p.name) {
+            of.entry(server).or_insert(words);
+        }
+        for s in &mut p.servers {
+            if let Some(words) = of.remove(s.name.as_str()) {
+                adopt(cx, &p.name, s, words);
+            }
+        }
+    }
+    let mut last = None;
+    for (place, name, text) in std::mem::take(&mut cx.unresolved) {
+        let mut all = model.proxies.iter().flat_map(|p| &p.servers);
+        let known = all.any(|s| s.place == place && s.name == name && s.ip.is_some());
+        // Those of one `server-template` have one name to ask for.
+        if !known && last.as_ref() != Some(&place) {
+            cx.report.error(Code::Unresolved, &place, text);
+            last = Some(place);
+        }
+    }
+}
+
+fn adopt(cx: &mut Cx<'_>, backend: &impl Display, s: &mut Server, words: Vec<&str>) {
+    match saved(&mut Fields { words, wrong: Vec::new() }, s) {
+        Err(wrong) => {
+            let text = format!("state of server '{backend}/{}' is not used: invalid {wrong}", s.name);
+            cx.report.warning(Code::Advice, &s.place, text);
+        }
+        Ok((state, ip, port)) => {
+            // An address that is written down is not looked up.
+            match (&s.host, s.remembered) {
+                (Host::Name(_), Remembered::First) => s.ip = ip.or(s.ip),
+                (Host::Name(_), Remembered::Behind) => s.ip = s.ip.or(ip),
+                _ => {}
+            }
+            if let (PortRule::Fixed(_), 1..) = (s.port, port) {
+                s.port = PortRule::Fixed(port);
+            }
+            s.saved = Some(Arc::new(state));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "2 b 1 s 127.0.0.7 2 8 3 10 77 6 3 4 6 0 0 0 - 81 - 0 8080 127.0.0.5 - 0";
+
+    fn read(line: &str, s: &Server) -> Result<(Saved, Option<IpAddr>, u16), String> {
+        saved(&mut Fields { words: line.split(' ').collect(), wrong: Vec::new() }, s)
+    }
+
+    #[test]
+    fn a_line_is_read_by_its_fields() {
+        let s = Server { weight: 10, ..Server::default() };
+        let (got, ip, port) = read(LINE, &s).unwrap();
+        assert_eq!((got.weight, got.since.as_secs(), got.check_port), (Some(3), 77, Some(8080)));
+        assert_eq!(got.forced, Some(Forced { maintenance: false, drain: true }));
+        assert_eq!((ip, port, got.agent_port), ("127.0.0.7".parse().ok(), 81, None));
+        // The file was changed since.
+        let other = Server { weight: 11, disabled: true, ..Server::default() };
+        let (got, ..) = read(LINE, &other).unwrap();
+        assert_eq!((got.weight, got.forced), (None, None));
+    }
+
+    #[test]
+    fn fields_that_cannot_be_are_named() {
+        let bad = LINE.replace(" 2 8 3 10 ", " 7 9 x 257 ").replace(" 81 ", " 99999 ");
+        let wrong = read(&bad, &Server::default()).unwrap_err();
+        for name in
+            ["srv_op_state '7'", "srv_admin_state '9'", "srv_uweight 'x'", "srv_iweight '257'", "srv_port '99999'"]
+        {
+            assert!(wrong.contains(name), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_counts_whole_or_not_at_all() {
+        assert_eq!(lines(&format!("1\n# head\n\n{LINE}\n")).unwrap().len(), 1);
+        assert!(lines(LINE).unwrap_err().contains("version"));
+        assert!(lines("").is_err());
+        let short: Vec<&str> = LINE.split(' ').take(FIELDS - 1).collect();
+        assert!(lines(&format!("1\n{LINE}\n{}\n", short.join(" "))).unwrap_err().contains("line 3"));
+    }
+}
