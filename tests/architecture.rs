@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("health/post", 5),
     ("health/prober", 5),
     ("health/verdict", 5),
+    ("health/saved", 5),
     ("health/resolver", 5),
     ("vrrp/engine", 5),
     ("vrrp/router", 5),

@@ -402,9 +402,16 @@ fn a_state_file_says_what_servers_begin_as() {
         assert_eq!(state(&p, name, 0), format!("{is} old"));
     }
     assert_eq!(state(&p, "s", 5000), "127.0.0.1 2 0 4 1 old");
-    // A reload asks nobody: servers go on as they are.
-    p.cli("set server be/drained state ready; set weight own/s 7");
+    // A reload asks nobody: servers go on as they are, whatever else changes.
+    p.cli("set server be/drained state ready; set weight own/s 7; set server be/off health down");
+    p.cli("add server be/other2 127.0.0.1:7");
+    let h = p.dir.path().join("h.cfg");
+    let text = std::fs::read_to_string(&h).unwrap();
+    std::fs::write(&h, text.replace(" disabled\n", "\n")).unwrap();
     p.cli("reload");
+    assert!(wait_for(Duration::from_secs(5), || state(&p, "off", 0).starts_with("127.0.0.1 0 0 1 1 ")));
+    assert_eq!(state(&p, "down", 0), format!("127.0.0.1 0 0 10 {} old", ports.0));
+    assert_eq!(state(&p, "moved", 0), format!("127.0.0.1 2 0 20 {} old", ports.1));
     assert_eq!(state(&p, "drained", 0), "127.0.0.1 2 0 10 1 old");
     assert_eq!(state(&p, "s", 0), "127.0.0.1 2 0 7 1 old");
 }

@@ -737,7 +737,8 @@ pub enum LoadState {
 /// A server's line of a state file, as far as it fits the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    pub state: SavedState,
+    /// None if it was in maintenance: then nobody knew.
+    pub state: Option<SavedState>,
     /// In place of what the configuration says, unless that was changed.
     pub forced: Option<Forced>,
     /// The same.
@@ -746,8 +747,11 @@ pub struct Saved {
     pub since: Duration,
     /// What its last check found, by number.
     pub status: u8,
-    pub check_enabled: bool,
-    pub agent_enabled: bool,
+    /// None if it had none.
+    pub check_enabled: Option<bool>,
+    pub agent_enabled: Option<bool>,
+    /// Where an operator had put it and its checks: none where that is what the configuration says.
+    pub port: Option<u16>,
     pub check_addr: Option<IpAddr>,
     pub check_port: Option<u16>,
     pub agent_addr: Option<IpAddr>,

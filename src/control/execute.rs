@@ -394,13 +394,15 @@ fn servers_state(s: &Snapshot, backend: Option<&str>) -> String {
                     p => p,
                 },
                 lock(&l.check_addr).or(n.conf.check_addr).map_or_else(|| "-".to_owned(), |a| a.to_string()),
-                n.conf
-                    .agent
-                    .addr
+                lock(&l.agent.addr)
+                    .or(n.conf.agent.addr)
                     .or(n.conf.check_addr)
                     .filter(|_| n.conf.agent.wanted)
                     .map_or_else(|| "-".to_owned(), |a| a.to_string()),
-                n.conf.agent.port.or(n.conf.check_port).filter(|_| n.conf.agent.wanted).unwrap_or(0),
+                match l.agent.port.load(Relaxed) {
+                    0 => n.conf.agent.port.or(n.conf.check_port).filter(|_| n.conf.agent.wanted).map_or(0, u32::from),
+                    p => p,
+                },
             );
         }
     }

@@ -300,7 +300,7 @@ pub fn server_status(s: &ServerNode) -> String {
     let l = &s.live;
     if l.in_maintenance() {
         let why = if l.admin() & crate::state::live::RESOLUTION_MAINT != 0 { " (resolution)" } else { "" };
-        if let (0, Some((b, n))) = (l.admin() & !INHERITED_MAINT, &s.conf.track) {
+        if let (0, Some((b, n))) = (l.admin() & !(INHERITED_MAINT | crate::state::live::CONFIG_MAINT), &s.conf.track) {
             return format!("MAINT (via {b}/{n})");
         }
         return format!("MAINT{why}");

@@ -301,7 +301,7 @@ impl Office<'_> {
         p.live.wake(None);
     }
 
-    fn up(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
+    pub(super) fn up(&self, p: &Arc<ProxyNode>, s: &ServerNode, why: &str) {
         let l = &s.live;
         if l.is_up() && !l.stopping() {
             return;

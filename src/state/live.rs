@@ -177,6 +177,12 @@ pub struct ServerLive {
     pub pulses: Mutex<Vec<Option<KeptPulse>>>,
     pub extra_weight: AtomicI64,
     recalled: AtomicBool,
+    /// A check, an agent, another server or `init-state` says what it is.
+    judged: AtomicBool,
+}
+
+fn judged(s: &Server) -> bool {
+    s.check || s.agent.wanted || s.track.is_some() || s.init_state.is_some()
 }
 
 /// Rung when sessions anywhere have to look whether they are over; every traffic thread listens and wakes its sessions.
@@ -263,6 +269,7 @@ impl ServerLive {
             pulses: Mutex::default(),
             extra_weight: AtomicI64::new(0),
             recalled: AtomicBool::new(false),
+            judged: AtomicBool::new(judged(s)),
             last_session: AtomicI64::new(-1),
             downtime: AtomicU64::new(0),
             addr: Mutex::new(None),
@@ -421,6 +428,9 @@ impl ServerLive {
         }
         if said.1 != now.1 {
             self.set_admin(CONFIG_MAINT | FORCED_MAINT, now.1);
+            if now.1 {
+                self.set_admin(FORCED_DRAIN, false);
+            }
         }
         if said.2 != now.2 {
             self.maxconn.store(now.2, Relaxed);
@@ -459,7 +469,8 @@ impl ServerLive {
             *lock(&self.agent.last) = None;
             self.agent.up.store(true, Relaxed);
         }
-        if !s.check && !s.agent.wanted && s.track.is_none() && s.init_state.is_none() {
+        // Whoever said that it is down says nothing any more. What an operator or a state file said stays.
+        if self.judged.swap(judged(s), Relaxed) && !judged(s) {
             self.up.store(true, Relaxed);
             self.stopping.store(false, Relaxed);
         }
@@ -494,17 +505,17 @@ impl ServerLive {
     }
     pub fn set_admin(&self, bit: u32, on: bool) -> bool {
         let before = if on { self.admin.fetch_or(bit, Relaxed) } else { self.admin.fetch_and(!bit, Relaxed) };
-        let changed = if on { before & bit != bit } else { before & bit != 0 };
-        if changed {
+        let moved = if on { bit & !before } else { bit & before };
+        if moved & !CONFIG_MAINT != 0 {
             self.changed.store(now_us(), Relaxed);
             if !on && !self.in_maintenance() {
                 self.came_up.store(now_ms(), Relaxed);
-                if bit & ANY_MAINT != 0 {
+                if moved & ANY_MAINT != 0 {
                     self.begin_again();
                 }
             }
         }
-        changed
+        moved != 0
     }
     pub fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
@@ -590,20 +601,20 @@ impl ServerLive {
             let before = self.changed.swap(now, Relaxed);
             if up {
                 self.came_up.store(now_ms(), Relaxed);
-                self.downtime.fetch_add(micros(now - before) / 1000, Relaxed);
+                self.downtime.fetch_add(micros(now.saturating_sub(before)) / 1000, Relaxed);
             }
         }
     }
     /// Seconds since the last change of state.
     pub fn since_change(&self) -> u64 {
-        micros(now_us() - self.changed.load(Relaxed)) / 1_000_000
+        micros(now_us().saturating_sub(self.changed.load(Relaxed))) / 1_000_000
     }
     /// When its state changed last, in microseconds of the process.
     pub fn changed_at(&self) -> i64 {
         self.changed.load(Relaxed)
     }
     pub fn downtime(&self) -> u64 {
-        let extra = if self.is_up() { 0 } else { micros(now_us() - self.changed.load(Relaxed)) / 1000 };
+        let extra = if self.is_up() { 0 } else { micros(now_us().saturating_sub(self.changed.load(Relaxed))) / 1000 };
         (self.downtime.load(Relaxed) + extra) / 1000
     }
     /// A session begins, at this second.

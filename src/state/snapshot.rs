@@ -340,7 +340,7 @@ impl Snapshot {
                 };
                 // Never none: there are more numbers than listeners.
                 last =
-                    b.id.unwrap_or_else(|| (last.saturating_add(1)..).find(|n| !taken.contains(n)).unwrap_or(u32::MAX));
+                    b.id.unwrap_or_else(|| (last..=u32::MAX).skip(1).find(|n| !taken.contains(n)).unwrap_or(u32::MAX));
                 taken.insert(last);
                 let id = last;
                 let name = b.name.clone().unwrap_or_else(|| format!("sock-{id}"));

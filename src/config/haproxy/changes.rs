@@ -63,7 +63,7 @@ pub fn number(m: &mut Model) {
         for s in &mut p.servers {
             s.number = s.id.unwrap_or_else(|| {
                 // Never none: there are more numbers than servers.
-                next = (next..).find(|n| !said.contains(n)).unwrap_or(u32::MAX);
+                next = (next..=u32::MAX).find(|n| !said.contains(n)).unwrap_or(u32::MAX);
                 next
             });
             next = next.saturating_add(1);

@@ -587,6 +587,8 @@ pub fn parse(
         close(&mut cx, &mut model, &mut defaults, std::mem::replace(&mut section, Section::None));
     }
     changes::number(&mut model);
+    // What was changed at run time is newer than any file.
+    server_state::finish(&mut cx, &mut model);
     for c in &args.changes {
         changes::apply(&mut cx, &mut model, &defaults, c);
     }
@@ -639,7 +641,6 @@ pub fn parse(
             Some(_) => {}
         }
     }
-    server_state::finish(&mut cx, &mut model);
     mailers::finish(&mut cx, &model);
     let checks = std::mem::take(&mut model.healthchecks);
     model.proxies.iter_mut().for_each(|p| healthcheck::adopt(&mut cx, &checks, p));

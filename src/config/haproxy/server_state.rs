@@ -6,7 +6,7 @@ use crate::base::code::Code;
 use crate::config::model::{
     Forced, Global, Kind, LoadState, Model, PortRule, Proxy, Remembered, Saved, SavedState, Server,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,7 +25,8 @@ const CONFIG_MAINT: u32 = 0x04;
 const FORCED_DRAIN: u32 = 0x08;
 const ANY_MAINT: u32 = 0x63;
 const ALL: u32 = 0x7f;
-/// A check is wanted.
+/// There is a check, and it is wanted.
+const CONFIGURED: u32 = 0x02;
 const ENABLED: u32 = 0x04;
 
 /// `server-state-base <directory>`, `server-state-file <file>`
@@ -98,7 +99,7 @@ impl<'l> Fields<'l> {
 }
 
 /// What a line says of a server; the error names the fields that cannot be.
-fn saved(f: &mut Fields<'_>, s: &Server) -> Result<(Saved, Option<IpAddr>, u16), String> {
+fn saved(f: &mut Fields<'_>, s: &Server) -> Result<(Saved, Option<IpAddr>), String> {
     let state = match f.number(5, "srv_op_state", |n: &u8| *n <= 3) {
         0 => SavedState::Stopped,
         1 => SavedState::Starting,
@@ -123,28 +124,29 @@ fn saved(f: &mut Fields<'_>, s: &Server) -> Result<(Saved, Option<IpAddr>, u16),
     }
     // Who changed the file between `disabled` and not meant that.
     let same = (admin & CONFIG_MAINT != 0) == s.disabled;
+    // What the configuration says is no override: it would outlive a change of that.
+    let wanted = |state: u32| (state & CONFIGURED != 0).then_some(state & ENABLED != 0);
     Ok((
         Saved {
-            // In maintenance it is not known to be down, only not asked.
-            state: if state == SavedState::Stopped && admin & ANY_MAINT != 0 { SavedState::Running } else { state },
+            state: Some(state).filter(|s| *s != SavedState::Stopped || admin & ANY_MAINT == 0),
             forced: same.then_some(Forced { maintenance: admin & FORCED_MAINT != 0, drain: admin & FORCED_DRAIN != 0 }),
             weight: (configured == s.weight).then_some(weight),
             since: Duration::from_secs(u64::try_from(since).unwrap_or(0)),
             status,
-            check_enabled: check & ENABLED != 0,
-            agent_enabled: agent & ENABLED != 0,
-            check_addr,
-            check_port,
-            agent_addr,
-            agent_port,
+            check_enabled: wanted(check),
+            agent_enabled: wanted(agent),
+            port: Some(port).filter(|n| *n > 0 && matches!(s.port, PortRule::Fixed(own) if own != *n)),
+            check_addr: check_addr.filter(|a| s.check_addr != Some(*a)),
+            check_port: check_port.filter(|n| s.check_port != Some(*n)),
+            agent_addr: agent_addr.filter(|a| s.agent.addr.or(s.check_addr) != Some(*a)),
+            agent_port: agent_port.filter(|n| s.agent.port.or(s.check_port) != Some(*n)),
         },
         f.word(4).parse().ok(),
-        port,
     ))
 }
 
-/// The lines of a file: backend, server, all fields.
-type Lines<'t> = Vec<(&'t str, &'t str, Vec<&'t str>)>;
+/// The lines of a file: those of each backend by server, each with all its fields.
+type Lines<'t> = HashMap<&'t str, HashMap<&'t str, Vec<&'t str>>>;
 
 /// The lines of a file; the error says why nothing of it counts.
 fn lines(text: &str) -> Result<Lines<'_>, String> {
@@ -152,80 +154,96 @@ fn lines(text: &str) -> Result<Lines<'_>, String> {
     if all.next().is_none_or(|(_, first)| first.trim() != VERSION) {
         return Err(format!("its first line is not '{VERSION}', the version of the format"));
     }
-    let mut out = Vec::new();
+    let mut out = Lines::new();
     for (n, line) in all.filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         if words.len() < FIELDS {
             return Err(format!("line {} has {} fields instead of {FIELDS} or more", n + 1, words.len()));
         }
-        out.push((words[1], words[3], words));
+        out.entry(words[1]).or_default().entry(words[3]).or_insert(words);
     }
     Ok(out)
 }
 
 /// One file, read; nothing of it where it cannot be used.
-fn file(cx: &mut Cx<'_>, path: &str, p: &Proxy) -> Option<Arc<[u8]>> {
-    match cx.src.read(path) {
+fn file(cx: &mut Cx<'_>, path: &str, p: &Proxy) -> String {
+    let text = match cx.src.read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         // The first start has none.
-        Err(e) => cx.report.notice(Code::Advice, &p.place, format!("cannot read state file '{path}': {e}")),
-        Ok(bytes) if bytes.is_empty() => {
-            cx.report.notice(Code::Advice, &p.place, format!("state file '{path}' is empty"));
+        Err(e) => {
+            cx.report.notice(Code::Advice, &p.place, format!("cannot read state file '{path}': {e}"));
+            return String::new();
         }
-        Ok(bytes) => match lines(&String::from_utf8_lossy(&bytes)) {
-            Err(e) => cx.report.warning(Code::Advice, &p.place, format!("state file '{path}' is not used: {e}")),
-            Ok(_) => return Some(bytes),
-        },
+    };
+    if text.is_empty() {
+        cx.report.notice(Code::Advice, &p.place, format!("state file '{path}' is empty"));
+    } else if let Err(e) = lines(&text) {
+        cx.report.warning(Code::Advice, &p.place, format!("state file '{path}' is not used: {e}"));
+        return String::new();
     }
-    None
+    text
 }
 
-fn under(base: Option<&String>, name: &str) -> String {
+/// The file that a backend's servers are looked for in.
+fn path_of(cx: &mut Cx<'_>, g: &Global, p: &Proxy) -> Option<String> {
+    let name = match (p.load_state, &g.state_file) {
+        (LoadState::Local, _) => p.state_file.as_ref().unwrap_or(&p.name),
+        (LoadState::Global, Some(name)) => name,
+        (LoadState::Global, None) => {
+            let text = format!(
+                "'load-server-state-from-file global' of '{}' finds nothing: 'server-state-file' is not set in 'global'",
+                p.name
+            );
+            cx.report.warning(Code::Useless, &p.place, text);
+            return None;
+        }
+        (LoadState::None, _) => return None,
+    };
     // An absolute name replaces what stands in front.
-    base.map_or_else(|| name.to_owned(), |b| Path::new(b).join(name).to_string_lossy().into_owned())
+    let whole = g.state_base.as_ref().map(|b| Path::new(b).join(name).to_string_lossy().into_owned());
+    Some(whole.unwrap_or_else(|| name.clone()))
 }
 
-/// The end of all files: what state files say goes to the servers, and those that have no address even so are errors.
+/// The end of all files: what state files say goes to the servers in them, and those that have no address even so are errors.
 pub fn finish(cx: &mut Cx<'_>, model: &mut Model) {
-    let (base, global) = (model.global.state_base.clone(), model.global.state_file.clone());
-    let mut read: HashMap<String, Option<Arc<[u8]>>> = HashMap::new();
-    for p in model.proxies.iter_mut().filter(|p| p.is_backend() && p.load_state != LoadState::None) {
-        let local = p.load_state == LoadState::Local;
-        let path = match (local, &global) {
-            (true, _) => under(base.as_ref(), p.state_file.as_ref().unwrap_or(&p.name)),
-            (false, Some(path)) => under(base.as_ref(), path),
-            (false, None) => {
-                let text = format!(
-                    "'load-server-state-from-file global' of '{}' finds nothing: 'server-state-file' is not set in 'global'",
-                    p.name
-                );
-                cx.report.warning(Code::Useless, &p.place, text);
-                continue;
-            }
+    let mut texts = HashMap::new();
+    let mut paths = Vec::new();
+    for p in &model.proxies {
+        let path = if p.is_backend() { path_of(cx, &model.global, p) } else { None };
+        if let Some(path) = path.clone().filter(|path| !texts.contains_key(path)) {
+            let text = file(cx, &path, p);
+            texts.insert(path, text);
+        }
+        paths.push(path);
+    }
+    let mut files: HashMap<&str, Lines<'_>> =
+        texts.iter().map(|(path, text)| (path.as_str(), lines(text).unwrap_or_default())).collect();
+    for (p, path) in model.proxies.iter_mut().zip(&paths) {
+        let Some((path, all)) = path.as_ref().and_then(|path| Some((path, files.get_mut(path.as_str())?))) else {
+            continue;
         };
-        let bytes = read.entry(path.clone()).or_insert_with(|| file(cx, &path, p));
-        let Some(text) = bytes.as_ref().map(|b| String::from_utf8_lossy(b)) else { continue };
-        let lines = lines(&text).unwrap_or_default();
-        if let Some((other, ..)) = lines.iter().find(|l| local && l.0 != p.name) {
+        if let Some(other) = all.keys().find(|b| p.load_state == LoadState::Local && **b != p.name) {
             let text =
                 format!("state file '{path}' of backend '{}' has servers of '{other}', which do not count", p.name);
             cx.report.warning(Code::Advice, &p.place, text);
         }
-        let mut of: HashMap<&str, Vec<&str>> = HashMap::new();
-        for (_, server, words) in lines.into_iter().filter(|l| l.0 == p.name) {
-            of.entry(server).or_insert(words);
-        }
+        let Some(mut its) = all.remove(p.name.as_str()) else { continue };
         for s in &mut p.servers {
-            if let Some(words) = of.remove(s.name.as_str()) {
+            if let Some(words) = its.remove(s.name.as_str()) {
                 adopt(cx, &p.name, s, words);
             }
         }
     }
+    let unresolved = std::mem::take(&mut cx.unresolved);
+    if unresolved.is_empty() {
+        return;
+    }
+    let servers = model.proxies.iter().flat_map(|p| &p.servers).filter(|s| s.ip.is_some());
+    let known: HashSet<(&str, u32, &str)> = servers.map(|s| (&*s.place.file, s.place.line, s.name.as_str())).collect();
     let mut last = None;
-    for (place, name, text) in std::mem::take(&mut cx.unresolved) {
-        let mut all = model.proxies.iter().flat_map(|p| &p.servers);
-        let known = all.any(|s| s.place == place && s.name == name && s.ip.is_some());
+    for (place, name, text) in unresolved {
         // Those of one `server-template` have one name to ask for.
-        if !known && last.as_ref() != Some(&place) {
+        if !known.contains(&(&*place.file, place.line, name.as_str())) && last.as_ref() != Some(&place) {
             cx.report.error(Code::Unresolved, &place, text);
             last = Some(place);
         }
@@ -238,15 +256,12 @@ fn adopt(cx: &mut Cx<'_>, backend: &impl Display, s: &mut Server, words: Vec<&st
             let text = format!("state of server '{backend}/{}' is not used: invalid {wrong}", s.name);
             cx.report.warning(Code::Advice, &s.place, text);
         }
-        Ok((state, ip, port)) => {
+        Ok((state, ip)) => {
             // An address that is written down is not looked up.
             match (&s.host, s.remembered) {
                 (Host::Name(_), Remembered::First) => s.ip = ip.or(s.ip),
                 (Host::Name(_), Remembered::Behind) => s.ip = s.ip.or(ip),
                 _ => {}
-            }
-            if let (PortRule::Fixed(_), 1..) = (s.port, port) {
-                s.port = PortRule::Fixed(port);
             }
             s.saved = Some(Arc::new(state));
         }
@@ -259,21 +274,25 @@ mod tests {
 
     const LINE: &str = "2 b 1 s 127.0.0.7 2 8 3 10 77 6 3 4 6 0 0 0 - 81 - 0 8080 127.0.0.5 - 0";
 
-    fn read(line: &str, s: &Server) -> Result<(Saved, Option<IpAddr>, u16), String> {
+    fn read(line: &str, s: &Server) -> Result<(Saved, Option<IpAddr>), String> {
         saved(&mut Fields { words: line.split(' ').collect(), wrong: Vec::new() }, s)
     }
 
     #[test]
     fn a_line_is_read_by_its_fields() {
         let s = Server { weight: 10, ..Server::default() };
-        let (got, ip, port) = read(LINE, &s).unwrap();
+        let (got, ip) = read(LINE, &s).unwrap();
         assert_eq!((got.weight, got.since.as_secs(), got.check_port), (Some(3), 77, Some(8080)));
+        assert_eq!((got.state, got.check_enabled, got.agent_enabled), (Some(SavedState::Running), Some(true), None));
         assert_eq!(got.forced, Some(Forced { maintenance: false, drain: true }));
-        assert_eq!((ip, port, got.agent_port), ("127.0.0.7".parse().ok(), 81, None));
+        assert_eq!((ip, got.port, got.agent_port), ("127.0.0.7".parse().ok(), None, None));
         // The file was changed since.
-        let other = Server { weight: 11, disabled: true, ..Server::default() };
+        let port = PortRule::Fixed(82);
+        let other = Server { weight: 11, disabled: true, check_port: Some(8080), port, ..Server::default() };
         let (got, ..) = read(LINE, &other).unwrap();
-        assert_eq!((got.weight, got.forced), (None, None));
+        assert_eq!((got.weight, got.forced, got.check_port, got.port), (None, None, None, Some(81)));
+        // In maintenance nobody knew whether it was up.
+        assert_eq!(read(&LINE.replace(" 2 8 3 ", " 0 1 3 "), &s).unwrap().0.state, None);
     }
 
     #[test]
@@ -289,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_file_counts_whole_or_not_at_all() {
-        assert_eq!(lines(&format!("1\n# head\n\n{LINE}\n")).unwrap().len(), 1);
+        assert_eq!(lines(&format!("1\n# head\n\n{LINE}\n")).unwrap()["b"].len(), 1);
         assert!(lines(LINE).unwrap_err().contains("version"));
         assert!(lines("").is_err());
         let short: Vec<&str> = LINE.split(' ').take(FIELDS - 1).collect();
