@@ -150,9 +150,7 @@ fn hmac(cx: &mut Cx<'_>, n: &Node, i: &mut VrrpInstance) {
             _ => cx.unknown(a, "auth_hmac"),
         }
     }
-    // One key needs no word about which.
-    let only = if h.keys.len() == 1 { h.keys.first().map(|k| k.0) } else { None };
-    match active.or(only).filter(|a| h.key(*a).is_some()) {
+    match active.filter(|a| h.key(*a).is_some()) {
         Some(a) => {
             h.active = a;
             i.hmac = Some(h);

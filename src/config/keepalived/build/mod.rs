@@ -297,6 +297,19 @@ mod tests {
         assert!(m.scripts[0].liveness && m.scripts[0].weight == 2);
     }
 
+    /// keepalived 2.4.3 says no more than a word of it and signs nothing: who is with it in a network would be alone.
+    #[test]
+    fn the_key_that_signs_has_to_be_named() {
+        let signs = |line: &str| {
+            let key = "0123456789abcdef0123456789abcdef";
+            let (m, r) = load(&format!(
+                "vrrp_instance V {{\n interface eth0\n version 3\n virtual_router_id 51\n auth_hmac {{\n key 3 {key}\n {line}\n }}\n virtual_ipaddress {{\n 10.0.0.1\n }}\n}}\n"
+            ));
+            m.instances.first().and_then(|i| i.hmac.as_ref()).map(|h| h.active).filter(|_| !r.has_fatal())
+        };
+        assert_eq!([signs("active_key 3"), signs("active_key 4"), signs("")], [Some(3), None, None]);
+    }
+
     #[test]
     fn mistakes_are_errors_with_places() {
         let (_, r) = load(
