@@ -119,7 +119,8 @@ impl Peer {
         std::fs::write(&file, text).unwrap();
         let mut c = Command::new(program);
         match kind {
-            Kind::Nginx => c.args(["-p", dir.to_str().unwrap(), "-e", "stderr", "-c"]).arg(&file),
+            // A variable of that name lists sockets to it.
+            Kind::Nginx => c.env_remove("NGINX").args(["-p", dir.to_str().unwrap(), "-e", "stderr", "-c"]).arg(&file),
             _ => c.args(["-q", "-db", "-f"]).arg(&file),
         };
         // SAFETY: between fork and exec, only the affinity of this very thread is set; nothing is allocated.
