@@ -6,7 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
-use support::{Origin, Proxy, ok, tandem, wait_for};
+use support::{Origin, Proxy, free_port, ok, tandem, wait_for};
 
 const HEAD: &str = "global\n stats socket {dir}/admin.sock level admin\n nbthread 2\ndefaults\n mode http\n timeout client 3s\n timeout server 1s\n timeout connect 500ms\n timeout http-request 1s\n log stdout format raw local0\n option httplog\n";
 
@@ -1476,4 +1476,24 @@ fn many_requests_in_one_piece_keep_nobody_waiting() {
     let all = reader.join().unwrap();
     assert_eq!(all % MANY, 0, "each of them has its answer: {all}");
     assert!(most < all / 4, "{most} of {all} bytes went out in front of one who asked meanwhile");
+}
+
+/// With `option redispatch` a refused connection goes to another server at once, whatever the algorithm: the pause of a second in front of each retry
+/// is for those on the same server (seen in HAProxy 2.6 and 3.5). The last of three retries would come after three seconds.
+#[test]
+fn another_server_is_asked_at_once() {
+    for balance in ["roundrobin", "leastconn", "first", "static-rr", "random"] {
+        let up = Origin::start(|_| ok("up"));
+        let p = Proxy::start(
+            &tandem(),
+            &format!(
+                "defaults\n mode http\n timeout client 9s\n timeout server 9s\n timeout connect 5s\n retries 3\n option redispatch\nfrontend f\n bind 127.0.0.1:{{port}}\n default_backend b\nbackend b\n balance {balance}\n server dead 127.0.0.1:{}\n server up 127.0.0.1:{}\n",
+                free_port(),
+                up.port
+            ),
+        );
+        let begin = Instant::now();
+        assert!((0..6).all(|_| p.get("/").ends_with("up")), "{balance}");
+        assert!(begin.elapsed() < Duration::from_millis(2500), "{balance}: {:?}", begin.elapsed());
+    }
 }

@@ -540,23 +540,23 @@ pub fn after_failure(
     x.retries += 1;
     server.live.counters.inc(Counter::Retries);
     be.live.back.inc(Counter::Retries);
-    // Algorithms that go round have another server at hand; nobody waits there, and nobody insists on one that may be dead.
-    let round = matches!(be.conf.balance, None | Some(Algorithm::RoundRobin)) && be.usable_servers() > 1;
+    // Who did not want this very server goes to another at once (seen in 2.6 and 3.5, with every algorithm that is no hash).
+    let any = be.conf.balance.is_none_or(|a| !a.is_hash()) && be.usable_servers() > 1;
     let due = match be.conf.options.redispatch {
         None => false,
         _ if !server.live.reachable() => true,
-        _ if round && !by_cookie => true,
+        _ if any && !by_cookie => true,
         Some(n) if n < 0 => x.retries == most,
         Some(n) => x.retries.is_multiple_of(u64::try_from(n.max(1)).unwrap_or(1)),
     };
     let second = Duration::from_secs(1);
-    // A refusal comes at once, and would come again at once.
+    // A refusal comes at once, and would come again at once from the same server.
     let wait = matches!(e, ConnectError::Refused).then(|| be.conf.timeouts.connect.unwrap_or(second).min(second));
     if due && be.usable_servers() > 1 {
         server.live.counters.inc(Counter::Redispatches);
         be.live.back.inc(Counter::Redispatches);
         x.redispatched = true;
-        AfterFailure::Again { server: None, not: Some(slot.server), pause: wait.filter(|_| !round) }
+        AfterFailure::Again { server: None, not: Some(slot.server), pause: None }
     } else {
         AfterFailure::Again { server: Some(slot.server).filter(|_| server.live.reachable()), not: None, pause: wait }
     }
