@@ -734,6 +734,22 @@ pub enum LoadState {
     Local,
 }
 
+/// Admin state bits as `show servers state` prints them.
+pub const FORCED_MAINT: u32 = 0x01;
+/// A server that it tracks is in maintenance.
+pub const INHERITED_MAINT: u32 = 0x02;
+/// `disabled` in the file; it only remembers why a server began in maintenance.
+pub const CONFIG_MAINT: u32 = 0x04;
+/// It has no address: its name is not known.
+pub const RESOLUTION_MAINT: u32 = 0x20;
+pub const FORCED_DRAIN: u32 = 0x08;
+/// A server that it tracks is draining.
+pub const INHERITED_DRAIN: u32 = 0x10;
+/// It is in maintenance.
+pub const ANY_MAINT: u32 = FORCED_MAINT | INHERITED_MAINT | RESOLUTION_MAINT;
+/// Its name was set at run time.
+pub const NAME_SET: u32 = 0x40;
+
 /// A server's line of a state file, as far as it fits the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {

@@ -541,7 +541,8 @@ pub fn after_failure(
     server.live.counters.inc(Counter::Retries);
     be.live.back.inc(Counter::Retries);
     // Who did not want this very server goes to another at once (seen in 2.6 and 3.5, with every algorithm that is no hash).
-    let any = be.conf.balance.is_none_or(|a| !a.is_hash()) && be.usable_servers() > 1;
+    let others = be.usable_servers() > 1;
+    let any = be.conf.balance.is_none_or(|a| !a.is_hash()) && others;
     let due = match be.conf.options.redispatch {
         None => false,
         _ if !server.live.reachable() => true,
@@ -552,7 +553,7 @@ pub fn after_failure(
     let second = Duration::from_secs(1);
     // A refusal comes at once, and would come again at once from the same server.
     let wait = matches!(e, ConnectError::Refused).then(|| be.conf.timeouts.connect.unwrap_or(second).min(second));
-    if due && be.usable_servers() > 1 {
+    if due && others {
         server.live.counters.inc(Counter::Redispatches);
         be.live.back.inc(Counter::Redispatches);
         x.redispatched = true;

@@ -18,18 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Admin state bits as `show servers state` prints them.
-pub const FORCED_MAINT: u32 = 0x01;
-/// A server that it tracks is in maintenance.
-pub const INHERITED_MAINT: u32 = 0x02;
-/// `disabled` in the file; it only remembers why a server began in maintenance.
-pub const CONFIG_MAINT: u32 = 0x04;
-/// It has no address: its name is not known.
-pub const RESOLUTION_MAINT: u32 = 0x20;
-pub const FORCED_DRAIN: u32 = 0x08;
-/// A server that it tracks is draining.
-pub const INHERITED_DRAIN: u32 = 0x10;
-const ANY_MAINT: u32 = FORCED_MAINT | INHERITED_MAINT | RESOLUTION_MAINT;
+pub use crate::config::model::{
+    ANY_MAINT, CONFIG_MAINT, FORCED_DRAIN, FORCED_MAINT, INHERITED_DRAIN, INHERITED_MAINT, RESOLUTION_MAINT,
+};
 
 /// In place of the moment at which a server came up: it was up when it was first heard of.
 const ALWAYS: u64 = u64::MAX;

@@ -4,7 +4,8 @@ use super::Cx;
 use crate::base::addr::Host;
 use crate::base::code::Code;
 use crate::config::model::{
-    Forced, Global, Kind, LoadState, Model, PortRule, Proxy, Remembered, Saved, SavedState, Server,
+    ANY_MAINT, CONFIG_MAINT, FORCED_DRAIN, FORCED_MAINT, Forced, Global, INHERITED_DRAIN, Kind, LoadState, Model,
+    NAME_SET, PortRule, Proxy, Remembered, Saved, SavedState, Server,
 };
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -19,12 +20,8 @@ const VERSION: &str = "1";
 /// A line has at least so many fields; those behind came with later versions.
 const FIELDS: usize = 21;
 const MAX_WEIGHT: u32 = 256;
-/// Bits of an administrative state: forced and configured maintenance, forced drain; and all that there are.
-const FORCED_MAINT: u32 = 0x01;
-const CONFIG_MAINT: u32 = 0x04;
-const FORCED_DRAIN: u32 = 0x08;
-const ANY_MAINT: u32 = 0x63;
-const ALL: u32 = 0x7f;
+/// All bits of an administrative state.
+const ALL: u32 = ANY_MAINT | CONFIG_MAINT | FORCED_DRAIN | INHERITED_DRAIN | NAME_SET;
 /// There is a check, and it is wanted.
 const CONFIGURED: u32 = 0x02;
 const ENABLED: u32 = 0x04;
@@ -291,8 +288,9 @@ mod tests {
         let other = Server { weight: 11, disabled: true, check_port: Some(8080), port, ..Server::default() };
         let (got, ..) = read(LINE, &other).unwrap();
         assert_eq!((got.weight, got.forced, got.check_port, got.port), (None, None, None, Some(81)));
-        // In maintenance nobody knew whether it was up.
+        // In maintenance nobody knew whether it was up; a name that was set is none.
         assert_eq!(read(&LINE.replace(" 2 8 3 ", " 0 1 3 "), &s).unwrap().0.state, None);
+        assert_eq!(read(&LINE.replace(" 2 8 3 ", " 0 64 3 "), &s).unwrap().0.state, Some(SavedState::Stopped));
     }
 
     #[test]
