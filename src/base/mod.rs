@@ -4,5 +4,6 @@ pub mod code;
 pub mod diag;
 pub mod hash;
 pub mod pace;
+pub mod spare;
 pub mod units;
 pub mod version;

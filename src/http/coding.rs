@@ -1,9 +1,10 @@
 //! Content codings (RFC 9110, 8.4 and 12.5.3) as the manual's `compression` has them: which one, for which message, and the coding itself.
 use super::h1::head::Head;
 use crate::rules::sample::split_list;
-use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use std::io::Write;
+use crate::base::spare::Spare;
+use flate2::{Compress, Compression, FlushCompress, Status};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// An algorithm of `compression algo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,48 +166,111 @@ pub fn mark(head: &mut Head, coding: Coding, chunked: bool) {
     }
 }
 
+/// What coders need and leave behind: some 400 kB each, which would cost more than coding a small answer if it were made anew for each.
+pub struct Coders {
+    gzip: Kept,
+    deflate: Kept,
+    raw: Kept,
+}
+
+type Kept = RefCell<Spare<Compress>>;
+
+/// Coders of a kind kept for reuse.
+const KEPT: usize = 16;
+/// Room for output that is asked for at least.
+const ROOM: usize = 4096;
+
+impl Default for Coders {
+    fn default() -> Self {
+        let kept = || RefCell::new(Spare::new(KEPT));
+        Self { gzip: kept(), deflate: kept(), raw: kept() }
+    }
+}
+
+impl Coders {
+    fn kept(&self, coding: Coding) -> Option<&Kept> {
+        match coding {
+            Coding::Identity => None,
+            Coding::Gzip => Some(&self.gzip),
+            Coding::Deflate => Some(&self.deflate),
+            Coding::RawDeflate => Some(&self.raw),
+        }
+    }
+
+    fn take(&self, coding: Coding) -> Option<Compress> {
+        let level = Compression::fast();
+        match self.kept(coding)?.borrow_mut().take() {
+            Some(mut used) => {
+                used.reset();
+                Some(used)
+            }
+            None if coding == Coding::Gzip => Some(Compress::new_gzip(level, WINDOW)),
+            None => Some(Compress::new(level, coding == Coding::Deflate)),
+        }
+    }
+
+    fn give(&self, coding: Coding, state: Compress) {
+        if let Some(kept) = self.kept(coding) {
+            kept.borrow_mut().give(state);
+        }
+    }
+
+    /// Once a second: lets go of what was not needed.
+    pub fn decay(&self) {
+        [&self.gzip, &self.deflate, &self.raw].into_iter().for_each(|k| k.borrow_mut().decay());
+    }
+}
+
+/// Bits of the window: as far back as deflate can look (RFC 1951).
+const WINDOW: u8 = 15;
+
 /// Codes content piece by piece.
-pub enum Encoder {
-    Identity(Vec<u8>),
-    Gzip(GzEncoder<Vec<u8>>),
-    Deflate(ZlibEncoder<Vec<u8>>),
-    RawDeflate(DeflateEncoder<Vec<u8>>),
+pub struct Encoder {
+    coding: Coding,
+    /// None: the content stays as it is.
+    state: Option<Compress>,
+    out: Vec<u8>,
+    home: Rc<Coders>,
 }
 
 impl Encoder {
-    pub fn new(coding: Coding) -> Self {
-        let (level, out) = (Compression::fast(), Vec::new());
-        match coding {
-            Coding::Identity => Self::Identity(out),
-            Coding::Gzip => Self::Gzip(GzEncoder::new(out, level)),
-            Coding::Deflate => Self::Deflate(ZlibEncoder::new(out, level)),
-            Coding::RawDeflate => Self::RawDeflate(DeflateEncoder::new(out, level)),
-        }
+    pub fn new(coding: Coding, home: &Rc<Coders>) -> Self {
+        Self { coding, state: home.take(coding), out: Vec::new(), home: home.clone() }
     }
 
     pub fn write(&mut self, content: &[u8]) {
-        // Writing into memory cannot fail.
-        let _ = match self {
-            Self::Identity(out) => out.write_all(content),
-            Self::Gzip(e) => e.write_all(content),
-            Self::Deflate(e) => e.write_all(content),
-            Self::RawDeflate(e) => e.write_all(content),
-        };
+        self.step(content, FlushCompress::None);
     }
 
-    /// What was written, in a form that can be decoded up to here; with `last` to its end.
-    pub fn take(&mut self, last: bool) -> Vec<u8> {
-        macro_rules! taken {
-            ($e:expr) => {{
-                let _ = if last { $e.try_finish() } else { $e.flush() };
-                std::mem::take($e.get_mut())
-            }};
+    /// Gives `to` what was written since the last time, in a form that can be decoded up to here; with `last` to its end.
+    pub fn take(&mut self, last: bool, to: impl FnOnce(&[u8])) {
+        self.step(b"", if last { FlushCompress::Finish } else { FlushCompress::Sync });
+        to(&self.out);
+        self.out.clear();
+    }
+
+    fn step(&mut self, mut content: &[u8], flush: FlushCompress) {
+        let Some(state) = &mut self.state else { return self.out.extend_from_slice(content) };
+        loop {
+            if self.out.capacity() - self.out.len() < ROOM / 4 {
+                self.out.reserve(ROOM);
+            }
+            let before = state.total_in();
+            // Coding fails only after its end, and then has nothing to say.
+            let Ok(status) = state.compress_vec(content, &mut self.out, flush) else { return };
+            content = content.get(usize::try_from(state.total_in() - before).unwrap_or(usize::MAX)..).unwrap_or_default();
+            let room_left = self.out.len() < self.out.capacity();
+            if status == Status::StreamEnd || content.is_empty() && room_left {
+                return;
+            }
         }
-        match self {
-            Self::Identity(out) => std::mem::take(out),
-            Self::Gzip(e) => taken!(e),
-            Self::Deflate(e) => taken!(e),
-            Self::RawDeflate(e) => taken!(e),
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.home.give(self.coding, state);
         }
     }
 }
@@ -307,8 +371,10 @@ mod tests {
 
     #[test]
     fn content_can_be_decoded_up_to_each_piece() {
-        for (_, coding) in Coding::NAMES {
-            let (mut e, mut all) = (Encoder::new(*coding), Vec::new());
+        let home = Rc::default();
+        // A coder that was used before codes as a new one.
+        for (_, coding) in Coding::NAMES.iter().flat_map(|c| [c, c]) {
+            let (mut e, mut all) = (Encoder::new(*coding, &home), Vec::new());
             let plain = |bytes: &[u8]| {
                 let mut out = Vec::new();
                 // What was cut off in the middle is an error behind what could be decoded.
@@ -321,11 +387,17 @@ mod tests {
                 out
             };
             e.write(b"hello ");
-            all.extend(e.take(false));
+            e.take(false, |b| all.extend_from_slice(b));
             assert_eq!(plain(&all), b"hello ", "{coding:?}");
+            e.take(false, |_| {});
+            // More than finds room at once, and hard to code.
+            let much: Vec<u8> = (0..100_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
+            e.write(&much);
+            e.take(false, |b| all.extend_from_slice(b));
+            assert_eq!(plain(&all), [b"hello ", &much[..]].concat(), "{coding:?}");
             e.write(&[b'x'; 1000]);
-            all.extend(e.take(true));
-            assert_eq!(plain(&all), [&b"hello "[..], &[b'x'; 1000]].concat(), "{coding:?}");
+            e.take(true, |b| all.extend_from_slice(b));
+            assert_eq!(plain(&all), [b"hello ", &much[..], &[b'x'; 1000]].concat(), "{coding:?}");
         }
     }
 }

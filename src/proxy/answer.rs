@@ -243,7 +243,7 @@ impl Session<'_> {
         x.fe.adjust_answer(&mut out);
         let draft = x.draft.take();
         let mut recoded =
-            (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(x.coding.response, draft)));
+            (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(self.t, x.coding.response, draft)));
         let paced = filters::paced(self.t, x, 1);
         let mut held = Vec::new();
         let to = if paced.is_some() { &mut held } else { &mut out };

@@ -208,7 +208,7 @@ impl Session<'_> {
     /// Writes what is in `out` and the kept content behind it, piece by piece: no client holds a copy of it all, and the client's timer
     /// begins anew with each piece.
     async fn write_content(&mut self, x: &Exchange<'_>, entry: &Entry, out: &mut Vec<u8>) -> Result<(), ReadError> {
-        let mut coded = x.coding.response.map(filters::Recoded::new);
+        let mut coded = x.coding.response.map(|c| filters::Recoded::new(self.t, c));
         let mut follower = Follower::new(Framing::Length(entry.body.len() as u64));
         let mut rest = &entry.body[..];
         loop {

@@ -9,6 +9,7 @@ use crate::http::coding::{self, Coding, Encoder, Wanted};
 use crate::http::h1::body::{BadChunk, Follower, Framing};
 use crate::state::counters::Counter;
 use crate::state::snapshot::ProxyNode;
+use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::time::Duration;
@@ -26,12 +27,12 @@ pub struct Recoded {
 }
 
 impl Recoded {
-    pub fn new(coding: Coding) -> Self {
-        Self::of(Some(coding), None)
+    pub fn new(t: &Thread, coding: Coding) -> Self {
+        Self::of(t, Some(coding), None)
     }
 
-    pub fn of(coding: Option<Coding>, draft: Option<Tap>) -> Self {
-        Self { encoder: coding.map(Encoder::new), draft, trailer: None, plain: 0, coded: 0 }
+    pub fn of(t: &Thread, coding: Option<Coding>, draft: Option<Tap>) -> Self {
+        Self { encoder: coding.map(|c| Encoder::new(c, &t.coders)), draft, trailer: None, plain: 0, coded: 0 }
     }
 
     /// The body has come to its end: what the cache got is kept.
@@ -76,13 +77,16 @@ impl Recoded {
     }
 
     fn chunk(&mut self, last: bool, out: &mut Vec<u8>) {
-        let data = self.encoder.as_mut().map_or_else(Vec::new, |e| e.take(last));
-        if !data.is_empty() {
-            self.coded += data.len() as u64;
-            out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-            out.extend_from_slice(&data);
-            out.extend_from_slice(b"\r\n");
-        }
+        let Some(e) = &mut self.encoder else { return };
+        e.take(last, |data| {
+            if !data.is_empty() {
+                self.coded += data.len() as u64;
+                // Writing into memory cannot fail.
+                let _ = write!(out, "{:x}\r\n", data.len());
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\r\n");
+            }
+        });
     }
 }
 

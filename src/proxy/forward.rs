@@ -269,7 +269,7 @@ impl Session<'_> {
         if let Some(c) = &be.cases[1] {
             c.apply(&mut out);
         }
-        let mut recoded = x.coding.request.map(|c| Box::new(Recoded::new(c)));
+        let mut recoded = x.coding.request.map(|c| Box::new(Recoded::new(self.t, c)));
         // What is to be slowed down does not leave with the head.
         let paced = filters::paced(self.t, x, 0);
         let mut held = Vec::new();

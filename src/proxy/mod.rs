@@ -24,6 +24,7 @@ mod tcp;
 mod upstream;
 pub mod wheel;
 
+use crate::base::spare::Spare;
 use crate::state::live::Live;
 use crate::state::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -102,8 +103,9 @@ pub struct Thread {
     pub shared: Arc<Shared>,
     pub wheel: Rc<Wheel>,
     scratch: RefCell<Vec<u8>>,
-    spare: RefCell<Vec<Vec<u8>>>,
-    heads: RefCell<Vec<crate::http::h1::head::Head>>,
+    spare: RefCell<Spare<Vec<u8>>>,
+    heads: RefCell<Spare<crate::http::h1::head::Head>>,
+    coders: Rc<crate::http::coding::Coders>,
     pools: RefCell<HashMap<u64, pool::Pool, pool::ByKey>>,
     snapshot: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     pipes: RefCell<splice::Pipes>,
@@ -132,8 +134,9 @@ impl Thread {
             id,
             wheel: Rc::new(Wheel::default()),
             scratch: RefCell::new(vec![0; SCRATCH]),
-            spare: RefCell::default(),
-            heads: RefCell::default(),
+            spare: RefCell::new(Spare::new(SPARE)),
+            heads: RefCell::new(Spare::new(SPARE)),
+            coders: Rc::default(),
             pools: RefCell::default(),
             snapshot: RefCell::new(arc_swap::Cache::new(shared.snapshot.clone())),
             pipes: RefCell::new(splice::Pipes::new(splice::Limits::new(&shared.snapshot.load(), shared.inboxes.len()))),
@@ -181,34 +184,30 @@ impl Thread {
     }
 
     fn take_buf(&self) -> Vec<u8> {
-        self.spare.borrow_mut().pop().unwrap_or_default()
+        self.spare.borrow_mut().take().unwrap_or_default()
     }
 
     fn give_buf(&self, mut b: Vec<u8>) {
-        let mut spare = self.spare.borrow_mut();
-        if b.capacity() > 0 && b.capacity() <= SCRATCH && spare.len() < SPARE {
+        if b.capacity() > 0 && b.capacity() <= SCRATCH {
             b.clear();
-            spare.push(b);
+            self.spare.borrow_mut().give(b);
         }
     }
 
     fn take_head(&self) -> crate::http::h1::head::Head {
-        self.heads.borrow_mut().pop().unwrap_or_default()
+        self.heads.borrow_mut().take().unwrap_or_default()
     }
 
     fn give_head(&self, mut h: crate::http::h1::head::Head) {
-        let mut heads = self.heads.borrow_mut();
-        if heads.len() < SPARE {
-            h.clear();
-            h.release();
-            heads.push(h);
-        }
+        h.clear();
+        h.release();
+        self.heads.borrow_mut().give(h);
     }
 
     /// Gives what is kept for reuse back to the system. (Other C libraries than GNU's do the rest by themselves.)
     fn give_back(&self) {
-        self.spare.borrow_mut().truncate(KEPT);
-        self.heads.borrow_mut().truncate(KEPT);
+        self.spare.borrow_mut().shrink(KEPT);
+        self.heads.borrow_mut().shrink(KEPT);
         self.wheel.shrink();
         #[cfg(target_env = "gnu")]
         // SAFETY: returns free memory of the allocator, which takes its own locks.
@@ -228,6 +227,9 @@ impl Thread {
             self.give_back();
         }
         if self.wheel.second_passed() {
+            self.spare.borrow_mut().decay();
+            self.heads.borrow_mut().decay();
+            self.coders.decay();
             self.sweep_pools();
             self.limit_pipes(splice::Limits::new(&self.snapshot(), self.shared.inboxes.len()));
         }
