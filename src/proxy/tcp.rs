@@ -299,6 +299,9 @@ async fn serve(t: &Rc<Thread>, x: &mut Exchange<'_>, be: &Arc<ProxyNode>, stream
             Err(e) => match upstream::after_failure(x, be, &slot, false, &e) {
                 AfterFailure::GiveUp => return,
                 AfterFailure::Again { server, not, pause } => {
+                    if server.is_none() {
+                        x.assigned = None;
+                    }
                     (bound, avoid) = (server, not);
                     drop(slot);
                     if let Some(pause) = pause {
