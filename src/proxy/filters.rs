@@ -57,7 +57,7 @@ impl Recoded {
         self.plain += any;
         if self.encoder.is_none() {
             let trailer = f.take_trailer();
-            out.extend_from_slice(&bytes[..used - f.held()]);
+            f.copy(&bytes[..used], out);
             out.extend_from_slice(&trailer);
             if f.done() && f.is_chunked() {
                 self.trailer = Some(trailer);

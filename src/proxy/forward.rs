@@ -13,7 +13,7 @@ use super::wheel::FOREVER;
 use crate::balance::Algorithm;
 use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
-use crate::http::h1::head::Scan;
+use crate::http::h1::head::{Scan, worth_a_look};
 use crate::rules::logformat::Step;
 use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
@@ -402,7 +402,7 @@ impl Session<'_> {
         upload: &mut Half,
         resbuf: &mut Vec<u8>,
     ) -> Result<usize, NoResponse> {
-        let (mut scan, mut last) = (Scan::default(), true);
+        let (mut scan, mut last, mut looked) = (Scan::default(), true, 0);
         // While an answer is waited for it is the server's timer that counts, as in HAProxy, even if the client is slow to send the rest.
         let mut sending = !(upload.complete() || upload.failed);
         self.ct.set(None);
@@ -412,7 +412,7 @@ impl Session<'_> {
                     x.res.parse_response(resbuf, x.req.method(), be.accept(false)).map_err(|_| NoResponse::Garbage)?;
                 // A switch of protocols that nobody asked for would let the server speak for the next answers.
                 let unasked = || {
-                    let shaken = !x.req.websocket || x.res.get("sec-websocket-accept").is_some();
+                    let shaken = !x.res.websocket || x.res.get("sec-websocket-accept").is_some();
                     !(x.req.upgrade && x.res.upgrade && shaken)
                 };
                 let room = x.fe.bufsize - x.fe.maxrewrite;
@@ -432,16 +432,18 @@ impl Session<'_> {
                     write_all(self.stream, &out, &self.ct).await.map_err(|_| NoResponse::ClientGone)?;
                     self.t.give_buf(out);
                     resbuf.drain(..n);
-                    scan = Scan::default();
+                    (scan, looked) = (Scan::default(), 0);
                     continue;
                 }
                 x.res.keep_alive &= last;
                 return Ok(n);
             }
-            if resbuf.len() >= x.fe.bufsize {
+            let begun = !resbuf.is_empty() && worth_a_look(resbuf, looked);
+            if resbuf.len() >= x.fe.bufsize || begun && x.res.is_hopeless_response(resbuf, be.accept(false)) {
                 cold_path();
                 return Err(NoResponse::Garbage);
             }
+            looked = resbuf.len();
             let (t, stream, st) = (self.t, &mut *self.stream, &self.st);
             let server_timeout = server_timeout(x, be);
             let abort = be.conf.options.abortonclose || x.fe.conf.options.abortonclose;

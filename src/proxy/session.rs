@@ -13,7 +13,7 @@ use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, Mode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
-use crate::http::h1::head::Scan;
+use crate::http::h1::head::{Scan, worth_a_look};
 use crate::http::status::is_bare;
 use crate::rules::acl;
 use crate::rules::action::Refusal;
@@ -161,8 +161,6 @@ fn request_timeout(fe: &ProxyNode) -> Option<Duration> {
 /// How long, and for how many bytes, a client that still sends is listened to after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
-/// Up to so many bytes of a head are looked at whenever more come.
-const FIRST_LOOK: usize = 256;
 
 impl Session<'_> {
     /// Exchanges, until the connection ends or has nothing to do for a while. `heard` is what the wait for the first of them gave.
@@ -343,8 +341,7 @@ impl Session<'_> {
             if begun && scan.complete(&self.inbuf) {
                 break;
             }
-            // A whole line may break the grammar, and so may the beginning of the first; not every byte of a slow sender is worth a look.
-            let worth = self.inbuf.len() <= FIRST_LOOK || self.inbuf[looked.min(self.inbuf.len())..].contains(&b'\n');
+            let worth = worth_a_look(&self.inbuf, looked);
             looked = self.inbuf.len();
             if begun && worth && x.req.is_hopeless(&self.inbuf, x.fe.accept(true)) {
                 return self.refuse(x, 400, Cause::Denied).await;

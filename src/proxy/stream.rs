@@ -6,6 +6,7 @@ use super::wheel::Timer;
 use crate::http::h1::body::{BadChunk, Follower};
 use rustix::net::{RecvFlags, SendFlags};
 use std::future::{Future, poll_fn};
+use std::hint::cold_path;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -558,9 +559,14 @@ impl Half {
                     if used < n {
                         self.rest.extend_from_slice(&scratch[used..n]);
                     }
-                    let (verbatim, trailer) = (used - self.follower.held(), self.follower.take_trailer());
+                    let (verbatim, trailer) = (self.follower.verbatim(used), self.follower.take_trailer());
+                    if verbatim.is_none() {
+                        cold_path();
+                        self.pending = t.take_buf();
+                        self.follower.copy(&scratch[..used], &mut self.pending);
+                    }
                     // Straight on, without a copy, as far as the sink takes it.
-                    let mut at = 0;
+                    let (mut at, verbatim) = (0, verbatim.unwrap_or(0));
                     while at < verbatim {
                         match to.poll_write(cx, &scratch[at..verbatim]) {
                             Poll::Ready(Ok(n)) => {

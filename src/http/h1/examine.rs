@@ -32,6 +32,9 @@ pub(super) fn trimmed(text: &[u8]) -> (usize, usize) {
     (lead, text.len() - lead - trail)
 }
 
+/// Length of `Sec-WebSocket-Key`: 16 bytes in base64 (RFC 6455, 4.1).
+const KEY: usize = 24;
+
 /// Characters that may be anywhere in a `Host`.
 static PLAIN: [bool; 256] = {
     let mut t = [false; 256];
@@ -51,6 +54,7 @@ impl Head {
         let said = self.read_fields(true, accept)?;
         self.examine_target(accept)?;
         self.take(&said);
+        self.upgrade &= said.protocols;
         if !self.upgrade {
             // One without the other says nothing.
             if said.upgrades {
@@ -59,7 +63,7 @@ impl Head {
             if said.upgrade {
                 self.edit("connection", |v| without(v, b"upgrade"));
             }
-        } else if self.websocket && self.get("sec-websocket-key").is_none() {
+        } else if self.websocket && self.get("sec-websocket-key").is_none_or(|k| k.len() != KEY) {
             return Err(HeadError::Syntax);
         }
         if said.te {
@@ -83,7 +87,7 @@ impl Head {
     /// What the headers say about the connection, of either side.
     fn take(&mut self, said: &Said) {
         self.keep_alive = if self.minor == 0 { said.keep && !said.close } else { !said.close };
-        self.upgrade = said.upgrade && said.protocols;
+        self.upgrade = said.upgrade;
         if said.chunked && self.minor == 0 {
             // RFC 9112, 6.1: the framing is not to be trusted; it is passed on as what it is, and the connections end.
             (self.keep_alive, self.doubtful) = (false, true);
@@ -211,7 +215,7 @@ impl Head {
                     }
                     let now = self.fields[i].value.get(&self.buf);
                     said.protocols |= self.fields[i].live && !now.is_empty();
-                    self.websocket |= now.eq_ignore_ascii_case(b"websocket");
+                    self.websocket |= now.split(|c| *c == b',').any(|t| trim(t).eq_ignore_ascii_case(b"websocket"));
                 }
                 b"expect" => self.expect_continue |= trim(value).eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
@@ -235,7 +239,10 @@ impl Head {
         }
         let connect = method == b"CONNECT";
         // The preface of HTTP/2 (RFC 9113, 3.4) is no request.
-        let star = target == b"*" && !KNOWN.contains(&method) && method != b"PRI";
+        if method.eq_ignore_ascii_case(b"PRI") {
+            return Err(HeadError::Syntax);
+        }
+        let star = target == b"*" && !KNOWN.contains(&method);
         if !connect && (target.starts_with(b"/") || star) {
             return Ok(());
         }

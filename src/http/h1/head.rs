@@ -99,6 +99,15 @@ impl Scan {
     }
 }
 
+/// A head of which no more than so many bytes were there is looked at whenever more come.
+const FIRST_LOOK: usize = 256;
+
+/// True if a head that is not whole may be found hopeless now and was not when it had `looked` bytes: a whole line may break the grammar, and so
+/// may the beginning of the first; not every byte of a slow sender is worth a look.
+pub fn worth_a_look(buf: &[u8], looked: usize) -> bool {
+    looked <= FIRST_LOOK || buf[looked.min(buf.len())..].contains(&b'\n')
+}
+
 /// True if a request may begin with this byte (RFC 9110, 5.6.2: a method is a token).
 pub const fn may_begin(b: u8) -> bool {
     b.is_ascii_alphanumeric()

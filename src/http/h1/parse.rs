@@ -17,6 +17,14 @@ impl Head {
         refused
     }
 
+    /// The same of a response.
+    pub fn is_hopeless_response(&mut self, bytes: &[u8], accept: Accept) -> bool {
+        self.clear();
+        let refused = !matches!(self.read_response(bytes, accept), Ok(_) | Err(HeadError::Partial));
+        self.clear();
+        refused
+    }
+
     /// A whole trailer section, with the empty line at its end; returns it as it is to be sent on.
     pub(super) fn parse_trailer(&mut self, bytes: &[u8]) -> Result<Vec<u8>, HeadError> {
         self.clear();
@@ -45,7 +53,7 @@ impl Head {
             Ok(httparse::Status::Complete(n)) => n,
             Ok(httparse::Status::Partial) => return Err(HeadError::Partial),
             Err(_) => {
-                let mut at = Reader { bytes, at: 0 };
+                let mut at = Reader { bytes, at: empty_lines(bytes) };
                 self.method = at.token()?;
                 at.blanks()?;
                 self.target = at.target()?;
@@ -80,7 +88,7 @@ impl Head {
             Ok(httparse::Status::Complete(n)) => n,
             Ok(httparse::Status::Partial) => return Err(HeadError::Partial),
             Err(_) => {
-                let mut at = Reader { bytes, at: 0 };
+                let mut at = Reader { bytes, at: empty_lines(bytes) };
                 self.minor = at.version()?;
                 at.blanks()?;
                 self.status = at.status()?;
@@ -92,9 +100,10 @@ impl Head {
         self.status = res.code.unwrap_or(0);
         self.minor = res.version.unwrap_or(1);
         // Not httparse's: it drops one that is not ASCII.
-        let line = &bytes[..bytes.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(0)];
-        let from = line.len().min("HTTP/1.1 200 ".len());
-        self.reason = Span::new(from, line.len() - from);
+        let begin = empty_lines(bytes);
+        let line = bytes[begin..].iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(0);
+        let from = line.min("HTTP/1.1 200 ".len());
+        self.reason = Span::new(begin + from, line - from);
         self.take_fields(bytes, len, res.headers, accept)
     }
 
@@ -153,6 +162,15 @@ impl Head {
         self.lower_names()?;
         Ok(at.at)
     }
+}
+
+/// Bytes of the empty lines in front of a start line (RFC 9112, 2.2).
+fn empty_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    bytes.len() - rest.len()
 }
 
 fn blank(b: u8) -> bool {
