@@ -381,6 +381,7 @@ fn main() {
     servers.into_iter().for_each(|s| drop(s.join()));
     assert!(rest, "gauges are not back at 0: {}", idle());
     assert_eq!(wrong, 0);
+    assert_eq!(now, classes, "each request ends in one class");
     assert!(right > 0);
     drop(p);
 }

@@ -437,3 +437,88 @@ fn the_next_request_of_a_connection_has_nothing_of_the_last_one() {
     let kept: Vec<String> = seen[0].iter().map(|t| t.replace("sess:one", "sess:-")).collect();
     assert_eq!(kept, seen[1]);
 }
+
+/// A column of `show stat`.
+fn column(p: &Proxy, row: &str, name: &str) -> u64 {
+    let all = p.cli("show stat");
+    let at = all.lines().next().unwrap().trim_start_matches("# ").split(',').position(|c| c == name).unwrap();
+    all.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(at).unwrap().parse().unwrap()
+}
+
+/// As 3.5 has it, but that it says `----` of a client that leaves in the very moment of the answer; 2.6 gives no status to a request whose client
+/// left.
+#[test]
+fn clients_that_leave_are_logged_and_counted_once() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let (seen, sees) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut c in server.incoming().flatten() {
+            let seen = seen.clone();
+            std::thread::spawn(move || {
+                let (mut got, mut b) = (Vec::new(), [0; 1000]);
+                while !got.windows(4).any(|w| w == b"\r\n\r\n") {
+                    match c.read(&mut b) {
+                        Ok(n @ 1..) => got.extend_from_slice(&b[..n]),
+                        _ => return,
+                    }
+                }
+                if !got.starts_with(b"POST /half") && !got.starts_with(b"POST /bad") {
+                    c.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+                }
+                // Whether the proxy serves was asked with another method.
+                if got.starts_with(b"POST") {
+                    seen.send(()).unwrap();
+                }
+                while matches!(c.read(&mut b), Ok(1..)) {}
+            });
+        }
+    });
+    let r = Receiver::new();
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "{HEAD}frontend f\n bind 127.0.0.1:{{port}}\n default_backend b\n log {} format raw local0\n log-format \"%ST %tsc %HM\"\n\
+             backend b\n server s 127.0.0.1:{port}\n",
+            r.addr()
+        ),
+    );
+    let of = |row: &str, names: &[&str]| names.iter().map(|n| column(&p, row, n)).collect::<Vec<_>>();
+    const FRONT: &[&str] = &["req_tot", "ereq", "hrsp_2xx", "hrsp_4xx", "hrsp_other"];
+    const BACK: &[&str] = &["req_tot", "hrsp_2xx", "hrsp_4xx", "cli_abrt"];
+    let rows = || [of("f,FRONTEND", FRONT), of("b,BACKEND", BACK), of("b,s,", BACK)];
+    let before = rows();
+    let connect = |said: &[u8]| {
+        let mut c = TcpStream::connect(("127.0.0.1", p.port)).unwrap();
+        c.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        c.write_all(said).unwrap();
+        c
+    };
+    let leaves = |c: TcpStream| c.shutdown(std::net::Shutdown::Write).unwrap();
+    let c = connect(b"GET /half HTTP/1.1\r\nHo");
+    leaves(c.try_clone().unwrap());
+    assert_eq!(r.until("CR"), "400 CR-- <BADREQ>\n");
+    let c = connect(b"POST /half HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n12345");
+    sees.recv_timeout(Duration::from_secs(5)).unwrap();
+    leaves(c.try_clone().unwrap());
+    assert_eq!(r.until("POST"), "400 CH-- POST\n");
+    let mut c = connect(b"POST /early HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n32\r\nxxx");
+    sees.recv_timeout(Duration::from_secs(5)).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok") {
+        let mut b = [0; 200];
+        let n = c.read(&mut b).unwrap();
+        assert!(n > 0, "the whole answer");
+        answer.extend_from_slice(&b[..n]);
+    }
+    leaves(c.try_clone().unwrap());
+    assert_eq!(r.until("POST"), "200 CL-- POST\n");
+    let mut c = connect(b"POST /bad HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    sees.recv_timeout(Duration::from_secs(5)).unwrap();
+    c.write_all(b"zz\r\n").unwrap();
+    assert_eq!(r.until("POST"), "400 PH-- POST\n");
+    let more: Vec<Vec<u64>> =
+        rows().iter().zip(&before).map(|(now, then)| now.iter().zip(then).map(|(n, t)| n - t).collect()).collect();
+    // What was answered in the server's place is not its answer.
+    assert_eq!(more, [vec![4, 2, 1, 3, 0], vec![3, 1, 2, 2], vec![1, 1, 0, 2]]);
+}

@@ -24,6 +24,16 @@ pub const COLUMNS: &[&str] = &[
     "priv_idle_cur", "reqbin", "reqbout", "resbin", "resbout", "cache_hint_hits",
 ];
 
+/// Answers by class.
+const CLASSES: &[(&str, Counter)] = &[
+    ("hrsp_1xx", Counter::Http1xx),
+    ("hrsp_2xx", Counter::Http2xx),
+    ("hrsp_3xx", Counter::Http3xx),
+    ("hrsp_4xx", Counter::Http4xx),
+    ("hrsp_5xx", Counter::Http5xx),
+    ("hrsp_other", Counter::HttpOther),
+];
+
 /// Columns of protocols, behind the others: HAProxy's modules `h2`, `ssl` and `h1`.
 #[rustfmt::skip]
 pub const MODULES: &[&str] = &[
@@ -134,16 +144,8 @@ impl Row {
         }
     }
     fn responses(&mut self, c: &Counters) {
-        use Counter as C;
-        for (f, k) in [
-            ("hrsp_1xx", C::Http1xx),
-            ("hrsp_2xx", C::Http2xx),
-            ("hrsp_3xx", C::Http3xx),
-            ("hrsp_4xx", C::Http4xx),
-            ("hrsp_5xx", C::Http5xx),
-            ("hrsp_other", C::HttpOther),
-        ] {
-            self.set(f, c.get(k));
+        for (f, k) in CLASSES {
+            self.set(f, c.get(*k));
         }
     }
     fn filters(&mut self, c: &Counters) {
@@ -380,7 +382,8 @@ pub fn server(p: &ProxyNode, s: &ServerNode) -> Row {
     r.times(l.times.averages(), l.times.maxima());
     if p.conf.mode == Mode::Http {
         r.responses(c);
-        r.set("req_tot", c.get(Counter::Sessions));
+        // Those that it answered, as there.
+        r.set("req_tot", CLASSES.iter().map(|(_, k)| c.get(*k)).sum::<u64>());
     }
     if s.conf.check {
         r.set("chkfail", c.get(Counter::ChecksFailed));

@@ -1,7 +1,7 @@
 //! Content codings (RFC 9110, 8.4 and 12.5.3) as the manual's `compression` has them: which one, for which message, and the coding itself.
 use super::h1::head::Head;
-use crate::rules::sample::split_list;
 use crate::base::spare::Spare;
+use crate::rules::sample::split_list;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -258,7 +258,8 @@ impl Encoder {
             let before = state.total_in();
             // Coding fails only after its end, and then has nothing to say.
             let Ok(status) = state.compress_vec(content, &mut self.out, flush) else { return };
-            content = content.get(usize::try_from(state.total_in() - before).unwrap_or(usize::MAX)..).unwrap_or_default();
+            content =
+                content.get(usize::try_from(state.total_in() - before).unwrap_or(usize::MAX)..).unwrap_or_default();
             let room_left = self.out.len() < self.out.capacity();
             if status == Status::StreamEnd || content.is_empty() && room_left {
                 return;

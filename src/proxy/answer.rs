@@ -242,8 +242,8 @@ impl Session<'_> {
         x.res.write_response(connection, &mut out);
         x.fe.adjust_answer(&mut out);
         let draft = x.draft.take();
-        let mut recoded =
-            (x.coding.response.is_some() || draft.is_some()).then(|| Box::new(Recoded::of(self.t, x.coding.response, draft)));
+        let mut recoded = (x.coding.response.is_some() || draft.is_some())
+            .then(|| Box::new(Recoded::of(self.t, x.coding.response, draft)));
         let paced = filters::paced(self.t, x, 1);
         let mut held = Vec::new();
         let to = if paced.is_some() { &mut held } else { &mut out };
@@ -309,11 +309,15 @@ impl Session<'_> {
             }
             quiet &= down.rest.is_empty();
             self.inbuf.append(&mut upload.rest);
-            if let Err((cause, phase)) = ended {
-                x.wire[0] += upload.bytes;
-                x.wire[1] += upload.bytes;
-                x.end(cause, phase);
-                return Next::Close;
+            match ended {
+                Err((cause, phase)) => {
+                    x.wire[0] += upload.bytes;
+                    x.wire[1] += upload.bytes;
+                    x.end(cause, phase);
+                    return Next::Close;
+                }
+                Ok(left) if left => x.end(Cause::ClientAbort, Phase::Last),
+                Ok(_) => {}
             }
         }
         x.wire[0] += upload.bytes;
@@ -361,7 +365,7 @@ impl Session<'_> {
         self.fail(x, 500, 0, &mut Follower::new(Framing::None)).await
     }
 
-    /// Both directions at once, in one task.
+    /// Both directions at once, in one task. True: the client left before it had sent everything, but behind the whole answer.
     #[allow(clippy::too_many_arguments)] // As above.
     async fn relay(
         &mut self,
@@ -372,7 +376,7 @@ impl Session<'_> {
         upload: &mut Half,
         down: &mut Half,
         tunnel: bool,
-    ) -> Result<(), (Cause, Phase)> {
+    ) -> Result<bool, (Cause, Phase)> {
         let (fe, t) = (&x.fe, self.t);
         let tunnel_timeout = set_timeout(x, |s| s.tunnel, be.conf.timeouts.tunnel).filter(|_| tunnel);
         let client_timeout = tunnel_timeout.or(set_timeout(x, |s| s.client, fe.conf.timeouts.client));
@@ -399,7 +403,7 @@ impl Session<'_> {
                     Poll::Ready(Err(HalfError::Source)) if !down_done => {
                         return Poll::Ready(Err((Cause::ClientAbort, Phase::Data)));
                     }
-                    Poll::Ready(Err(HalfError::Source)) => up_done = true,
+                    Poll::Ready(Err(HalfError::Source)) => return Poll::Ready(Ok(!tunnel)),
                     Poll::Ready(Err(HalfError::BadChunk)) => return Poll::Ready(Err((Cause::Denied, Phase::Data))),
                     Poll::Pending => {}
                 }
@@ -421,7 +425,7 @@ impl Session<'_> {
                 }
             }
             if down_done && up_done {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(false));
             }
             if moved[0] || moved_up[1] && !be.conf.options.independent {
                 st.set(if down_done && tunnel { server_fin.or(server_timeout) } else { server_timeout });
@@ -435,7 +439,7 @@ impl Session<'_> {
             if down_done && !tunnel {
                 // Answered; the rest of the request ends when it ends, or with whoever is late.
                 let late = if upload.waits_for_sink() { st.expired(cx) } else { ct.expired(cx) };
-                return if late { Poll::Ready(Ok(())) } else { Poll::Pending };
+                return if late { Poll::Ready(Ok(false)) } else { Poll::Pending };
             }
             if tunnel && ct.expired(cx) {
                 return Poll::Ready(Err((Cause::ClientTimeout, Phase::Data)));

@@ -13,7 +13,7 @@ use super::wheel::FOREVER;
 use crate::balance::Algorithm;
 use crate::config::model::{ConnMode, Observe, Reuse};
 use crate::http::h1::body::{Follower, Framing};
-use crate::http::h1::head::{Scan, worth_a_look};
+use crate::http::h1::head::{Scan, empty_lines, worth_a_look};
 use crate::rules::logformat::Step;
 use crate::rules::sample::HeadSide;
 use crate::state::counters::Counter;
@@ -407,6 +407,11 @@ impl Session<'_> {
         let mut sending = !(upload.complete() || upload.failed);
         self.ct.set(None);
         loop {
+            if let [b'\r' | b'\n', ..] = resbuf[..] {
+                cold_path();
+                resbuf.drain(..empty_lines(resbuf));
+                scan = Scan::default();
+            }
             if !resbuf.is_empty() && scan.complete(resbuf) {
                 let n =
                     x.res.parse_response(resbuf, x.req.method(), be.accept(false)).map_err(|_| NoResponse::Garbage)?;
@@ -550,12 +555,15 @@ pub(super) fn no_response(
     if matches!(e, NoResponse::Closed | NoResponse::Garbage | NoResponse::Timeout) {
         count_failure(be, server);
     }
+    x.end(cause, Phase::Headers);
     if matches!(e, NoResponse::ClientLeft | NoResponse::BadRequest) {
+        if matches!(e, NoResponse::BadRequest) {
+            x.fe.live.front.inc(Counter::RequestErrors);
+        }
         // Nobody is there to be answered, or nobody who could be told where an answer begins.
-        x.end(cause, Phase::Data);
+        x.status = status.into();
         return Attempt::Done(Next::Close);
     }
-    x.end(cause, Phase::Headers);
     // A request that was taken whole leaves the connection fit for the next one.
     x.req.keep_alive &= whole;
     Attempt::Failed(status)

@@ -42,6 +42,8 @@ pub enum Phase {
     Connect,
     Headers,
     Data,
+    /// The server has said everything; the client has not got it all, or not sent all.
+    Last,
     Tarpit,
 }
 
@@ -72,6 +74,7 @@ impl Phase {
             Self::Connect => b'C',
             Self::Headers => b'H',
             Self::Data => b'D',
+            Self::Last => b'L',
             Self::Tarpit => b'T',
         }
     }
@@ -493,13 +496,15 @@ impl<'a> Exchange<'a> {
         }
         t.shared.live.totals.add(Counter::BytesOut, self.bytes_out);
         let status = u16::try_from(self.status).unwrap_or(0);
-        if !tcp && status > 0 {
+        // Each request counts once, so that the classes add up to the requests; without a status it is one of the others.
+        let counts = !tcp && (status > 0 || self.got_request.is_some());
+        if counts {
             self.fe.live.front.http(status);
         }
         if let Some(be) = &self.be {
             be.live.back.add(Counter::BytesIn, self.bytes_in);
             be.live.back.add(Counter::BytesOut, self.bytes_out);
-            if !tcp && status > 0 {
+            if counts {
                 be.live.back.http(status);
             }
             match self.cause {
@@ -514,7 +519,8 @@ impl<'a> Exchange<'a> {
             if let Some(s) = self.server.map(|i| &be.servers[i]) {
                 s.live.counters.add(Counter::BytesIn, self.bytes_in);
                 s.live.counters.add(Counter::BytesOut, self.bytes_out);
-                if !tcp && status > 0 {
+                // What was answered in its place is not its answer.
+                if counts && self.responded.is_some() {
                     s.live.counters.http(status);
                 }
                 let all = self.shares(end).map(|v| u64::try_from(v).unwrap_or(0));

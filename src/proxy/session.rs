@@ -13,7 +13,7 @@ use super::wheel::Timer;
 use super::{ServiceReply, StatsRequest};
 use crate::config::model::{ConnMode, Mode, Restrict};
 use crate::http::h1::body::{Follower, Framing};
-use crate::http::h1::head::{Scan, worth_a_look};
+use crate::http::h1::head::{Scan, empty_lines, worth_a_look};
 use crate::http::status::is_bare;
 use crate::rules::acl;
 use crate::rules::action::Refusal;
@@ -318,14 +318,7 @@ impl Session<'_> {
         loop {
             if !begun {
                 // Line ends before a request are remains of the one before (RFC 9112, 2.2).
-                let mut blank = 0;
-                while let Some(n) = match &self.inbuf[blank..] {
-                    [b'\n', ..] => Some(1),
-                    [b'\r', b'\n', ..] => Some(2),
-                    _ => None,
-                } {
-                    blank += n;
-                }
+                let blank = empty_lines(&self.inbuf);
                 self.inbuf.drain(..blank);
                 skipped += blank;
                 if skipped > x.fe.bufsize {
@@ -366,10 +359,13 @@ impl Session<'_> {
                 Ok(0) | Err(ReadError::Io(_)) => {
                     x.status = 400;
                     x.end(Cause::ClientAbort, Phase::Request);
-                    if begun || !x.fe.conf.options.dontlognull {
+                    if begun {
+                        return self.refuse(x, 400, Cause::ClientAbort).await;
+                    }
+                    if !x.fe.conf.options.dontlognull {
                         x.fe.live.front.inc(Counter::RequestErrors);
                     }
-                    return if begun { self.refuse(x, 400, Cause::ClientAbort).await } else { Err(Some(true)) };
+                    return Err(Some(true));
                 }
                 Ok(_) => {}
                 Err(ReadError::Timeout) if !begun && (!x.first || x.fe.conf.options.ignore_probes) => return Err(None),

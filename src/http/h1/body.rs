@@ -422,8 +422,10 @@ mod tests {
             assert_eq!(used, body.len() - 4, "{split}");
             // A zero that was alone at the end of what came is gone before it is known to be one too many.
             let said = String::from_utf8(out).unwrap();
-            let size = said.find("3\r\nabc").map_or(0, |at| said[..at].bytes().rev().take_while(|b| *b == b'0').count());
-            let last = said.find("\r\nt: v").map_or(0, |at| said[..at].bytes().rev().take_while(|b| *b == b'0').count());
+            let size =
+                said.find("3\r\nabc").map_or(0, |at| said[..at].bytes().rev().take_while(|b| *b == b'0').count());
+            let last =
+                said.find("\r\nt: v").map_or(0, |at| said[..at].bytes().rev().take_while(|b| *b == b'0').count());
             assert!(size <= 1 && (1..=2).contains(&last), "{split} {said:?}");
             let said = said.replace("03\r\nabc", "3\r\nabc").replace("00\r\nt: v", "0\r\nt: v");
             assert_eq!(said.as_bytes(), want, "{split}");

@@ -63,7 +63,7 @@ impl Head {
             if said.upgrade {
                 self.edit("connection", |v| without(v, b"upgrade"));
             }
-        } else if self.websocket && self.get("sec-websocket-key").is_none_or(|k| k.len() != KEY) {
+        } else if self.websocket && self.get("sec-websocket-key").is_none_or(|k| k.len() != KEY && !accept.violations) {
             return Err(HeadError::Syntax);
         }
         if said.te {

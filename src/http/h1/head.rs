@@ -108,6 +108,15 @@ pub fn worth_a_look(buf: &[u8], looked: usize) -> bool {
     looked <= FIRST_LOOK || buf[looked.min(buf.len())..].contains(&b'\n')
 }
 
+/// Bytes of the empty lines in front of a start line (RFC 9112, 2.2).
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    bytes.len() - rest.len()
+}
+
 /// True if a request may begin with this byte (RFC 9110, 5.6.2: a method is a token).
 pub const fn may_begin(b: u8) -> bool {
     b.is_ascii_alphanumeric()

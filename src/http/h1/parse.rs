@@ -1,6 +1,6 @@
 //! From bytes to a head (RFC 9112, 2 to 5): `httparse` for what is written as it should be, and the whole grammar that HAProxy takes for the
 //! rest: several blanks in the start line, folded lines, control characters in values, versions beyond 1.1.
-use super::head::{Accept, Field, Head, HeadError, Span, may_begin};
+use super::head::{Accept, Field, Head, HeadError, Span, empty_lines, may_begin};
 use std::mem::MaybeUninit;
 
 /// Header lines that the quick reader has room for; where more are allowed, the other one reads them.
@@ -162,15 +162,6 @@ impl Head {
         self.lower_names()?;
         Ok(at.at)
     }
-}
-
-/// Bytes of the empty lines in front of a start line (RFC 9112, 2.2).
-fn empty_lines(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    while let [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] = rest {
-        rest = behind;
-    }
-    bytes.len() - rest.len()
 }
 
 fn blank(b: u8) -> bool {
