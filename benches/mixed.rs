@@ -333,7 +333,12 @@ fn main() {
     );
     let info = p.cli("show info");
     let pid: u32 = info.lines().find_map(|l| l.strip_prefix("Pid: ")).unwrap().parse().unwrap();
-    let (begin, requests) = (Instant::now(), column(&p, "http,FRONTEND", "req_tot"));
+    let classes = || -> u64 {
+        let each = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+        each.iter().map(|c| column(&p, "http,FRONTEND", &format!("hrsp_{c}"))).sum()
+    };
+    let before = [column(&p, "http,FRONTEND", "req_tot"), classes()];
+    let begin = Instant::now();
     let (t, ports) = (Tally::default(), [p.port, tcp_port]);
     let early = std::thread::scope(|s| {
         for n in 0..CLIENTS {
@@ -364,11 +369,7 @@ fn main() {
         t.left.load(Relaxed)
     );
     println!("statuses {statuses:?}, log lines {}", lines.load(Relaxed));
-    let now = column(&p, "http,FRONTEND", "req_tot") - requests;
-    let classes: u64 = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"]
-        .iter()
-        .map(|c| column(&p, "http,FRONTEND", &format!("hrsp_{c}")))
-        .sum();
+    let (now, classes) = (column(&p, "http,FRONTEND", "req_tot") - before[0], classes() - before[1]);
     println!("requests {now}, answers by class {classes}");
     println!(
         "memory {:?} kB after each tenth, {} kB at the end; descriptors {}, {}",
