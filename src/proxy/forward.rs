@@ -283,6 +283,7 @@ impl Session<'_> {
             x.end(Cause::Denied, Phase::Request);
             x.req.keep_alive = false;
             self.inbuf.clear();
+            self.linger = true;
             return Attempt::Failed(400);
         };
         self.st.set(server_timeout(x, be));
@@ -345,6 +346,8 @@ impl Session<'_> {
                 }
                 let whole = upload.complete();
                 self.consume(used, n, &mut upload);
+                // There may be more of the request to come, which must not reset the answer away.
+                self.linger |= !whole;
                 return no_response(x, be, server, &e, whole);
             }
         };
@@ -355,6 +358,8 @@ impl Session<'_> {
         x.bytes_in = x.bytes_in.max(1) + upload.follower.payload();
         x.wire[0] = (used + n) as u64;
         x.responded = Some(self.t.fresh());
+        // What is answered in its place is not its answer.
+        server.live.counters.http(x.res.status);
         let next = self.relay_response(x, be, slot, mode, (up, link), &mut upload, &mut resbuf, res_used).await;
         Attempt::Done(next)
     }

@@ -519,10 +519,6 @@ impl<'a> Exchange<'a> {
             if let Some(s) = self.server.map(|i| &be.servers[i]) {
                 s.live.counters.add(Counter::BytesIn, self.bytes_in);
                 s.live.counters.add(Counter::BytesOut, self.bytes_out);
-                // What was answered in its place is not its answer.
-                if counts && self.responded.is_some() {
-                    s.live.counters.http(status);
-                }
                 let all = self.shares(end).map(|v| u64::try_from(v).unwrap_or(0));
                 s.live.times.record(all);
                 be.live.times.record(all);

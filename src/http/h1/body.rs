@@ -153,9 +153,10 @@ impl Follower {
     }
 
     /// Appends to `out` what is to be sent on of `bytes`, which were fed last and belong to this body; not the trailer section.
-    pub fn copy(&self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn copy(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut from = 0;
-        for cut in &self.cuts {
+        // Not kept: whoever sends many would have it stay large.
+        for cut in std::mem::take(&mut self.cuts) {
             out.extend_from_slice(&bytes[from..cut.start]);
             from = cut.end;
         }
@@ -187,7 +188,7 @@ impl Follower {
     /// As [`feed`](Self::feed); the content itself, without chunk framing, goes to `take` piece by piece.
     pub fn content(&mut self, bytes: &[u8], mut take: impl FnMut(&[u8])) -> Result<usize, BadChunk> {
         self.held = 0;
-        self.cuts.clear();
+        self.cuts = Vec::new();
         match &mut self.state {
             State::UntilClose => {
                 self.payload += bytes.len() as u64;
