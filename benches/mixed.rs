@@ -283,12 +283,6 @@ fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-fn column(p: &Proxy, row: &str, name: &str) -> u64 {
-    let all = p.cli("show stat");
-    let at = all.lines().next().unwrap().trim_start_matches("# ").split(',').position(|c| c == name).unwrap();
-    all.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(at).unwrap().parse().unwrap_or(0)
-}
-
 fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
@@ -335,9 +329,9 @@ fn main() {
     let pid: u32 = info.lines().find_map(|l| l.strip_prefix("Pid: ")).unwrap().parse().unwrap();
     let classes = || -> u64 {
         let each = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
-        each.iter().map(|c| column(&p, "http,FRONTEND", &format!("hrsp_{c}"))).sum()
+        each.iter().map(|c| p.column("http,FRONTEND", &format!("hrsp_{c}"))).sum()
     };
-    let before = [column(&p, "http,FRONTEND", "req_tot"), classes()];
+    let before = [p.column("http,FRONTEND", "req_tot"), classes()];
     let begin = Instant::now();
     let (t, ports) = (Tally::default(), [p.port, tcp_port]);
     let early = std::thread::scope(|s| {
@@ -352,11 +346,11 @@ fn main() {
         tenths.collect::<Vec<_>>()
     });
     let idle = || {
-        column(&p, "http,FRONTEND", "scur")
-            + column(&p, "web,BACKEND", "scur")
-            + column(&p, "tcp,FRONTEND", "scur")
-            + (0..SERVERS).map(|i| column(&p, &format!("web,s{i},"), "scur")).sum::<u64>()
-            + column(&p, "web,BACKEND", "qcur")
+        p.column("http,FRONTEND", "scur")
+            + p.column("web,BACKEND", "scur")
+            + p.column("tcp,FRONTEND", "scur")
+            + (0..SERVERS).map(|i| p.column(&format!("web,s{i},"), "scur")).sum::<u64>()
+            + p.column("web,BACKEND", "qcur")
     };
     let rest = wait_for(Duration::from_secs(30), || idle() == 0);
     // Idle connections to servers end by themselves.
@@ -369,7 +363,7 @@ fn main() {
         t.left.load(Relaxed)
     );
     println!("statuses {statuses:?}, log lines {}", lines.load(Relaxed));
-    let (now, classes) = (column(&p, "http,FRONTEND", "req_tot") - before[0], classes() - before[1]);
+    let (now, classes) = (p.column("http,FRONTEND", "req_tot") - before[0], classes() - before[1]);
     println!("requests {now}, answers by class {classes}");
     println!(
         "memory {:?} kB after each tenth, {} kB at the end; descriptors {}, {}",

@@ -50,12 +50,6 @@ fn text(n: usize) -> String {
     (0..).flat_map(|i: usize| format!("line {i}\n").into_bytes()).take(n).map(char::from).collect()
 }
 
-fn column(p: &Proxy, row: &str, name: &str) -> String {
-    let all = p.cli("show stat");
-    let at = all.lines().next().unwrap().trim_start_matches("# ").split(',').position(|c| c == name).unwrap();
-    all.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(at).unwrap().to_owned()
-}
-
 #[test]
 fn answers_are_compressed_for_who_can_decode() {
     let big = text(200_000);
@@ -102,10 +96,10 @@ fn answers_are_compressed_for_who_can_decode() {
         assert!(!head.contains("content-encoding") && head.contains("content-length: "), "{head}");
         assert!(body == want.as_bytes(), "{head}");
     }
-    assert_eq!(column(&p, "b,BACKEND", "comp_rsp"), "2");
-    assert_eq!(column(&p, "f,FRONTEND", "comp_in"), "400000");
-    assert!(column(&p, "b,BACKEND", "comp_out").parse::<u64>().unwrap() < 200_000);
-    assert_eq!(column(&p, "b,BACKEND", "comp_byp"), "0");
+    assert_eq!(p.column("b,BACKEND", "comp_rsp"), 2);
+    assert_eq!(p.column("f,FRONTEND", "comp_in"), 400000);
+    assert!(p.column("b,BACKEND", "comp_out") < 200_000);
+    assert_eq!(p.column("b,BACKEND", "comp_byp"), 0);
 }
 
 #[test]
@@ -232,7 +226,7 @@ fn answers_are_kept_and_given_again() {
     p.exchange(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     assert_ne!(get("/a", "").1, kept);
     assert!(p.cli("show cache").contains(": c (shctx:0x"), "{}", p.cli("show cache"));
-    assert!(column(&p, "b,BACKEND", "cache_hits").parse::<u32>().unwrap() >= 6);
+    assert!(p.column("b,BACKEND", "cache_hits") >= 6);
     p.drain();
     get("/a", "");
     let line = p.line();
@@ -413,7 +407,7 @@ fn rules_that_find_no_room_fail() {
         answer.push(char::from(b[0]));
     }
     assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("connection: close\r\n"), "{answer}");
-    assert_eq!((column(&p, "f,FRONTEND", "wrew").as_str(), column(&p, "b,s,", "wrew").as_str()), ("5", "2"));
+    assert_eq!((p.column("f,FRONTEND", "wrew"), p.column("b,s,", "wrew")), (5, 2));
 }
 
 #[test]
@@ -452,5 +446,5 @@ fn hints_go_ahead_of_answers_that_are_not_kept_any_more() {
     assert!(ask("/c", "").contains("age: "));
     assert!(support::wait_for(Duration::from_secs(5), || ask("/c", "").starts_with(hint)), "{}", ask("/c", ""));
     assert!(!ask("/c-silent", "").contains("103"));
-    assert!(column(&p, "b,BACKEND", "cache_hint_hits").parse::<u32>().unwrap() >= 2);
+    assert!(p.column("b,BACKEND", "cache_hint_hits") >= 2);
 }

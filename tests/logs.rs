@@ -1,5 +1,5 @@
 //! Logs: when lines are written and what they are, where they go, and what is received and passed on. HAProxy passes these as well:
-//! `TANDEM_BIN=<haproxy> cargo test --test logs`.
+//! `TANDEM_BIN=<haproxy> cargo test --test logs`, but for what is said at two tests.
 #![allow(clippy::unwrap_used)]
 mod support;
 
@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
-use support::{Origin, Proxy, free_port, ok, tandem};
+use support::{Origin, Proxy, free_port, ok, tandem, wait_for};
 
 const HEAD: &str = "global\n stats socket {dir}/admin.sock level admin\ndefaults\n mode http\n option dontlognull\n timeout client 5s\n timeout server 5s\n timeout connect 1s\n";
 
@@ -438,13 +438,6 @@ fn the_next_request_of_a_connection_has_nothing_of_the_last_one() {
     assert_eq!(kept, seen[1]);
 }
 
-/// A column of `show stat`.
-fn column(p: &Proxy, row: &str, name: &str) -> u64 {
-    let all = p.cli("show stat");
-    let at = all.lines().next().unwrap().trim_start_matches("# ").split(',').position(|c| c == name).unwrap();
-    all.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(at).unwrap().parse().unwrap()
-}
-
 /// As 3.5 has it, but that it says `----` of a client that leaves in the very moment of the answer; 2.6 gives no status to a request whose client
 /// left.
 #[test]
@@ -483,7 +476,7 @@ fn clients_that_leave_are_logged_and_counted_once() {
             r.addr()
         ),
     );
-    let of = |row: &str, names: &[&str]| names.iter().map(|n| column(&p, row, n)).collect::<Vec<_>>();
+    let of = |row: &str, names: &[&str]| names.iter().map(|n| p.column(row, n)).collect::<Vec<_>>();
     const FRONT: &[&str] = &["req_tot", "ereq", "hrsp_2xx", "hrsp_4xx", "hrsp_other"];
     const BACK: &[&str] = &["req_tot", "hrsp_2xx", "hrsp_4xx", "cli_abrt"];
     let rows = || [of("f,FRONTEND", FRONT), of("b,BACKEND", BACK), of("b,s,", BACK)];
@@ -521,4 +514,45 @@ fn clients_that_leave_are_logged_and_counted_once() {
         rows().iter().zip(&before).map(|(now, then)| now.iter().zip(then).map(|(n, t)| n - t).collect()).collect();
     // What was answered in the server's place is not its answer.
     assert_eq!(more, [vec![4, 2, 1, 3, 0], vec![3, 1, 2, 2], vec![1, 1, 0, 2]]);
+}
+
+/// Whoever was refused and then has to wait for another server waited in the queue. (HAProxy does not have it wait: `docs/compatibility.md`.)
+#[test]
+fn a_wait_behind_a_refusal_is_the_queues() {
+    let r = Receiver::new();
+    let origin = Origin::start(|_| ok("ok"));
+    let p = Proxy::start(
+        &tandem(),
+        &format!(
+            "{HEAD}frontend f\n mode tcp\n bind 127.0.0.1:{{port}}\n default_backend b\n log {} format raw local0\n log-format \"%Tw %Tc %s\"\n\
+             backend b\n mode tcp\n balance roundrobin\n option redispatch 1\n timeout queue 5s\n \
+             server s0 127.0.0.1:{} maxconn 1\n server s1 127.0.0.1:{} maxconn 1\n",
+            r.addr(),
+            free_port(),
+            origin.port
+        ),
+    );
+    let ask = |c: &mut BufReader<TcpStream>| {
+        c.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        answer(c)
+    };
+    assert!(wait_for(Duration::from_secs(5), || p.column("b,BACKEND", "scur") == 0));
+    let mut first = BufReader::new(p.connect());
+    ask(&mut first);
+    let mut second = BufReader::new(p.connect());
+    assert!(wait_for(Duration::from_secs(5), || p.column("b,BACKEND", "qcur") == 1));
+    // So long it waits at least.
+    std::thread::sleep(Duration::from_millis(200));
+    drop(first);
+    ask(&mut second);
+    drop(second);
+    let times = loop {
+        let line = r.next();
+        let mut words = line.split_whitespace();
+        let [queue, connect] = [(); 2].map(|()| words.next().unwrap().parse::<i64>().unwrap());
+        if queue + connect >= 200 {
+            break (queue, connect);
+        }
+    };
+    assert!(times.1 < 200, "{times:?}");
 }

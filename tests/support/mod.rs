@@ -123,6 +123,13 @@ impl Proxy {
         tandem_proxy::cli::demo::lab::command(&self.path("admin.sock"), line).unwrap()
     }
 
+    /// A column of `show stat` in the first row that begins with `row`; 0 where nothing is counted.
+    pub fn column(&self, row: &str, name: &str) -> u64 {
+        let all = self.cli("show stat");
+        let at = all.lines().next().unwrap().trim_start_matches("# ").split(',').position(|c| c == name).unwrap();
+        all.lines().find(|l| l.starts_with(row)).unwrap().split(',').nth(at).unwrap().parse().unwrap_or(0)
+    }
+
     pub fn signal(&self, n: i32) {
         // SAFETY: plain system call on a child of this test.
         unsafe { libc_kill(i32::try_from(self.child.id()).unwrap(), n) };
